@@ -1,0 +1,1 @@
+"""Search for the best subnet under cost budgets."""

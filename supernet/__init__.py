@@ -1,0 +1,1 @@
+"""Weight-shared LitePose supernet: architectures, network, weight sharing, training, evaluation."""

@@ -1,0 +1,46 @@
+"""Fixtures and options shared by all tests."""
+
+import os
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--data",
+        default=os.environ.get("POSE_DATA"),
+        help="folder with real pictures: coco_mini/ in COCO's layout (default: the environment variable POSE_DATA)",
+    )
+
+
+def pytest_configure() -> None:
+    # One thread: equal bits on every machine, and no fight over cores between libraries.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    absent = {}
+    if not config.getoption("--data"):
+        absent["data"] = "no real pictures: name their folder with --data or POSE_DATA"
+    if not torch.cuda.is_available():
+        absent["gpu"] = "no CUDA device"
+    for item in items:
+        for name, reason in absent.items():
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of reference figures."""
+    return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def data_folder(pytestconfig: pytest.Config) -> Path:
+    """Folder of real pictures; for tests marked ``data``, which skip where there is none."""
+    return Path(pytestconfig.getoption("--data"))
