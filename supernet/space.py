@@ -1,0 +1,291 @@
+"""Search space: the choices of every elastic dimension, and what can be drawn from them (no torch)."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import yaml
+
+from supernet.arch import Arch, Stage
+from supernet.errors import UserError
+
+DIMENSIONS = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
+"""Elastic dimensions by name; ``width`` covers stem, stages and deconvolutions."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StageChoices:
+    """Choices of one stage, each tuple ascending; every block chooses its own expand ratio and kernel size."""
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    stride: int
+    expand_ratios: tuple[int, ...]
+    kernel_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Every LitePose whose values are among the choices, each tuple ascending.
+
+    Drawing functions take their randomness as an argument and never need a rejection loop: every combination of
+    choices is an arch of the space.
+    """
+
+    name: str
+    resolutions: tuple[int, ...]
+    stem_widths: tuple[int, ...]
+    stages: tuple[StageChoices, ...]
+    deconv_widths: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Raise UserError for empty, repeated or unordered choices and for values no LitePose can have."""
+        for place, choices in self._choices():
+            if not choices or list(choices) != sorted(set(choices)) or choices[0] <= 0:
+                raise UserError(
+                    f"space {self.name}: {place} is {list(choices)}; give positive values, ascending, none twice"
+                )
+        for resolution in self.resolutions:
+            replace(self.smallest(), resolution=resolution)
+        sizes = {size for stage in self.stages for size in stage.kernel_sizes}
+        if not sizes <= {3, 5, 7}:
+            raise UserError(f"space {self.name}: kernel sizes {sorted(sizes)}; weight sharing covers 3, 5 and 7")
+        self.largest()
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Build a space from plain mappings and lists.
+
+        Raises:
+            UserError: An unknown or missing key, or a choice that is not a list of whole numbers.
+        """
+        _check_keys(cls, "the space", value)
+        name = str(value["name"])
+        if not isinstance(value["stages"], list | tuple) or not isinstance(value["deconv_widths"], list | tuple):
+            raise UserError(f"space {name}: stages and deconv_widths must be lists, one entry per stage and level")
+        stages = []
+        for i, stage in enumerate(value["stages"]):
+            _check_keys(StageChoices, f"space {name}: stages[{i}]", stage)
+            lists = {key: _integers(f"stages[{i}].{key}", stage[key]) for key in stage if key != "stride"}
+            stages.append(StageChoices(stride=_integers("stride", [stage["stride"]])[0], **lists))
+        return cls(
+            name,
+            _integers("resolutions", value["resolutions"]),
+            _integers("stem_widths", value["stem_widths"]),
+            tuple(stages),
+            tuple(_integers(f"deconv_widths[{i}]", widths) for i, widths in enumerate(value["deconv_widths"])),
+        )
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Self:
+        """Read a space by its name in ``conf/space`` or from a YAML file.
+
+        Raises:
+            UserError: No such space or file, not YAML, or not a space.
+        """
+        path = Path(name_or_path)
+        folder = resources.files("conf") / "space"
+        packaged = folder / f"{name_or_path}.yaml"
+        if path.suffix not in (".yaml", ".yml") and not packaged.is_file():
+            known = sorted(
+                entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+            )
+            raise UserError(
+                f"there is no space named {str(name_or_path)!r}; choose one of {known} or give a .yaml file"
+            )
+        try:
+            text = path.read_text("utf-8") if path.suffix in (".yaml", ".yml") else packaged.read_text("utf-8")
+            value = yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(
+                f"cannot read search space {name_or_path} ({error}); give a YAML file like conf/space/nano.yaml"
+            ) from error
+        return cls.from_dict(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists and mappings that :meth:`from_dict` reads back."""
+        stages = [{f.name: _plain(getattr(stage, f.name)) for f in fields(StageChoices)} for stage in self.stages]
+        return {
+            "name": self.name,
+            "resolutions": list(self.resolutions),
+            "stem_widths": list(self.stem_widths),
+            "stages": stages,
+            "deconv_widths": [list(widths) for widths in self.deconv_widths],
+        }
+
+    def digest(self) -> str:
+        """Return 12 hexadecimal digits that identify the choices; the name does not count."""
+        choices = self.to_dict() | {"name": ""}
+        return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:12]
+
+    def count(self) -> int:
+        """Return the exact number of distinct archs."""
+        total = len(self.resolutions) * len(self.stem_widths) * math.prod(len(widths) for widths in self.deconv_widths)
+        for stage in self.stages:
+            per_block = len(stage.expand_ratios) * len(stage.kernel_sizes)
+            total *= len(stage.widths) * sum(per_block**depth for depth in stage.depths)
+        return total
+
+    def largest(self) -> Arch:
+        """Return the arch with the largest value of every choice."""
+        return self._extreme(-1)
+
+    def smallest(self) -> Arch:
+        """Return the arch with the smallest value of every choice."""
+        return self._extreme(0)
+
+    def restrict(self, elastic: Iterable[str]) -> "SearchSpace":
+        """Return the part of the space where only the named dimensions vary and all others stay at their largest.
+
+        Raises:
+            UserError: A name that is not in ``DIMENSIONS``.
+        """
+        free = set(elastic)
+        if unknown := free - set(DIMENSIONS):
+            raise UserError(f"unknown elastic dimension {sorted(unknown)[0]!r}; choose among {list(DIMENSIONS)}")
+
+        def keep(dimension: str, choices: tuple[int, ...]) -> tuple[int, ...]:
+            return choices if dimension in free else choices[-1:]
+
+        stages = tuple(
+            StageChoices(
+                keep("width", stage.widths),
+                keep("depth", stage.depths),
+                stage.stride,
+                keep("expand_ratio", stage.expand_ratios),
+                keep("kernel_size", stage.kernel_sizes),
+            )
+            for stage in self.stages
+        )
+        return SearchSpace(
+            self.name,
+            keep("resolution", self.resolutions),
+            keep("width", self.stem_widths),
+            stages,
+            tuple(keep("width", widths) for widths in self.deconv_widths),
+        )
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        """Draw every choice independently and uniformly."""
+        return Arch(
+            _pick(rng, self.resolutions),
+            _pick(rng, self.stem_widths),
+            tuple(_sample_stage(rng, stage) for stage in self.stages),
+            tuple(_pick(rng, widths) for widths in self.deconv_widths),
+        )
+
+    def mutate(self, arch: Arch, rng: np.random.Generator, rate: float) -> Arch:
+        """Redraw each value of ``arch`` with probability ``rate``; blocks that a greater depth adds are drawn anew."""
+        return self._mix((arch,), self.sample(rng), rng, rate)
+
+    def crossover(self, first: Arch, second: Arch, rng: np.random.Generator) -> Arch:
+        """Take each value from either parent with equal probability; a block from a parent that has it."""
+        return self._mix((first, second), self.sample(rng), rng, 0.0)
+
+    def check(self, arch: Arch) -> None:
+        """Raise UserError naming the first value outside the space, with its stage and block and the allowed values."""
+        _check_value("resolution", arch.resolution, self.resolutions)
+        _check_value("stem width", arch.stem_width, self.stem_widths)
+        for i, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
+            _check_value(f"stage {i}: width", stage.width, choices.widths)
+            _check_value(f"stage {i}: depth", stage.depth, choices.depths)
+            _check_value(f"stage {i}: stride", stage.stride, (choices.stride,))
+            for j, (ratio, kernel_size) in enumerate(stage.blocks()):
+                _check_value(f"stage {i}, block {j}: expand ratio", ratio, choices.expand_ratios)
+                _check_value(f"stage {i}, block {j}: kernel size", kernel_size, choices.kernel_sizes)
+        for i, (width, widths) in enumerate(zip(arch.deconv_widths, self.deconv_widths, strict=True)):
+            _check_value(f"deconv {i}: width", width, widths)
+
+    def __contains__(self, arch: object) -> bool:
+        """Whether ``arch`` is an Arch with every value among the choices."""
+        if not isinstance(arch, Arch):
+            return False
+        try:
+            self.check(arch)
+        except UserError:
+            return False
+        return True
+
+    def _choices(self) -> list[tuple[str, tuple[int, ...]]]:
+        found = [("resolutions", self.resolutions), ("stem_widths", self.stem_widths)]
+        for i, stage in enumerate(self.stages):
+            found += [
+                (f"stages[{i}].{f.name}", getattr(stage, f.name)) for f in fields(StageChoices) if f.name != "stride"
+            ]
+        return found + [(f"deconv_widths[{i}]", widths) for i, widths in enumerate(self.deconv_widths)]
+
+    def _extreme(self, end: int) -> Arch:
+        stages = (
+            Stage(
+                s.widths[end], s.stride, (s.expand_ratios[end],) * s.depths[end], (s.kernel_sizes[end],) * s.depths[end]
+            )
+            for s in self.stages
+        )
+        deconv = tuple(widths[end] for widths in self.deconv_widths)
+        return Arch(self.resolutions[end], self.stem_widths[end], tuple(stages), deconv)
+
+    def _mix(self, parents: Sequence[Arch], fresh: Arch, rng: np.random.Generator, rate: float) -> Arch:
+        """Take each value from a random parent, or with probability ``rate`` from ``fresh``."""
+
+        def take(values: Sequence[T], new: T) -> T:
+            return new if not values or rng.random() < rate else values[int(rng.integers(len(values)))]
+
+        stages = []
+        for i, (drawn, choices) in enumerate(zip(fresh.stages, self.stages, strict=True)):
+            stages_here = [parent.stages[i] for parent in parents]
+            width = take([stage.width for stage in stages_here], drawn.width)
+            depth = take([stage.depth for stage in stages_here], drawn.depth)
+            blocks = []
+            for j in range(depth):
+                have = [stage for stage in stages_here if j < stage.depth]
+                ratio = take([stage.expand_ratios[j] for stage in have], _pick(rng, choices.expand_ratios))
+                kernel_size = take([stage.kernel_sizes[j] for stage in have], _pick(rng, choices.kernel_sizes))
+                blocks.append((ratio, kernel_size))
+            stages.append(Stage(width, choices.stride, tuple(b[0] for b in blocks), tuple(b[1] for b in blocks)))
+        return Arch(
+            take([parent.resolution for parent in parents], fresh.resolution),
+            take([parent.stem_width for parent in parents], fresh.stem_width),
+            tuple(stages),
+            tuple(take([p.deconv_widths[i] for p in parents], width) for i, width in enumerate(fresh.deconv_widths)),
+        )
+
+
+def _sample_stage(rng: np.random.Generator, stage: StageChoices) -> Stage:
+    width, depth = _pick(rng, stage.widths), _pick(rng, stage.depths)
+    ratios = tuple(_pick(rng, stage.expand_ratios) for _ in range(depth))
+    return Stage(width, stage.stride, ratios, tuple(_pick(rng, stage.kernel_sizes) for _ in range(depth)))
+
+
+def _pick(rng: np.random.Generator, choices: Sequence[int]) -> int:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check_value(what: str, value: int, allowed: Sequence[int]) -> None:
+    if value not in allowed:
+        raise UserError(f"{what} is {value}, which is outside the space; allowed: {', '.join(map(str, allowed))}")
+
+
+def _check_keys(kind: type, place: str, value: Any) -> None:
+    expected = {field.name for field in fields(kind)}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{place} is {type(value).__name__}; it must be a mapping with the keys {sorted(expected)}")
+    if expected != set(value):
+        wrong = sorted(map(str, expected ^ set(value)))
+        raise UserError(f"{place} has missing or unknown keys: {wrong}; it needs exactly {sorted(expected)}")
+
+
+def _integers(place: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or any(not isinstance(v, int) or isinstance(v, bool) for v in value):
+        raise UserError(f"{place} is {value!r}; it must be a list of whole numbers")
+    return tuple(value)
