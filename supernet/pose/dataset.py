@@ -1,0 +1,54 @@
+"""What every source of annotated pictures offers, built-in or on disk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from supernet.pose.keypoints import KeypointSet
+
+
+@dataclass(frozen=True)
+class Example:
+    """One annotated picture.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        people: (P, K, 3) float32: x and y in image pixels, and visibility: 0 not annotated, 1 hidden, 2 visible;
+            P may be 0.
+        mask: (H, W) bool, False where the loss must not count: crowds, and people without annotated keypoints.
+        image_id: The picture's id in the annotations.
+    """
+
+    image: npt.NDArray[np.uint8]
+    people: npt.NDArray[np.float32]
+    mask: npt.NDArray[np.bool_]
+    image_id: int
+
+
+class PoseDataset(Protocol):
+    """Annotated pictures, addressed by 0 .. len - 1; the same index always gives the same example."""
+
+    @property
+    def keypoints(self) -> KeypointSet:
+        """The K keypoints that people are annotated with."""
+        ...
+
+    @property
+    def image_ids(self) -> Sequence[int]:
+        """The id of each picture, in index order."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        ...
+
+    def __getitem__(self, index: int) -> Example:
+        """The picture at ``index``."""
+        ...
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Images, annotations and categories of exactly these pictures, in COCO's format, as evaluation reads them."""
+        ...

@@ -1,0 +1,109 @@
+"""Pictures for people to look at: skeletons, heatmaps, contact sheets."""
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from supernet.errors import UserError
+from supernet.files import atomic
+from supernet.pose.keypoints import KeypointSet
+
+_SUBPIXEL_BITS = 4
+_FARTHEST = 1e5
+"""Points this far from the picture are drawn no farther; OpenCV's fixed-point coordinates would overflow."""
+
+_PERSON_HUE_STEP = 0.618034
+"""The golden section: hues of successive people are far apart however many there are."""
+
+_BRIGHTNESS = {"left": 1.0, "": 0.85, "right": 0.6}
+
+Colour = tuple[int, int, int]
+
+
+def draw_people(
+    image: npt.NDArray[np.uint8],
+    poses: npt.NDArray[np.floating],
+    keypoints: KeypointSet,
+    minimum_score: float = 0.0,
+) -> npt.NDArray[np.uint8]:
+    """A copy of a picture with skeletons: one hue per person, left limbs light and right limbs dark.
+
+    Args:
+        image: (H, W, 3), RGB.
+        poses: (P, K, 3): x, y in image pixels, and score or visibility.
+        keypoints: Names the K keypoints and the limbs between them.
+        minimum_score: Keypoints are drawn whose third value lies above this.
+    """
+    drawn = np.ascontiguousarray(image).copy()
+    thickness = max(1, round(min(image.shape[:2]) / 160))
+    sides = [_side(name) for name in keypoints.names]
+    for number, pose in enumerate(poses):
+        seen = np.isfinite(pose).all(axis=1) & (pose[:, 2] > minimum_score)
+        points = [_fixed_point(x, y) for x, y in np.nan_to_num(pose[:, :2].astype(np.float64))]
+        for first, second in keypoints.skeleton:
+            if seen[first] and seen[second]:
+                colour = _colour(number, sides[first] if sides[first] == sides[second] else "")
+                cv2.line(drawn, points[first], points[second], colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+        radius = round((thickness * 0.75 + 0.75) * 2**_SUBPIXEL_BITS)
+        for k in np.flatnonzero(seen):
+            cv2.circle(drawn, points[k], radius, _colour(number, sides[k]), cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return drawn
+
+
+def heatmap_overlay(image: npt.NDArray[np.uint8], heatmaps: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """A picture (H, W, 3) under the maximum of its heatmaps (K, h, w); the higher (0 to 1), the more colour."""
+    height, width = image.shape[:2]
+    highest = np.clip(np.nan_to_num(heatmaps.max(axis=0)), 0.0, 1.0).astype(np.float32)
+    highest = cv2.resize(highest, (width, height), interpolation=cv2.INTER_LINEAR)
+    levels = np.rint(highest * 255).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
+    share = 0.8 * highest[..., None]
+    return np.asarray(np.rint((1 - share) * image + share * colours), np.uint8)
+
+
+def contact_sheet(images: Sequence[npt.NDArray[np.uint8]], columns: int, gap: int = 4) -> npt.NDArray[np.uint8]:
+    """Pictures (H, W, 3) of any sizes, row by row in cells as large as the largest, on white.
+
+    Raises:
+        UserError: There is no picture or no column.
+    """
+    if not images or columns < 1:
+        raise UserError(
+            f"a contact sheet of {len(images)} pictures in {columns} columns is empty; give at least one each"
+        )
+    columns = min(columns, len(images))
+    cell_height = max(image.shape[0] for image in images) + gap
+    cell_width = max(image.shape[1] for image in images) + gap
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * cell_height - gap, columns * cell_width - gap, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        top, left = number // columns * cell_height, number % columns * cell_width
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet
+
+
+def save_png(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write a picture (H, W, 3), RGB, to ``path`` as PNG, all or nothing."""
+    _, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.tobytes())
+
+
+def _side(name: str) -> str:
+    return name.partition("_")[0] if name.startswith(("left_", "right_")) else ""
+
+
+def _colour(person: int, side: str) -> Colour:
+    hue = (0.02 + person * _PERSON_HUE_STEP) % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 if side == "left" else 0.95, _BRIGHTNESS[side])
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _fixed_point(x: float, y: float) -> tuple[int, int]:
+    """A point as OpenCV draws it: from pixel centres, in fractions of ``2 ** _SUBPIXEL_BITS``."""
+    x, y = np.clip([x, y], -_FARTHEST, _FARTHEST)
+    return round((x - 0.5) * 2**_SUBPIXEL_BITS), round((y - 0.5) * 2**_SUBPIXEL_BITS)

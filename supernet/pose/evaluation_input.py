@@ -1,0 +1,142 @@
+"""Ground truth and results as evaluation may trust them.
+
+pycocotools takes most bad input without a word, and some of it raises the AP (one NaN coordinate per detection does),
+so everything it would misjudge is refused or said here.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from supernet.errors import UserError
+from supernet.pose.keypoints import KeypointSet
+
+BOX_TO_AREA = 0.53
+"""Share of a person's box that CrowdPose takes for the person's area."""
+
+Record = dict[str, Any]
+
+
+def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[list[Record], list[Record]]:
+    """Images and annotations of a COCO-format dictionary, checked and complete.
+
+    Annotations are shallow copies, renumbered from 1 (pycocotools takes the id 0 for "no match"), with ``area`` filled
+    in from the box where the keypoint set asks for it; those of pictures not listed are left out with a warning.
+
+    Raises:
+        UserError: A part or a field is missing or of the wrong kind, ids repeat, or nobody is labelled.
+    """
+    if not isinstance(ground_truth, dict):
+        raise UserError(f"the ground truth is a {type(ground_truth).__name__}; give a dictionary in COCO's format")
+    for part in ("images", "annotations"):
+        if not isinstance(ground_truth.get(part), list):
+            raise UserError(f"the ground truth has no list {part!r}; give a dictionary in COCO's format")
+    images, annotations = ground_truth["images"], ground_truth["annotations"]
+    for index, image in enumerate(images):
+        _require(image, ("id",), f"images[{index}]")
+    _warn_of_repeats(images)
+    _refuse_repeats(annotations)
+    known = {image["id"]: image for image in images}
+
+    complete: list[Record] = []
+    num_dangling = num_outside = 0
+    for index, annotation in enumerate(annotations):
+        where = f"annotations[{index}]"
+        _require(annotation, ("image_id", "category_id", "keypoints", "num_keypoints", "iscrowd", "bbox"), where)
+        if annotation["image_id"] not in known:
+            num_dangling += 1
+            continue
+        _numbers(annotation["keypoints"], 3 * keypoints.num, f"{where}.keypoints")
+        x, _, width, height = _numbers(annotation["bbox"], 4, f"{where}.bbox").tolist()
+        num_outside += x + width > known[annotation["image_id"]].get("width", math.inf) + 1
+        area = annotation.get("area")
+        if area is None:
+            if not keypoints.area_from_box:
+                raise UserError(f"{where} has no 'area', which {keypoints.name} evaluation needs; restore the file")
+            area = BOX_TO_AREA * width * height
+        _numbers([area], 1, f"{where}.area")
+        complete.append({**annotation, "id": len(complete) + 1, "area": area})
+    if num_dangling:
+        _warn(f"{num_dangling} annotations belong to pictures the ground truth does not list and are left out")
+    if num_outside > 0.2 * len(complete):
+        _warn(f"{num_outside} of {len(complete)} boxes end beyond their picture; bbox must be x, y, width, height")
+    if not any(one["num_keypoints"] and not one["iscrowd"] for one in complete):
+        raise UserError("the ground truth holds no labelled person, so AP has no meaning; give pictures with people")
+    return images, complete
+
+
+def checked_results(results: Any, keypoints: KeypointSet, image_ids: Iterable[int]) -> list[Record]:
+    """Results in COCO's format, checked.
+
+    Raises:
+        UserError: A field is missing or of the wrong kind, a number is not finite, or a picture is unknown.
+    """
+    if not isinstance(results, list):
+        raise UserError(f"the results are a {type(results).__name__}; give a list of detections in COCO's format")
+    known = set(image_ids)
+    for index, result in enumerate(results):
+        _require(result, ("image_id", "category_id", "keypoints", "score"), f"results[{index}]")
+        where = f"results[{index}] (image_id {result['image_id']})"
+        _numbers(result["keypoints"], 3 * keypoints.num, f"{where} keypoints")
+        if not isinstance(result["score"], Real) or not math.isfinite(result["score"]):
+            raise UserError(f"{where} has the score {result['score']!r}; it must be a finite number")
+    unknown = list(dict.fromkeys(one["image_id"] for one in results if one["image_id"] not in known))
+    if unknown:
+        kinds = sorted({type(one).__name__ for one in unknown})
+        raise UserError(
+            f"results name {len(unknown)} pictures the ground truth does not list, such as {unknown[:5]} "
+            f"({', '.join(kinds)}); evaluate against the annotations of the same pictures"
+        )
+    return results
+
+
+def _require(record: Any, fields: tuple[str, ...], where: str) -> None:
+    if not isinstance(record, dict):
+        raise UserError(f"{where} is a {type(record).__name__}, not a dictionary; restore the file")
+    for field in fields:
+        if field not in record:
+            raise UserError(f"{where} has no {field!r}; COCO's format needs it")
+    for field in ("id", "image_id", "category_id"):
+        if field in fields and not isinstance(record[field], int | str):
+            raise UserError(f"{where} has the {field} {record[field]!r}; it must be a whole number")
+
+
+def _numbers(values: Any, length: int, where: str) -> npt.NDArray[np.float64]:
+    """``values`` as an array of ``length`` finite numbers."""
+    if not isinstance(values, list | tuple | np.ndarray) or len(values) != length:
+        count = len(values) if hasattr(values, "__len__") else "no"
+        raise UserError(f"{where} has {count} numbers; it must have {length}")
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype.kind not in "iuf" or array.shape != (length,):
+        raise UserError(f"{where} holds something that is no number; it must have {length} numbers")
+    if not np.isfinite(array).all():
+        raise UserError(f"{where} holds a number that is not finite; AP would be wrong without any sign of it")
+    return array.astype(np.float64)
+
+
+def _warn_of_repeats(images: list[Record]) -> None:
+    repeats = sum(count - 1 for count in Counter(image["id"] for image in images).values())
+    if repeats:
+        _warn(f"{repeats} pictures repeat the id of another and are counted once")
+
+
+def _refuse_repeats(annotations: list[Record]) -> None:
+    counts = Counter(one["id"] for one in annotations if isinstance(one, dict) and isinstance(one.get("id"), int | str))
+    repeated = [number for number, count in counts.items() if count > 1]
+    if repeated:
+        raise UserError(
+            f"{len(repeated)} annotation ids occur more than once, such as {repeated[:5]}; give each its own id"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)

@@ -1,0 +1,203 @@
+"""From heatmaps and tags of one picture to people: detections, matching by tag, adjustment and refinement.
+
+Source: Associative Embedding (arXiv 1611.05424, section 3.3), as HigherHRNet (arXiv 1908.10357) and LitePose evaluate
+with it; ``matching="reference"`` gives their people. ``"thresholded"`` differs in one thing: a detection and a person
+further apart than the tag threshold are forbidden to each other before the assignment is solved, rather than parted
+afterwards, so that no right match is given up for one that cannot stand. Either way, equal pixels beside each other,
+which coarse or quantised maps have, are one detection here and several there.
+"""
+
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from supernet.errors import UserError
+from supernet.pose.refinement import complete, quarter_pixels
+
+Matching = Literal["thresholded", "reference"]
+Maps = npt.NDArray[np.floating[Any]] | Tensor
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+# Trunk and arms before the head's and the legs' uncertain ends, in COCO's numbering; used for every keypoint set.
+VISITING_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
+FORBIDDEN = 1e6
+
+
+def group(
+    heatmaps: Maps,
+    tags: Maps,
+    *,
+    max_people: int = 30,
+    detection_threshold: float = 0.1,
+    tag_threshold: float = 1.0,
+    nms_kernel: int = 5,
+    adjust: bool = True,
+    refine: bool = True,
+    matching: Matching = "thresholded",
+) -> tuple[Floats, Floats]:
+    """Find the people of one picture.
+
+    Args:
+        heatmaps: (K, H, W).
+        tags: (K, H, W, T), or (K, H, W) for T = 1.
+        max_people: Detections kept per keypoint, and people a detection may still join. As published, a detection that
+            joins nobody becomes a person even beyond this number.
+        detection_threshold: Heatmap value that a detection must exceed.
+        tag_threshold: Distance of a detection's tag to a person's mean tag from which they do not match.
+        nms_kernel: Side, in pixels, of the square in which only the highest pixel is a detection; odd.
+        adjust: Move positions by a quarter pixel towards the higher neighbour in x and in y.
+        refine: Look up the keypoints a person lacks where heatmap and mean tag agree best.
+        matching: "thresholded" or "reference"; see the module.
+
+    Returns:
+        Poses (P, K, 3) float32 as x, y in map pixels and the heatmap's value, all 0 for a keypoint not found; a peak in
+        pixel i lies at i + 0.5 before adjustment. Scores (P,) float32, the mean value over all K keypoints before
+        refinement. People are in order of creation.
+
+    Raises:
+        UserError: A map is not finite, the shapes disagree, or a setting is out of range.
+    """
+    check_settings(max_people, detection_threshold, tag_threshold, nms_kernel, matching)
+    heat, tag = _checked(heatmaps, tags)
+
+    detections = [_detections(one, max_people, detection_threshold, nms_kernel) for one in heat]
+    places, means = _match(heat, tag, detections, max_people, tag_threshold, matching == "thresholded")
+    found = places >= 0
+    num_keypoints, _, width = heat.shape
+    values = np.where(found, heat.reshape(num_keypoints, -1)[np.arange(num_keypoints), places], np.float32(0))
+    scores = values.mean(axis=1)
+    if refine:
+        places, values = complete(heat, tag, places, values, means)
+        found = places >= 0
+
+    poses = np.zeros((*places.shape, 3), np.float32)
+    people, keypoints = np.nonzero(found)
+    y, x = np.divmod(places[people, keypoints], width)
+    poses[people, keypoints, 0] = x + 0.5
+    poses[people, keypoints, 1] = y + 0.5
+    poses[people, keypoints, 2] = values[people, keypoints]
+    if adjust:
+        poses[people, keypoints, :2] += quarter_pixels(heat, keypoints, x, y)
+    return poses, scores
+
+
+def check_settings(
+    max_people: int, detection_threshold: float, tag_threshold: float, nms_kernel: int, matching: str
+) -> None:
+    """Raise UserError if a setting of :func:`group` is out of range."""
+    if nms_kernel < 1 or nms_kernel % 2 == 0:
+        raise UserError(f"nms_kernel={nms_kernel} has no middle pixel; give an odd number such as 5")
+    if detection_threshold < 0 or tag_threshold <= 0:
+        raise UserError(
+            f"detection_threshold={detection_threshold} must be at least 0 and tag_threshold={tag_threshold} above 0"
+        )
+    if max_people < 1:
+        raise UserError(f"max_people={max_people} leaves nobody to find; give at least 1")
+    if matching not in ("thresholded", "reference"):
+        raise UserError(f'matching={matching!r} is unknown; choose "thresholded" or "reference"')
+
+
+def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:
+    """Heatmaps (K, H, W) and tags (K, T, H, W) as contiguous float32 arrays."""
+    heat, tag = (
+        np.ascontiguousarray(maps.detach().float().cpu().numpy() if isinstance(maps, Tensor) else maps, np.float32)
+        for maps in (heatmaps, tags)
+    )
+    if heat.ndim != 3 or tag.ndim not in (3, 4) or tag.shape[:3] != heat.shape or 0 in tag.shape:
+        raise UserError(
+            f"heatmaps {heat.shape} and tags {tag.shape} do not fit together; give (K, H, W) and (K, H, W, T)"
+        )
+    for name, maps in (("heatmaps", heat), ("tags", tag)):
+        # A finite sum proves finite terms in one quick pass; an infinite one may be mere overflow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            doubtful = not np.isfinite(maps.sum())
+        if doubtful and not np.isfinite(maps).all():
+            raise UserError(f"the {name} hold values that are not finite; check the network's weights and calibration")
+    if tag.ndim == 3:
+        return heat, tag[:, None]
+    return heat, np.ascontiguousarray(np.moveaxis(tag, 3, 1))
+
+
+def _detections(heatmap: Floats, max_people: int, threshold: float, nms_kernel: int) -> Integers:
+    """Flat places (N,) of one map's highest local maxima over the threshold, highest first, N <= ``max_people``."""
+    above = np.flatnonzero(heatmap > threshold)
+    if above.size == 0:
+        return above
+    highest = cv2.dilate(heatmap, np.ones((nms_kernel, nms_kernel), np.uint8))
+    values = heatmap.ravel()[above]
+    is_peak = values == highest.ravel()[above]
+    above, values = above[is_peak], values[is_peak]
+    order = np.argsort(-values, kind="stable")
+    values = values[order]
+    peaks: Integers = above[order]
+    if (values[1:] == values[:-1]).any():
+        return _one_of_each_plateau(peaks, values, heatmap.shape[1], nms_kernel // 2, max_people)
+    return peaks[:max_people]
+
+
+def _one_of_each_plateau(peaks: Integers, values: Floats, width: int, reach: int, max_people: int) -> Integers:
+    """The first ``max_people`` of the sorted peaks (N,), but none within ``reach`` pixels of an equal one before it."""
+    kept: list[tuple[float, int, int]] = []
+    for peak, value in zip(peaks.tolist(), values.tolist(), strict=True):
+        y, x = divmod(peak, width)
+        if not any(value == v and abs(y - r) <= reach and abs(x - c) <= reach for v, r, c in kept):
+            kept.append((value, y, x))
+            if len(kept) == max_people:
+                break
+    return np.array([y * width + x for _, y, x in kept], np.int64)
+
+
+def _match(
+    heat: Floats, tag: Floats, detections: list[Integers], max_people: int, tag_threshold: float, thresholded: bool
+) -> tuple[Integers, Floats]:
+    """Deal the detections out to people, keypoint by keypoint.
+
+    Args:
+        heat: (K, H, W).
+        tag: (K, T, H, W).
+        detections: K arrays of flat places.
+        max_people: People that detections may join.
+        tag_threshold: Distance from which a detection joins nobody.
+        thresholded: Apply the threshold before solving the assignment as well.
+
+    Returns:
+        Flat places (P, K), -1 where a person lacks the keypoint, and mean tags (P, T).
+    """
+    num_keypoints, num_tags = tag.shape[:2]
+    most = sum(map(len, detections))
+    places = np.full((most, num_keypoints), -1, np.int64)
+    sums = np.zeros((most, num_tags))
+    counts = np.zeros((most, 1))
+    num_people = 0
+    for keypoint in (*(k for k in VISITING_ORDER if k < num_keypoints), *range(len(VISITING_ORDER), num_keypoints)):
+        spots = detections[keypoint]
+        if spots.size == 0:
+            continue
+        own_tags = tag[keypoint].reshape(num_tags, -1)[:, spots].T.astype(np.float64)
+        joined = np.full(spots.size, -1)
+        joinable = min(num_people, max_people)
+        if joinable > 0:
+            means = sums[:joinable] / counts[:joinable]
+            distances = np.sqrt(np.square(own_tags[:, None] - means).sum(axis=2))
+            # Every detection needs a column, so that one which nobody wants can go without.
+            cost = np.full((spots.size, max(spots.size, joinable)), FORBIDDEN)
+            cost[:, :joinable] = np.rint(distances) * 100 - heat[keypoint].ravel()[spots, None]
+            if thresholded:
+                cost[:, :joinable][distances >= tag_threshold] = FORBIDDEN
+            rows, columns = linear_sum_assignment(cost)
+            rows, columns = rows[columns < joinable], columns[columns < joinable]
+            near = distances[rows, columns] < tag_threshold
+            joined[rows[near]] = columns[near]
+        alone = joined < 0
+        num_new = int(alone.sum())
+        joined[alone] = np.arange(num_people, num_people + num_new)
+        num_people += num_new
+        places[joined, keypoint] = spots
+        sums[joined] += own_tags
+        counts[joined] += 1
+    return places[:num_people], (sums[:num_people] / counts[:num_people]).astype(np.float32)

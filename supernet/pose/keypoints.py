@@ -1,0 +1,120 @@
+"""The keypoint sets people are annotated with: names, mirror pairs, skeleton and OKS constants.
+
+Source: COCO's annotation format and evaluation constants (17 keypoints); CrowdPose, arXiv 1812.00324, and its published
+evaluation (14 keypoints).
+"""
+
+from dataclasses import dataclass
+
+from supernet.errors import UserError
+
+
+@dataclass(frozen=True)
+class KeypointSet:
+    """K keypoints in annotation order.
+
+    Attributes:
+        name: Name of the set, as given to ``keypoint_set``.
+        names: K keypoint names; sides are told by the prefixes ``left_`` and ``right_``.
+        sigmas: K standard deviations of the object keypoint similarity (OKS), relative to sqrt(a person's area).
+        flip_pairs: Indices (left, right) that change places when a picture is mirrored.
+        skeleton: Pairs of indices that a drawing connects.
+        area_from_box: The annotation files hold no segment area; 0.53 * width * height of the box stands for it.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    sigmas: tuple[float, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    skeleton: tuple[tuple[int, int], ...]
+    area_from_box: bool = False
+
+    @property
+    def num(self) -> int:
+        """Number of keypoints, K."""
+        return len(self.names)
+
+    @property
+    def flip_index(self) -> tuple[int, ...]:
+        """Permutation of K indices: entry k of a mirrored picture is entry ``flip_index[k]`` of the picture."""
+        index = list(range(self.num))
+        for left, right in self.flip_pairs:
+            index[left], index[right] = right, left
+        return tuple(index)
+
+
+COCO = KeypointSet(
+    name="coco",
+    names=(
+        "nose",
+        "left_eye",
+        "right_eye",
+        "left_ear",
+        "right_ear",
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
+    ),
+    sigmas=(
+        *(0.026, 0.025, 0.025, 0.035, 0.035),
+        *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062),
+        *(0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    skeleton=(
+        *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8)),
+        *((7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+    ),
+)
+
+CROWDPOSE = KeypointSet(
+    name="crowdpose",
+    names=(
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
+        "head",
+        "neck",
+    ),
+    sigmas=(
+        *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062),
+        *(0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
+    ),
+    flip_pairs=((0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11)),
+    skeleton=(
+        *((12, 13), (13, 0), (13, 1), (0, 2), (2, 4), (1, 3), (3, 5)),
+        *((0, 6), (1, 7), (6, 7), (6, 8), (8, 10), (7, 9), (9, 11)),
+    ),
+    area_from_box=True,
+)
+
+_SETS = {keypoints.name: keypoints for keypoints in (COCO, CROWDPOSE)}
+
+
+def keypoint_set(name: str) -> KeypointSet:
+    """The keypoint set called ``name``, "coco" or "crowdpose".
+
+    Raises:
+        UserError: There is no such set.
+    """
+    if name not in _SETS:
+        raise UserError(f"keypoint set {name!r} is unknown; choose one of {', '.join(_SETS)}")
+    return _SETS[name]

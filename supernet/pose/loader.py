@@ -1,0 +1,86 @@
+"""Batches for training: what a step sees depends on (seed, step) only, so that a resumed run repeats it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from supernet.pose.augment import Augmentation, Batch, TrainingPictures, collate
+from supernet.pose.dataset import PoseDataset
+
+_RESOLUTION, _ORDER = 0, 1
+
+
+def step_resolution(resolutions: Sequence[int], seed: int, step: int) -> int:
+    """Return the resolution of training step ``step``, uniform over ``resolutions``."""
+    return resolutions[int(np.random.default_rng((_RESOLUTION, seed, step)).integers(len(resolutions)))]
+
+
+class StepSampler(Sampler[list[tuple[int, int, int]]]):
+    """Yields for each step the keys (index, resolution, seed) of its samples; every epoch is a fresh permutation.
+
+    Args:
+        num_pictures: Size of the data set.
+        resolutions: The resolution of each step from ``start`` on.
+        batch_size: Samples per step.
+        seed: Seed of order and augmentation.
+        start: First step.
+    """
+
+    def __init__(self, num_pictures: int, resolutions: Sequence[int], batch_size: int, seed: int, start: int) -> None:
+        self.num_pictures, self.resolutions, self.batch_size = num_pictures, resolutions, batch_size
+        self.seed, self.start = seed, start
+
+    def __len__(self) -> int:
+        return len(self.resolutions)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        epoch, order = -1, np.empty(0, np.int64)
+        for i, resolution in enumerate(self.resolutions):
+            keys = []
+            for sample in range((self.start + i) * self.batch_size, (self.start + i + 1) * self.batch_size):
+                if sample // self.num_pictures != epoch:
+                    epoch = sample // self.num_pictures
+                    order = np.random.default_rng((_ORDER, self.seed, epoch)).permutation(self.num_pictures)
+                keys.append((int(order[sample % self.num_pictures]), resolution, (self.seed << 40) + sample))
+            yield keys
+
+
+def training_loader(
+    dataset: PoseDataset,
+    resolutions: Sequence[int],
+    batch_size: int,
+    seed: int,
+    augmentation: Augmentation,
+    num_workers: int,
+    start: int = 0,
+) -> Iterable[Batch]:
+    """Return a loader of one :class:`Batch` per entry of ``resolutions``, for steps ``start``, ``start`` + 1, ...
+
+    Args:
+        dataset: Training pictures.
+        resolutions: Input resolution of each step.
+        batch_size: Samples per step.
+        seed: Seed of order and augmentation.
+        augmentation: How pictures are varied.
+        num_workers: Worker processes; 0 loads in this one.
+        start: Number of the first step.
+    """
+    loader: Iterable[Batch] = DataLoader(
+        TrainingPictures(dataset, augmentation),
+        batch_sampler=StepSampler(len(dataset), resolutions, batch_size, seed, start),
+        num_workers=num_workers,
+        collate_fn=collate,
+        worker_init_fn=_single_threaded,
+        prefetch_factor=4 if num_workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return loader
+
+
+def _single_threaded(_: int) -> None:
+    """Keep a worker process to one core: OpenCV would otherwise take all of them."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

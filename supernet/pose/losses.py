@@ -1,0 +1,64 @@
+"""Losses of bottom-up pose estimation: heatmaps, associative-embedding tags, and distillation of heatmaps.
+
+Source: Associative Embedding, arXiv 1611.05424, section 3.2, in the 'exp' form of HigherHRNet and LitePose.
+All are computed in float32 whatever the type of the network's output.
+"""
+
+import torch
+from torch import Tensor
+
+
+def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of each picture's heatmaps, over all keypoints and all pixels.
+
+    Args:
+        predicted: (B, K, H, W).
+        target: (B, K, H, W).
+        mask: (B, H, W), bool or number; pixels at 0 add nothing but still count in the mean.
+
+    Returns:
+        (B,) float32.
+    """
+    squared = (predicted.float() - target.float()).square()
+    return (squared * mask[:, None].float()).mean(dim=(1, 2, 3))
+
+
+def distillation_loss(student_heatmaps: Tensor, teacher_heatmaps: Tensor, mask: Tensor) -> Tensor:
+    """``heatmap_loss`` against a teacher's heatmaps (B, K, H, W), which get no gradient; returns (B,) float32.
+
+    Tags are not distilled: their values are arbitrary from picture to picture.
+    """
+    return heatmap_loss(student_heatmaps, teacher_heatmaps.detach(), mask)
+
+
+def tag_loss(tags: Tensor, indices: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Push the mean tags of different people apart, and pull each person's tags together.
+
+    Push is 0.5 * the mean over ordered pairs of distinct people of exp(-(difference of mean tags)^2), 0 for fewer than
+    two people. Pull is the mean over a person's keypoints of the squared distance to the person's mean tag, averaged
+    over people, 0 for nobody. Both are averaged over all pictures.
+
+    Args:
+        tags: (B, K, H, W).
+        indices: (B, P, K) int64, places in a picture's flattened (K, H, W) tags (``targets.tag_indices``).
+        valid: (B, P, K) bool; False entries are no keypoints, and a person without any is nobody.
+
+    Returns:
+        Push and pull, scalars float32.
+    """
+    batch, people, num_keypoints = indices.shape
+    flat = tags.reshape(batch, -1)
+    picked = flat.gather(1, indices.reshape(batch, -1)).view(batch, people, num_keypoints).float()
+    picked = torch.where(valid, picked, 0.0)
+    counts = valid.sum(2)
+    present = counts > 0
+    num_people = present.sum(1)
+
+    means = picked.sum(2) / counts.clamp(min=1)
+    deviations = torch.where(valid, picked - means[:, :, None], 0.0)
+    pull = (deviations.square().sum(2) / counts.clamp(min=1)).sum(1) / num_people.clamp(min=1)
+
+    pairs = present[:, :, None] & present[:, None, :] & ~torch.eye(people, dtype=torch.bool, device=tags.device)
+    closeness = torch.exp(-(means[:, :, None] - means[:, None, :]).square())
+    push = 0.5 * torch.where(pairs, closeness, 0.0).sum((1, 2)) / (num_people * (num_people - 1)).clamp(min=1)
+    return push.mean(), pull.mean()

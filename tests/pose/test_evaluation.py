@@ -1,0 +1,249 @@
+"""The evaluation equals the official ones, and bad input is refused or told of instead of being scored."""
+
+import contextlib
+import copy
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO as Annotations
+from pycocotools.cocoeval import COCOeval
+
+from supernet.errors import UserError
+from supernet.pose.evaluation import KeypointEvaluator, average_precision
+from supernet.pose.keypoints import COCO, CROWDPOSE
+from tests.golden.crowdpose_eval_recipe import detections, ground_truth
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "crowdpose_eval.json").read_text())
+TRUTH = ground_truth()
+FOUND = detections(TRUTH, 0.06)
+GOLDEN_AP = GOLDEN["levels"]["0.06"]["AP"]
+
+Change = Callable[[Any], Any]
+
+
+@pytest.mark.parametrize("level", GOLDEN["levels"])
+def test_crowdpose_metrics_are_those_of_the_official_evaluation(level: str) -> None:
+    metrics = KeypointEvaluator(TRUTH, CROWDPOSE).score(detections(TRUTH, float(level)))
+    assert set(metrics) == {"AP", "AP50", "AP75", "AR", "AP_easy", "AP_medium", "AP_hard"}
+    for name, value in metrics.items():
+        assert value == pytest.approx(GOLDEN["levels"][level][name], abs=1e-6), name
+
+
+def coco_like(num_images: int, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Made-up COCO people with areas, crowds and unlabelled people, and up to 25 detections of a picture."""
+    rng = np.random.default_rng(seed)
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for image_id in range(1, num_images + 1):
+        for _ in range(rng.integers(0, 5)):
+            x, y, width, height = rng.uniform([0, 0, 20, 20], [400, 300, 200, 180])
+            points = np.zeros((17, 3))
+            points[:, :2] = [x, y] + rng.uniform(0, 1, (17, 2)) * [width, height]
+            points[:, 2] = 0 if rng.random() < 0.1 else rng.integers(0, 3, 17)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "iscrowd": int(rng.random() < 0.05),
+                    "num_keypoints": int((points[:, 2] > 0).sum()),
+                    "keypoints": points.ravel().tolist(),
+                    "bbox": [x, y, width, height],
+                    "area": 0.6 * width * height,
+                }
+            )
+            for _ in range(rng.integers(0, 7)):
+                noisy = points + rng.normal(0, rng.choice([2, 8, 30]), points.shape)
+                noisy[:, 2] = 1
+                score = round(float(rng.random()), 1)
+                results.append(
+                    {"image_id": image_id, "category_id": 1, "score": score, "keypoints": noisy.ravel().tolist()}
+                )
+    images = [{"id": image_id, "width": 640, "height": 480} for image_id in range(1, num_images + 1)]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}, results
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_coco_metrics_are_those_of_plain_pycocotools(seed: int) -> None:
+    truth, results = coco_like(40, seed)
+    with contextlib.redirect_stdout(io.StringIO()):
+        annotations = Annotations()
+        annotations.dataset = copy.deepcopy(truth)
+        annotations.createIndex()
+        plain = COCOeval(annotations, annotations.loadRes(copy.deepcopy(results)), "keypoints")
+        plain.evaluate()
+        plain.accumulate()
+        plain.summarize()
+    metrics = KeypointEvaluator(truth, COCO).score(results)
+    assert list(metrics) == ["AP", "AP50", "AP75", "AR"]
+    np.testing.assert_allclose(list(metrics.values()), plain.stats[[0, 1, 2, 5]], atol=1e-9)
+
+
+def test_the_ground_truth_itself_scores_one() -> None:
+    truth, _ = coco_like(30, 9)
+    people = [one for one in truth["annotations"] if one["num_keypoints"] and not one["iscrowd"]]
+    perfect = [
+        {"image_id": one["image_id"], "category_id": 1, "score": 1.0, "keypoints": one["keypoints"]} for one in people
+    ]
+    assert KeypointEvaluator(truth, COCO).score(perfect) == dict.fromkeys(["AP", "AP50", "AP75", "AR"], 1.0)
+
+
+def test_nothing_is_printed_and_nothing_given_is_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    truth, found = copy.deepcopy(TRUTH), copy.deepcopy(FOUND)
+    evaluator = KeypointEvaluator(truth, CROWDPOSE)
+    assert evaluator.score(found) == evaluator.score(found[::1])
+    assert capsys.readouterr() == ("", "")
+    assert (truth, found) == (TRUTH, FOUND)
+
+
+def test_annotation_id_zero_does_not_lose_a_match() -> None:
+    truth = copy.deepcopy(TRUTH)
+    for annotation in truth["annotations"]:
+        annotation["id"] -= 1
+    assert KeypointEvaluator(truth, CROWDPOSE).score(FOUND)["AP"] == pytest.approx(GOLDEN_AP, abs=1e-6)
+
+
+def test_a_stratum_without_pictures_is_minus_one() -> None:
+    truth = copy.deepcopy(TRUTH)
+    for image in truth["images"]:
+        image["crowdIndex"] = 0.9
+    metrics = KeypointEvaluator(truth, CROWDPOSE).score(FOUND)
+    assert metrics["AP_easy"] == metrics["AP_medium"] == -1.0
+    assert metrics["AP_hard"] == metrics["AP"]
+
+
+def every(**fields: Any) -> Change:
+    return lambda records: [{**record, **fields} for record in records]
+
+
+def first(**fields: Any) -> Change:
+    return lambda records: [{**records[0], **fields}, *records[1:]]
+
+
+def without(field: str) -> Change:
+    return lambda records: [{k: v for k, v in records[0].items() if k != field}, *records[1:]]
+
+
+def with_coordinate(value: Any) -> Change:
+    return lambda records: [
+        {**record, "keypoints": [value, *record["keypoints"][1:]], "score": record.get("score")} for record in records
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            with_coordinate(float("nan")),
+            r"results\[0\] \(image_id 10\d\d\) keypoints holds a number that is not finite",
+        ),
+        (with_coordinate(float("inf")), "not finite"),
+        (with_coordinate("7"), "no number"),
+        (with_coordinate([1, 2]), "no number"),
+        (with_coordinate(None), "no number"),
+        (first(score=float("nan")), "score nan; it must be a finite number"),
+        (first(score="0.5"), "score '0.5'"),
+        (first(keypoints=[1.0] * 39), "has 39 numbers; it must have 42"),
+        (first(keypoints=[1.0] * 51), "has 51 numbers; it must have 42"),
+        (first(keypoints=None), "has no numbers"),
+        (without("score"), r"results\[0\] has no 'score'"),
+        (without("keypoints"), r"results\[0\] has no 'keypoints'"),
+        (without("image_id"), r"results\[0\] has no 'image_id'"),
+        (first(image_id=7), r"results name 1 pictures .* such as \[7\] \(int\)"),
+        (every(image_id="1000"), r"results name 1 pictures .* such as \['1000'\] \(str\)"),
+        (first(image_id=[1]), "image_id"),
+        (lambda records: {"annotations": records}, "the results are a dict"),
+        (lambda records: [3, *records], r"results\[0\] is a int"),
+    ],
+)
+def test_bad_results_are_refused_by_name(change: Change, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        KeypointEvaluator(TRUTH, CROWDPOSE).score(change(FOUND))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("keypoints"), r"annotations\[0\] has no 'keypoints'"),
+        (without("num_keypoints"), r"annotations\[0\] has no 'num_keypoints'"),
+        (without("iscrowd"), r"annotations\[0\] has no 'iscrowd'"),
+        (without("bbox"), r"annotations\[0\] has no 'bbox'"),
+        (first(keypoints=[0] * 51), r"annotations\[0\].keypoints has 51 numbers; it must have 42"),
+        (first(bbox=[1, 2, 3]), r"annotations\[0\].bbox has 3 numbers"),
+        (first(bbox=[1, 2, 3, float("nan")]), r"annotations\[0\].bbox holds a number that is not finite"),
+        (first(area="big"), r"annotations\[0\].area"),
+        (with_coordinate(float("nan")), "not finite"),
+        (every(id=5), r"1 annotation ids occur more than once, such as \[5\]"),
+        (every(num_keypoints=0), "no labelled person"),
+        (lambda records: [], "no labelled person"),
+        (lambda records: None, "no list 'annotations'"),
+    ],
+)
+def test_bad_annotations_are_refused_by_name(change: Change, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        KeypointEvaluator({**TRUTH, "annotations": change(TRUTH["annotations"])}, CROWDPOSE)
+
+
+@pytest.mark.parametrize("truth", [[], None, {}, {"images": {}, "annotations": []}])
+def test_what_is_no_ground_truth_is_refused(truth: Any) -> None:
+    with pytest.raises(UserError, match="the ground truth"):
+        KeypointEvaluator(truth, CROWDPOSE)
+
+
+def test_coco_needs_areas_that_crowdpose_does_without() -> None:
+    truth, _ = coco_like(3, 0)
+    del truth["annotations"][1]["area"]
+    with pytest.raises(UserError, match=r"annotations\[1\] has no 'area'"):
+        KeypointEvaluator(truth, COCO)
+
+
+def test_no_detections_score_zero_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="no detections"):
+        metrics = KeypointEvaluator(TRUTH, CROWDPOSE).score([])
+    assert set(metrics.values()) == {0.0}
+
+
+def test_detections_of_another_category_are_told_of() -> None:
+    with pytest.warns(UserWarning, match=f"0 of {len(FOUND)} detections share a category"):
+        assert KeypointEvaluator(TRUTH, CROWDPOSE).score(every(category_id=2)(FOUND))["AP"] == 0.0
+
+
+def test_boxes_given_as_corners_are_told_of() -> None:
+    truth = copy.deepcopy(TRUTH)
+    for annotation in truth["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        annotation["bbox"] = [x, y, x + width, y + height]
+    with pytest.warns(UserWarning, match="boxes end beyond their picture"):
+        KeypointEvaluator(truth, CROWDPOSE)
+
+
+def test_repeated_pictures_and_annotations_of_missing_ones_are_told_of() -> None:
+    truth = {**TRUTH, "images": [TRUTH["images"][1], *TRUTH["images"][1:]]}
+    kept = [one for one in FOUND if one["image_id"] != TRUTH["images"][0]["id"]]
+    lost = sum(one["image_id"] == TRUTH["images"][0]["id"] for one in TRUTH["annotations"])
+    with pytest.warns(UserWarning, match="repeat|belong") as told:
+        metrics = KeypointEvaluator(truth, CROWDPOSE).score(kept)
+    assert [str(one.message).split(" ", 1)[0] for one in told] == ["1", str(lost)]
+    assert metrics["AP"] > 0.5
+
+
+def test_files_are_scored_and_named_when_they_are_wrong(tmp_path: Path) -> None:
+    truth_file, results_file = tmp_path / "truth.json", tmp_path / "results.json"
+    truth_file.write_text(json.dumps(TRUTH))
+    results_file.write_text(json.dumps(FOUND))
+    metrics = average_precision(truth_file, results_file, "crowdpose")
+    assert metrics["AP"] == pytest.approx(GOLDEN_AP, abs=1e-6)
+    with pytest.raises(UserError, match=r"truth\.json: annotations\[0\]\.keypoints has 42 numbers; it must have 51"):
+        average_precision(truth_file, results_file, "coco")
+    results_file.write_text(json.dumps(first(score=float("nan"))(FOUND)))
+    with pytest.raises(UserError, match=r"results\.json: results\[0\].*score nan"):
+        average_precision(truth_file, results_file, "crowdpose")
+    with pytest.raises(UserError, match="missing"):
+        average_precision(truth_file, tmp_path / "missing.json", "crowdpose")
+    with pytest.raises(UserError, match="'mpii'"):
+        average_precision(truth_file, results_file, "mpii")

@@ -1,0 +1,78 @@
+"""The picture-to-input geometry agrees with the published evaluation and inverts itself."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from supernet.errors import UserError
+from supernet.pose.geometry import input_transform, normalise, resize_for_network, resized_size
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "geometry.json").read_text())
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_sizes_and_points_are_those_of_the_published_evaluation(case: dict[str, Any]) -> None:
+    width, height, resolution = case["image_width"], case["image_height"], case["input_size"]
+    image = np.zeros((height, width, 3), np.uint8)
+    resized, transform = resize_for_network(image, resolution)
+    assert list(resized_size(width, height, resolution)) == case["resized"] == [resized.shape[1], resized.shape[0]]
+    np.testing.assert_allclose(
+        transform.to_image(np.array(case["points_in_resized"])), case["points_in_image"], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("resolution", [96, 128, 160, 256, 448])
+@pytest.mark.parametrize("divisor", [16, 64])
+def test_short_side_is_the_resolution_and_long_side_a_multiple_that_holds_the_picture(
+    resolution: int, divisor: int
+) -> None:
+    for width, height in [(640, 480), (481, 640), (333, 500), (501, 500), (2000, 31)]:
+        resized = resized_size(width, height, resolution, divisor)
+        assert min(resized) == resolution
+        assert max(resized) % divisor == 0
+        assert resized[0] >= resized[1] or width < height
+        whole = max(width, height) * resolution // min(width, height)
+        assert whole <= max(resized) < whole + divisor
+
+
+@pytest.mark.parametrize("resolution", [96, 160, 256])
+def test_a_square_picture_stays_square(resolution: int) -> None:
+    assert resized_size(480, 480, resolution) == (resolution, resolution)
+
+
+def test_points_return_where_they_came_from() -> None:
+    transform = input_transform(427, 640, 160)
+    points = np.random.default_rng(0).uniform(-50, 700, (20, 2))
+    np.testing.assert_allclose(transform.to_input(transform.to_image(points)), points, atol=1e-9)
+
+
+def test_a_mark_in_the_picture_lies_where_the_transform_says() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[200:209, 300:309] = 255
+    resized, transform = resize_for_network(image, 240)
+    rows, columns = np.nonzero(resized[..., 0] > 100)
+    np.testing.assert_allclose((columns.mean(), rows.mean()), transform.to_input(np.array([304.0, 204.0])), atol=0.3)
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    with pytest.raises(UserError, match="float64"):
+        resize_for_network(np.zeros((4, 4, 3)), 64)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="at least 1"):
+        resized_size(640, 0, 64)
+
+
+def test_normalised_pictures_have_imagenets_mean_at_zero() -> None:
+    images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8).to(memory_format=torch.channels_last)
+    before = images.clone()
+    out = normalise(images)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = (before.permute(0, 2, 3, 1).double() / 255 - mean) / std
+    torch.testing.assert_close(out.permute(0, 2, 3, 1).double(), expected, atol=1e-5, rtol=0)
+    assert out.dtype == torch.float32
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, before)
+    assert normalise(images.float()) is not images

@@ -1,0 +1,243 @@
+"""Grouping agrees with the published code's people and with a slow, obvious twin."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from supernet.errors import UserError
+from supernet.pose.grouping import VISITING_ORDER, group
+from tests.golden.recipes import crowd_maps
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "grouping.json").read_text())
+Array = npt.NDArray[np.float64]
+
+
+class TieError(Exception):
+    """Two assignments cost the same, so any of them is right."""
+
+
+def slow_detections(heatmap: Array, most: int, threshold: float, reach: int) -> list[tuple[int, int]]:
+    peaks = []
+    for y, x in np.ndindex(heatmap.shape):
+        around = heatmap[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+        if heatmap[y, x] > threshold and heatmap[y, x] == around.max():
+            peaks.append((y, x))
+    return sorted(peaks, key=lambda peak: -heatmap[peak])[:most]
+
+
+def all_assignments(num_rows: int, num_columns: int, num_alone: int) -> Iterator[tuple[int | None, ...]]:
+    """Every way to give rows distinct columns but for ``num_alone`` rows that get none."""
+    for alone in itertools.combinations(range(num_rows), num_alone):
+        others = [row for row in range(num_rows) if row not in alone]
+        for columns in itertools.permutations(range(num_columns), len(others)):
+            chosen = dict(zip(others, columns, strict=True))
+            yield tuple(chosen.get(row) for row in range(num_rows))
+
+
+def slow_assignment(cost: Array, allowed: npt.NDArray[np.bool_]) -> tuple[int | None, ...]:
+    """Cheapest assignment among those with the most pairs, all allowed, by trying every one."""
+    rows, columns = cost.shape
+    for num_alone in range(max(0, rows - columns), rows + 1):
+        priced = []
+        for choice in all_assignments(rows, columns, num_alone):
+            pairs = [(row, column) for row, column in enumerate(choice) if column is not None]
+            if all(allowed[pair] for pair in pairs):
+                priced.append((sum(cost[pair] for pair in pairs), choice))
+        priced.sort(key=lambda one: one[0])
+        if len(priced) > 1 and priced[1][0] - priced[0][0] < 1e-3:
+            raise TieError
+        if priced:
+            return priced[0][1]
+    raise AssertionError("leaving every row alone is always possible")
+
+
+def slow_group(
+    heat: Array, tag: Array, matching: str, most: int, adjust: bool, refine: bool, reach: int
+) -> tuple[Array, Array]:
+    """(K, H, W), (K, H, W, T) -> poses (P, K, 3), scores (P,)."""
+    num_keypoints, height, width = heat.shape
+    people: list[dict[int, tuple[int, int]]] = []
+
+    def mean_tag(person: dict[int, tuple[int, int]]) -> Array:
+        tags: Array = np.mean([tag[k][place] for k, place in person.items()], axis=0)
+        return tags
+
+    for k in [k for k in VISITING_ORDER if k < num_keypoints]:
+        spots = slow_detections(heat[k], most, 0.1, reach)
+        old = people[:most]
+        choice: tuple[int | None, ...] = (None,) * len(spots)
+        distance = np.array([[np.linalg.norm(tag[k][s] - mean_tag(p)) for p in old] for s in spots])
+        if spots and old:
+            cost = np.round(distance) * 100 - np.array([[heat[k][s]] for s in spots])
+            allowed = distance < 1 if matching == "thresholded" else np.full(distance.shape, True)
+            choice = slow_assignment(cost, allowed)
+        for row, (spot, column) in enumerate(zip(spots, choice, strict=True)):
+            if column is None or distance[row, column] >= 1:
+                people.append({k: spot})
+            else:
+                old[column][k] = spot
+
+    poses = np.zeros((len(people), num_keypoints, 3))
+    scores = np.zeros(len(people))
+    for number, person in enumerate(people):
+        scores[number] = sum(heat[k][place] for k, place in person.items()) / num_keypoints
+        mean = mean_tag(person)
+        for k in range(num_keypoints):
+            place = person.get(k)
+            if place is None and refine:
+                agreement = heat[k] - np.round(np.linalg.norm(tag[k] - mean, axis=-1))
+                best = np.unravel_index(agreement.argmax(), (height, width))
+                place = (int(best[0]), int(best[1])) if heat[k][best] > 0 else None
+            if place is None:
+                continue
+            y, x = place
+            poses[number, k] = x + 0.5, y + 0.5, heat[k][place]
+            if adjust:
+                right, left = heat[k, y, min(x + 1, width - 1)], heat[k, y, max(x - 1, 0)]
+                below, above = heat[k, min(y + 1, height - 1), x], heat[k, max(y - 1, 0), x]
+                poses[number, k, :2] += 0.25 if right > left else -0.25, 0.25 if below > above else -0.25
+    return poses, scores
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_people_are_those_of_the_published_code(case: dict[str, Any]) -> None:
+    maps = crowd_maps(case["seed"], case["people"], case["joints"], case["height"], case["width"], case["tags"])
+    poses, scores = group(
+        *maps,
+        detection_threshold=case["threshold"],
+        adjust=case["adjust"],
+        refine=case["refine"],
+        matching="reference",
+    )
+    golden = np.array(case["poses"])
+    assert poses.shape == golden.shape
+    np.testing.assert_allclose(poses[..., :2], golden[..., :2], atol=1e-3)
+    np.testing.assert_allclose(poses[..., 2], golden[..., 2], atol=1e-5)
+    np.testing.assert_allclose(scores, case["scores"], atol=1e-5)
+
+
+@pytest.mark.parametrize("matching", ["thresholded", "reference"])
+def test_hundreds_of_small_crowds_equal_the_slow_twin(matching: str) -> None:
+    rng = np.random.default_rng(0)
+    compared = with_several = 0
+    for _ in range(300):
+        num_keypoints, height, width, num_tags = rng.integers((2, 5, 5, 1), (8, 12, 12, 3))
+        heat = rng.uniform(-0.3, 0.11, (num_keypoints, height, width))
+        tag = rng.normal(0, 1.5, (num_keypoints, height, width, num_tags))
+        for k in range(num_keypoints):
+            for _ in range(rng.integers(0, 4)):
+                heat[k, rng.integers(height), rng.integers(width)] = rng.uniform(0.1, 1)
+        heat, tag = heat.astype(np.float32).astype(float), tag.astype(np.float32).astype(float)
+        settings = (
+            int(rng.integers(1, 5)),
+            bool(rng.random() < 0.5),
+            bool(rng.random() < 0.7),
+            int(rng.integers(1, 3)),
+        )
+        try:
+            expected = slow_group(heat, tag, matching, *settings)
+        except TieError:
+            continue
+        most, adjust, refine, reach = settings
+        poses, scores = group(
+            heat.astype(np.float32),
+            tag.astype(np.float32),
+            max_people=most,
+            adjust=adjust,
+            refine=refine,
+            nms_kernel=2 * reach + 1,
+            matching=matching,  # type: ignore[arg-type]
+        )
+        np.testing.assert_allclose(poses, expected[0], atol=1e-6)
+        np.testing.assert_allclose(scores, expected[1], atol=1e-6)
+        compared += 1
+        with_several += len(scores) > 1
+    assert compared > 150
+    assert with_several > 100
+
+
+def test_forbidding_far_pairs_first_finds_every_person_of_a_crowd_once() -> None:
+    for case in GOLDEN:
+        maps = crowd_maps(case["seed"], case["people"], case["joints"], case["height"], case["width"], case["tags"])
+        assert len(group(*maps)[0]) == case["people"]
+
+
+def test_tensors_arrays_and_a_missing_tag_dimension_give_the_same_people() -> None:
+    heat, tag = crowd_maps(104, 8, 14, 64, 64, 1)
+    expected = group(heat, tag)
+    forms: list[tuple[Any, Any]] = [
+        (heat, tag[..., 0]),
+        (torch.from_numpy(heat), torch.from_numpy(tag)),
+        (heat.astype(np.float64), np.asfortranarray(tag)),
+    ]
+    for maps in forms:
+        for found, right in zip(group(*maps), expected, strict=True):
+            np.testing.assert_array_equal(found, right)
+
+
+def test_the_peak_of_pixel_i_lies_at_i_and_a_half() -> None:
+    heat = np.zeros((1, 9, 9), np.float32)
+    heat[0, 4, 6], heat[0, 4, 7], heat[0, 3, 6] = 1, 0.5, 0.5
+    tag = np.zeros_like(heat)
+    assert group(heat, tag, adjust=False)[0].tolist() == [[[6.5, 4.5, 1.0]]]
+    assert group(heat, tag)[0].tolist() == [[[6.75, 4.25, 1.0]]]
+
+
+def test_maps_without_a_detection_hold_nobody() -> None:
+    poses, scores = group(np.zeros((14, 32, 32)), np.zeros((14, 32, 32, 2)))
+    assert poses.shape == (0, 14, 3)
+    assert scores.shape == (0,)
+
+
+@pytest.mark.parametrize("size", [(1, 2), (2, 2), (3, 1)])
+def test_a_plateau_is_one_detection(size: tuple[int, int]) -> None:
+    heat = np.zeros((2, 20, 20), np.float32)
+    heat[:, 6 : 6 + size[0], 5 : 5 + size[1]] = 0.7
+    heat[:, 12, 5] = 0.7
+    tag = np.zeros_like(heat)
+    tag[:, 10:] = 5
+    poses, scores = group(heat, tag, adjust=False)
+    assert poses[..., :2].tolist() == [[[5.5, 6.5]] * 2, [[5.5, 12.5]] * 2]
+    np.testing.assert_allclose(scores, 0.7)
+
+
+def test_a_flood_of_equal_detections_ends() -> None:
+    poses, scores = group(np.full((14, 24, 24), 0.5), np.random.default_rng(0).normal(size=(14, 24, 24)))
+    assert len(poses) == len(scores) >= 30
+    assert np.isfinite(poses).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("which", ["heatmaps", "tags"])
+def test_maps_that_are_not_finite_are_refused(bad: float, which: str) -> None:
+    maps: dict[str, Any] = {"heatmaps": np.zeros((3, 8, 8), np.float32), "tags": np.zeros((3, 8, 8, 1), np.float32)}
+    maps[which][1, 2, 3] = bad
+    with pytest.raises(UserError, match=f"{which} hold values that are not finite"):
+        group(**maps)
+
+
+def test_huge_finite_maps_are_no_mistake() -> None:
+    assert len(group(np.full((1, 8, 8), 3e38), np.zeros((1, 8, 8)), max_people=1)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"heatmaps": np.zeros((3, 8, 9))}, "do not fit together"),
+        ({"heatmaps": np.zeros((8, 8)), "tags": np.zeros((8, 8))}, "do not fit together"),
+        ({"nms_kernel": 4}, "nms_kernel=4"),
+        ({"max_people": 0}, "max_people=0"),
+        ({"matching": "hungarian"}, "matching='hungarian'"),
+        ({"detection_threshold": -0.1}, r"detection_threshold=-0\.1"),
+    ],
+)
+def test_impossible_input_is_refused_by_name(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        group(**{"heatmaps": np.zeros((3, 8, 8)), "tags": np.zeros((3, 8, 8, 1)), **changed})
