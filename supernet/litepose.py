@@ -1,0 +1,164 @@
+"""LitePose: the one definition of the network, for any arch.
+
+Source: LitePose (arXiv 2205.01271), section 3 (single branch, fusion deconvolution head, large kernels); state-dict
+names and shapes are those of its published checkpoints, so that these load with ``strict=True``.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
+
+_HEATMAP_STD, _TAG_STD = 0.001, 0.1
+
+
+class InvertedBottleneck(nn.Module):
+    """1x1 expansion, depthwise k x k, 1x1 projection; residual where stride is 1 and widths agree.
+
+    Source: MobileNetV2 (arXiv 1801.04381), section 3.
+    """
+
+    def __init__(self, in_width: int, width: int, stride: int, expand_ratio: int, kernel_size: int) -> None:
+        super().__init__()
+        hidden = make_divisible(in_width * expand_ratio)
+        self.inv = _conv_norm(in_width, hidden, 1)
+        self.depth_conv = _conv_norm(hidden, hidden, kernel_size, stride, groups=hidden)
+        self.point_conv = _conv_norm(hidden, width, 1, activation=False)
+        self.residual = stride == 1 and in_width == width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_width, H, W) to (B, width, H / stride, W / stride)."""
+        out: Tensor = self.point_conv(self.depth_conv(self.inv(x)))
+        return x + out if self.residual else out
+
+
+class SeparablePrediction(nn.Module):
+    """Depthwise 5x5, batch norm, ReLU, 1x1 without bias."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            _conv(width, width, HEAD_KERNEL_SIZE, groups=width),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            _conv(width, outputs, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, H, W) to (B, outputs, H, W)."""
+        out: Tensor = self.conv(x)
+        return out
+
+
+class LitePose(nn.Module):
+    """The network of one arch.
+
+    Args:
+        arch: Widths, depths, kernel and expansion of every part; its resolution does not change the weights.
+        num_keypoints: K.
+    """
+
+    def __init__(self, arch: Arch, num_keypoints: int) -> None:
+        super().__init__()
+        self.arch, self.num_keypoints = arch, num_keypoints
+        self.first = nn.Sequential(
+            _conv_norm(3, STEM_CHANNELS, 3, 2),
+            _conv_norm(STEM_CHANNELS, STEM_CHANNELS, 3, groups=STEM_CHANNELS),
+            _conv(STEM_CHANNELS, arch.stem_width, 1),
+            nn.BatchNorm2d(arch.stem_width),
+        )
+        widths, stages = [arch.stem_width], []
+        for stage in arch.stages:
+            blocks, width = [], widths[-1]
+            for j, (expand_ratio, kernel_size) in enumerate(stage.blocks()):
+                blocks.append(
+                    InvertedBottleneck(width, stage.width, stage.stride if j == 0 else 1, expand_ratio, kernel_size)
+                )
+                width = stage.width
+            stages.append(nn.Sequential(*blocks))
+            widths.append(width)
+        self.stage = nn.ModuleList(stages)
+        refined = (widths[4], *arch.deconv_widths)
+        self.deconv_refined = nn.ModuleList(_deconv(refined[i], refined[i + 1]) for i in range(3))
+        self.deconv_raw = nn.ModuleList(_deconv(widths[3 - i], refined[i + 1]) for i in range(3))
+        self.deconv_bnrelu = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True)) for width in arch.deconv_widths
+        )
+        outputs = (2 * num_keypoints, num_keypoints)
+        self.final_refined = nn.ModuleList(SeparablePrediction(refined[i + 2], outputs[i]) for i in range(2))
+        self.final_raw = nn.ModuleList(SeparablePrediction(widths[1 - i], outputs[i]) for i in range(2))
+        self._initialise()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict heatmaps and tags.
+
+        Args:
+            images: (B, 3, H, W) normalised, H and W multiples of 16.
+
+        Returns:
+            ``low`` (B, 2K, H/4, W/4), K heatmaps then K tags, and ``high`` (B, K, H/2, W/2), K heatmaps.
+
+        Raises:
+            ValueError: H or W is not a multiple of 16.
+        """
+        if images.shape[-1] % 16 or images.shape[-2] % 16:
+            raise ValueError(f"images are {tuple(images.shape[-2:])} px; both sides must be multiples of 16")
+        features = [self.first(images)]
+        for stage in self.stage:
+            features.append(stage(features[-1]))
+        x = features[4]
+        outputs = []
+        for level in range(3):
+            x = self.deconv_bnrelu[level](self.deconv_refined[level](x) + self.deconv_raw[level](features[3 - level]))
+            if level > 0:
+                outputs.append(self.final_refined[level - 1](x) + self.final_raw[level - 1](features[2 - level]))
+        return outputs[0], outputs[1]
+
+    def _initialise(self) -> None:
+        """Draw convolutions from He normals over the fan-out.
+
+        Heatmaps start near 0. Tags start spread out: where all tags agree, the push loss has no gradient.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not module.weight.is_meta:
+                outputs = (
+                    module.weight.shape[0] if isinstance(module, nn.Conv2d) else module.out_channels * module.groups
+                )
+                fan = outputs // module.groups * math.prod(module.kernel_size) / math.prod(module.stride)
+                nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan))
+        for predictions in (self.final_refined, self.final_raw):
+            for level, prediction in enumerate(predictions):
+                weight = prediction.get_parameter("conv.3.weight")
+                if not weight.is_meta:
+                    nn.init.normal_(weight, std=_HEATMAP_STD)
+                    if level == 0:
+                        nn.init.normal_(weight[self.num_keypoints :], std=_TAG_STD)
+
+
+def _conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+
+
+def _deconv(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inputs, outputs, DECONV_KERNEL_SIZE, 2, 1, bias=False)
+
+
+def _conv_norm(
+    inputs: int, outputs: int, kernel_size: int, stride: int = 1, groups: int = 1, activation: bool = True
+) -> nn.Sequential:
+    layers: list[nn.Module] = [_conv(inputs, outputs, kernel_size, stride, groups), nn.BatchNorm2d(outputs)]
+    return nn.Sequential(*layers, *[nn.ReLU6(inplace=True)] * activation)
+
+
+def normalisation_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return every batch-norm layer of ``network`` in state-dict order."""
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def in_channels_last(network: nn.Module) -> None:
+    """Lay the convolution weights of ``network`` out in channels-last order, in place; it is the faster one here."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

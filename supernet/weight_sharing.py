@@ -1,0 +1,125 @@
+"""The supernet: which slice of the largest network a subnet uses, and the subnet cut out for good.
+
+Source: Once-for-All (arXiv 1908.09791), section 3.3 (elastic kernel by transformation matrices, elastic depth and
+width). We differ in computing a subnet by calling its own plain network with slices as weights, so that there is
+no elastic twin of any layer and extraction is the same function.
+"""
+
+import re
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from supernet.arch import Arch
+from supernet.litepose import LitePose, in_channels_last, normalisation_layers
+from supernet.space import SearchSpace
+
+_DEPTHWISE = re.compile(r"stage\.(\d+)\.(\d+)\.depth_conv\.0\.weight")
+_CACHE_SIZE = 128
+
+
+class SuperNet(nn.Module):
+    """Weights of every subnet of a space.
+
+    Attributes:
+        space: The search space.
+        network: LitePose of the largest arch; subnets use leading channels, centred kernels and first blocks of it.
+        kernel_transforms: Per elastic depthwise layer, square matrices 7->5 (25 x 25) and 5->3 (9 x 9) that act on
+            the flattened centre of the larger kernel; the identity at the start.
+    """
+
+    def __init__(self, space: SearchSpace, num_keypoints: int) -> None:
+        super().__init__()
+        self.space, self.num_keypoints = space, num_keypoints
+        self.network = LitePose(space.largest(), num_keypoints)
+        self.kernel_transforms = nn.ParameterDict()
+        for i, stage in enumerate(space.stages):
+            for j in range(stage.depths[-1]):
+                for size in range(stage.kernel_sizes[0], stage.kernel_sizes[-1], 2):
+                    self.kernel_transforms[_transform_name(i, j, size)] = nn.Parameter(torch.eye(size * size))
+        self._templates: OrderedDict[tuple[Arch, bool], LitePose] = OrderedDict()
+        in_channels_last(self)
+
+    def forward(self, images: Tensor, arch: Arch) -> tuple[Tensor, Tensor]:
+        """Compute subnet ``arch`` on normalised ``images`` (B, 3, H, W).
+
+        In training mode every batch norm uses the batch's statistics and none are recorded: statistics seen in
+        training belong to no subnet. In evaluation mode slices of the recorded ones are used, which are right only
+        for a network that has been calibrated (:mod:`supernet.calibration`).
+
+        Returns:
+            ``low`` (B, 2K, H/4, W/4) and ``high`` (B, K, H/2, W/2), as LitePose does.
+
+        Raises:
+            UserError: ``arch`` is outside the space.
+        """
+        template = self._template(arch, self.training)
+        weights = self.slices(arch, template, buffers=not self.training)
+        out: tuple[Tensor, Tensor] = functional_call(template, weights, (images,), strict=not self.training)
+        return out
+
+    def slices(self, arch: Arch, template: LitePose, buffers: bool) -> dict[str, Tensor]:
+        """Return by LitePose name the slice of every parameter (and buffer) that ``arch`` uses, differentiable."""
+        shared: dict[str, Tensor] = dict(self.network.named_parameters())
+        wanted: dict[str, Tensor] = dict(template.named_parameters())
+        if buffers:
+            shared |= dict(self.network.named_buffers())
+            wanted |= dict(template.named_buffers())
+        found = {}
+        for name, target in wanted.items():
+            weight = shared[name]
+            leading = tuple(slice(size) for size in target.shape[:2])
+            elastic_kernel = _DEPTHWISE.fullmatch(name)
+            if elastic_kernel and weight.shape[-1] != target.shape[-1]:
+                stage, block = map(int, elastic_kernel.groups())
+                found[name] = self._shrink_kernel(weight[leading], stage, block, target.shape[-1])
+            else:
+                found[name] = weight if weight.shape == target.shape else weight[leading]
+        return found
+
+    @torch.no_grad()
+    def extract(self, arch: Arch) -> LitePose:
+        """Return subnet ``arch`` as a network of its own, in evaluation mode: copies of its slices and statistics.
+
+        Raises:
+            UserError: ``arch`` is outside the space.
+        """
+        template = self._template(arch, training=False)
+        first = next(self.network.parameters())
+        network = LitePose(arch, self.num_keypoints).to(first.device, first.dtype)
+        network.load_state_dict(self.slices(arch, template, buffers=True))
+        in_channels_last(network)
+        return network.eval()
+
+    def _shrink_kernel(self, weight: Tensor, stage: int, block: int, size: int) -> Tensor:
+        """Shrink depthwise ``weight`` (C, 1, k, k) to ``size`` in steps of two, each with its transformation."""
+        for smaller in range(weight.shape[-1] - 2, size - 1, -2):
+            centre = weight[..., 1:-1, 1:-1].reshape(weight.shape[0], smaller * smaller)
+            transformed = centre @ self.kernel_transforms[_transform_name(stage, block, smaller)]
+            weight = transformed.reshape(weight.shape[0], 1, smaller, smaller)
+        return weight
+
+    def _template(self, arch: Arch, training: bool) -> LitePose:
+        """Return the weightless network of ``arch``, from a bounded cache."""
+        key = (arch, training)
+        if key not in self._templates:
+            self.space.check(arch)
+            with torch.device("meta"):
+                template = LitePose(arch, self.num_keypoints)
+            template.train(training)
+            if training:
+                for norm in normalisation_layers(template):
+                    norm.track_running_stats = False
+                    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+            self._templates[key] = template
+            if len(self._templates) > _CACHE_SIZE:
+                self._templates.popitem(last=False)
+        self._templates.move_to_end(key)
+        return self._templates[key]
+
+
+def _transform_name(stage: int, block: int, size: int) -> str:
+    """Name of the transformation of ``stage``, ``block`` from kernel ``size + 2`` to ``size``."""
+    return f"stage{stage}_block{block}_{size + 2}to{size}"
