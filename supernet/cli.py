@@ -1,0 +1,166 @@
+"""What all entry points share: configuration, error reporting, run folders, progress bars."""
+
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from supernet import files
+from supernet.errors import UserError
+
+CONSOLE = Console()
+# Threads that spin while they wait slow everything down as soon as another process wants a core; must precede torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def fail(error: UserError) -> NoReturn:
+    """Print a user's mistake as one sentence on standard error and exit with status 2."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> None:
+    """Compose ``conf/<config_name>.yaml`` with the command line's overrides and hand it to ``job`` as plain values.
+
+    Bad overrides and UserErrors end in one sentence and exit status 2; anything else keeps its traceback.
+    """
+
+    def call(config: DictConfig) -> None:
+        try:
+            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            assert isinstance(plain, dict)
+            job({str(key): value for key, value in plain.items()})
+        except OmegaConfBaseException as error:
+            fail(_bad_override(error))
+        except UserError as error:
+            fail(error)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(_bad_override(error))
+
+
+def _bad_override(error: Exception) -> UserError:
+    """Return Hydra's or OmegaConf's error without the lines that speak of their insides, in one line."""
+    told = str(error).partition("Config search path:")[0].partition("\n    full_key:")[0]
+    return UserError(f"{' '.join(told.split())}; --help lists the options")
+
+
+def guarded(job: Callable[[], None]) -> None:
+    """Run an entry point without configuration files; UserErrors end in one sentence and exit status 2."""
+    try:
+        job()
+    except UserError as error:
+        fail(error)
+
+
+def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
+    """Create ``runs/<command>/<name or time>`` and point ``runs/<command>/latest`` to it.
+
+    Raises:
+        UserError: The folder exists already (a run never overwrites another) or cannot be made, or ``name`` is not
+            that of a folder.
+    """
+    if name is not None and (Path(name).name != name or name.startswith(".") or name == "latest"):
+        raise UserError(f"name is {name!r}; it must be a plain folder name, not hidden and not 'latest'")
+    folder = Path(runs) / command / (name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(f"the run folder {folder} exists already; choose another name or remove it") from None
+    except OSError as error:
+        raise UserError(f"cannot create the run folder {folder}: {error.strerror}; choose another place") from error
+    point_latest(folder)
+    return folder
+
+
+def point_latest(folder: Path) -> None:
+    """Let ``latest`` beside ``folder`` point to it, replacing the link in one step.
+
+    Raises:
+        UserError: Something else than a link is in its place, or there can be no links.
+    """
+    temporary, link = folder.parent / f".latest.{os.getpid()}", folder.parent / "latest"
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(folder.name)
+        os.replace(temporary, link)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot let {link} point to {folder}: {error.strerror}; remove what is in its place"
+        ) from error
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write ``summary.json``: the run's figures plus the versions they were measured with."""
+    import cv2
+    import numpy as np
+    import torch
+
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
+    files.write_json(folder / "summary.json", summary | {"versions": versions})
+
+
+@contextmanager
+def stop_request() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C or SIGTERM has come, so that work can end at a clean point.
+
+    A second signal ends the process at once.
+    """
+    requested = False
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def request(number: int, frame: object) -> None:
+        nonlocal requested
+        requested = True
+        restore()
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield lambda: requested
+    finally:
+        restore()
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar with counts and times; tasks may show a ``note`` field."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=CONSOLE,
+    )
+
+
+def command_line_overrides() -> list[str]:
+    """Return what the command line changed, in Hydra's ``key=value`` form."""
+    return list(HydraConfig.get().overrides.task)

@@ -1,0 +1,236 @@
+"""The one training loop: it runs whatever phases it is given and can stop and continue at any step."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supernet.arch import Arch
+from supernet.errors import UserError
+from supernet.optimizer import TouchedAdam, WeightAverage, learning_rate
+from supernet.phases import Scheduled, step_archs
+from supernet.pose.augment import Augmentation, Batch
+from supernet.pose.dataset import PoseDataset
+from supernet.pose.geometry import normalise
+from supernet.pose.loader import step_resolution, training_loader
+from supernet.pose.objective import LossTerms, PoseObjective, to_device
+from supernet.weight_sharing import SuperNet
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What the loop does besides its phases.
+
+    Attributes:
+        batch_size: Pictures per step; every subnet of a step sees all of them.
+        seed: Seed of picture order, augmentation, resolutions and sampled subnets.
+        clip_norm: Largest gradient norm.
+        average_decay: Decay of the averaged weights, which are the ones evaluated and exported.
+        distillation_weight: Weight of the distance to the teacher's heatmaps beside the subnet's own loss.
+        num_workers: Worker processes that load pictures.
+        augmentation: How pictures are varied.
+    """
+
+    batch_size: int
+    seed: int
+    clip_norm: float
+    average_decay: float
+    distillation_weight: float
+    num_workers: int
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Figures of one finished step; tensors are scalars, read only where they are shown.
+
+    Attributes:
+        step: Number of the step, from 0.
+        phase: Name of its phase.
+        resolution: Side of its square inputs, px.
+        archs: The subnets trained.
+        losses: Loss terms of each subnet.
+        distillation: Mean distance to the teacher's heatmaps, if there was a teacher.
+        gradient_norm: Before clipping.
+        rate: Learning rate.
+        data_seconds, seconds: Time spent waiting for pictures, and in all.
+    """
+
+    step: int
+    phase: str
+    resolution: int
+    archs: Sequence[Arch]
+    losses: Sequence[LossTerms]
+    distillation: Tensor | None
+    gradient_norm: Tensor
+    rate: float
+    data_seconds: float
+    seconds: float
+
+
+class Trainer:
+    """Trains a supernet through scheduled phases.
+
+    Args:
+        supernet: The weights, on their device.
+        objective: Targets and loss.
+        dataset: Training pictures.
+        scheduled: Phases with their steps.
+        settings: Everything else.
+    """
+
+    def __init__(
+        self,
+        supernet: SuperNet,
+        objective: PoseObjective,
+        dataset: PoseDataset,
+        scheduled: Sequence[Scheduled],
+        settings: LoopSettings,
+    ) -> None:
+        self.supernet, self.objective, self.dataset = supernet, objective, dataset
+        self.scheduled, self.settings = scheduled, settings
+        self.weights = dict(supernet.named_parameters())
+        self.adam = TouchedAdam(self.weights.values(), settings.clip_norm)
+        self.average = WeightAverage(self.weights, settings.average_decay)
+        self.teacher: SuperNet | None = None
+        self.step = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.weights.values())).device
+
+    def run(self, on_step: Callable[[StepReport], None], on_phase_end: Callable[[Scheduled], None]) -> None:
+        """Train from ``self.step`` to the end; ``on_step`` follows every step, ``on_phase_end`` every phase."""
+        for scheduled in self.scheduled:
+            if self.step >= scheduled.stop:
+                continue
+            if scheduled.phase.teacher == "frozen" and self.teacher is None:
+                self.teacher = self.averaged()
+            for batch, waited, began in self._batches(scheduled):
+                report = self._train_step(scheduled, to_device(batch, self.device), waited, began)
+                self.step += 1
+                on_step(report)
+            on_phase_end(scheduled)
+
+    def averaged(self) -> SuperNet:
+        """Return a copy of the supernet with the averaged weights, in training mode and without gradients."""
+        supernet = copy.deepcopy(self.supernet).train()
+        supernet.load_state_dict(self.averaged_state())
+        return supernet.requires_grad_(False)
+
+    def averaged_state(self) -> dict[str, Tensor]:
+        """Return the supernet's state dict with the averaged weights."""
+        return {
+            name: self.average.average.get(name, value).detach() for name, value in self.supernet.state_dict().items()
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that decides the steps to come, as tensors and plain values."""
+        return {
+            "step": self.step,
+            "network": self.supernet.state_dict(),
+            "average": self.average.average,
+            "num_updates": self.average.num_updates,
+            "adam": self.adam.adam.state_dict(),
+            "teacher": None if self.teacher is None else self.teacher.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.supernet.load_state_dict(state["network"])
+        for name, value in self.average.average.items():
+            value.copy_(state["average"][name])
+        self.average.num_updates = state["num_updates"]
+        self.adam.adam.load_state_dict(state["adam"])
+        if state["teacher"] is not None:
+            self.teacher = self.averaged()
+            self.teacher.load_state_dict(state["teacher"])
+        self.step = state["step"]
+        torch.set_rng_state(state["torch_rng"])
+
+    def _batches(self, scheduled: Scheduled) -> Iterator[tuple[Batch, float, float]]:
+        """Yield each remaining batch of a phase, the seconds waited for it, and when the wait began."""
+        choices, seed = scheduled.resolutions, self.settings.seed
+        start = max(self.step, scheduled.start)
+        resolutions = [step_resolution(choices, seed, step) for step in range(start, scheduled.stop)]
+        loader = training_loader(
+            self.dataset,
+            resolutions,
+            self.settings.batch_size,
+            seed,
+            self.settings.augmentation,
+            self.settings.num_workers,
+            start,
+        )
+        began = time.perf_counter()
+        for batch in loader:
+            yield batch, time.perf_counter() - began, began
+            began = time.perf_counter()
+
+    def _train_step(self, scheduled: Scheduled, batch: Batch, waited: float, began: float) -> StepReport:
+        """Run every subnet of the step forward and backward, then update once."""
+        phase, step = scheduled.phase, self.step
+        self.supernet.train()
+        images, truth = normalise(batch.images), self.objective.targets(batch)
+        archs = step_archs(scheduled, batch.images.shape[-1], self.settings.seed, step)
+        taught: tuple[Tensor, Tensor] | None = None
+        if phase.teacher == "frozen":
+            assert self.teacher is not None
+            largest = step_archs_largest(archs[0], self.supernet)
+            with torch.no_grad():
+                taught = self.teacher(images, largest)
+        losses, distances = [], []
+        for arch in archs:
+            low, high = self.supernet(images, arch)
+            terms = self.objective.loss(low, high, truth)
+            total = terms.total
+            if taught is not None:
+                distance = self.objective.distillation(low, high, taught, truth)
+                total = total + self.settings.distillation_weight * distance
+                distances.append(distance.detach())
+            elif phase.teacher == "inplace":
+                taught = (low.detach(), high.detach())
+            (total / len(archs)).backward()  # type: ignore[no-untyped-call]
+            losses.append(LossTerms(*(term.detach() for term in (terms.total, terms.heatmap, terms.push, terms.pull))))
+        rate = learning_rate((step - scheduled.start) / (scheduled.stop - scheduled.start), phase.learning_rate)
+        norm = self.adam.step(rate)
+        self.average.update(self.weights)
+        return StepReport(
+            step,
+            phase.name,
+            images.shape[-1],
+            archs,
+            losses,
+            torch.stack(distances).mean() if distances else None,
+            norm,
+            rate,
+            waited,
+            time.perf_counter() - began,
+        )
+
+
+def step_archs_largest(arch: Arch, supernet: SuperNet) -> Arch:
+    """Return the supernet's largest arch at the resolution of ``arch``."""
+    largest = supernet.space.largest()
+    return Arch(arch.resolution, largest.stem_width, largest.stages, largest.deconv_widths)
+
+
+def check_finite(report: StepReport) -> None:
+    """Raise UserError if a loss or the gradient of the step is not finite; it waits for the device."""
+    for arch, terms in zip(report.archs, report.losses, strict=True):
+        if not torch.isfinite(terms.total):
+            raise UserError(
+                f"the loss is not finite at step {report.step}, phase {report.phase}, subnet {arch.describe()}; "
+                "lower the phase's learning_rate or clip_norm and resume from the last checkpoint"
+            )
+    if not torch.isfinite(report.gradient_norm):
+        raise UserError(
+            f"the gradient is not finite at step {report.step}, phase {report.phase}; "
+            "lower the phase's learning_rate and resume from the last checkpoint"
+        )

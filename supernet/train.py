@@ -1,0 +1,20 @@
+"""Train a supernet: ``python -m supernet.train`` (options: ``--help`` and ``conf/train.yaml``)."""
+
+from typing import Any
+
+from supernet.cli import command_line_overrides, run_with_config
+
+
+def main() -> None:
+    """Run the entry point."""
+    run_with_config("train", _job)
+
+
+def _job(config: dict[str, Any]) -> None:
+    from supernet.training import start_or_resume  # keeps --help free of torch
+
+    start_or_resume(config, command_line_overrides())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""A training run: from configuration to a trained supernet with its report, in a run folder that can be resumed."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from rich.table import Table
+
+from supernet import checkpoint, cli
+from supernet.device import pick_device
+from supernet.errors import UserError
+from supernet.evaluate import SubnetScorer
+from supernet.loop import LoopSettings, StepReport, Trainer, check_finite
+from supernet.phases import Phase, Scheduled, schedule
+from supernet.pose.augment import Augmentation
+from supernet.pose.datasets import build
+from supernet.pose.inference import InferenceSettings
+from supernet.pose.kept import KeptPictures
+from supernet.pose.keypoints import KeypointSet
+from supernet.pose.objective import PoseObjective
+from supernet.settings import from_mapping
+from supernet.space import SearchSpace
+from supernet.training_log import TrainingLog
+from supernet.weight_sharing import SuperNet
+
+CHECKPOINT_FILE = "checkpoint.pt"
+RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The options of ``conf/train.yaml``, which documents them."""
+
+    space: dict[str, Any]
+    dataset: dict[str, Any]
+    phases: tuple[Phase, ...]
+    evaluation: InferenceSettings
+    augmentation: Augmentation
+    steps: int
+    batch_size: int
+    seed: int
+    clip_norm: float
+    average_decay: float
+    distillation_weight: float
+    push_weight: float
+    pull_weight: float
+    sigma: float
+    num_workers: int
+    picture_memory_mib: int
+    threads: int | None
+    device: str
+    num_calibration_images: int
+    report_random: int
+    log_every: int
+    checkpoint_every: int
+    runs: str
+    name: str | None
+    resume: str | None
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers outside of what makes sense."""
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads is {self.threads}; it must be at least 1, or null for all cores")
+        if not 0 <= self.average_decay < 1:
+            raise UserError(f"average_decay is {self.average_decay}; it must be from 0 to below 1")
+        for name in ("clip_norm", "sigma"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("steps", "batch_size", "log_every", "checkpoint_every", "num_calibration_images"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in (
+            "seed",
+            "num_workers",
+            "picture_memory_mib",
+            "report_random",
+            "distillation_weight",
+            "push_weight",
+            "pull_weight",
+        ):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+
+def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Train as configured, or continue the run that ``resume`` names with that run's own configuration.
+
+    Args:
+        config: Plain configuration.
+        overrides: What the command line changed, in Hydra's ``key=value`` form.
+
+    Raises:
+        UserError: A wrong option, a run that cannot be resumed, or options that a resumed run cannot change.
+    """
+    settings = from_mapping(TrainSettings, config, "")
+    if settings.resume is None:
+        plan = _plan(settings)  # before the folder: a mistake leaves nothing behind
+        _train(plan, config, cli.create_run(settings.runs, "train", settings.name), None)
+        return
+    folder = Path(settings.runs) / "train" / "latest" if settings.resume == "latest" else Path(settings.resume)
+    for override in overrides:
+        if _key(override) not in RESUMABLE_WITH:
+            raise UserError(
+                f"{override} cannot be changed when resuming, which keeps the run's own configuration; "
+                f"remove it (allowed: {', '.join(RESUMABLE_WITH)})"
+            )
+    if not (folder / CHECKPOINT_FILE).exists():
+        raise UserError(f"there is no checkpoint in {folder}; name a folder of runs/train or start a new run")
+    folder = folder.resolve()
+    state = checkpoint.load(folder / CHECKPOINT_FILE, "training")
+    if state["step"] >= state["config"]["steps"] and (folder / "summary.json").exists():
+        raise UserError(f"{folder} is finished; use its supernet or start a new run")
+    given = {_key(override) for override in overrides} - {"resume"}
+    kept = {key: config[key] for key in given}
+    _train(_plan(from_mapping(TrainSettings, {**state["config"], **kept}, "")), state["config"], folder, state)
+    cli.point_latest(folder)
+
+
+def _key(override: str) -> str:
+    """Return the option that ``override`` (``key=value``, ``+key=value``) sets."""
+    return override.split("=")[0].lstrip("+~")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A run's settings, checked and turned into what they stand for."""
+
+    settings: TrainSettings
+    device: torch.device
+    space: SearchSpace
+    scheduled: list[Scheduled]
+    keypoints: KeypointSet
+    train_set: KeptPictures
+    test_set: KeptPictures
+
+
+def _plan(settings: TrainSettings) -> _Plan:
+    """Check ``settings`` against space, phases, data set and device; nothing is written."""
+    space = SearchSpace.from_dict(settings.space)
+    scheduled = schedule(settings.phases, space, settings.steps)
+    train_set = KeptPictures(build(settings.dataset, "train"), memory_bytes=settings.picture_memory_mib * 2**20)
+    if not len(train_set):
+        raise UserError("the training split has no pictures; check dataset.train")
+    test_set = KeptPictures(build(settings.dataset, "test"))
+    return _Plan(settings, pick_device(settings.device), space, scheduled, train_set.keypoints, train_set, test_set)
+
+
+def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str, Any] | None) -> None:
+    start = time.perf_counter()
+    settings, space, keypoints = plan.settings, plan.space, plan.keypoints
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    cv2.setNumThreads(0)
+    torch.manual_seed(settings.seed)
+    supernet = SuperNet(space, keypoints.num).to(plan.device)
+    loop_settings = LoopSettings(
+        settings.batch_size,
+        settings.seed,
+        settings.clip_norm,
+        settings.average_decay,
+        settings.distillation_weight,
+        settings.num_workers,
+        settings.augmentation,
+    )
+    objective = PoseObjective(keypoints.num, settings.sigma, settings.push_weight, settings.pull_weight)
+    trainer = Trainer(supernet, objective, plan.train_set, plan.scheduled, loop_settings)
+    if state is not None:
+        trainer.load_state(state)
+    cli.CONSOLE.print(
+        f"space [bold]{space.name}[/]: {float(space.count()):.3g} subnets, "
+        f"{sum(p.numel() for p in supernet.parameters()):,} shared weights; "
+        f"{settings.steps} steps of {settings.batch_size} pictures in {len(plan.scheduled)} phases on {plan.device}; "
+        f"writing to {folder}"
+    )
+
+    phase_ends = {scheduled.stop for scheduled in plan.scheduled}
+    seconds_before = 0.0 if state is None else state["seconds"]
+
+    def seconds() -> float:
+        return seconds_before + time.perf_counter() - start
+
+    def save_checkpoint() -> None:
+        value = {"config": dict(config), "seconds": seconds(), **trainer.state()}
+        checkpoint.save(folder / CHECKPOINT_FILE, "training", value)
+
+    with (
+        TrainingLog(folder, trainer.step) as log,
+        cli.progress_bar() as progress,
+        cli.stop_request() as stop_requested,
+    ):
+        task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
+
+        def on_step(report: StepReport) -> None:
+            stops = stop_requested()
+            saves = stops or trainer.step % settings.checkpoint_every == 0
+            logs = report.step % settings.log_every == 0 or trainer.step == settings.steps
+            if logs or saves or trainer.step in phase_ends:  # a checkpoint never holds what has gone wrong
+                check_finite(report)
+            if logs:
+                progress.update(task, note=log.write(report))
+            progress.update(task, completed=trainer.step)
+            if saves:
+                save_checkpoint()
+            if stops:
+                raise UserError(f"stopped after {trainer.step} steps; continue with resume={folder}")
+
+        trainer.run(on_step, lambda _: save_checkpoint())
+    train_seconds = seconds()
+
+    final = trainer.averaged().eval()
+    evaluation = asdict(settings.evaluation)
+    path = folder / checkpoint.SUPERNET_FILE
+    checkpoint.save_supernet(path, space, final.state_dict(), keypoints, settings.dataset, evaluation, objective)
+    scorer = SubnetScorer(final, plan.train_set, plan.test_set, settings.evaluation, settings.num_calibration_images)
+    rows = report_scores(scorer, space, settings.report_random, settings.seed)
+    cli.write_summary(
+        folder,
+        {
+            "supernet": str(path),
+            "space": space.name,
+            "subnets": rows,
+            "num_test_images": len(plan.test_set),
+            "steps": settings.steps,
+            "train_seconds": round(train_seconds, 1),
+            "seconds": round(seconds(), 1),
+            "images_per_second": round(settings.steps * settings.batch_size / train_seconds, 1),
+        },
+    )
+    cli.CONSOLE.print(
+        f"supernet: {path}   report: {folder / 'summary.json'}   curves: tensorboard --logdir {folder}",
+        soft_wrap=True,
+    )
+
+
+def report_scores(scorer: SubnetScorer, space: SearchSpace, num_random: int, seed: int) -> list[dict[str, Any]]:
+    """Score the largest, the smallest and ``num_random`` random subnets, print a table and return its rows."""
+    rng = np.random.default_rng((3, seed))
+    archs = [("largest", space.largest()), ("smallest", space.smallest())]
+    archs += [(f"random {i}", space.sample(rng)) for i in range(num_random)]
+    table = Table("subnet", "AP", "AP50", "AP75", "AR", "arch", title="calibrated subnets on the test pictures")
+    rows: list[dict[str, Any]] = []
+    with cli.progress_bar() as progress:
+        task = progress.add_task("evaluating", total=len(archs), note="")
+        for name, arch in archs:
+            metrics = scorer(arch).metrics
+            rows.append({"subnet": name, "metrics": metrics, "arch": arch.to_dict()})
+            table.add_row(name, *(f"{metrics[key]:.3f}" for key in ("AP", "AP50", "AP75", "AR")), arch.describe())
+            progress.update(task, advance=1, note=f"{name}: AP {metrics['AP']:.3f}")
+    cli.CONSOLE.print(table)
+    return rows

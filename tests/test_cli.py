@@ -1,0 +1,56 @@
+"""Mistakes on a command line are told in one line, and run folders are what they are named."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from supernet import cli
+from supernet.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("stepz=3", "Could not override 'stepz'"),
+        ("dataset=nowhere", "Could not find 'dataset/nowhere' Available options in 'dataset': coco synthetic"),
+        ("steps=${nothing}", "Interpolation key 'nothing' not found"),
+        ("steps=???", "Missing mandatory value: steps"),
+        ("space.resolutions=[128", "no viable alternative at input '[128'"),
+    ],
+)
+def test_what_hydra_refuses_is_told_in_one_line_and_exits_with_2(override: str, told: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "supernet.train", f"runs={tmp_path}", override]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert len(ended.stderr.splitlines()) == 1
+    assert told in ended.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", [".", "..", "latest", ".hidden", "a/b", "../a"])
+def test_names_that_are_no_folder_of_their_own_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be a plain folder name"):
+        cli.create_run(tmp_path, "train", name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_latest_points_to_the_newest_run_and_no_run_is_overwritten(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        folder = cli.create_run(tmp_path, "train", name)
+        assert (tmp_path / "train" / "latest").resolve() == folder.resolve()
+    with pytest.raises(UserError, match="exists already"):
+        cli.create_run(tmp_path, "train", "first")
+    assert os.readlink(tmp_path / "train" / "latest") == "second"
+
+
+def test_a_folder_in_the_place_of_latest_is_told_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "train" / "latest").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"cannot let .*latest point to"):
+        cli.create_run(tmp_path, "train", "run")
+    assert sorted(os.listdir(tmp_path / "train")) == ["latest", "run"]
