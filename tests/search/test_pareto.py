@@ -1,0 +1,50 @@
+"""The Pareto front against its definition, and the picture as a file."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from search.cost import COSTS
+from search.pareto import COST_LABELS, Point, draw, front
+
+
+def dominates(first: Point, second: Point) -> bool:
+    at_least = first.cost <= second.cost and first.ap >= second.ap
+    return at_least and (first.cost < second.cost or first.ap > second.ap)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_front_is_what_nothing_dominates(seed: int) -> None:
+    # Few different values, so that ties in cost, in AP and in both are common.
+    rng = np.random.default_rng(seed)
+    points = [Point(*map(float, pair)) for pair in rng.integers(0, 12, (60, 2))]
+    found = front(points)
+    assert set(found) == {i for i, p in enumerate(points) if not any(dominates(other, p) for other in points)}
+    assert len(found) == len(set(found))
+    costs = [points[i].cost for i in found]
+    assert costs == sorted(costs)
+
+
+def test_a_front_of_few_points() -> None:
+    assert front([]) == []
+    assert front([Point(1, 0.5)]) == [0]
+    assert front([Point(2, 0.5), Point(1, 0.5), Point(1, 0.5)]) == [1, 2]
+
+
+def test_every_cost_has_an_axis_title() -> None:
+    assert set(COST_LABELS) == set(COSTS)
+
+
+@pytest.mark.parametrize("limit", [None, 60_000_000])
+@pytest.mark.parametrize("num_baseline", [0, 3])
+def test_the_picture_is_written(tmp_path: Path, limit: int | None, num_baseline: int) -> None:
+    points = [Point(3e7 + 5e6 * i, 0.1 * i) for i in range(5)]
+    path = tmp_path / "pareto.png"
+    draw(path, "macs", limit, points, points[-1], Point(5e7, 0.35), points[:num_baseline])
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    assert min(picture.shape[:2]) > 300
+    assert picture.std() > 5
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pareto.png"]
