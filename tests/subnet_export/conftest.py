@@ -1,0 +1,72 @@
+"""A tiny untrained supernet on a few small pictures, and a model exported from it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from subnet_export.exported_model import ExportedModel
+from subnet_export.extract import extract_model
+from subnet_export.model import save_model
+from supernet.checkpoint import SUPERNET_FILE, TrainedSupernet, load_supernet, save_supernet
+from supernet.litepose import normalisation_layers
+from supernet.pose.datasets import build
+from supernet.pose.keypoints import CROWDPOSE
+from supernet.pose.objective import PoseObjective
+from supernet.space import SearchSpace
+from supernet.weight_sharing import SuperNet
+
+DATASET: dict[str, Any] = {
+    "kind": "synthetic",
+    "keypoints": "crowdpose",
+    "width": 96,
+    "height": 96,
+    "train": {"num_images": 8, "seed": 1},
+    "val": {"num_images": 2, "seed": 2},
+    "test": {"num_images": 3, "seed": 3},
+}
+STAGE = {"widths": [8, 16], "depths": [1], "stride": 2, "expand_ratios": [3], "kernel_sizes": [3, 5]}
+SPACE: dict[str, Any] = {
+    "name": "tiny",
+    "resolutions": [64],
+    "stem_widths": [8],
+    "stages": [STAGE, STAGE, STAGE, {**STAGE, "stride": 1}],
+    "deconv_widths": [[8, 16], [8], [8]],
+}
+
+
+@pytest.fixture(scope="session")
+def supernet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training run's folder; the weights are random, but the maps are not near zero."""
+    folder = tmp_path_factory.mktemp("train")
+    torch.manual_seed(0)
+    supernet = SuperNet(SearchSpace.from_dict(SPACE), CROWDPOSE.num)
+    with torch.no_grad():
+        for norm in normalisation_layers(supernet):
+            norm.weight.uniform_(0.5, 1.5)
+        for name, weight in supernet.network.named_parameters():
+            if name.endswith("conv.3.weight"):
+                weight.normal_(std=0.1)
+    space, state = supernet.space, supernet.state_dict()
+    save_supernet(
+        folder / SUPERNET_FILE, space, state, CROWDPOSE, DATASET, {"detection_threshold": 0.05}, PoseObjective(14)
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(supernet_folder: Path) -> TrainedSupernet:
+    """The supernet, read from its folder."""
+    return load_supernet(supernet_folder)
+
+
+@pytest.fixture(scope="session")
+def exported(trained: TrainedSupernet, tmp_path_factory: pytest.TempPathFactory) -> tuple[ExportedModel, Path]:
+    """A subnet as it was exported, and the folder it was exported to."""
+    arch = trained.supernet.space.sample(np.random.default_rng(5))
+    model = extract_model(trained, arch, build(DATASET, "test"), num_calibration_images=6, batch_size=4)
+    folder = tmp_path_factory.mktemp("export") / "model"
+    save_model(folder, model)
+    return model, folder

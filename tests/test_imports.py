@@ -1,0 +1,191 @@
+"""The directions in which modules may import each other, and calls that no module may make.
+
+Held by reading every module's syntax tree, imports inside functions included, so that nothing needs to be imported.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("supernet", "search", "subnet_export")
+
+TORCH_FREE = ("supernet.arch", "supernet.space", "search.cost")
+"""Modules that must start fast and run where torch is not wanted, with all they import."""
+
+HYDRA = ("supernet.cli",)
+"""Modules that may import Hydra: what the entry points share."""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+TREES = {
+    module_name(path): ast.parse(path.read_text(encoding="utf-8"), str(path))
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Dotted names a module imports: of ``from a import b`` both ``a`` and ``a.b``."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute here"
+            assert node.module is not None
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+IMPORTS = {module: imported(tree) for module, tree in TREES.items()}
+
+
+def below(name: str, parents: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of ``parents`` or inside one."""
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+
+
+def reached(module: str) -> set[str]:
+    """All dotted names that importing ``module`` may import, through modules of this project."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting.extend(IMPORTS.get(name, ()))
+    return seen
+
+
+def breaches(of: tuple[str, ...], forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> list[str]:
+    """Imports of ``forbidden`` names by modules inside ``of``, except of what is ``allowed`` and of its packages."""
+    return [
+        f"{module} imports {name}"
+        for module, names in IMPORTS.items()
+        if below(module, of)
+        for name in sorted(names)
+        if below(name, forbidden) and not below(name, allowed) and not any(below(each, (name,)) for each in allowed)
+    ]
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def unsafe(tree: ast.AST) -> list[str]:
+    """What a module does that can run code from a data file, or skips a check of one."""
+    found = []
+    for name, call in calls(tree):
+        values = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        if name.endswith("torch.load") and values.get("weights_only") != "True":
+            found.append(f"line {call.lineno}: torch.load without weights_only=True")
+        if name in ("yaml.load", "yaml.unsafe_load", "yaml.full_load"):
+            found.append(f"line {call.lineno}: {name}; use yaml.safe_load")
+        if values.get("allow_pickle") == "True":
+            found.append(f"line {call.lineno}: allow_pickle=True")
+        if values.get("strict") == "False":
+            found.append(f"line {call.lineno}: strict=False")
+    names = imported(tree)
+    # The error that torch.load raises lives in pickle; everything else there reads or writes code.
+    used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used |= {name for name in names if name.startswith("pickle.")}
+    found += [
+        f"uses {name}" for name in sorted(used) if name.startswith("pickle.") and name != "pickle.UnpicklingError"
+    ]
+    risky = ("dill", "cloudpickle", "joblib", "shelve", "marshal", "hydra.utils", "torch.load")
+    return found + [f"imports {name}" for name in sorted(names) if below(name, risky)]
+
+
+def test_every_package_is_scanned() -> None:
+    for package in PACKAGES:
+        assert package in TREES
+    assert {"supernet.arch", "supernet.pose.augment", "search.cost"} <= TREES.keys()
+
+
+def test_packages_themselves_hold_only_a_docstring() -> None:
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")):
+        (only,) = ast.parse(path.read_text(encoding="utf-8")).body
+        assert isinstance(only, ast.Expr), path
+
+
+def test_arch_and_space_need_no_torch() -> None:
+    for module in TORCH_FREE:
+        heavy = sorted(name for name in reached(module) if below(name, ("torch", "cv2", "scipy", "hydra")))
+        assert not heavy, f"{module} reaches {heavy}"
+
+
+def test_supernet_knows_neither_search_nor_export() -> None:
+    assert not breaches(("supernet",), ("search", "subnet_export"))
+
+
+def test_pose_knows_nothing_of_architectures() -> None:
+    assert not breaches(("supernet.pose",), ("supernet",), ("supernet.pose", "supernet.errors", "supernet.files"))
+
+
+def test_network_and_weight_sharing_know_nothing_of_training() -> None:
+    assert not breaches(("supernet.litepose",), ("supernet",), ("supernet.arch", "supernet.errors"))
+    allowed = ("supernet.arch", "supernet.space", "supernet.litepose", "supernet.errors")
+    assert not breaches(("supernet.weight_sharing",), ("supernet",), allowed)
+
+
+def test_search_and_export_do_not_know_each_other() -> None:
+    assert not breaches(("search",), ("subnet_export",))
+    assert not breaches(("subnet_export",), ("search",))
+
+
+def test_only_the_shared_entry_plumbing_imports_hydra() -> None:
+    found = breaches(PACKAGES, ("hydra", "omegaconf"))
+    assert not [each for each in found if each.split()[0] not in HYDRA]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    for module in TREES:
+        around = {name for first in IMPORTS[module] if first in TREES for name in reached(first)}
+        assert module not in around, f"{module} is part of an import cycle"
+
+
+def test_no_module_can_run_code_from_a_data_file() -> None:
+    assert not {module: found for module, tree in TREES.items() if (found := unsafe(tree))}
+
+
+def test_the_scan_sees_what_it_forbids() -> None:
+    wrong = """
+import pickle
+from joblib import load
+def read(path):
+    from hydra.utils import instantiate
+    network.load_state_dict(torch.load(path), strict=False)
+    yaml.load(path)
+    np.load(path, allow_pickle=True)
+    return pickle.loads(path), torch.load(path, weights_only=False)
+"""
+    right = """
+import pickle
+def read(path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), yaml.safe_load(path)
+    except pickle.UnpicklingError:
+        return None
+"""
+    assert sorted(unsafe(ast.parse(wrong))) == [
+        "imports hydra.utils",
+        "imports hydra.utils.instantiate",
+        "imports joblib",
+        "imports joblib.load",
+        "line 6: strict=False",
+        "line 6: torch.load without weights_only=True",
+        "line 7: yaml.load; use yaml.safe_load",
+        "line 8: allow_pickle=True",
+        "line 9: torch.load without weights_only=True",
+        "uses pickle.loads",
+    ]
+    assert not unsafe(ast.parse(right))
+    assert imported(ast.parse("def f():\n    from a.b import c, d\nimport e.f")) == {"a.b", "a.b.c", "a.b.d", "e.f"}
