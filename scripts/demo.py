@@ -1,0 +1,73 @@
+"""The main job on built-in people: train a supernet, search it, export the best subnet, draw its predictions.
+
+Called by ``make demo``; every step is one of the documented commands, printed before it runs.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+CONSOLE = Console()
+RUNS = Path("runs")
+BUDGET = "60M"
+
+
+def main() -> None:
+    """Run the four steps and close with a table of what came out and where it is."""
+    start = time.perf_counter()
+    seconds = {
+        "train": run("supernet.train"),
+        "evolve": run("search.evolve", f"constraint.macs={BUDGET}"),
+        "export": run("subnet_export", "--arch", str(RUNS / "evolve" / "latest" / "arch.json")),
+        "predict": run("subnet_export.predict", "--model", str(RUNS / "export" / "latest"), "--dataset-index", "0"),
+    }
+    trained, searched, exported = (summary(name) for name in ("train", "evolve", "export"))
+    table = Table("what", "figure", "where", title=f"demo: {time.perf_counter() - start:.0f} s", show_lines=False)
+    for row in trained["subnets"]:
+        table.add_row(f"{row['subnet']} subnet", f"AP {row['metrics']['AP']:.3f}", "")
+    table.add_row("supernet", f"{seconds['train']:.0f} s", str(RUNS / "train" / "latest" / "supernet.pt"))
+    chosen, baseline = searched["chosen"], searched["baseline"]
+    macs = chosen["costs"]["macs"] / 1e6
+    table.add_row(
+        f"searched subnet, {BUDGET} MACs",
+        f"AP {chosen['metrics']['test']['AP']:.3f} at {macs:.1f} M",
+        str(RUNS / "evolve" / "latest" / "arch.json"),
+    )
+    table.add_row(
+        f"mean of {baseline['num']} random within {BUDGET}",
+        f"AP {baseline['ap_mean']:.3f}",
+        str(RUNS / "evolve" / "latest" / "pareto.png"),
+    )
+    table.add_row(
+        "exported subnet", f"AP {exported['measurement']['metrics']['AP']:.3f}", str(RUNS / "export" / "latest")
+    )
+    table.add_row("prediction beside truth", "", str(RUNS / "predict" / "latest"))
+    CONSOLE.print(table)
+    CONSOLE.print(f"APs are on {trained['num_test_images']} test pictures that neither training nor search has seen.")
+
+
+def run(module: str, *arguments: str) -> float:
+    """Run ``python -m module arguments`` and return its seconds; a failure ends the demo with its exit status."""
+    command = [sys.executable, "-m", module, *arguments]
+    CONSOLE.rule(f"python -m {' '.join(command[2:])}")
+    start = time.perf_counter()
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        raise SystemExit(status)
+    return time.perf_counter() - start
+
+
+def summary(command: str) -> dict[str, Any]:
+    """Read the figures that the latest run of ``command`` left."""
+    figures: dict[str, Any] = json.loads((RUNS / command / "latest" / "summary.json").read_text("utf-8"))
+    return figures
+
+
+if __name__ == "__main__":
+    main()
