@@ -49,6 +49,16 @@ def test_roles_come_in_their_order_at_the_resolution_of_the_step() -> None:
     assert middle in SPACE
 
 
+@pytest.mark.parametrize(("scale", "size"), [(0.67, 96), (1.0, 144), (0.01, 16)])
+def test_a_scaled_phase_has_one_input_size_and_archs_of_the_space(scale: float, size: int) -> None:
+    assert SPACE.resolutions == (128, 144, 160)
+    scaled = schedule([replace(LARGEST, resolution_scale=scale)], SPACE, 10)[0]
+    assert scaled.resolutions == (size,)
+    (arch,) = step_archs(scaled, size, 0, 0)
+    assert arch in SPACE
+    assert arch.resolution == (size if size in SPACE.resolutions else 160)
+
+
 def test_sampled_subnets_depend_on_seed_step_and_slot_only() -> None:
     phase = schedule([replace(WIDTH, subnets=("random", "random"), teacher="none")], SPACE, 10)[0]
     np.random.default_rng(0).random(10)
@@ -68,6 +78,7 @@ def test_sampled_subnets_depend_on_seed_step_and_slot_only() -> None:
         ([replace(LARGEST, subnets=())], 10, "subnets"),
         ([replace(LARGEST, share=0)], 10, "share"),
         ([replace(LARGEST, learning_rate=0)], 10, "learning_rate"),
+        ([replace(LARGEST, resolution_scale=0.0)], 10, "resolution_scale"),
         ([KERNEL], 10, "frozen teacher"),
         ([replace(WIDTH, subnets=("random", "largest"))], 10, "inplace"),
         ([LARGEST, KERNEL, replace(KERNEL, elastic=("resolution", "depth"))], 10, "kernel_size was elastic"),
