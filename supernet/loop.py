@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supernet import sorting
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.optimizer import TouchedAdam, WeightAverage, learning_rate
@@ -106,16 +107,37 @@ class Trainer:
 
     def run(self, on_step: Callable[[StepReport], None], on_phase_end: Callable[[Scheduled], None]) -> None:
         """Train from ``self.step`` to the end; ``on_step`` follows every step, ``on_phase_end`` every phase."""
+        known: set[str] = set()
         for scheduled in self.scheduled:
+            new, known = set(scheduled.phase.elastic) - known, set(scheduled.phase.elastic)
             if self.step >= scheduled.stop:
                 continue
             if scheduled.phase.teacher == "frozen" and self.teacher is None:
                 self.teacher = self.averaged()
+            if 0 < self.step == scheduled.start:
+                self.sort_channels([dimension for dimension in sorting.DIMENSIONS if dimension in new])
             for batch, waited, began in self._batches(scheduled):
                 report = self._train_step(scheduled, to_device(batch, self.device), waited, began)
                 self.step += 1
                 on_step(report)
             on_phase_end(scheduled)
+
+    def sort_channels(self, dimensions: Sequence[str]) -> None:
+        """Move the most important channels to the front (:mod:`supernet.sorting`); the largest subnet stays the same.
+
+        Averaged weights and the optimizer's moments move along, so that training goes on as if nothing had happened.
+        """
+        largest = self.supernet.space.largest()
+        moving = (self.supernet.state_dict(), self.average.average, *self.adam.moments_by_name(self.weights))
+        prefix = "network."
+        shared = [
+            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            for tensors in moving
+        ]
+        for dimension in dimensions:
+            orders = sorting.channel_orders(shared[0], largest, dimension)
+            for tensors in shared:
+                sorting.reorder_channels(tensors, largest, orders)
 
     def averaged(self) -> SuperNet:
         """Return a copy of the supernet with the averaged weights, in training mode and without gradients."""
@@ -136,7 +158,7 @@ class Trainer:
             "network": self.supernet.state_dict(),
             "average": self.average.average,
             "num_updates": self.average.num_updates,
-            "adam": self.adam.adam.state_dict(),
+            "adam": self.adam.state(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
@@ -147,7 +169,7 @@ class Trainer:
         for name, value in self.average.average.items():
             value.copy_(state["average"][name])
         self.average.num_updates = state["num_updates"]
-        self.adam.adam.load_state_dict(state["adam"])
+        self.adam.load_state(state["adam"])
         if state["teacher"] is not None:
             self.teacher = self.averaged()
             self.teacher.load_state_dict(state["teacher"])

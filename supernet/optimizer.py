@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,31 +42,66 @@ class TouchedAdam:
     In a weight-shared network a step trains slices. Plain Adam would go on moving everything else by stale momentum,
     and a weight decay would shrink it; here a weight whose gradient is exactly zero keeps its value and its moments.
 
+    All moments lie in two flat tensors and a step works on one flat gradient: a network of many small layers would
+    otherwise spend longer on starting the thousands of operations than on computing them.
+
     Args:
-        parameters: Trainable weights, float32.
+        parameters: Trainable weights, float32, all on one device.
         clip_norm: Largest norm of the whole gradient.
+        betas, epsilon: As in Adam (arXiv 1412.6980), algorithm 1.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], clip_norm: float) -> None:
-        self.parameters, self.clip_norm = list(parameters), clip_norm
-        self.adam = torch.optim.Adam(self.parameters, lr=1.0, foreach=True)
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        clip_norm: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.parameters, self.clip_norm, self.betas, self.epsilon = list(parameters), clip_norm, betas, epsilon
+        self.num_steps = 0
+        first = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
+        self.moments = (torch.zeros_like(first), torch.zeros_like(first))
 
+    @torch.no_grad()
     def step(self, rate: float) -> Tensor:
         """Clip, apply one update at learning rate ``rate``, and forget the gradients; returns the gradient's norm."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm, foreach=True)
-        for group in self.adam.param_groups:
-            group["lr"] = rate
-        kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        gradient = torch.cat([_gradient(parameter).flatten() for parameter in self.parameters])
+        norm: Tensor = torch.linalg.vector_norm(gradient)
+        gradient *= (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        self.num_steps += 1
+        touched = (gradient != 0).float()
+        mean, square = self.moments
+        mean.lerp_(gradient, (1 - self.betas[0]) * touched)
+        square.lerp_(gradient.square(), (1 - self.betas[1]) * touched)
+        corrections = [1 - beta**self.num_steps for beta in self.betas]
+        scale = (square / corrections[1]).sqrt_().add_(self.epsilon)
+        change = (mean / scale).mul_(touched).mul_(-rate / corrections[0])
+        torch._foreach_add_([parameter.data for parameter in self.parameters], self._in_shape(change))
         for parameter in self.parameters:
-            if parameter.grad is None:
-                continue
-            untouched = parameter.grad == 0
-            state = self.adam.state[parameter]
-            for tensor in (parameter.data, state.get("exp_avg"), state.get("exp_avg_sq")):
-                if tensor is not None:
-                    kept.append((tensor, untouched, tensor.clone()))
-        self.adam.step()
-        for tensor, untouched, old in kept:
-            torch.where(untouched, old, tensor, out=tensor)
-        self.adam.zero_grad(set_to_none=True)
+            parameter.grad = None
         return norm
+
+    def moments_by_name(self, names: Iterable[str]) -> list[dict[str, Tensor]]:
+        """Return the first and the second moments under the ``names`` of the parameters, as views of their shapes."""
+        names = list(names)
+        return [dict(zip(names, self._in_shape(moment), strict=True)) for moment in self.moments]
+
+    def state(self) -> dict[str, Any]:
+        """Return what decides the steps to come: the number of steps so far and both moments, in parameter order."""
+        return {"num_steps": self.num_steps, "moments": list(self.moments)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.num_steps = state["num_steps"]
+        for moment, value in zip(self.moments, state["moments"], strict=True):
+            moment.copy_(value)
+
+    def _in_shape(self, flat: Tensor) -> list[Tensor]:
+        """Return views of ``flat``, one in the shape of each parameter."""
+        parts = torch.split(flat, [parameter.numel() for parameter in self.parameters])
+        return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
