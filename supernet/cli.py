@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,6 +49,16 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
         except UserError as error:
             fail(error)
 
+    for override in sys.argv[1:]:
+        group, _, value = override.partition("=")
+        if value.startswith(("[", "{")) and (folder := resources.files("conf") / group).is_dir():
+            names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
+            fail(
+                UserError(
+                    f"{group} is given as {value}; name one of {names}, or the file of your own group, "
+                    f"--config-dir=FOLDER {group}=NAME for FOLDER/{group}/NAME.yaml"
+                )
+            )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
     try:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
         ("dataset=nowhere", "Could not find 'dataset/nowhere' Available options in 'dataset': coco synthetic"),
         ("steps=${nothing}", "Interpolation key 'nothing' not found"),
         ("steps=???", "Missing mandatory value: steps"),
+        ("phases=[{name: one}]", "name one of ['progressive', 'sandwich']"),
         ("space.resolutions=[128", "no viable alternative at input '[128'"),
     ],
 )
