@@ -3,25 +3,38 @@
 Source: Associative Embedding (arXiv 1611.05424, section 3.3), as HigherHRNet (arXiv 1908.10357) and LitePose evaluate
 with it; ``matching="reference"`` gives their people. ``"thresholded"`` differs in one thing: a detection and a person
 further apart than the tag threshold are forbidden to each other before the assignment is solved, rather than parted
-afterwards, so that no right match is given up for one that cannot stand. Either way, equal pixels beside each other,
-which coarse or quantised maps have, are one detection here and several there.
+afterwards, so that no right match is given up for one that cannot stand. Equal pixels beside each other are one
+detection either way; see ``peaks``.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from supernet.errors import UserError
+from supernet.pose.peaks import peaks
 from supernet.pose.refinement import complete, quarter_pixels
 
 Matching = Literal["thresholded", "reference"]
 Maps = npt.NDArray[np.floating[Any]] | Tensor
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+
+
+class Settings(TypedDict, total=False):
+    """The settings of :func:`group`, which says what they mean."""
+
+    max_people: int
+    detection_threshold: float
+    tag_threshold: float
+    nms_kernel: int
+    adjust: bool
+    refine: bool
+    matching: Matching
+
 
 # Trunk and arms before the head's and the legs' uncertain ends, in COCO's numbering; used for every keypoint set.
 VISITING_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
@@ -65,8 +78,8 @@ def group(
     check_settings(max_people, detection_threshold, tag_threshold, nms_kernel, matching)
     heat, tag = _checked(heatmaps, tags)
 
-    detections = [_detections(one, max_people, detection_threshold, nms_kernel) for one in heat]
-    places, means = _match(heat, tag, detections, max_people, tag_threshold, matching == "thresholded")
+    detections = [peaks(one, max_people, detection_threshold, nms_kernel) for one in heat]
+    places, means = match(heat, tag, detections, max_people, tag_threshold, matching == "thresholded")
     found = places >= 0
     num_keypoints, _, width = heat.shape
     values = np.where(found, heat.reshape(num_keypoints, -1)[np.arange(num_keypoints), places], np.float32(0))
@@ -86,6 +99,28 @@ def group(
     return poses, scores
 
 
+def group_batch(heatmaps: Maps, tags: Maps, **settings: Unpack[Settings]) -> list[tuple[Floats, Floats]]:
+    """What :func:`group` finds in each picture of a batch.
+
+    Args:
+        heatmaps: (B, K, H, W).
+        tags: (B, K, H, W, T), or (B, K, H, W) for T = 1.
+        **settings: As for ``group``.
+
+    Returns:
+        Poses and scores of each of the B pictures.
+
+    Raises:
+        UserError: As for ``group``.
+    """
+    if heatmaps.ndim != 4 or tuple(tags.shape[:4]) != tuple(heatmaps.shape):
+        raise UserError(
+            f"heatmaps {tuple(heatmaps.shape)} and tags {tuple(tags.shape)} do not fit together; give (B, K, H, W) and "
+            "(B, K, H, W, T)"
+        )
+    return [group(heat, tag, **settings) for heat, tag in zip(heatmaps, tags, strict=True)]
+
+
 def check_settings(
     max_people: int, detection_threshold: float, tag_threshold: float, nms_kernel: int, matching: str
 ) -> None:
@@ -103,7 +138,7 @@ def check_settings(
 
 
 def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:
-    """Heatmaps (K, H, W) and tags (K, T, H, W) as contiguous float32 arrays."""
+    """Heatmaps (K, H, W) and tags (K, H, W, T) as contiguous float32 arrays."""
     heat, tag = (
         np.ascontiguousarray(maps.detach().float().cpu().numpy() if isinstance(maps, Tensor) else maps, np.float32)
         for maps in (heatmaps, tags)
@@ -113,53 +148,23 @@ def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:
             f"heatmaps {heat.shape} and tags {tag.shape} do not fit together; give (K, H, W) and (K, H, W, T)"
         )
     for name, maps in (("heatmaps", heat), ("tags", tag)):
-        # A finite sum proves finite terms in one quick pass; an infinite one may be mere overflow.
+        # A finite sum of squares proves finite terms in one quick pass; an infinite one may be mere overflow.
+        flat = maps.ravel()
         with np.errstate(over="ignore", invalid="ignore"):
-            doubtful = not np.isfinite(maps.sum())
+            doubtful = not np.isfinite(np.dot(flat, flat))
         if doubtful and not np.isfinite(maps).all():
             raise UserError(f"the {name} hold values that are not finite; check the network's weights and calibration")
-    if tag.ndim == 3:
-        return heat, tag[:, None]
-    return heat, np.ascontiguousarray(np.moveaxis(tag, 3, 1))
+    return heat, tag.reshape(*heat.shape, -1)
 
 
-def _detections(heatmap: Floats, max_people: int, threshold: float, nms_kernel: int) -> Integers:
-    """Flat places (N,) of one map's highest local maxima over the threshold, highest first, N <= ``max_people``."""
-    above = np.flatnonzero(heatmap > threshold)
-    if above.size == 0:
-        return above
-    highest = cv2.dilate(heatmap, np.ones((nms_kernel, nms_kernel), np.uint8))
-    values = heatmap.ravel()[above]
-    is_peak = values == highest.ravel()[above]
-    above, values = above[is_peak], values[is_peak]
-    order = np.argsort(-values, kind="stable")
-    values = values[order]
-    peaks: Integers = above[order]
-    if (values[1:] == values[:-1]).any():
-        return _one_of_each_plateau(peaks, values, heatmap.shape[1], nms_kernel // 2, max_people)
-    return peaks[:max_people]
-
-
-def _one_of_each_plateau(peaks: Integers, values: Floats, width: int, reach: int, max_people: int) -> Integers:
-    """The first ``max_people`` of the sorted peaks (N,), but none within ``reach`` pixels of an equal one before it."""
-    kept: list[tuple[float, int, int]] = []
-    for peak, value in zip(peaks.tolist(), values.tolist(), strict=True):
-        y, x = divmod(peak, width)
-        if not any(value == v and abs(y - r) <= reach and abs(x - c) <= reach for v, r, c in kept):
-            kept.append((value, y, x))
-            if len(kept) == max_people:
-                break
-    return np.array([y * width + x for _, y, x in kept], np.int64)
-
-
-def _match(
+def match(
     heat: Floats, tag: Floats, detections: list[Integers], max_people: int, tag_threshold: float, thresholded: bool
 ) -> tuple[Integers, Floats]:
     """Deal the detections out to people, keypoint by keypoint.
 
     Args:
         heat: (K, H, W).
-        tag: (K, T, H, W).
+        tag: (K, H, W, T).
         detections: K arrays of flat places.
         max_people: People that detections may join.
         tag_threshold: Distance from which a detection joins nobody.
@@ -168,7 +173,7 @@ def _match(
     Returns:
         Flat places (P, K), -1 where a person lacks the keypoint, and mean tags (P, T).
     """
-    num_keypoints, num_tags = tag.shape[:2]
+    num_keypoints, _, width, num_tags = tag.shape
     most = sum(map(len, detections))
     places = np.full((most, num_keypoints), -1, np.int64)
     sums = np.zeros((most, num_tags))
@@ -178,7 +183,7 @@ def _match(
         spots = detections[keypoint]
         if spots.size == 0:
             continue
-        own_tags = tag[keypoint].reshape(num_tags, -1)[:, spots].T.astype(np.float64)
+        own_tags = tag[keypoint][np.divmod(spots, width)].astype(np.float64)
         joined = np.full(spots.size, -1)
         joinable = min(num_people, max_people)
         if joinable > 0:

@@ -1,13 +1,23 @@
 """Positions finer than a pixel, and the keypoints a person lacks.
 
-Source: the 'adjust' and 'refine' steps of HigherHRNet's evaluation (arXiv 1908.10357).
+Source: the 'adjust' and 'refine' steps of HigherHRNet's evaluation (arXiv 1908.10357), with their results. Refining
+looks for the pixel of a whole map where the heatmap less the rounded tag distance is highest, for every person that
+lacks the keypoint. We look block by block and leave out the blocks that cannot hold it.
 """
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+
+BLOCK = 16
+"""Side of a block in pixels."""
+SEEDS = 8
+"""Blocks of highest bound that are looked at first; the rest is then measured against the best of these."""
+SMALL = 2**20
+"""People times tags of a map up to which looking everywhere is quicker."""
 
 
 def quarter_pixels(heatmaps: Floats, keypoints: Integers, x: Integers, y: Integers) -> Floats:
@@ -32,11 +42,11 @@ def complete(
 ) -> tuple[Integers, Floats]:
     """Look for the keypoints people lack where the heatmap less the rounded tag distance is highest.
 
-    A place is taken only where the heatmap is above 0.
+    The first such pixel counts, and only if the heatmap is above 0 there.
 
     Args:
         heatmaps: (K, H, W).
-        tags: (K, T, H, W).
+        tags: (K, H, W, T).
         places: (P, K) flat places in the maps, -1 for a keypoint not found.
         values: (P, K) heatmap values at the places.
         means: (P, T) mean tag of each person.
@@ -45,27 +55,105 @@ def complete(
         Places and values (P, K) with the new ones filled in.
     """
     places, values = places.copy(), values.copy()
-    num_keypoints, num_tags = tags.shape[:2]
-    distance = np.empty(heatmaps[0].size, np.float32)
-    square = np.empty_like(distance)
-    for keypoint in range(num_keypoints):
-        heat = heatmaps[keypoint].ravel()
-        planes = tags[keypoint].reshape(num_tags, -1)
-        for person in np.flatnonzero(places[:, keypoint] < 0):
-            np.subtract(planes[0], means[person, 0], out=distance)
-            if num_tags == 1:
-                np.abs(distance, out=distance)
-            else:
-                np.square(distance, out=distance)
-                for plane, mean in zip(planes[1:], means[person, 1:], strict=True):
-                    np.subtract(plane, mean, out=square)
-                    np.square(square, out=square)
-                    np.add(distance, square, out=distance)
-                np.sqrt(distance, out=distance)
-            np.rint(distance, out=distance)
-            np.subtract(heat, distance, out=distance)
-            best = int(distance.argmax())
-            if heat[best] > 0:
-                places[person, keypoint] = best
-                values[person, keypoint] = heat[best]
+    for keypoint, (heat, tag) in enumerate(zip(heatmaps, tags, strict=True)):
+        people = np.flatnonzero(places[:, keypoint] < 0)
+        if people.size == 0:
+            continue
+        look = everywhere if people.size * tag.size <= SMALL else by_blocks
+        best = look(heat, tag, means[people])
+        heights = heat.ravel()[best]
+        taken = heights > 0
+        places[people[taken], keypoint] = best[taken]
+        values[people[taken], keypoint] = heights[taken]
     return places, values
+
+
+def everywhere(heatmap: Floats, tags: Floats, means: Floats) -> Integers:
+    """Flat place (P,) where ``heatmap`` (H, W) less the rounded distance of ``tags`` to ``means`` is highest.
+
+    Of several such places it is the first.
+
+    Args:
+        heatmap: (H, W).
+        tags: (H, W, T).
+        means: (P, T).
+    """
+    places = np.empty(len(means), np.int64)
+    for person, mean in enumerate(means):
+        places[person] = (heatmap - _rounded_norm([tags[..., i] - value for i, value in enumerate(mean)])).argmax()
+    return places
+
+
+def by_blocks(heatmap: Floats, tags: Floats, means: Floats) -> Integers:
+    """What :func:`everywhere` finds, from the few blocks of the map that can hold it.
+
+    No pixel of a block exceeds the block's highest heat less the least distance that its range of tags allows. Rounding
+    never reverses an order, so with the same operations in the same precision this holds to the last bit.
+    """
+    peak = _blocks(heatmap[..., None], cv2.REDUCE_MAX, cv2.MORPH_DILATE)[..., 0]
+    low = _blocks(tags, cv2.REDUCE_MIN, cv2.MORPH_ERODE)
+    high = _blocks(tags, cv2.REDUCE_MAX, cv2.MORPH_DILATE)
+    gaps = [
+        np.maximum(np.maximum(low[..., i] - mean, mean - high[..., i]), np.float32(0))
+        for i, mean in enumerate(means.T[..., None, None])
+    ]
+    bounds = (peak - _rounded_norm(gaps)).reshape(len(means), -1)
+    num_blocks = bounds.shape[1]
+
+    seeds = np.argpartition(bounds, -min(SEEDS, num_blocks), axis=1)[:, -SEEDS:]
+    people = np.repeat(np.arange(len(means)), seeds.shape[1])
+    scores, places = _look_at(heatmap, tags, means, people, seeds.ravel())
+    candidates = bounds >= scores.reshape(seeds.shape).max(axis=1, keepdims=True)
+    np.put_along_axis(candidates, seeds, False, axis=1)
+    # Many candidates mean that the bounds tell little, as where the tags are noise.
+    wide = np.flatnonzero(candidates.sum(axis=1) > num_blocks // 8)
+    candidates[wide] = False
+
+    more, blocks = np.nonzero(candidates)
+    more_scores, more_places = _look_at(heatmap, tags, means, more, blocks)
+    people, scores = np.concatenate([people, more]), np.concatenate([scores, more_scores])
+    places = np.concatenate([places, more_places])
+    order = np.lexsort((places, -scores, people))
+    found = places[order[np.searchsorted(people[order], np.arange(len(means)))]]
+    found[wide] = everywhere(heatmap, tags, means[wide])
+    return found
+
+
+def _look_at(
+    heatmap: Floats, tags: Floats, means: Floats, people: Integers, blocks: Integers
+) -> tuple[Floats, Integers]:
+    """For N pairs of a person and a block the highest score in the block and its first flat place, both (N,)."""
+    height, width = heatmap.shape
+    top, left = np.divmod(blocks[:, None], -(-width // BLOCK))
+    # In blocks that the border cuts, the last row and column stand for those outside.
+    y = np.minimum(top * BLOCK + np.arange(BLOCK**2) // BLOCK, height - 1)
+    x = np.minimum(left * BLOCK + np.arange(BLOCK**2) % BLOCK, width - 1)
+    places = y * width + x
+    away = tags.reshape(-1, tags.shape[2]).take(places, axis=0) - means[people, None]
+    scores = heatmap.take(places) - _rounded_norm([away[..., i] for i in range(away.shape[2])])
+    first = (np.arange(len(blocks)), scores.argmax(axis=1))
+    return scores[first], places[first]
+
+
+def _rounded_norm(parts: list[Floats]) -> Floats:
+    """The Euclidean norm over ``parts``, arrays of one shape that are overwritten, to the nearest whole number."""
+    norm = parts[0]
+    if len(parts) == 1:
+        np.abs(norm, out=norm)
+    else:
+        np.square(norm, out=norm)
+        for part in parts[1:]:
+            norm += np.square(part, out=part)
+        np.sqrt(norm, out=norm)
+    return np.rint(norm, out=norm)
+
+
+def _blocks(maps: Floats, reduction: int, filtering: int) -> Floats:
+    """``maps`` (H, W, T) reduced over blocks, also those that the border cuts, to (H / BLOCK, W / BLOCK, T)."""
+    height, width, depth = maps.shape
+    sheet = maps.reshape(height, width * depth)
+    # Across the rows OpenCV reduces, along them it filters and every BLOCK-th window is a block: each is the quicker.
+    bands = [cv2.reduce(sheet[top : top + BLOCK], 0, reduction) for top in range(0, height, BLOCK)]
+    rows = np.concatenate(bands).reshape(-1, width, depth)
+    windows = cv2.morphologyEx(rows, filtering, np.ones((1, BLOCK), np.uint8), anchor=(0, 0))
+    return np.asarray(windows.reshape(rows.shape)[:, ::BLOCK], np.float32)

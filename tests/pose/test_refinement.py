@@ -1,0 +1,66 @@
+"""Looking block by block finds what looking everywhere finds, to the last tie."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from supernet.pose import refinement
+from supernet.pose.refinement import BLOCK, by_blocks, complete, everywhere
+
+Floats = npt.NDArray[np.float32]
+SIZES = [(3, 5), (BLOCK, BLOCK), (40, 49), (64, 96), (97, 63), (1, 200), (130, 1)]
+
+
+def maps(rng: np.random.Generator, kind: str, height: int, width: int, num_tags: int) -> tuple[Floats, Floats]:
+    """A heatmap (H, W) and tags (H, W, T) of the kinds that trained, untrained and quantised networks give."""
+    heat, tags = rng.uniform(-0.1, 0.6, (height, width)), rng.normal(0, 3, (height, width, num_tags))
+    if kind == "smooth":
+        heat, tags = (
+            np.asarray(cv2.blur(heat, (9, 9)), float),
+            np.asarray(cv2.blur(10 * tags, (25, 25)), float).reshape(tags.shape),
+        )
+    if kind == "coarse":
+        heat, tags = np.round(heat * 4) / 4, np.round(tags / 2) * 2
+    if kind == "constant":
+        heat, tags = np.full_like(heat, 0.25), np.full_like(tags, 1.5)
+    return heat.astype(np.float32), tags.astype(np.float32)
+
+
+@pytest.mark.parametrize("num_tags", [1, 2, 3, 5])
+@pytest.mark.parametrize("kind", ["noise", "smooth", "coarse", "constant"])
+def test_blocks_find_the_first_highest_pixel(kind: str, num_tags: int) -> None:
+    rng = np.random.default_rng(num_tags)
+    for height, width in SIZES:
+        for _ in range(8):
+            heat, tags = maps(rng, kind, height, width, num_tags)
+            means = rng.normal(0, 4, (3, num_tags)).astype(np.float32)
+            expected = [int((heat - np.rint(np.sqrt(np.square(tags - mean).sum(axis=2)))).argmax()) for mean in means]
+            assert everywhere(heat, tags, means).tolist() == expected
+            assert by_blocks(heat, tags, means).tolist() == expected
+
+
+def test_tags_beyond_measure_are_looked_at_all_the_same() -> None:
+    heat, tags = maps(np.random.default_rng(0), "noise", 64, 64, 2)
+    tags[:] = 3e38
+    tags[40, 50] = (1, 1)
+    with np.errstate(over="ignore"):
+        assert by_blocks(heat, tags, np.ones((1, 2), np.float32)).tolist() == [40 * 64 + 50]
+        assert by_blocks(heat, tags, np.full((1, 2), -3e38, np.float32)).tolist() == [0]
+
+
+@pytest.mark.parametrize("small", [0, 2**20])
+def test_only_missing_keypoints_are_looked_up_and_only_where_there_is_heat(
+    small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refinement, "SMALL", small)
+    heat = np.full((3, 40, 40), -0.5, np.float32)
+    tags = np.full((3, 40, 40, 1), 9, np.float32)
+    heat[1, 30, 35], tags[1, 30, 35] = 0.3, 2
+    heat[1, 5, 5], tags[1, 5, 5] = 0.4, 7
+    places = np.array([[17, -1, -1], [-1, 4, -1]])
+    values = np.array([[0.9, 0, 0], [0, 0.8, 0]], np.float32)
+    found, heights = complete(heat, tags, places, values, np.array([[2], [7]], np.float32))
+    # The first person's second keypoint alone has heat where the tag agrees.
+    assert found.tolist() == [[17, 30 * 40 + 35, -1], [-1, 4, -1]]
+    np.testing.assert_array_equal(heights, np.array([[0.9, 0.3, 0], [0, 0.8, 0]], np.float32))
