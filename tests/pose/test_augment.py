@@ -11,9 +11,16 @@ from supernet.errors import UserError
 from supernet.pose.augment import Augmentation, Sample, TrainingPictures, augment, collate, window_matrix
 from supernet.pose.dataset import Example
 from supernet.pose.keypoints import COCO, CROWDPOSE
+from supernet.pose.objective import PoseObjective
+from supernet.space import SearchSpace
 
 NONE = Augmentation.none()
 PLAIN_COLOUR = Augmentation(brightness=0.0, contrast=0.0, colour=0.0)
+
+
+def resolutions(space: str) -> tuple[int, ...]:
+    """The resolutions of a space in ``conf/space``."""
+    return SearchSpace.load(space).resolutions
 
 
 def picture(width: int, height: int, num_people: int = 3, seed: int = 0) -> Example:
@@ -76,6 +83,36 @@ def test_keypoints_return_through_the_inverse_map(resolution: int) -> None:
     sample = augment(example, resolution, rng, Augmentation(scale_min=2.0, scale_max=2.0), COCO)
     assert sample.people.dtype == np.float32
     assert (sample.people[..., :2] < resolution).all()
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("resolution", sorted({r for name in ("nano", "litepose") for r in resolutions(name)}))
+def test_keypoints_come_back_from_the_heatmaps_within_half_a_pixel(resolution: int, flip: float) -> None:
+    augmentation = dataclasses.replace(PLAIN_COLOUR, flip_probability=flip)
+    rng = np.random.default_rng(resolution)
+    returned = 0
+    for seed in range(6):
+        example = picture(400, 300, num_people=1, seed=seed)
+        sample = augment(example, resolution, rng, augmentation, COCO)
+        if not len(sample.people):
+            continue
+        order = list(COCO.flip_index) if flip else list(range(COCO.num))
+        (found,), marked = sample.people, example.people[0, order]
+        inside = found[:, 2] > 0
+        assert inside.sum() > 3
+        # The map from picture to input, found anew from the points alone.
+        ones = np.column_stack([marked[inside, :2], np.ones(inside.sum())]).astype(float)
+        linear_and_offset, *_ = np.linalg.lstsq(ones, found[inside, :2].astype(float), rcond=None)
+        linear, offset = linear_and_offset[:2], linear_and_offset[2]
+        targets = PoseObjective(COCO.num).targets(collate([sample]))
+        for maps, stride in ((targets.low[0].numpy(), 4), (targets.high[0].numpy(), 2)):
+            for k in np.flatnonzero(inside):
+                y, x = np.unravel_index(maps[k].argmax(), maps[k].shape)
+                back = ((np.array([x, y]) + 0.5) * stride - offset) @ np.linalg.inv(linear)
+                # Half a map's pixel along the map's own axes, which the picture sees turned and scaled.
+                assert np.abs((back - marked[k, :2]) @ linear).max() <= 0.5 * stride + 1e-3
+                returned += 1
+    assert returned > 50
 
 
 def test_a_turn_is_clockwise_on_screen_and_zoom_follows_the_window() -> None:

@@ -5,8 +5,9 @@ import torch
 
 from supernet.pose.augment import Batch
 from supernet.pose.losses import heatmap_loss, tag_loss
-from supernet.pose.objective import PoseObjective
+from supernet.pose.objective import PoseObjective, to_device
 from supernet.pose.targets import heatmaps
+from supernet.space import SearchSpace
 
 NUM = 3
 SIDE = 64
@@ -42,6 +43,60 @@ def test_targets_peak_at_their_keypoints_on_both_outputs_and_in_the_tags() -> No
     x, y = (given.people[..., 0] / 4).long(), (given.people[..., 1] / 4).long()
     expected = (torch.arange(NUM) * 16 + y) * 16 + x
     assert torch.equal(truth.tag_indices[truth.tag_valid], expected[truth.tag_valid])
+
+
+@pytest.mark.parametrize("num_keypoints", [14, 17])
+@pytest.mark.parametrize("space", ["nano", "litepose"])
+def test_tag_indices_hit_their_own_channel_and_pixel_at_every_resolution(space: str, num_keypoints: int) -> None:
+    # Indices made at one size and rescaled by a constant, as published, fall into other keypoints' channels.
+    for resolution in SearchSpace.load(space).resolutions:
+        generator = torch.Generator().manual_seed(resolution)
+        people = torch.rand(3, 9, num_keypoints, 3, generator=generator) * resolution
+        people[..., 2] = 2
+        images = torch.zeros(3, 3, resolution, resolution, dtype=torch.uint8)
+        mask = torch.ones(3, resolution // 2, resolution // 2, dtype=torch.bool)
+        truth = PoseObjective(num_keypoints).targets(Batch(images, people, mask, torch.arange(3)))
+        side = resolution // 4
+        # Every pixel of these tags says where it is.
+        addresses = torch.cartesian_prod(torch.arange(num_keypoints), torch.arange(side), torch.arange(side))
+        channel, y, x = addresses[truth.tag_indices].unbind(-1)
+        assert truth.tag_valid.all()
+        assert torch.equal(channel, torch.arange(num_keypoints).expand_as(channel))
+        assert torch.equal(x, (people[..., 0] / 4).floor().long())
+        assert torch.equal(y, (people[..., 1] / 4).floor().long())
+
+
+@pytest.mark.gpu
+def test_targets_of_a_gpu_are_those_of_the_cpu() -> None:
+    given, objective = batch(), PoseObjective(NUM)
+    here, there = objective.targets(given), objective.targets(to_device(given, torch.device("cuda")))
+    for name in ("low", "high", "low_mask", "high_mask", "tag_indices", "tag_valid"):
+        made = getattr(there, name)
+        assert made.device.type == "cuda"
+        torch.testing.assert_close(made.cpu(), getattr(here, name))
+
+
+@pytest.mark.parametrize("nobody_in", [(), (1,), (0, 1)])
+def test_terms_stay_finite_in_half_precision_and_with_nobody_in_a_picture(nobody_in: tuple[int, ...]) -> None:
+    given, objective = batch(), PoseObjective(NUM)
+    given.people[list(nobody_in)] = 0
+    truth = objective.targets(given)
+    weight = torch.ones(NUM, NUM, 1, 1, requires_grad=True)
+    low, high = (maps.bfloat16().requires_grad_() for maps in outputs())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        # A convolution under autocast gives bfloat16, as a network's last layer does.
+        fine = torch.nn.functional.conv2d(high, weight)
+        terms = objective.loss(low, fine, truth)
+        distance = objective.distillation(low, fine, (low.detach() + 1, fine.detach() + 1), truth)
+    assert fine.dtype == torch.bfloat16
+    exact = objective.loss(low.detach().float(), fine.detach().float(), truth)
+    for name in ("total", "heatmap", "push", "pull"):
+        assert getattr(terms, name).dtype == torch.float32
+        torch.testing.assert_close(getattr(terms, name), getattr(exact, name))
+    assert (terms.pull > 0) == (len(nobody_in) < 2)
+    assert (terms.push > 0) == (0 not in nobody_in)
+    for gradient in torch.autograd.grad(terms.total + distance, [low, high, weight]):
+        assert torch.isfinite(gradient).all()
 
 
 def scaled(people: torch.Tensor, stride: int) -> torch.Tensor:
