@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import platform
-import statistics
 import time
 
 import cv2
-import numpy as np
 
+from supernet.measurement import machine, spread, versions
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic import SyntheticPeople
 
@@ -22,14 +20,6 @@ def _milliseconds(people: SyntheticPeople, *, pictures: bool) -> float:
     else:
         people.ground_truth()
     return 1e3 * (time.process_time() - start) / len(people)
-
-
-def _summary(values: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "least": round(min(values), 3),
-        "most": round(max(values), 3),
-    }
 
 
 def main() -> None:
@@ -46,8 +36,8 @@ def main() -> None:
     picture_ms = [_milliseconds(people, pictures=True) for _ in range(options.repeats)]
     annotation_ms = [_milliseconds(people, pictures=False) for _ in range(options.repeats)]
     report = {
-        "machine": {"processor": platform.processor() or platform.machine(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__},
+        "machine": machine(),
+        "versions": versions(),
         "workload": {
             "num_images": options.num_images,
             "size": options.size,
@@ -56,9 +46,9 @@ def main() -> None:
             "threads": 1,
             "clock": "process time",
         },
-        "picture_ms": _summary(picture_ms),
-        "annotation_ms": _summary(annotation_ms),
-        "pictures_per_second": _summary([1e3 / value for value in picture_ms]),
+        "picture_ms": spread(picture_ms),
+        "annotation_ms": spread(annotation_ms),
+        "pictures_per_second": spread([1e3 / value for value in picture_ms]),
     }
     print(json.dumps(report, indent=2))
 

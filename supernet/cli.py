@@ -1,7 +1,6 @@
 """What all entry points share: configuration, error reporting, run folders, progress bars."""
 
 import os
-import platform
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from supernet import files
+from supernet import files, measurement
 from supernet.errors import UserError
 
 CONSOLE = Console()
@@ -120,17 +119,7 @@ def point_latest(folder: Path) -> None:
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write ``summary.json``: the run's figures plus the versions they were measured with."""
-    import cv2
-    import numpy as np
-    import torch
-
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
-    files.write_json(folder / "summary.json", summary | {"versions": versions})
+    files.write_json(folder / "summary.json", summary | {"versions": measurement.versions()})
 
 
 @contextmanager
