@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from supernet.arch import Arch
+from supernet.device import pick_device
+from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.measurement import machine, timed, versions
 from supernet.optimizer import TouchedAdam
@@ -219,10 +221,16 @@ def main() -> None:
         default=machine()["cores"],
         help="of the network's step, its targets and losses; all else takes one (default: %(default)s)",
     )
-    parser.add_argument("--device", default="cpu", help="of the network's step, its targets and losses: cpu or cuda")
+    parser.add_argument(
+        "--device", default="cpu", help="of the network's step, its targets and losses: cpu, cuda, auto"
+    )
     options = parser.parse_args()
     if options.repeats < 1 or options.threads < 1:
         parser.error("--repeats and --threads must be at least 1")
+    try:
+        device = pick_device(options.device)
+    except UserError as error:
+        parser.error(str(error))
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -239,7 +247,6 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             report["loader"] = bench_loader(options.repeats, Path(folder))
     if {"targets", "losses"} & set(options.only):
-        device = torch.device(options.device)
         report["training"] = bench_training(options.repeats, options.threads, device, set(options.only))
     print(json.dumps(report, indent=2))
 

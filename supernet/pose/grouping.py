@@ -1,10 +1,10 @@
 """From heatmaps and tags of one picture to people: detections, matching by tag, adjustment and refinement.
 
 Source: Associative Embedding (arXiv 1611.05424, section 3.3), as HigherHRNet (arXiv 1908.10357) and LitePose evaluate
-with it; ``matching="reference"`` gives their people. ``"thresholded"`` differs in one thing: a detection and a person
-further apart than the tag threshold are forbidden to each other before the assignment is solved, rather than parted
-afterwards, so that no right match is given up for one that cannot stand. Equal pixels beside each other are one
-detection either way; see ``peaks``.
+with it; ``matching="reference"`` gives their people: as many pairs as there can be at the least total distance, of
+which those beyond the tag threshold are parted afterwards. ``"thresholded"`` forbids such pairs before it solves the
+assignment, and a detection may start a person of its own instead, so that no right match is given up for one that
+cannot stand. Equal pixels beside each other are one detection either way; see ``peaks``.
 """
 
 from typing import Any, Literal, TypedDict, Unpack
@@ -168,7 +168,7 @@ def match(
         detections: K arrays of flat places.
         max_people: People that detections may join.
         tag_threshold: Distance from which a detection joins nobody.
-        thresholded: Apply the threshold before solving the assignment as well.
+        thresholded: Apply the threshold before solving the assignment rather than after.
 
     Returns:
         Flat places (P, K), -1 where a person lacks the keypoint, and mean tags (P, T).
@@ -189,18 +189,22 @@ def match(
         if joinable > 0:
             means = sums[:joinable] / counts[:joinable]
             distances = np.sqrt(np.square(own_tags[:, None] - means).sum(axis=2))
-            # Every detection needs a column, so that one which nobody wants can go without.
-            cost = np.full((spots.size, max(spots.size, joinable)), FORBIDDEN)
-            cost[:, :joinable] = np.rint(distances) * 100 - heat[keypoint].ravel()[spots, None]
+            pairs = np.rint(distances) * 100 - heat[keypoint].ravel()[spots, None]
             if thresholded:
-                cost[:, :joinable][distances >= tag_threshold] = FORBIDDEN
+                # To go alone costs as much as the farthest match, so no match is taken only to have one more.
+                pairs[distances >= tag_threshold] = FORBIDDEN
+                alone = np.full((spots.size, spots.size), np.rint(tag_threshold) * 100)
+            else:
+                # As many pairs as there can be, whatever they cost.
+                alone = np.full((spots.size, max(0, spots.size - joinable)), FORBIDDEN)
+            cost = np.hstack([pairs, alone])
             rows, columns = linear_sum_assignment(cost)
             rows, columns = rows[columns < joinable], columns[columns < joinable]
             near = distances[rows, columns] < tag_threshold
             joined[rows[near]] = columns[near]
-        alone = joined < 0
-        num_new = int(alone.sum())
-        joined[alone] = np.arange(num_people, num_people + num_new)
+        new = joined < 0
+        num_new = int(new.sum())
+        joined[new] = np.arange(num_people, num_people + num_new)
         num_people += num_new
         places[joined, keypoint] = spots
         sums[joined] += own_tags
