@@ -18,10 +18,10 @@ from supernet.arch import Arch
 from supernet.checkpoint import TrainedSupernet, load_supernet
 from supernet.device import pick_device
 from supernet.errors import UserError
-from supernet.evaluate import SubnetScorer
 from supernet.pose.datasets import build
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
+from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
 

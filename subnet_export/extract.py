@@ -11,11 +11,11 @@ from subnet_export.report import finish, prepare
 from supernet.arch import Arch
 from supernet.checkpoint import TrainedSupernet, load_supernet
 from supernet.errors import UserError
-from supernet.evaluate import SubnetScorer
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.datasets import build
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
+from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
 
 

@@ -17,7 +17,6 @@ from subnet_export.report import finish, prepare
 from supernet import cli
 from supernet.calibration import calibrate
 from supernet.errors import UserError
-from supernet.evaluate import calibration_batches
 from supernet.litepose import LitePose
 from supernet.optimizer import WeightAverage, learning_rate
 from supernet.pose.augment import Augmentation
@@ -27,6 +26,7 @@ from supernet.pose.geometry import normalise
 from supernet.pose.kept import KeptPictures
 from supernet.pose.loader import training_loader
 from supernet.pose.objective import PoseObjective, to_device
+from supernet.scoring import calibration_batches
 
 AUGMENTATIONS = {
     "none": Augmentation.none(),

@@ -9,23 +9,19 @@ takes and gives, what it was calibrated, trained and measured on, and the checks
 """
 
 import copy
-import hashlib
 import io
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from subnet_export.description import FORMAT, WEIGHTS_FILE, describe, from_description
+from subnet_export.description import describe, from_description
 from subnet_export.exported_model import ExportedModel
 from subnet_export.staging import new_folder
 from supernet import files
-from supernet.checkpoint import load_state
 from supernet.errors import UserError
-from supernet.litepose import LitePose, in_channels_last
-
-DESCRIPTION_FILE = "model.json"
+from supernet.exported_net import DESCRIPTION_FILE, WEIGHTS_FILE, load_net
+from supernet.litepose import LitePose
 
 
 def save_model(folder: str | Path, model: ExportedModel, check: Callable[[ExportedModel], None] | None = None) -> None:
@@ -58,30 +54,12 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu") -> Export
     Raises:
         UserError: A file is missing, damaged, of another format, or does not fit the other.
     """
-    folder = Path(folder)
-    path = folder / DESCRIPTION_FILE
-    if not path.is_file():
-        raise UserError(f"there is no exported model in {folder}; run python -m subnet_export or name another folder")
-    value = files.read_json(path, "model description")
-    if not isinstance(value, Mapping) or value.get("format") != FORMAT:
-        version = value.get("format") if isinstance(value, Mapping) else None
-        raise UserError(f"{path} has format version {version!r}, this release reads {FORMAT}; export the subnet anew")
+    net = load_net(folder)
     try:
-        model = from_description(value)
+        model = from_description(net)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    content, weights = _read(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE
-    expected = describe(model, hashlib.sha256(content).hexdigest())
-    if value["weights"] != expected["weights"]:
-        raise UserError(
-            f"{weights} is damaged or not what {path} describes (SHA-256 differs); restore it or export anew"
-        )
-    for key, own in expected.items():
-        if value.get(key) != own:
-            raise UserError(f"{path}: {key} is {value.get(key)!r}, this release has {own!r}; export the subnet anew")
-    load_state(model.network, _tensors(content, weights), weights)
-    in_channels_last(model.network)
-    model.network.to(device).eval()
+        raise UserError(f"{Path(folder) / DESCRIPTION_FILE}: {error}") from error
+    model.network.to(device)
     return model
 
 
@@ -100,24 +78,4 @@ def _write(folder: Path, model: ExportedModel) -> None:
     content = buffer.getvalue()
     with files.atomic(folder / WEIGHTS_FILE) as temporary:
         temporary.write_bytes(content)
-    files.write_json(folder / DESCRIPTION_FILE, describe(model, hashlib.sha256(content).hexdigest()))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"cannot read weights {path}: {error.strerror or error}; restore the file or export anew"
-        ) from error
-
-
-def _tensors(content: bytes, path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict; nothing in it is executed."""
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a file of weights; restore it or export the subnet anew") from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise UserError(f"{path} is not a state dict of plain tensors; restore it or export the subnet anew")
-    return state
+    files.write_json(folder / DESCRIPTION_FILE, describe(model, content))

@@ -8,12 +8,11 @@ import cv2
 import torch
 from rich.table import Table
 
-from subnet_export.description import WEIGHTS_FILE
 from subnet_export.exported_model import ExportedModel
-from subnet_export.model import DESCRIPTION_FILE
 from subnet_export.staging import check_new
 from supernet import cli
 from supernet.device import pick_device
+from supernet.exported_net import DESCRIPTION_FILE, WEIGHTS_FILE
 
 
 def prepare(options: argparse.Namespace) -> torch.device:

@@ -15,7 +15,6 @@ from rich.table import Table
 from supernet import checkpoint, cli
 from supernet.device import pick_device
 from supernet.errors import UserError
-from supernet.evaluate import SubnetScorer
 from supernet.loop import LoopSettings, StepReport, Trainer, check_finite
 from supernet.phases import Phase, Scheduled, schedule
 from supernet.pose.augment import Augmentation
@@ -24,6 +23,7 @@ from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.objective import PoseObjective
+from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
 from supernet.training_log import TrainingLog

@@ -16,7 +16,6 @@ from omegaconf import OmegaConf
 
 from supernet import checkpoint
 from supernet.errors import UserError
-from supernet.evaluate import SubnetScorer
 from supernet.loop import LoopSettings, StepReport, Trainer
 from supernet.phases import Phase, schedule
 from supernet.pose.augment import Augmentation
@@ -27,6 +26,7 @@ from supernet.pose.keypoints import COCO
 from supernet.pose.loader import StepSampler, step_resolution
 from supernet.pose.objective import PoseObjective
 from supernet.pose.synthetic import SyntheticPeople
+from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
 from supernet.training import TrainSettings, start_or_resume
@@ -247,9 +247,9 @@ def test_a_score_is_that_of_a_calibrated_subnet(monkeypatch: pytest.MonkeyPatch)
 
     def remember(network: torch.nn.Module, *_: Any, **__: Any) -> Evaluation:
         evaluated.append(network)
-        return Evaluation({"AP": 0.5}, [], 0.0)
+        return Evaluation({"AP": 0.5}, [], [], "", 0.0)
 
-    monkeypatch.setattr("supernet.evaluate.evaluate", remember)
+    monkeypatch.setattr("supernet.scoring.evaluate", remember)
     assert scorer(space.smallest()).metrics == {"AP": 0.5}
     assert torch.equal(evaluated[0].get_buffer("first.0.1.running_mean"), mean)
 

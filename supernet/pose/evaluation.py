@@ -9,7 +9,7 @@ import io
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,33 @@ from pycocotools.cocoeval import COCOeval
 
 from supernet.errors import UserError
 from supernet.files import read_json
+from supernet.pose import crowdpose_tools
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.evaluation_input import Record, checked_ground_truth, checked_results
-from supernet.pose.inference import InferenceSettings, Network, estimate_dataset
+from supernet.pose.inference import InferenceSettings, People, as_results, estimate_dataset
 from supernet.pose.keypoints import CROWDPOSE, KeypointSet, keypoint_set
+from supernet.pose.maps import Network
+from supernet.pose.similarity import similarities
 
 MAX_DETECTIONS = 20
+AREAS = ("", "M", "L")
+"""pycocotools' ranges of people's areas: all, from 32^2 to 96^2 square pixels, from there on."""
 CROWD_STRATA = {"AP_easy": (-np.inf, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
 """From this crowd index up to, not including, that one."""
 
 Floats = npt.NDArray[np.float64]
+Detections = defaultdict[tuple[Any, Any], list[Record]]
+"""By picture and category."""
 
 
 class KeypointEvaluator:
-    """Scores results against one ground truth, which is checked once."""
+    """Scores results against one ground truth, which is checked once.
+
+    Attributes:
+        tool: What computed the last score: "crowdposetools" for CrowdPose where it is installed, else "pycocotools".
+    """
+
+    tool = "pycocotools"
 
     def __init__(self, ground_truth: dict[str, Any], keypoints: KeypointSet) -> None:
         """Check and keep the ground truth, a dictionary in COCO's format, which is not changed.
@@ -44,10 +57,11 @@ class KeypointEvaluator:
         """
         images, annotations = checked_ground_truth(ground_truth, keypoints)
         self.keypoints = keypoints
+        self._areas = AREAS[:1] if keypoints is CROWDPOSE else AREAS  # CrowdPose tells people apart by crowds instead
         self.image_ids = sorted({image["id"] for image in images})
         self._categories = sorted({annotation["category_id"] for annotation in annotations})
         self._crowd_index = {image["id"]: image["crowdIndex"] for image in images if "crowdIndex" in image}
-        self._people: defaultdict[tuple[Any, Any], list[Record]] = defaultdict(list)
+        self._people: Detections = defaultdict(list)
         for annotation in annotations:
             annotation["ignore"] = bool(annotation["iscrowd"]) or annotation["num_keypoints"] == 0
             self._people[annotation["image_id"], annotation["category_id"]].append(annotation)
@@ -56,8 +70,9 @@ class KeypointEvaluator:
         """Metrics of results in COCO's format, which are not changed.
 
         Returns:
-            AP and AR over OKS 0.50, 0.55, .. 0.95, AP50 and AP75, in 0..1; for CrowdPose with crowd indices also
-            AP_easy, AP_medium and AP_hard. As in COCO, -1 stands for a stratum without labelled people.
+            In 0..1, AP and AR over OKS 0.50, 0.55, .. 0.95 and at 0.50 and 0.75 (``AP50``, ``AR75``). For COCO and sets
+            like it also those of medium and large people (``APM``, ``ARL``), for CrowdPose those by crowd index
+            (``AP_easy``, ``AP_medium``, ``AP_hard``). As in COCO, -1 stands for a stratum without labelled people.
 
         Raises:
             UserError: The results are malformed, not finite, or of other pictures.
@@ -69,28 +84,59 @@ class KeypointEvaluator:
         elif not detections:
             warnings.warn(f"0 of {len(results)} detections share a category with the ground truth", stacklevel=2)
 
-        evaluation = COCOeval(iouType="keypoints")
-        settings = evaluation.params
-        settings.imgIds, settings.catIds, settings.maxDets = self.image_ids, self._categories, [MAX_DETECTIONS]
-        settings.areaRng, settings.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluation._gts, evaluation._dts = self._people, detections
-        pairs = [(image, category) for category in self._categories for image in self.image_ids]
-        evaluation.ious = {pair: self._similarities(*pair, detections[pair]) for pair in pairs}
-        per_image = [
-            evaluation.evaluateImg(image, category, settings.areaRng[0], MAX_DETECTIONS) for image, category in pairs
-        ]
-
-        metrics = _summary(evaluation, per_image, self.image_ids)
+        parts = {"": self.image_ids}
         if self._crowd_index and self.keypoints is CROWDPOSE:
             for name, (start, end) in CROWD_STRATA.items():
-                stratum = {image for image, crowd in self._crowd_index.items() if start <= crowd < end}
-                chosen = [one for one, (image, _) in zip(per_image, pairs, strict=True) if image in stratum]
-                metrics[name] = _summary(evaluation, chosen, sorted(stratum))["AP"] if stratum else -1.0
+                parts[name] = sorted(image for image, crowd in self._crowd_index.items() if start <= crowd < end)
+        found = self._official(results, parts) if self.keypoints is CROWDPOSE and detections else None
+        self.tool = "pycocotools" if found is None else "crowdposetools"
+        if found is None:
+            found = self._evaluated(detections, parts)
+        metrics = _metrics(found[""], self._areas)
+        for name in (name for name in parts if name):
+            metrics[name] = _metrics(found[name], self._areas)["AP"] if parts[name] else -1.0
         return metrics
 
-    def _detections(self, results: list[Record]) -> defaultdict[tuple[Any, Any], list[Record]]:
+    def _evaluated(self, detections: Detections, parts: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """By part, what pycocotools makes of the detections in its pictures."""
+        evaluation = COCOeval(iouType="keypoints")
+        settings = evaluation.params
+        settings.catIds, settings.maxDets = self._categories, [MAX_DETECTIONS]
+        settings.areaRng = settings.areaRng[: len(self._areas)]
+        evaluation._gts, evaluation._dts, evaluation._paramsEval = self._people, detections, settings
+        pairs = [(image, category) for category in self._categories for image in self.image_ids]
+        evaluation.ious = {pair: self._similarities(*pair, detections[pair]) for pair in pairs}
+        per_image = {
+            (category, number, image): evaluation.evaluateImg(image, category, area, MAX_DETECTIONS)
+            for image, category in pairs
+            for number, area in enumerate(settings.areaRng)
+        }
+        found = {}
+        for name, image_ids in parts.items():
+            settings.imgIds = image_ids
+            evaluation.evalImgs = [
+                per_image[category, number, image]
+                for category in self._categories
+                for number in range(len(settings.areaRng))
+                for image in image_ids
+            ]
+            with contextlib.redirect_stdout(io.StringIO()):
+                evaluation.accumulate()
+            found[name] = evaluation.eval
+        return found
+
+    def _official(self, results: list[Record], parts: Mapping[str, Sequence[Any]]) -> dict[str, Any] | None:
+        """By part, what CrowdPose's own package makes of the results, where it is installed."""
+        truth = {
+            "images": [{"id": image} for image in self.image_ids],
+            "annotations": [annotation for people in self._people.values() for annotation in people],
+            "categories": [{"id": category, "name": "person"} for category in self._categories],
+        }
+        return crowdpose_tools.evaluated(truth, results, {name: part for name, part in parts.items() if part})
+
+    def _detections(self, results: list[Record]) -> Detections:
         """Results by picture and category, with ids from 1 and the area that tells small poses from large."""
-        found: defaultdict[tuple[Any, Any], list[Record]] = defaultdict(list)
+        found: Detections = defaultdict(list)
         for number, result in enumerate(results, start=1):
             if result["category_id"] in self._categories:
                 points = np.asarray(result["keypoints"], np.float64).reshape(-1, 3)
@@ -111,54 +157,21 @@ class KeypointEvaluator:
         return similarities(found, truth, areas, np.array([person["bbox"] for person in people]), self.keypoints)
 
 
-def similarities(found: Floats, truth: Floats, areas: Floats, boxes: Floats, keypoints: KeypointSet) -> Floats:
-    """Object keypoint similarity of every detection to every person.
-
-    For a person without labelled keypoints, the distance is that to a box of three times the person's size, over all
-    keypoints (such people are ignored in scoring; near detections are then ignored with them).
-
-    Args:
-        found: (D, K, 2) x, y in image pixels.
-        truth: (G, K, 3) x, y, visibility.
-        areas: (G,) square pixels.
-        boxes: (G, 4) x, y, width, height.
-        keypoints: The K keypoints.
-
-    Returns:
-        (D, G) in 0..1.
-
-    Source: COCO's keypoint evaluation.
-    """
-    labelled = truth[..., 2] > 0
-    nobody = ~labelled.any(axis=1)
-    distances = found[:, None] - truth[None, ..., :2]
-    if nobody.any():
-        start = (boxes[:, :2] - boxes[:, 2:])[nobody, None]
-        end = (boxes[:, :2] + 2 * boxes[:, 2:])[nobody, None]
-        distances[:, nobody] = np.maximum(0, start - found[:, None]) + np.maximum(0, found[:, None] - end)
-        labelled[nobody] = True
-    variances = (2 * np.array(keypoints.sigmas)) ** 2
-    exponents = np.square(distances).sum(axis=3) / (2 * variances * areas[:, None])
-    closeness: Floats = (np.exp(-exponents) * labelled).sum(axis=2) / labelled.sum(axis=1)
-    return closeness
-
-
-def _summary(evaluation: Any, per_image: list[Any], image_ids: Sequence[Any]) -> dict[str, float]:
-    """AP, AP50, AP75 and AR over some of the pictures."""
-    evaluation.evalImgs, evaluation.params.imgIds = per_image, list(image_ids)
-    evaluation._paramsEval = evaluation.params
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.accumulate()
-    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
-    thresholds = evaluation.params.iouThrs
+def _metrics(found: Mapping[str, Any], areas: Sequence[str]) -> dict[str, float]:
+    """The named figures of what pycocotools' ``accumulate`` leaves, over the first ``areas``, the first being all."""
 
     def mean(values: Floats) -> float:
         return float(values[values > -1].mean()) if (values > -1).any() else -1.0
 
-    def at(threshold: float) -> float:
-        return mean(precision[np.isclose(thresholds, threshold)])
-
-    return {"AP": mean(precision), "AP50": at(0.5), "AP75": at(0.75), "AR": mean(recall)}
+    figures = {}
+    for kind, values in (("AP", found["precision"][..., 0]), ("AR", found["recall"][..., 0])):
+        of_all = values[..., 0]
+        figures[kind] = mean(of_all)
+        for threshold in (0.5, 0.75):
+            chosen = of_all[np.isclose(found["params"].iouThrs, threshold)]
+            figures[f"{kind}{threshold * 100:.0f}"] = mean(chosen)
+        figures |= {f"{kind}{area}": mean(values[..., number]) for number, area in enumerate(areas) if area}
+    return figures
 
 
 def average_precision(annotation_file: str | Path, results_file: str | Path, dataset: str) -> dict[str, float]:
@@ -200,11 +213,15 @@ class Evaluation:
     Attributes:
         metrics: As of ``KeypointEvaluator.score``.
         results: Detections in COCO's format.
+        people: Of each picture, in the data set's order.
+        tool: What computed the metrics, see ``KeypointEvaluator``.
         seconds: Wall time, of loading pictures, network, grouping and scoring together.
     """
 
     metrics: dict[str, float]
     results: list[Record]
+    people: list[People]
+    tool: str
     seconds: float
 
 
@@ -222,7 +239,7 @@ def evaluate(
     """Run a network on a data set, or on its first ``num_images`` pictures, and score it on just these.
 
     Args:
-        network: See ``inference.Network``; on ``device``, in evaluation mode, batch norm calibrated.
+        network: See ``maps.Network``; on ``device``, in evaluation mode, batch norm calibrated.
         dataset: Pictures and ground truth.
         resolution: Short side of the input.
         settings: How pictures become people.
@@ -232,7 +249,7 @@ def evaluate(
         progress: Called with (pictures done, pictures in all) after each picture.
 
     Raises:
-        UserError: The network is in training mode, or the pictures hold no labelled person.
+        UserError: The network is in training mode or not calibrated, or the pictures hold no labelled person.
     """
     started = time.perf_counter()
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
@@ -241,8 +258,9 @@ def evaluate(
     images = [image for image in truth["images"] if image["id"] in chosen]
     annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
     evaluator = KeypointEvaluator({**truth, "images": images, "annotations": annotations}, dataset.keypoints)
-    results = estimate_dataset(
+    people = estimate_dataset(
         network, dataset, resolution, settings, batch_size, num_images=total, device=device, progress=progress
     )
+    results = [result for index, found in enumerate(people) for result in as_results(found, dataset.image_ids[index])]
     metrics = evaluator.score(results)
-    return Evaluation(metrics, results, time.perf_counter() - started)
+    return Evaluation(metrics, results, people, evaluator.tool, time.perf_counter() - started)

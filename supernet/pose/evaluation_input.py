@@ -26,8 +26,8 @@ Record = dict[str, Any]
 def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[list[Record], list[Record]]:
     """Images and annotations of a COCO-format dictionary, checked and complete.
 
-    Annotations are shallow copies, renumbered from 1 (pycocotools takes the id 0 for "no match"), with ``area`` filled
-    in from the box where the keypoint set asks for it; those of pictures not listed are left out with a warning.
+    Annotations are shallow copies, renumbered from 1 (pycocotools takes the id 0 for "no match"), with the ``area`` of
+    the box where the keypoint set asks for it; those of pictures not listed are left out with a warning.
 
     Raises:
         UserError: A part or a field is missing or of the wrong kind, ids repeat, or nobody is labelled.
@@ -55,11 +55,9 @@ def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[lis
         _numbers(annotation["keypoints"], 3 * keypoints.num, f"{where}.keypoints")
         x, _, width, height = _numbers(annotation["bbox"], 4, f"{where}.bbox").tolist()
         num_outside += x + width > known[annotation["image_id"]].get("width", math.inf) + 1
-        area = annotation.get("area")
+        area = BOX_TO_AREA * width * height if keypoints.area_from_box else annotation.get("area")
         if area is None:
-            if not keypoints.area_from_box:
-                raise UserError(f"{where} has no 'area', which {keypoints.name} evaluation needs; restore the file")
-            area = BOX_TO_AREA * width * height
+            raise UserError(f"{where} has no 'area', which {keypoints.name} evaluation needs; restore the file")
         _numbers([area], 1, f"{where}.area")
         complete.append({**annotation, "id": len(complete) + 1, "area": area})
     if num_dangling:

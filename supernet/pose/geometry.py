@@ -5,6 +5,7 @@ the sizes and offsets agree with. We differ for resolutions that are no multiple
 they are, so that every resolution of a search space is evaluated at itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,8 +16,14 @@ from torch import Tensor
 
 from supernet.errors import UserError
 
+TOTAL_STRIDE = 16
+"""Input pixels per pixel of the network's coarsest features; sides of an input are multiples of it."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MOST_SCALE = 8.0
+
+Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,38 @@ def normalise(images: Tensor) -> Tensor:
     return images.to(torch.float32, copy=True).sub_(mean).div_(std)
 
 
-def resized_size(width: int, height: int, resolution: int, size_divisor: int = 64) -> tuple[int, int]:
-    """Input size (width, height) for a picture of ``width`` x ``height`` pixels.
+def check_scales(scales: Sequence[float], size_divisor: int = 64, resolution: int | None = None) -> None:
+    """Check the scales of a multi-scale test, with ``resolution`` also that the network can take each of them.
 
-    The short side becomes ``resolution`` and the long side the next multiple of ``size_divisor`` that holds its whole
-    pixels; a square picture stays square.
+    Raises:
+        UserError: No scale 1, a scale twice or not above 0, or one that gives sides the network cannot take.
+    """
+    told = ", ".join(f"{scale:g}" for scale in scales)
+    if not all(0 < scale <= MOST_SCALE for scale in scales) or len(set(scales)) != len(scales):
+        raise UserError(f"scales are [{told}]; each must be above 0, at most {MOST_SCALE:g} and named once")
+    if 1 not in scales:
+        raise UserError(f"scales are [{told}]; 1 must be among them, as the tags are taken from it")
+    for scale in scales:
+        if (scale / min(scales) * size_divisor) % TOTAL_STRIDE:
+            raise UserError(
+                f"scale {scale:g} beside {min(scales):g} gives sides that are no multiples of {TOTAL_STRIDE} px; "
+                "choose scales like [0.5, 1, 2]"
+            )
+        if resolution is not None and (scale * resolution) % TOTAL_STRIDE:
+            raise UserError(
+                f"scale {scale:g} of resolution {resolution} is {scale * resolution:g} px, which is no multiple of "
+                f"{TOTAL_STRIDE}; leave it out or evaluate a subnet of another resolution"
+            )
+
+
+def resized_size(
+    width: int, height: int, resolution: int, size_divisor: int = 64, smallest_scale: float = 1.0
+) -> tuple[int, int]:
+    """Input size (width, height) at scale 1 for a picture of ``width`` x ``height`` pixels.
+
+    At the smallest scale, the short side is ``resolution`` times that scale and the long side the next multiple of
+    ``size_divisor`` that holds its whole pixels; a square picture stays square. Other scales enlarge this size, so that
+    all show the same part of the plane.
 
     Raises:
         UserError: A size, the resolution or the divisor is below 1.
@@ -60,23 +94,24 @@ def resized_size(width: int, height: int, resolution: int, size_divisor: int = 6
     if width == height:
         return resolution, resolution
     short, long = sorted((width, height))
-    long_resized = -(-(long * resolution // short) // size_divisor) * size_divisor
-    long_resized = max(long_resized, resolution)
+    least = round(resolution * smallest_scale)
+    long_resized = max(-(-(long * least // short) // size_divisor) * size_divisor, least)
+    long_resized = round(long_resized / smallest_scale)
     return (resolution, long_resized) if width < height else (long_resized, resolution)
 
 
-def input_transform(width: int, height: int, resolution: int, size_divisor: int = 64) -> Transform:
+def input_transform(
+    width: int, height: int, resolution: int, size_divisor: int = 64, smallest_scale: float = 1.0
+) -> Transform:
     """Transform between a picture of ``width`` x ``height`` pixels and its input, which shares its (rounded) centre."""
-    resized_width, resized_height = resized_size(width, height, resolution, size_divisor)
+    resized_width, resized_height = resized_size(width, height, resolution, size_divisor, smallest_scale)
     scale = min(width, height) / resolution
     return Transform(
         scale, (width + 1) // 2 - resized_width * scale / 2, (height + 1) // 2 - resized_height * scale / 2
     )
 
 
-def resize_for_network(
-    image: npt.NDArray[np.uint8], resolution: int, size_divisor: int = 64
-) -> tuple[npt.NDArray[np.uint8], Transform]:
+def resize_for_network(image: Picture, resolution: int, size_divisor: int = 64) -> tuple[Picture, Transform]:
     """Resize a picture (H, W, 3) in one bilinear warp; what lies outside the picture is black.
 
     Returns:
@@ -85,15 +120,34 @@ def resize_for_network(
     Raises:
         UserError: The picture is not (H, W, 3) uint8.
     """
+    (resized,), transform = resize_at_scales(image, resolution, size_divisor, (1.0,))
+    return resized, transform
+
+
+def resize_at_scales(
+    image: Picture, resolution: int, size_divisor: int, scales: Sequence[float]
+) -> tuple[tuple[Picture, ...], Transform]:
+    """Resize a picture (H, W, 3) to its input at each of the scales, as ``resize_for_network`` does at scale 1.
+
+    Returns:
+        One input (H' * scale, W' * scale, 3) uint8 per scale, all of the same part of the plane, and the transform of
+        scale 1.
+
+    Raises:
+        UserError: The picture is not (H, W, 3) uint8.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise UserError(f"a picture must be (H, W, 3) uint8, not {image.shape} {image.dtype}; convert it to 8-bit RGB")
     height, width = image.shape[:2]
-    transform = input_transform(width, height, resolution, size_divisor)
-    # OpenCV counts from pixel centres: half a pixel out of the input frame, half a pixel into the image frame.
-    centre = 0.5 * transform.scale - 0.5
-    to_image = np.array(
-        [[transform.scale, 0.0, transform.offset_x + centre], [0.0, transform.scale, transform.offset_y + centre]]
-    )
-    size = resized_size(width, height, resolution, size_divisor)
-    resized = cv2.warpAffine(image, to_image, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return np.asarray(resized, np.uint8), transform
+    transform = input_transform(width, height, resolution, size_divisor, min(scales))
+    size = resized_size(width, height, resolution, size_divisor, min(scales))
+    resized = []
+    for scale in scales:
+        step = transform.scale / scale
+        # OpenCV counts from pixel centres: half a pixel out of the input frame, half a pixel into the image frame.
+        centre = 0.5 * step - 0.5
+        to_image = np.array([[step, 0.0, transform.offset_x + centre], [0.0, step, transform.offset_y + centre]])
+        sides = (round(size[0] * scale), round(size[1] * scale))
+        warped = cv2.warpAffine(image, to_image, sides, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        resized.append(np.asarray(warped, np.uint8))
+    return tuple(resized), transform

@@ -29,7 +29,7 @@ Change = Callable[[Any], Any]
 @pytest.mark.parametrize("level", GOLDEN["levels"])
 def test_crowdpose_metrics_are_those_of_the_official_evaluation(level: str) -> None:
     metrics = KeypointEvaluator(TRUTH, CROWDPOSE).score(detections(TRUTH, float(level)))
-    assert set(metrics) == {"AP", "AP50", "AP75", "AR", "AP_easy", "AP_medium", "AP_hard"}
+    assert set(metrics) == {"AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard"}
     for name, value in metrics.items():
         assert value == pytest.approx(GOLDEN["levels"][level][name], abs=1e-6), name
 
@@ -80,8 +80,9 @@ def test_coco_metrics_are_those_of_plain_pycocotools(seed: int) -> None:
         plain.accumulate()
         plain.summarize()
     metrics = KeypointEvaluator(truth, COCO).score(results)
-    assert list(metrics) == ["AP", "AP50", "AP75", "AR"]
-    np.testing.assert_allclose(list(metrics.values()), plain.stats[[0, 1, 2, 5]], atol=1e-9)
+    assert list(metrics) == ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
+    assert len(set(metrics.values())) == 10
+    np.testing.assert_allclose(list(metrics.values()), plain.stats, atol=1e-9)
 
 
 def test_the_ground_truth_itself_scores_one() -> None:
@@ -90,7 +91,14 @@ def test_the_ground_truth_itself_scores_one() -> None:
     perfect = [
         {"image_id": one["image_id"], "category_id": 1, "score": 1.0, "keypoints": one["keypoints"]} for one in people
     ]
-    assert KeypointEvaluator(truth, COCO).score(perfect) == dict.fromkeys(["AP", "AP50", "AP75", "AR"], 1.0)
+    assert set(KeypointEvaluator(truth, COCO).score(perfect).values()) == {1.0}
+
+
+def test_crowdpose_takes_areas_from_boxes_whatever_its_file_says() -> None:
+    truth = copy.deepcopy(TRUTH)
+    for annotation in truth["annotations"]:
+        annotation["area"] = 1.0
+    assert KeypointEvaluator(truth, CROWDPOSE).score(FOUND)["AP"] == pytest.approx(GOLDEN_AP, abs=1e-6)
 
 
 def test_nothing_is_printed_and_nothing_given_is_changed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,7 +184,6 @@ def test_bad_results_are_refused_by_name(change: Change, message: str) -> None:
         (first(keypoints=[0] * 51), r"annotations\[0\].keypoints has 51 numbers; it must have 42"),
         (first(bbox=[1, 2, 3]), r"annotations\[0\].bbox has 3 numbers"),
         (first(bbox=[1, 2, 3, float("nan")]), r"annotations\[0\].bbox holds a number that is not finite"),
-        (first(area="big"), r"annotations\[0\].area"),
         (with_coordinate(float("nan")), "not finite"),
         (every(id=5), r"1 annotation ids occur more than once, such as \[5\]"),
         (every(num_keypoints=0), "no labelled person"),
@@ -199,6 +206,9 @@ def test_coco_needs_areas_that_crowdpose_does_without() -> None:
     truth, _ = coco_like(3, 0)
     del truth["annotations"][1]["area"]
     with pytest.raises(UserError, match=r"annotations\[1\] has no 'area'"):
+        KeypointEvaluator(truth, COCO)
+    truth["annotations"][1]["area"] = "big"
+    with pytest.raises(UserError, match=r"annotations\[1\].area"):
         KeypointEvaluator(truth, COCO)
 
 

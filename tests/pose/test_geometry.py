@@ -9,9 +9,18 @@ import pytest
 import torch
 
 from supernet.errors import UserError
-from supernet.pose.geometry import input_transform, normalise, resize_for_network, resized_size
+from supernet.pose.geometry import (
+    check_scales,
+    input_transform,
+    normalise,
+    resize_at_scales,
+    resize_for_network,
+    resized_size,
+)
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "geometry.json").read_text())
+FOLDER = Path(__file__).parents[1] / "golden"
+GOLDEN = json.loads((FOLDER / "geometry.json").read_text())
+GOLDEN_SCALES = json.loads((FOLDER / "geometry_scales.json").read_text())
 
 
 @pytest.mark.parametrize("case", GOLDEN)
@@ -23,6 +32,62 @@ def test_sizes_and_points_are_those_of_the_published_evaluation(case: dict[str, 
     np.testing.assert_allclose(
         transform.to_image(np.array(case["points_in_resized"])), case["points_in_image"], atol=1e-4
     )
+
+
+@pytest.mark.parametrize("case", GOLDEN_SCALES)
+def test_sizes_and_points_of_several_scales_are_those_of_the_published_evaluation(case: dict[str, Any]) -> None:
+    """Figures of HigherHRNet's own multi-scale geometry, run for these sizes."""
+    width, height, resolution, scales = (case[key] for key in ("image_width", "image_height", "input_size", "scales"))
+    image = np.zeros((height, width, 3), np.uint8)
+    inputs, transform = resize_at_scales(image, resolution, 64, scales)
+    assert [[one.shape[1], one.shape[0]] for one in inputs] == [case["resized"][str(scale)] for scale in scales]
+    np.testing.assert_allclose(
+        transform.to_image(np.array(case["points_in_scale_1"])), case["points_in_image"], atol=1e-4
+    )
+
+
+def test_every_scale_shows_the_same_part_of_the_plane() -> None:
+    ramp = np.tile(np.arange(320, dtype=np.float64) * 0.75, (240, 1)).astype(np.uint8)
+    image = np.stack([ramp] * 3, axis=2)
+    inputs, transform = resize_at_scales(image, 128, 64, (0.5, 1.0, 2.0))
+    for scale, resized in zip((0.5, 1.0, 2.0), inputs, strict=True):
+        height, width = resized.shape[:2]
+        centres = np.stack([np.arange(width) + 0.5, np.full(width, height / 2)], axis=1) / scale
+        seen = (transform.to_image(centres)[:, 0] - 0.5) * 0.75  # brightness 0.75 i lies at coordinate i + 0.5
+        inside = (seen > 2) & (seen < 237)
+        np.testing.assert_allclose(resized[height // 2, inside, 0], seen[inside], atol=1.3)  # the ramp has whole steps
+
+
+@pytest.mark.parametrize(
+    ("scales", "resolution", "message"),
+    [
+        ((0.5, 2.0), None, r"scales are \[0.5, 2\]; 1 must be among them"),
+        ((), None, "1 must be among them"),
+        ((1.0, 1.0), None, "named once"),
+        ((1.0, 0.0), None, "above 0"),
+        ((1.0, float("nan")), None, "above 0"),
+        ((1.0, -2.0), None, "above 0"),
+        ((1.0, 9.0), None, "at most 8"),
+        ((1.0, 0.75), None, "scale 1 beside 0.75 gives sides that are no multiples of 16 px"),
+        ((1.0, 0.5), 144, "scale 0.5 of resolution 144 is 72 px, which is no multiple of 16"),
+    ],
+)
+def test_scales_that_the_network_cannot_take_are_refused(
+    scales: tuple[float, ...], resolution: int | None, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        check_scales(scales, 64, resolution)
+
+
+def test_scales_that_pass_give_sides_that_the_network_takes() -> None:
+    for scales in [(1.0,), (0.5, 1.0, 2.0), (1.0, 1.5), (0.25, 1.0), (0.5, 1.0, 1.5, 2.0)]:
+        for resolution in range(128, 513, 16):
+            if any((resolution * scale) % 16 for scale in scales):
+                continue
+            check_scales(scales, 64, resolution)
+            for width, height in [(640, 480), (481, 640), (300, 300), (2000, 31)]:
+                for side in resized_size(width, height, resolution, 64, min(scales)):
+                    assert all((side * scale) % 16 == 0 for scale in scales)
 
 
 @pytest.mark.parametrize("resolution", [96, 128, 160, 256, 448])

@@ -1,4 +1,4 @@
-"""Whole pictures: the outputs come together as published, and neither batches nor mirrors change who is found."""
+"""Whole pictures: neither batches nor mirrors change who is found, and target maps come back as people."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,15 +8,17 @@ import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from supernet.calibration import calibrate
 from supernet.errors import UserError
+from supernet.litepose import LitePose
 from supernet.pose.dataset import Example
 from supernet.pose.evaluation import KeypointEvaluator, evaluate
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD, input_transform
-from supernet.pose.inference import InferenceSettings, aggregate, estimate, estimate_dataset, predict_maps
+from supernet.pose.inference import InferenceSettings, as_results, estimate, estimate_dataset
 from supernet.pose.keypoints import COCO, CROWDPOSE, KeypointSet
 from supernet.pose.targets import heatmaps
+from supernet.space import SearchSpace
 
 SIZES = [(640, 480), (480, 640), (500, 375), (427, 640)]
 Image = npt.NDArray[np.uint8]
@@ -138,66 +140,7 @@ def test_batch_size_and_neighbours_have_no_influence(flip_test: bool) -> None:
             np.testing.assert_array_equal(one.scores, other.scores)
 
 
-def test_aggregation_averages_heatmaps_at_the_finer_size_and_resizes_tags_twice() -> None:
-    low, high = torch.rand(2, 6, 4, 5), torch.rand(2, 3, 8, 10)
-
-    def resize(maps: Tensor, height: int, width: int) -> Tensor:
-        """Bilinear between pixel centres, one output pixel after the other."""
-        out = torch.zeros(*maps.shape[:2], height, width)
-        for row in range(height):
-            for column in range(width):
-                y = max(0.0, (row + 0.5) * maps.shape[2] / height - 0.5)
-                x = max(0.0, (column + 0.5) * maps.shape[3] / width - 0.5)
-                y0, x0 = int(y), int(x)
-                y1, x1 = min(y0 + 1, maps.shape[2] - 1), min(x0 + 1, maps.shape[3] - 1)
-                top = maps[..., y0, x0] * (1 - x + x0) + maps[..., y0, x1] * (x - x0)
-                bottom = maps[..., y1, x0] * (1 - x + x0) + maps[..., y1, x1] * (x - x0)
-                out[..., row, column] = top * (1 - y + y0) + bottom * (y - y0)
-        return out
-
-    made_heatmaps, made_tags = aggregate(low, high, 3, (16, 20))
-    torch.testing.assert_close(made_heatmaps, resize((resize(low[:, :3], 8, 10) + high) / 2, 16, 20))
-    torch.testing.assert_close(made_tags, resize(resize(low[:, 3:], 8, 10), 16, 20))
-
-
-@pytest.mark.parametrize("size", [(24, 40), (23, 57), (96, 160)])
-def test_resizing_on_a_cpu_equals_torchs(size: tuple[int, int]) -> None:
-    low = torch.randn(2, 6, 12, 20).to(memory_format=torch.channels_last).to(torch.bfloat16)
-    high = torch.randn(2, 3, 24, 40)
-    finer = interpolate(low.float(), size=(24, 40), mode="bilinear", align_corners=False)
-    made = aggregate(low, high, 3, size)
-    for maps, right in zip(made, ((finer[:, :3] + high) / 2, finer[:, 3:]), strict=True):
-        resized = interpolate(right, size=size, mode="bilinear", align_corners=False)
-        torch.testing.assert_close(maps, resized, atol=1e-5, rtol=0)
-
-
-def test_aggregation_refuses_a_network_of_another_keypoint_set() -> None:
-    with pytest.raises(UserError, match="28 and 14 channels but 17 keypoints"):
-        aggregate(torch.zeros(1, 28, 4, 4), torch.zeros(1, 14, 8, 8), 17, (16, 16))
-
-
-def test_a_mirrored_copy_is_turned_back_and_its_sides_are_swapped() -> None:
-    """With a network that is blind to mirroring, both copies give the same maps."""
-    swap = list(COCO.flip_index)
-    low, high = torch.rand(1, 34, 8, 8), torch.rand(1, 17, 16, 16)
-    mirrored_low = torch.cat([low[:, :17].flip(3)[:, swap], low[:, 17:].flip(3)[:, swap]], dim=1)
-    mirrored_high = high.flip(3)[:, swap]
-    picture = torch.rand(1, 3, 32, 32)
-
-    def network(images: Tensor) -> tuple[Tensor, Tensor]:
-        if torch.equal(images, picture):
-            return low, high
-        assert torch.equal(images, picture.flip(3))
-        return mirrored_low, mirrored_high
-
-    (plain,) = predict_maps(network, picture, COCO, flip_test=False)
-    (both,) = predict_maps(network, picture, COCO, flip_test=True)
-    torch.testing.assert_close(both[0], plain[0])
-    assert plain[1].shape == (17, 32, 32, 1)
-    torch.testing.assert_close(both[1], plain[1].expand(-1, -1, -1, 2))
-
-
-def test_results_follow_the_data_set_and_load_each_picture_once() -> None:
+def test_people_follow_the_data_set_and_each_picture_is_loaded_once() -> None:
     dataset = GreyPictures(9)
     loaded: list[int] = []
     steps: list[tuple[int, int]] = []
@@ -208,7 +151,7 @@ def test_results_follow_the_data_set_and_load_each_picture_once() -> None:
             return super().__getitem__(index)
 
     counting = Counting(9)
-    results = estimate_dataset(
+    people = estimate_dataset(
         Oracle(dataset, 128),
         counting,
         128,
@@ -219,9 +162,16 @@ def test_results_follow_the_data_set_and_load_each_picture_once() -> None:
     )
     assert loaded == list(range(7))
     assert steps == [(done, 7) for done in range(1, 8)]
-    assert [one["image_id"] for one in results] == sorted(one["image_id"] for one in results)
-    assert {one["image_id"] for one in results} == set(dataset.image_ids[:7])
-    assert all(one["keypoints"][2::3] == [1.0] * 17 and one["category_id"] == 1 for one in results)
+    assert len(people) == 7
+    alone = estimate(Oracle(dataset, 128), [dataset[6].image], 128, COCO, InferenceSettings())[0]
+    np.testing.assert_array_equal(people[6].poses, alone.poses)
+    results = as_results(people[6], 1006)
+    assert len(results) == len(alone.scores) > 0
+    for one, pose, score in zip(results, alone.poses, alone.scores, strict=True):
+        assert (one["image_id"], one["category_id"], one["score"]) == (1006, 1, float(score))
+        assert one["keypoints"][0::3] == pose[:, 0].tolist()
+        assert one["keypoints"][1::3] == pose[:, 1].tolist()
+        assert one["keypoints"][2::3] == [1.0] * 17
 
 
 def test_part_of_a_data_set_is_scored_on_that_part_alone() -> None:
@@ -244,12 +194,30 @@ def test_a_keypoint_not_found_stays_all_zero_in_the_picture() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"nms_kernel": 4}, {"max_people": 0}, {"tag_threshold": 0.0}, {"size_divisor": 8}, {"matching": "best"}]
+    "change",
+    [
+        {"nms_kernel": 4},
+        {"max_people": 0},
+        {"tag_threshold": 0.0},
+        {"size_divisor": 8},
+        {"matching": "best"},
+        {"scales": (2.0,)},
+    ],
 )
 def test_impossible_settings_are_refused_when_they_are_made(change: dict[str, Any]) -> None:
     (name,) = change
-    with pytest.raises(UserError, match=f"{name}="):
+    with pytest.raises(UserError, match=f"{name}(=| are)"):
         InferenceSettings(**change)
+
+
+def test_a_network_that_was_never_calibrated_is_refused() -> None:
+    """Its figures would be those of no network: fresh statistics fit no layer's inputs."""
+    network = LitePose(SearchSpace.load("nano").smallest(), COCO.num).eval()
+    image: Image = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(UserError, match=r"statistics of batch norm first\.0\.1 were never computed; calibrate"):
+        estimate(network, [image], 64, COCO, InferenceSettings())
+    calibrate(network, [torch.rand(2, 3, 64, 64)])
+    assert len(estimate(network, [image], 64, COCO, InferenceSettings())) == 1
 
 
 def test_a_network_in_training_mode_is_refused() -> None:

@@ -99,7 +99,7 @@ class FreeScorer:
 
     def __call__(self, arch: Arch) -> Evaluation:
         self.scored.append((self.seed, arch))
-        return Evaluation({"AP": self.ap(self.seed, arch), "AP50": 0.5}, [], 0.0)
+        return Evaluation({"AP": self.ap(self.seed, arch), "AP50": 0.5}, [], [], "", 0.0)
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_stopping_keeps_the_figures_so_far(
         if len(self.scored) == 2:
             raise KeyboardInterrupt
         self.scored.append((self.seed, arch))
-        return Evaluation({"AP": 0.5}, [], 0.0)
+        return Evaluation({"AP": 0.5}, [], [], "", 0.0)
 
     monkeypatch.setattr(free_scorer, "__call__", interrupted)
     with pytest.raises(UserError, match="stopped after 2 evaluations; their figures are in"):

@@ -13,8 +13,8 @@ from subnet_export import __main__ as entry
 from subnet_export.model import load_model
 from supernet.arch import Arch
 from supernet.checkpoint import TrainedSupernet
-from supernet.evaluate import SubnetScorer
 from supernet.pose.datasets import build
+from supernet.scoring import SubnetScorer
 from supernet.space import SearchSpace
 
 

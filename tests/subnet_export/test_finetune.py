@@ -18,13 +18,13 @@ from subnet_export.measuring import measure
 from subnet_export.model import load_model
 from supernet.calibration import calibrate
 from supernet.errors import UserError
-from supernet.evaluate import calibration_batches
 from supernet.litepose import LitePose
 from supernet.pose.augment import Augmentation
 from supernet.pose.datasets import build
 from supernet.pose.geometry import normalise
 from supernet.pose.loader import training_loader
 from supernet.pose.objective import PoseObjective, to_device
+from supernet.scoring import calibration_batches
 
 Exported = tuple[ExportedModel, Path]
 STEPS = FineTuning(3, batch_size=4, num_workers=0)

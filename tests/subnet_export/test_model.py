@@ -187,6 +187,12 @@ def test_a_description_that_does_not_fit_is_refused(
     assert str(copied) in str(caught.value)
 
 
+def test_settings_that_an_older_release_did_not_know_have_their_defaults(exported: Exported, copied: Path) -> None:
+    redescribe(copied, lambda value: value["inference"].pop("scales"))
+    assert load_model(copied).settings == exported[0].settings
+    assert exported[0].settings.scales == (1.0,)
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{"])
 def test_a_description_that_is_no_object_is_refused(content: str, copied: Path) -> None:
     (copied / "model.json").write_text(content)

@@ -1,0 +1,135 @@
+"""The network of an exported model, read from its folder: ``weights.pt`` and what ``model.json`` says of its use.
+
+``weights.pt`` is LitePose's state dict, plain tensors under the published names. What else ``model.json`` tells, such
+as where the weights come from and how good they are, is ``subnet_export``'s.
+"""
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from supernet import files
+from supernet.arch import Arch
+from supernet.checkpoint import load_state
+from supernet.errors import UserError
+from supernet.litepose import LitePose, in_channels_last
+from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
+from supernet.pose.inference import InferenceSettings
+from supernet.pose.keypoints import KeypointSet, keypoint_set
+from supernet.settings import from_mapping
+
+FORMAT = 1
+DESCRIPTION_FILE = "model.json"
+WEIGHTS_FILE = "weights.pt"
+
+
+@dataclass(frozen=True)
+class ExportedNet:
+    """A calibrated network with what is needed to run it.
+
+    Attributes:
+        network: On the CPU, in evaluation mode.
+        keypoints: The K keypoints it predicts.
+        settings: How its maps become people.
+        dataset: Plain description of its data set (:func:`supernet.pose.datasets.build`).
+        description: All that ``model.json`` says.
+    """
+
+    network: LitePose
+    keypoints: KeypointSet
+    settings: InferenceSettings
+    dataset: dict[str, Any]
+    description: dict[str, Any]
+
+
+def describe_net(arch: Arch, keypoints: KeypointSet, settings: InferenceSettings) -> dict[str, Any]:
+    """Return what ``model.json`` says of a network's use, plain values."""
+    return {
+        "format": FORMAT,
+        "network": "LitePose",
+        "arch": arch.to_dict(),
+        "keypoints": {"set": keypoints.name, "names": list(keypoints.names)},
+        "input": {
+            "short_side": arch.resolution,
+            "channels": "RGB, 0..1",
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+        },
+        "outputs": {
+            "low": {"stride": 4, "channels": "K heatmaps, then K tags"},
+            "high": {"stride": 2, "channels": "K heatmaps"},
+        },
+        "inference": {**asdict(settings), "scales": list(settings.scales)},
+    }
+
+
+def describe_weights(content: bytes) -> dict[str, str]:
+    """Return what ``model.json`` says of the content of its weights file."""
+    return {"file": WEIGHTS_FILE, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def load_net(folder: str | Path) -> ExportedNet:
+    """Read the network of an exported model and check that its files belong together and are as they were written.
+
+    Raises:
+        UserError: A file is missing, damaged, of another format, or does not fit the other.
+    """
+    folder = Path(folder)
+    path, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise UserError(f"there is no exported model in {folder}; run python -m subnet_export or name another folder")
+    value = files.read_json(path, "model description")
+    if not isinstance(value, Mapping) or value.get("format") != FORMAT:
+        version = value.get("format") if isinstance(value, Mapping) else None
+        raise UserError(f"{path} has format version {version!r}, this release reads {FORMAT}; export the subnet anew")
+    try:
+        check_objects(value, ("arch", "keypoints", "input", "outputs", "inference", "dataset", "weights"))
+        arch, keypoints = Arch.from_dict(value["arch"]), keypoint_set(str(value["keypoints"].get("set")))
+        settings = from_mapping(InferenceSettings, value["inference"], "inference")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    content = _read(weights)
+    if value["weights"] != describe_weights(content):
+        raise UserError(
+            f"{weights} is damaged or not what {path} describes (SHA-256 differs); restore it or export anew"
+        )
+    for key, own in describe_net(arch, keypoints, settings).items():
+        if key != "inference" and value.get(key) != own:  # settings that an older release did not know have defaults
+            raise UserError(f"{path}: {key} is {value.get(key)!r}, this release has {own!r}; export the subnet anew")
+    network = LitePose(arch, keypoints.num)
+    load_state(network, _tensors(content, weights), weights)
+    in_channels_last(network)
+    return ExportedNet(network.eval(), keypoints, settings, dict(value["dataset"]), dict(value))
+
+
+def check_objects(value: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
+    """Raise UserError if one of the ``wanted`` entries is missing or not an object."""
+    for key in wanted:
+        if not isinstance(value.get(key), Mapping):
+            raise UserError(f"{key} is missing or not an object; restore the file or export the subnet anew")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"cannot read weights {path}: {error.strerror or error}; restore the file or export anew"
+        ) from error
+
+
+def _tensors(content: bytes, path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict; nothing in it is executed."""
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is not a file of weights; restore it or export the subnet anew") from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UserError(f"{path} is not a state dict of plain tensors; restore it or export the subnet anew")
+    return state
