@@ -18,10 +18,10 @@ from supernet.arch import Arch
 from supernet.checkpoint import TrainedSupernet, load_supernet
 from supernet.device import pick_device
 from supernet.errors import UserError
-from supernet.pose.datasets import build
+from supernet.pose.dataset import PoseDataset
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
-from supernet.scoring import SubnetScorer
+from supernet.scoring import SubnetScorer, pictures_for
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
 
@@ -142,27 +142,24 @@ def _scorers(
     trained: TrainedSupernet, dataset: Mapping[str, Any], settings: EvolveSettings
 ) -> tuple[SubnetScorer, SubnetScorer]:
     """Return the scorer of the search (validation pictures) and that of the final check (test pictures)."""
-    if dataset.get("keypoints") != trained.keypoints.name:
-        raise UserError(
-            f"dataset.keypoints is {dataset.get('keypoints')!r} but the supernet {trained.path} was trained on "
-            f"{trained.keypoints.name!r}; choose a data set with its keypoints"
-        )
-    train_set = build(dataset, "train")
+
+    def pictures(split: str) -> PoseDataset:
+        return pictures_for(trained.keypoints, dataset, split, f"the supernet {trained.path}")
+
+    train_set = pictures("train")
     inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
 
-    def scorer(pictures: KeptPictures) -> SubnetScorer:
+    def scorer(scored: KeptPictures) -> SubnetScorer:
         return SubnetScorer(
             trained.supernet,
             train_set,
-            pictures,
+            scored,
             inference,
             num_calibration_images=settings.num_calibration_images,
             batch_size=settings.batch_size,
         )
 
-    return scorer(KeptPictures(build(dataset, "val"), settings.num_images)), scorer(
-        KeptPictures(build(dataset, "test"))
-    )
+    return scorer(KeptPictures(pictures("val"), settings.num_images)), scorer(KeptPictures(pictures("test")))
 
 
 def _search(

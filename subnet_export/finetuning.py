@@ -122,7 +122,7 @@ def fine_tune(model: ExportedModel, train_set: PoseDataset, settings: FineTuning
         network = train(model.network, model.objective, train_set, settings, on_step)
     calibration = Calibration("train", min(model.calibration.num_images, len(train_set)), model.arch.resolution)
     batches = calibration_batches(
-        train_set, calibration.resolution, calibration.num_images, model.settings.size_divisor, settings.batch_size
+        train_set, calibration.resolution, calibration.num_images, model.settings.size_divisor
     )
     calibrate(network, (normalise(batch.to(model.device)) for batch in batches))
     return network, calibration

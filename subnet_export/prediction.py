@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +18,7 @@ from subnet_export.report import prepare
 from supernet import cli, files
 from supernet.errors import UserError
 from supernet.pose.datasets import build
-from supernet.pose.drawing import contact_sheet, draw_people, save_png
+from supernet.pose.drawing import contact_sheet, draw_people_at, save_png
 from supernet.pose.inference import People
 from supernet.pose.pictures import read_picture
 
@@ -133,10 +132,7 @@ def enlarged_drawing(
     image: npt.NDArray[np.uint8], poses: npt.NDArray[np.floating], model: ExportedModel
 ) -> npt.NDArray[np.uint8]:
     """Draw ``poses`` (P, K, 3) on ``image`` (H, W, 3), enlarged by a whole number if it is small."""
-    factor = max(1, round(_LEAST_PIXELS / min(image.shape[:2])))
-    size = (image.shape[1] * factor, image.shape[0] * factor)
-    enlarged = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-    return draw_people(enlarged, poses * np.array([factor, factor, 1.0]), model.keypoints)
+    return draw_people_at(image, poses, model.keypoints, max(1, round(_LEAST_PIXELS / min(image.shape[:2]))))
 
 
 def _draw_files(

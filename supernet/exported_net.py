@@ -74,6 +74,11 @@ def describe_weights(content: bytes) -> dict[str, str]:
     return {"file": WEIGHTS_FILE, "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def is_exported(folder: str | Path) -> bool:
+    """Whether ``folder`` looks like an exported model's."""
+    return (Path(folder) / DESCRIPTION_FILE).exists()
+
+
 def load_net(folder: str | Path) -> ExportedNet:
     """Read the network of an exported model and check that its files belong together and are as they were written.
 

@@ -105,8 +105,19 @@ class Trainer:
         """Where the weights are."""
         return next(iter(self.weights.values())).device
 
-    def run(self, on_step: Callable[[StepReport], None], on_phase_end: Callable[[Scheduled], None]) -> None:
-        """Train from ``self.step`` to the end; ``on_step`` follows every step, ``on_phase_end`` every phase."""
+    def run(
+        self,
+        on_step: Callable[[StepReport], None],
+        on_phase_end: Callable[[Scheduled], None],
+        on_first_batch: Callable[[Scheduled, Batch], None] | None = None,
+    ) -> None:
+        """Train from ``self.step`` to the end.
+
+        Args:
+            on_step: Follows every step.
+            on_phase_end: Follows every phase.
+            on_first_batch: Goes before the first step of every phase, with its batch on the device.
+        """
         known: set[str] = set()
         for scheduled in self.scheduled:
             new, known = set(scheduled.phase.elastic) - known, set(scheduled.phase.elastic)
@@ -116,8 +127,11 @@ class Trainer:
                 self.teacher = self.averaged()
             if 0 < self.step == scheduled.start:
                 self.sort_channels([dimension for dimension in sorting.DIMENSIONS if dimension in new])
-            for batch, waited, began in self._batches(scheduled):
-                report = self._train_step(scheduled, to_device(batch, self.device), waited, began)
+            for loaded, waited, began in self._batches(scheduled):
+                batch = to_device(loaded, self.device)
+                if on_first_batch is not None and self.step == scheduled.start:
+                    on_first_batch(scheduled, batch)
+                report = self._train_step(scheduled, batch, waited, began)
                 self.step += 1
                 on_step(report)
             on_phase_end(scheduled)

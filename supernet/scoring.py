@@ -1,17 +1,27 @@
 """Score subnets of a supernet: extract, calibrate, evaluate."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from supernet.arch import Arch
 from supernet.calibration import calibrate
+from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.dataset import PoseDataset
+from supernet.pose.datasets import build
 from supernet.pose.evaluation import Evaluation, evaluate
 from supernet.pose.geometry import normalise, resize_for_network
 from supernet.pose.inference import InferenceSettings
+from supernet.pose.keypoints import KeypointSet
 from supernet.weight_sharing import SuperNet
+
+CALIBRATION_BATCH = 32
+"""Pictures a forward pass in calibration, where layers normalise by the batch at hand: fixed, so that a subnet's
+statistics, and with them its AP, do not depend on how many pictures are evaluated together."""
 
 
 class SubnetScorer:
@@ -23,7 +33,7 @@ class SubnetScorer:
         evaluation_set: Pictures to score on; the search must not use the training set here.
         settings: Inference settings.
         num_calibration_images: Pictures used for calibration, spread evenly over the set.
-        batch_size: Pictures per forward pass.
+        batch_size: Pictures per forward pass of an evaluation.
     """
 
     def __init__(
@@ -50,7 +60,6 @@ class SubnetScorer:
                 arch.resolution,
                 self.num_calibration_images,
                 self.settings.size_divisor,
-                self.batch_size,
             )
         calibrate(network, (normalise(batch.to(device)) for batch in self._batches[arch.resolution]))
         return network
@@ -68,17 +77,39 @@ class SubnetScorer:
         )
 
 
-def calibration_batches(
-    dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int, batch_size: int
-) -> list[Tensor]:
-    """Return uint8 batches (B, 3, H, W) of ``num_images`` pictures, evenly spread, resized as for evaluation."""
+def pictures_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, network: str) -> PoseDataset:
+    """Build one split of a data set for a network of certain keypoints.
+
+    Args:
+        keypoints: Those that the network predicts.
+        dataset: Its description (:func:`supernet.pose.datasets.build`).
+        split: "train", "val" or "test".
+        network: What to call the network in the error message.
+
+    Raises:
+        UserError: The data set cannot be built or is annotated with other keypoints.
+    """
+    pictures = build(dataset, split)
+    if pictures.keypoints != keypoints:
+        raise UserError(
+            f"dataset.keypoints is {pictures.keypoints.name!r} but {network} was trained on {keypoints.name!r}; "
+            "choose a data set with its keypoints"
+        )
+    return pictures
+
+
+def calibration_batches(dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int) -> list[Tensor]:
+    """Return uint8 batches (B, 3, H, W) of ``num_images`` pictures, evenly spread, resized as for evaluation.
+
+    B is ``CALIBRATION_BATCH`` or, at the end of the pictures of one size, what is left.
+    """
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(num_images, len(dataset))).round().astype(int)).tolist()
     by_size: dict[tuple[int, ...], list[Tensor]] = {}
     for index in indices:
         image, _ = resize_for_network(dataset[index].image, resolution, size_divisor)
         by_size.setdefault(image.shape, []).append(torch.from_numpy(image).permute(2, 0, 1))
     return [
-        torch.stack(images[start : start + batch_size]).contiguous(memory_format=torch.channels_last)
+        torch.stack(images[start : start + CALIBRATION_BATCH]).contiguous(memory_format=torch.channels_last)
         for images in by_size.values()
-        for start in range(0, len(images), batch_size)
+        for start in range(0, len(images), CALIBRATION_BATCH)
     ]

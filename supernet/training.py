@@ -1,6 +1,7 @@
 """A training run: from configuration to a trained supernet with its report, in a run folder that can be resumed."""
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,29 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from rich.table import Table
 
 from supernet import checkpoint, cli
 from supernet.device import pick_device
 from supernet.errors import UserError
 from supernet.loop import LoopSettings, StepReport, Trainer, check_finite
 from supernet.phases import Phase, Scheduled, schedule
-from supernet.pose.augment import Augmentation
+from supernet.pose.augment import Augmentation, Batch
 from supernet.pose.datasets import build
+from supernet.pose.drawing import save_png
+from supernet.pose.evaluation import Evaluation
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.objective import PoseObjective
+from supernet.pose.plots import batch_sheet, prediction_sheet
 from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
 from supernet.training_log import TrainingLog
+from supernet.training_report import report_scores
 from supernet.weight_sharing import SuperNet
 
 CHECKPOINT_FILE = "checkpoint.pt"
-RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device")
+RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots")
+NO_FILE_NAME = r"[^\w.-]+"
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class TrainSettings:
     runs: str
     name: str | None
     resume: str | None
+    plots: bool = False
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers outside of what makes sense."""
@@ -179,6 +184,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
         f"writing to {folder}"
     )
 
+    plots = folder / "plots"
     phase_ends = {scheduled.stop for scheduled in plan.scheduled}
     seconds_before = 0.0 if state is None else state["seconds"]
 
@@ -210,7 +216,12 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
             if stops:
                 raise UserError(f"stopped after {trainer.step} steps; continue with resume={folder}")
 
-        trainer.run(on_step, lambda _: save_checkpoint())
+        def draw_batch(scheduled: Scheduled, batch: Batch) -> None:
+            name = f"batch_{plan.scheduled.index(scheduled)}_{scheduled.phase.name}"
+            sheet = batch_sheet(batch, objective.targets(batch), keypoints)
+            save_png(plots / f"{re.sub(NO_FILE_NAME, '_', name)}.png", sheet)
+
+        trainer.run(on_step, lambda _: save_checkpoint(), draw_batch if settings.plots else None)
     train_seconds = seconds()
 
     final = trainer.averaged().eval()
@@ -218,7 +229,12 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
     path = folder / checkpoint.SUPERNET_FILE
     checkpoint.save_supernet(path, space, final.state_dict(), keypoints, settings.dataset, evaluation, objective)
     scorer = SubnetScorer(final, plan.train_set, plan.test_set, settings.evaluation, settings.num_calibration_images)
-    rows = report_scores(scorer, space, settings.report_random, settings.seed)
+
+    def draw_predictions(name: str, found: Evaluation) -> None:
+        save_png(plots / f"test_{name.replace(' ', '_')}.png", prediction_sheet(plan.test_set, found.people))
+
+    on_scored = draw_predictions if settings.plots else None
+    rows = report_scores(scorer, space, settings.report_random, settings.seed, on_scored)
     cli.write_summary(
         folder,
         {
@@ -236,21 +252,3 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
         f"supernet: {path}   report: {folder / 'summary.json'}   curves: tensorboard --logdir {folder}",
         soft_wrap=True,
     )
-
-
-def report_scores(scorer: SubnetScorer, space: SearchSpace, num_random: int, seed: int) -> list[dict[str, Any]]:
-    """Score the largest, the smallest and ``num_random`` random subnets, print a table and return its rows."""
-    rng = np.random.default_rng((3, seed))
-    archs = [("largest", space.largest()), ("smallest", space.smallest())]
-    archs += [(f"random {i}", space.sample(rng)) for i in range(num_random)]
-    table = Table("subnet", "AP", "AP50", "AP75", "AR", "arch", title="calibrated subnets on the test pictures")
-    rows: list[dict[str, Any]] = []
-    with cli.progress_bar() as progress:
-        task = progress.add_task("evaluating", total=len(archs), note="")
-        for name, arch in archs:
-            metrics = scorer(arch).metrics
-            rows.append({"subnet": name, "metrics": metrics, "arch": arch.to_dict()})
-            table.add_row(name, *(f"{metrics[key]:.3f}" for key in ("AP", "AP50", "AP75", "AR")), arch.describe())
-            progress.update(task, advance=1, note=f"{name}: AP {metrics['AP']:.3f}")
-    cli.CONSOLE.print(table)
-    return rows

@@ -25,6 +25,7 @@ from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO
 from supernet.pose.loader import StepSampler, step_resolution
 from supernet.pose.objective import PoseObjective
+from supernet.pose.pictures import read_picture
 from supernet.pose.synthetic import SyntheticPeople
 from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
@@ -82,6 +83,23 @@ def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
     average = checkpoint.load(folder / "checkpoint.pt", "training")["average"]
     assert average
     assert all(torch.equal(trained.supernet.state_dict()[name], value) for name, value in average.items())
+
+
+def test_plots_are_drawn_and_change_nothing(tmp_path: Path) -> None:
+    config = configuration(tmp_path / "plain")
+    start_or_resume(config, [])
+    config["phases"][1]["name"] = "largest / 2"
+    start_or_resume(config | {"runs": str(tmp_path / "drawn"), "plots": True}, [])
+    plain, drawn = (tmp_path / name / "train" / "latest" for name in ("plain", "drawn"))
+    batches = ["batch_0_small", "batch_1_largest_2", "batch_2_kernel", "batch_3_depth", "batch_4_width"]
+    tests = ["test_largest", "test_random_0", "test_smallest"]
+    assert sorted(path.stem for path in (drawn / "plots").iterdir()) == [*batches, *tests]
+    for path in (drawn / "plots").iterdir():
+        # Four samples of a batch a row each, or six test pictures, two beside each other.
+        assert read_picture(path).shape[0] > (4 * 256 if path.stem.startswith("batch") else 3 * 400)
+    assert not (plain / "plots").exists()
+    states = [state_of(folder / "supernet.pt") for folder in (plain, drawn)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_the_report_is_calibrated_on_training_and_scored_on_test_pictures(

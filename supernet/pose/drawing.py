@@ -21,6 +21,8 @@ _PERSON_HUE_STEP = 0.618034
 
 _BRIGHTNESS = {"left": 1.0, "": 0.85, "right": 0.6}
 
+_CAPTION_HEIGHT = 20
+
 Colour = tuple[int, int, int]
 
 
@@ -52,6 +54,53 @@ def draw_people(
         for k in np.flatnonzero(seen):
             cv2.circle(drawn, points[k], radius, _colour(number, sides[k]), cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
     return drawn
+
+
+def draw_people_at(
+    image: npt.NDArray[np.uint8], poses: npt.NDArray[np.floating], keypoints: KeypointSet, factor: float
+) -> npt.NDArray[np.uint8]:
+    """A picture (H, W, 3) ``factor`` times as large, with skeletons drawn at that size; poses (P, K, 3) are its own."""
+    return draw_people(scaled(image, factor), poses * np.array([factor, factor, 1.0]), keypoints)
+
+
+def scaled(image: npt.NDArray[np.uint8], factor: float) -> npt.NDArray[np.uint8]:
+    """A picture (H, W, 3) ``factor`` times as large, smooth."""
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    kind = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
+    return np.asarray(cv2.resize(image, size, interpolation=kind), np.uint8)
+
+
+def mask_overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """A picture (H, W, 3), dark red where its mask (h, w), of any size, is False."""
+    height, width = image.shape[:2]
+    kept = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
+    return np.where(kept[..., None], image, image // 3 + np.array([90, 0, 0], np.uint8)).astype(np.uint8)
+
+
+def tag_places(
+    image: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_], size: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """A picture (H, W, 3), dimmed and coarse as the tag maps, with each map pixel whose tag is trained in colour.
+
+    Args:
+        image: RGB.
+        indices: (P, K), places in the flattened (K, h, w) tag maps.
+        valid: (P, K), whether there is a tag; a person's tags have one hue.
+        size: Height h and width w of the tag maps.
+    """
+    coarse = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) // 3
+    for person, (places, has_tag) in enumerate(zip(indices, valid, strict=True)):
+        rows, columns = np.divmod(places[has_tag] % (size[0] * size[1]), size[1])
+        coarse[rows, columns] = _colour(person, "left")
+    return np.asarray(cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def captioned(image: npt.NDArray[np.uint8], text: str) -> npt.NDArray[np.uint8]:
+    """A picture (H, W, 3) below a white strip with one line of ``text``; what is too long is cut off."""
+    strip = np.full((_CAPTION_HEIGHT, image.shape[1], 3), 255, np.uint8)
+    place = (3, _CAPTION_HEIGHT - 6)
+    cv2.putText(strip, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([strip, image])
 
 
 def heatmap_overlay(image: npt.NDArray[np.uint8], heatmaps: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from supernet.errors import UserError
-from supernet.pose.drawing import contact_sheet, draw_people, heatmap_overlay, save_png
+from supernet.pose.drawing import (
+    captioned,
+    contact_sheet,
+    draw_people,
+    draw_people_at,
+    heatmap_overlay,
+    mask_overlay,
+    save_png,
+    tag_places,
+)
 from supernet.pose.keypoints import COCO
 from supernet.pose.pictures import read_picture
 
@@ -64,6 +73,47 @@ def test_overlay_changes_the_picture_where_a_heatmap_is_high() -> None:
     # Map pixel (row 10, column 30) covers rows 40..43 and columns 120..123; bilinear spreads it by one map pixel.
     assert np.allclose(changed.mean(axis=0) + 0.5, (42, 122))
     assert np.abs(changed + 0.5 - (42, 122)).max() < 6
+
+
+def test_people_on_a_scaled_picture_are_drawn_where_they_are_in_it() -> None:
+    pose = np.zeros((1, COCO.num, 3))
+    pose[0, 0] = (40, 100, 1)
+    for factor in (0.5, 1.0, 2.5):
+        drawn = draw_people_at(GREY, pose, COCO, factor)
+        assert drawn.shape == (round(160 * factor), round(160 * factor), 3)
+        changed = np.argwhere((drawn != 128).any(axis=2)) + 0.5
+        np.testing.assert_allclose(changed.mean(axis=0), (100 * factor, 40 * factor), atol=0.5)
+
+
+def test_a_mask_darkens_and_reddens_what_it_leaves_out() -> None:
+    mask = np.ones((80, 80), bool)
+    mask[10:20, 30:50] = False
+    overlay = mask_overlay(GREY, mask)
+    assert {tuple(colour) for colour in overlay[20:40, 60:100].reshape(-1, 3).tolist()} == {(42 + 90, 42, 42)}
+    overlay[20:40, 60:100] = 128
+    assert (overlay == 128).all()
+
+
+def test_tag_places_are_the_map_pixels_that_the_indices_name() -> None:
+    """Map pixel (row 3, column 7) of a 40 x 40 map covers rows 12..15 and columns 28..31 of the picture."""
+    indices = np.array([[5 * 1600 + 3 * 40 + 7, 9 * 1600 + 30 * 40 + 2], [3 * 40 + 20, 0]])
+    valid = np.array([[True, True], [True, False]])
+    drawn = tag_places(GREY, indices, valid, (40, 40))
+    assert drawn.shape == GREY.shape
+    coloured = (drawn != 128 // 3).any(axis=2)
+    expected = np.zeros((160, 160), bool)
+    for row, column in [(3, 7), (30, 2), (3, 20)]:
+        expected[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = True
+    assert np.array_equal(coloured, expected)
+    assert np.array_equal(drawn[13, 29], drawn[121, 9])
+    assert not np.array_equal(drawn[13, 29], drawn[13, 81])
+
+
+def test_a_caption_stands_above_the_picture_and_leaves_it_alone() -> None:
+    made = captioned(GREY, "a caption that is much too long for a picture of this width")
+    assert made.shape[1:] == GREY.shape[1:]
+    assert np.array_equal(made[-160:], GREY)
+    assert (made[:-160] < 100).any()
 
 
 def test_contact_sheet_places_pictures_row_by_row() -> None:

@@ -212,7 +212,7 @@ def test_an_impossible_budget_ends_before_any_picture_is_loaded(
     def refuse(*_: Any) -> None:
         raise AssertionError("a data set was built")
 
-    monkeypatch.setattr(evolve_run, "build", refuse)
+    monkeypatch.setattr(evolve_run, "pictures_for", refuse)
     with pytest.raises(UserError, match=r"constraint\.macs=1K is below the smallest subnet of space tiny"):
         run(configure("constraint.macs=1K"))
     assert list(tmp_path.iterdir()) == []

@@ -129,7 +129,7 @@ def test_training_lowers_the_loss_and_ends_calibrated(exported: Exported) -> Non
     assert loss(tuned) < 0.7 * loss(model.network)
     assert calibration.num_images == model.calibration.num_images
     own = {name: value.clone() for name, value in tuned.named_buffers() if ".running_" in name}
-    calibrate(tuned, map(normalise, calibration_batches(train_set, 64, calibration.num_images, 64, 8)))
+    calibrate(tuned, map(normalise, calibration_batches(train_set, 64, calibration.num_images, 64)))
     assert equal(own, dict(tuned.named_buffers()))
 
 

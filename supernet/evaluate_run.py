@@ -1,0 +1,225 @@
+"""An evaluation run: from weights to a table of AP, in a run folder with the results in COCO's format."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from rich import box
+from rich.table import Table
+
+from supernet import cli, files
+from supernet.arch import Arch
+from supernet.checkpoint import load_supernet
+from supernet.device import pick_device
+from supernet.errors import UserError
+from supernet.exported_net import is_exported, load_net
+from supernet.litepose import LitePose
+from supernet.pose.dataset import PoseDataset
+from supernet.pose.drawing import save_png
+from supernet.pose.evaluation import Evaluation, evaluate
+from supernet.pose.geometry import check_scales
+from supernet.pose.grouping import Matching
+from supernet.pose.inference import InferenceSettings
+from supernet.pose.kept import KeptPictures
+from supernet.pose.plots import prediction_sheet
+from supernet.scoring import SubnetScorer, pictures_for
+from supernet.settings import from_mapping
+
+RESULTS_FILE = "results.json"
+PICTURE_FILE = "plots/predictions.png"
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """The options of ``conf/evaluate.yaml``, which documents them."""
+
+    weights: str
+    arch: str | None
+    split: str
+    num_images: int | None
+    flip_test: bool | None
+    scales: tuple[float, ...] | None
+    adjust: bool | None
+    refine: bool | None
+    matching: Matching | None
+    batch_size: int
+    num_calibration_images: int
+    plots: bool
+    threads: int | None
+    device: str
+    runs: str
+    name: str | None
+    dataset: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError for counts below what makes sense."""
+        for name in ("num_images", "batch_size", "num_calibration_images", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; it must be at least 1")
+
+    def inference(self, measured: InferenceSettings, arch: Arch) -> InferenceSettings:
+        """Return the settings that the weights were ``measured`` with, changed where these options say so.
+
+        Raises:
+            UserError: They are nonsense, or ``arch`` cannot take the scales.
+        """
+        names = ("flip_test", "scales", "adjust", "refine", "matching")
+        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        settings = replace(measured, **changes)
+        check_scales(settings.scales, settings.size_divisor, arch.resolution)
+        return settings
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        title: What it is, for people.
+        arch: Of the network.
+        prepared: Gives the network on its device, calibrated, in evaluation mode; a supernet's takes a moment.
+        pictures: What it is evaluated on.
+        inference: How its maps become people.
+        origin: What the summary says of where it comes from.
+    """
+
+    title: str
+    arch: Arch
+    prepared: Callable[[], LitePose]
+    pictures: PoseDataset
+    inference: InferenceSettings
+    origin: dict[str, Any]
+
+
+def run(config: Mapping[str, Any]) -> Path:
+    """Evaluate as configured and return the run folder.
+
+    A subnet of a supernet is cut out and calibrated on training pictures; an exported model is calibrated already.
+
+    Raises:
+        UserError: A wrong option, or weights, arch or pictures that do not fit together; all before any evaluation.
+    """
+    start = time.perf_counter()
+    settings = from_mapping(EvaluateSettings, config, "")
+    device = pick_device(settings.device)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    cv2.setNumThreads(0)
+    torch.backends.cudnn.deterministic = True
+    subject = _exported(settings, device) if is_exported(settings.weights) else _subnet(settings, device)
+    folder = cli.create_run(settings.runs, "evaluate", settings.name)
+    cli.CONSOLE.print(
+        f"{subject.title} of {settings.weights}: {subject.arch.describe()}, on {device}; writing to {folder}",
+        soft_wrap=True,
+    )
+    try:
+        found = _evaluated(subject, settings)
+    except KeyboardInterrupt:
+        raise UserError(f"stopped before the end; nothing was written to {folder}") from None
+
+    files.write_text(folder / RESULTS_FILE, json.dumps(found.results, allow_nan=False) + "\n")
+    if settings.plots:
+        save_png(folder / PICTURE_FILE, prediction_sheet(subject.pictures, found.people))
+    num_images = len(found.people)
+    summary = {
+        "weights": str(Path(settings.weights).resolve()),
+        "subject": subject.title,
+        "arch": subject.arch.to_dict(),
+        **subject.origin,
+        "split": settings.split,
+        "num_images": num_images,
+        "inference": asdict(subject.inference),
+        "batch_size": settings.batch_size,
+        "metrics": found.metrics,
+        "evaluator": found.tool,
+        "num_detections": len(found.results),
+        "images_per_second": round(num_images / found.seconds, 2),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    cli.write_summary(folder, summary)
+    cli.CONSOLE.print(metrics_table(found.metrics, f"{subject.title} on {num_images} {settings.split} pictures"))
+    told = [f"results: {folder / RESULTS_FILE}", f"report: {folder / 'summary.json'}"]
+    told += [f"pictures: {folder / PICTURE_FILE}"] * settings.plots
+    cli.CONSOLE.print("   ".join(told), soft_wrap=True)
+    return folder
+
+
+def metrics_table(metrics: Mapping[str, float], title: str) -> Table:
+    """Return the metrics as a table of one row; what has no people to measure on is a dash."""
+    table = Table(*metrics, title=title, box=box.SIMPLE_HEAD)
+    table.add_row(*("-" if value < 0 else f"{value:.3f}" for value in metrics.values()))
+    return table
+
+
+def _evaluated(subject: Subject, settings: EvaluateSettings) -> Evaluation:
+    """Calibrate if need be and evaluate, under a progress bar."""
+    with cli.progress_bar() as progress:
+        task = progress.add_task("evaluating", total=len(subject.pictures), note="calibrating")
+        network = subject.prepared()
+        progress.update(task, note="")
+        found = evaluate(
+            network,
+            subject.pictures,
+            subject.arch.resolution,
+            subject.inference,
+            settings.batch_size,
+            device=next(network.parameters()).device,
+            progress=lambda done, _: progress.update(task, completed=done),
+        )
+        progress.update(task, note=f"AP {found.metrics['AP']:.3f}")
+    return found
+
+
+def _exported(settings: EvaluateSettings, device: torch.device) -> Subject:
+    """Read an exported model, which is calibrated already."""
+    if settings.arch is not None:
+        raise UserError(f"{settings.weights} is an exported model, which has an arch of its own; leave out arch")
+    net = load_net(settings.weights)
+    arch = net.network.arch
+    inference = settings.inference(net.settings, arch)
+    dataset = net.dataset if settings.dataset is None else settings.dataset
+    pictures = pictures_for(net.keypoints, dataset, settings.split, f"the exported model {settings.weights}")
+    origin = {"dataset": dataset, "calibration": net.description["calibration"]}
+    kept = KeptPictures(pictures, settings.num_images)
+    return Subject("exported model", arch, lambda: net.network.to(device), kept, inference, origin)
+
+
+def _subnet(settings: EvaluateSettings, device: torch.device) -> Subject:
+    """Read a supernet, from which the chosen subnet is to be cut out and calibrated."""
+    if not Path(settings.weights).exists():
+        raise UserError(
+            f"there is no trained supernet or exported model at {settings.weights}; name a run of supernet.train or of "
+            "subnet_export"
+        )
+    trained = load_supernet(settings.weights)
+    space, place = trained.supernet.space, f"the supernet {trained.path}"
+    if settings.arch in (None, "largest", "smallest"):
+        title = f"{settings.arch or 'largest'} subnet"
+        arch = space.smallest() if settings.arch == "smallest" else space.largest()
+    else:
+        title, arch = f"subnet {settings.arch}", Arch.load(settings.arch)
+        try:
+            space.check(arch)
+        except UserError as error:
+            raise UserError(f"arch file {settings.arch} does not fit {place}: {error}") from error
+    inference = settings.inference(from_mapping(InferenceSettings, trained.evaluation, "evaluation"), arch)
+    dataset = trained.dataset if settings.dataset is None else settings.dataset
+    train_set = pictures_for(trained.keypoints, dataset, "train", place)
+    pictures = KeptPictures(pictures_for(trained.keypoints, dataset, settings.split, place), settings.num_images)
+    trained.supernet.to(device)
+    scorer = SubnetScorer(
+        trained.supernet, train_set, pictures, inference, settings.num_calibration_images, settings.batch_size
+    )
+    calibration = {
+        "split": "train",
+        "num_images": min(settings.num_calibration_images, len(train_set)),
+        "resolution": arch.resolution,
+    }
+    origin = {"dataset": dataset, "calibration": calibration}
+    return Subject(title, arch, lambda: scorer.subnet(arch), pictures, inference, origin)

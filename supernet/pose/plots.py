@@ -1,0 +1,75 @@
+"""Sheets to look at: training samples with their targets, and predictions beside the truth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from supernet.pose.augment import Batch
+from supernet.pose.dataset import PoseDataset
+from supernet.pose.drawing import (
+    captioned,
+    contact_sheet,
+    draw_people_at,
+    heatmap_overlay,
+    mask_overlay,
+    scaled,
+    tag_places,
+)
+from supernet.pose.inference import People
+from supernet.pose.keypoints import KeypointSet
+from supernet.pose.objective import Targets
+
+MOST_SAMPLES = 8
+MOST_PICTURES = 12
+LEAST_SCORE = 0.2
+"""People of a lower score are left out of drawings."""
+_SAMPLE_SIDE, _PICTURE_SIDE = 256, 400
+
+Picture = npt.NDArray[np.uint8]
+
+
+def batch_sheet(batch: Batch, targets: Targets, keypoints: KeypointSet) -> Picture:
+    """The first samples of a training batch, a row each, with the targets that the loss takes for them.
+
+    From left to right: the input with its people, where the loss does not count in dark red; under the input, the
+    highest of the K heatmaps at half and at a quarter of its size; and the pixels of the tag maps whose tags are
+    trained, a colour per person.
+    """
+    cells = []
+    for index in range(min(MOST_SAMPLES, len(batch.images))):
+        image = np.ascontiguousarray(batch.images[index].permute(1, 2, 0).cpu().numpy())
+        people = batch.people[index].cpu().numpy()
+        people = people[(people[..., 2] > 0).any(axis=1)]
+        factor = _SAMPLE_SIDE / image.shape[0]
+        enlarged = scaled(image, factor)
+        mask = targets.high_mask[index].cpu().numpy()
+        low, high = targets.low[index].cpu().numpy(), targets.high[index].cpu().numpy()
+        indices, valid = targets.tag_indices[index].cpu().numpy(), targets.tag_valid[index].cpu().numpy()
+        drawn = mask_overlay(draw_people_at(image, people, keypoints, factor), mask)
+        cells += [
+            captioned(drawn, f"input, {image.shape[1]} px; people: {len(people)}"),
+            captioned(heatmap_overlay(enlarged, high), f"heatmaps, {high.shape[-1]} px"),
+            captioned(heatmap_overlay(enlarged, low), f"heatmaps, {low.shape[-1]} px"),
+            captioned(tag_places(enlarged, indices, valid, low.shape[1:]), f"tags, {low.shape[-1]} px"),
+        ]
+    return contact_sheet(cells, columns=4)
+
+
+def prediction_sheet(dataset: PoseDataset, people: Sequence[People]) -> Picture:
+    """Pictures spread evenly over a data set, or over its start, with the people found (left) beside the truth (right).
+
+    Args:
+        dataset: Where the pictures come from.
+        people: Those found in each picture from the start of the data set.
+    """
+    num_shown = min(MOST_PICTURES, len(people))
+    cells = []
+    for index in np.unique(np.linspace(0, len(people) - 1, num_shown).round().astype(int)).tolist():
+        example, found = dataset[index], people[index]
+        poses = found.poses[found.scores >= LEAST_SCORE]
+        factor = _PICTURE_SIDE / max(example.image.shape[:2])
+        for drawn, what in ((poses, f"found above {LEAST_SCORE}"), (example.people, "true")):
+            picture = draw_people_at(example.image, drawn, dataset.keypoints, factor)
+            cells.append(captioned(picture, f"picture {example.image_id}: {len(drawn)} {what}"))
+    return contact_sheet(cells, columns=4)

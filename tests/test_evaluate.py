@@ -1,0 +1,354 @@
+"""An evaluation run: subnets of a supernet and exported models alike, and what it refuses."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
+from subnet_export.model import save_model
+from supernet import evaluate as entry
+from supernet.checkpoint import SUPERNET_FILE, load_supernet, save_supernet
+from supernet.errors import UserError
+from supernet.evaluate_run import metrics_table, run
+from supernet.litepose import LitePose, normalisation_layers
+from supernet.pose.coco import CocoPeople
+from supernet.pose.datasets import build
+from supernet.pose.drawing import save_png
+from supernet.pose.evaluation import average_precision, evaluate
+from supernet.pose.inference import InferenceSettings
+from supernet.pose.keypoints import CROWDPOSE
+from supernet.pose.objective import PoseObjective
+from supernet.pose.pictures import read_picture
+from supernet.pose.synthetic import SyntheticPeople
+from supernet.scoring import SubnetScorer
+from supernet.space import SearchSpace
+from supernet.weight_sharing import SuperNet
+
+STAGE = {"widths": [8, 16], "depths": [1], "stride": 2, "expand_ratios": [3], "kernel_sizes": [3, 5]}
+SPACE = SearchSpace.from_dict(
+    {
+        "name": "tiny",
+        "resolutions": [64],
+        "stem_widths": [8],
+        "stages": [STAGE, STAGE, STAGE, {**STAGE, "stride": 1}],
+        "deconv_widths": [[8, 16], [8], [8]],
+    }
+)
+SIZES = [(96, 96), (128, 80), (80, 128), (112, 64)]
+PER_SIZE = 3
+SETTINGS = InferenceSettings(detection_threshold=0.3, max_people=4)
+Configure = Callable[..., dict[str, Any]]
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A supernet of random weights, with pictures of several sizes in COCO's layout as its only data set.
+
+    The pictures are annotated with what its smallest subnet finds in them, some of it moved or left out, so that APs
+    lie between 0 and 1.
+    """
+    root = tmp_path_factory.mktemp("evaluate")
+    images: list[Json] = []
+    annotations: list[Json] = []
+    for seed, (width, height) in enumerate(SIZES):
+        drawn = SyntheticPeople(CROWDPOSE, PER_SIZE, seed, width, height)
+        truth = drawn.ground_truth()
+        for index in range(PER_SIZE):
+            image_id = len(images) + 1
+            save_png(root / "pictures" / f"{image_id}.png", drawn[index].image)
+            images.append({"id": image_id, "file_name": f"{image_id}.png", "width": width, "height": height})
+            for one in truth["annotations"]:
+                if one["image_id"] == drawn.image_ids[index]:
+                    annotations.append({**one, "id": len(annotations) + 1, "image_id": image_id})
+    category = {"id": 1, "name": "person", "keypoints": list(CROWDPOSE.names), "skeleton": []}
+    truth = {"images": images, "annotations": annotations, "categories": [category]}
+    (root / "truth.json").write_text(json.dumps(truth))
+
+    torch.manual_seed(0)
+    supernet = SuperNet(SPACE, CROWDPOSE.num)
+    with torch.no_grad():
+        for norm in normalisation_layers(supernet):
+            norm.weight.uniform_(0.5, 1.5)
+        for name, weight in supernet.network.named_parameters():
+            if name.endswith("conv.3.weight"):
+                weight.normal_(std=0.1)
+    split = {"annotations": "truth.json", "images": "pictures", "only_with_people": False}
+    dataset = {
+        "kind": "coco",
+        "keypoints": "crowdpose",
+        "root": str(root),
+        **dict.fromkeys(("train", "val", "test"), split),
+    }
+    save_supernet(
+        root / SUPERNET_FILE, SPACE, supernet.state_dict(), CROWDPOSE, dataset, asdict(SETTINGS), PoseObjective(14)
+    )
+
+    people = CocoPeople(root / "truth.json", root / "pictures", CROWDPOSE, only_with_people=False)
+    trained = load_supernet(root)
+    found = SubnetScorer(trained.supernet, people, people, SETTINGS, 12, 1)(SPACE.smallest())
+    rng = np.random.default_rng(0)
+    truth["annotations"] = []
+    for result in found.results:
+        points = np.array(result["keypoints"]).reshape(-1, 3)
+        points[:, :2] += rng.normal(0, rng.choice([0.0, 2.0, 5.0]), (14, 2))
+        points[:, 2] = 2
+        if rng.random() < 0.8:
+            inside = np.clip(points[:, :2], 0, SIZES[(result["image_id"] - 1) // PER_SIZE])
+            corner, size = inside.min(axis=0), np.ptp(inside, axis=0)
+            truth["annotations"].append(
+                {
+                    "id": len(truth["annotations"]) + 1,
+                    "image_id": result["image_id"],
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "num_keypoints": 14,
+                    "keypoints": points.ravel().tolist(),
+                    "bbox": [*corner.tolist(), *size.tolist()],
+                }
+            )
+    (root / "truth.json").write_text(json.dumps(truth))
+    return root
+
+
+@pytest.fixture(scope="module")
+def exported(folder: Path) -> Path:
+    """The folder of the smallest subnet as exported."""
+    trained = load_supernet(folder)
+    pictures = build(trained.dataset, "test")
+    network = SubnetScorer(trained.supernet, pictures, pictures, SETTINGS, 12, 4).subnet(SPACE.smallest())
+    metrics = evaluate(network, pictures, 64, SETTINGS, 4).metrics
+    model = ExportedModel(
+        network,
+        CROWDPOSE,
+        SETTINGS,
+        trained.objective,
+        trained.dataset,
+        Calibration("train", 12, 64),
+        Origin(SPACE.name, SPACE.digest()),
+        Measurement("test", 12, metrics),
+        {"params": 1, "macs": 1},
+    )
+    save_model(folder / "model", model)
+    return folder / "model"
+
+
+@pytest.fixture
+def configure(folder: Path, tmp_path: Path) -> Configure:
+    """Makes the plain configuration of ``conf/evaluate.yaml`` with overrides, kept in this test's folder."""
+    fixed = [f"weights={folder}", f"runs={tmp_path}", "device=cpu", "threads=1", "arch=smallest", "batch_size=4"]
+    fixed += ["num_calibration_images=12"]
+
+    def make(*overrides: str) -> dict[str, Any]:
+        with initialize_config_module("conf", version_base="1.3"):
+            config = OmegaConf.to_container(compose("evaluate", [*fixed, *overrides]), resolve=True)
+        assert isinstance(config, dict)
+        return {str(key): value for key, value in config.items()}
+
+    return make
+
+
+def summary(run_folder: Path) -> Json:
+    value: Json = json.loads((run_folder / "summary.json").read_text())
+    return value
+
+
+def test_a_run_leaves_figures_and_results_that_give_these_figures(
+    configure: Configure, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = run(configure("name=one"))
+    assert run_folder == tmp_path / "evaluate" / "one"
+    assert (tmp_path / "evaluate" / "latest").resolve() == run_folder.resolve()
+    assert sorted(path.name for path in run_folder.iterdir()) == ["results.json", "summary.json"]
+    value = summary(run_folder)
+    assert 0.05 < value["metrics"]["AP"] < 0.95
+    # The files alone give the same figures through the file interface.
+    assert average_precision(folder / "truth.json", run_folder / "results.json", "crowdpose") == value["metrics"]
+    assert value["num_detections"] == len(json.loads((run_folder / "results.json").read_text())) > 12
+    assert (value["split"], value["num_images"], value["evaluator"]) == ("test", 12, "pycocotools")
+    assert value["arch"] == SPACE.smallest().to_dict()
+    assert value["calibration"] == {"split": "train", "num_images": 12, "resolution": 64}
+    shown = capsys.readouterr().out
+    assert f"{value['metrics']['AP']:.3f}" in shown
+    assert "smallest subnet on 12 test pictures" in shown
+
+
+def test_ap_is_independent_of_the_batch_size(configure: Configure) -> None:
+    found = [run(configure(f"batch_size={size}", f"name=by{size}")) for size in (1, 2, 5, 32)]
+    results = [json.loads((one / "results.json").read_text()) for one in found]
+    metrics = [summary(one)["metrics"] for one in found]
+    assert 0.01 < metrics[0]["AP"] < 1
+    for other, figures in zip(results[1:], metrics[1:], strict=True):
+        assert [one["image_id"] for one in other] == [one["image_id"] for one in results[0]]
+        np.testing.assert_allclose(
+            [one["keypoints"] for one in other], [one["keypoints"] for one in results[0]], atol=1e-3
+        )
+        assert figures == pytest.approx(metrics[0], abs=1e-9)
+
+
+def test_a_subnet_and_its_export_have_the_same_figures(configure: Configure, folder: Path, exported: Path) -> None:
+    subnet, model = (
+        run(configure("name=subnet")),
+        run(configure(f"weights={exported}", "arch=null", "name=model")),
+    )
+    told = json.loads((exported / "model.json").read_text())["measurement"]["metrics"]
+    assert summary(subnet)["metrics"] == pytest.approx(told, abs=1e-6)
+    assert summary(model)["metrics"] == pytest.approx(told, abs=1e-6)
+    assert summary(model)["calibration"] == {"split": "train", "num_images": 12, "resolution": 64}
+    assert summary(model)["arch"] == summary(subnet)["arch"]
+
+
+def test_an_arch_file_largest_and_smallest_are_the_subnets_they_name(configure: Configure, tmp_path: Path) -> None:
+    SPACE.smallest().save(tmp_path / "arch.json", {"note": "meta is allowed"})
+    named, smallest, largest, default = (
+        summary(run(configure(f"arch={arch}", f"name=run{number}")))
+        for number, arch in enumerate((tmp_path / "arch.json", "smallest", "largest", "null"))
+    )
+    assert named["metrics"] == smallest["metrics"] != largest["metrics"]
+    assert largest["arch"] == default["arch"] == SPACE.largest().to_dict()
+    assert largest["metrics"] == default["metrics"]
+
+
+def test_every_evaluated_network_is_calibrated(
+    configure: Configure, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[LitePose] = []
+
+    def remember(network: LitePose, *rest: Any, **named: Any) -> Any:
+        seen.append(network)
+        return evaluate(network, *rest, **named)
+
+    monkeypatch.setattr("supernet.evaluate_run.evaluate", remember)
+    for number, changes in enumerate((("arch=largest",), (f"weights={exported}", "arch=null"))):
+        run(configure(*changes, f"name=run{number}"))
+    for network in seen:
+        assert not network.training
+        for norm in normalisation_layers(network):
+            assert norm.running_mean is not None
+            assert norm.running_mean.abs().sum() > 0
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "value"),
+    [
+        ("flip_test=true", "flip_test", True),
+        ("scales=[0.5,1,2]", "scales", [0.5, 1.0, 2.0]),
+        ("adjust=false", "adjust", False),
+        ("refine=false", "refine", False),
+        ("matching=reference", "matching", "reference"),
+    ],
+)
+def test_inference_options_change_what_is_found_and_are_told(
+    configure: Configure, override: str, field: str, value: Any
+) -> None:
+    plain, changed = run(configure("name=plain")), run(configure(override, "name=changed"))
+    before, after = summary(plain)["inference"], summary(changed)["inference"]
+    assert before["detection_threshold"] == SETTINGS.detection_threshold  # that of the weights
+    assert after == {**before, field: value}
+    results = [(one / "results.json").read_text() for one in (plain, changed)]
+    assert (results[0] != results[1]) or field == "matching"
+
+
+def test_only_the_asked_for_pictures_of_the_asked_for_split_are_scored(configure: Configure, folder: Path) -> None:
+    value = summary(run(configure("num_images=5", "split=val", "name=part")))
+    assert (value["num_images"], value["split"]) == (5, "val")
+    truth = json.loads((folder / "truth.json").read_text())
+    people = build(load_supernet(folder).dataset, "val")
+    scorer = SubnetScorer(load_supernet(folder).supernet, people, people, SETTINGS, 12, 4)
+    whole = scorer(SPACE.smallest()).results
+    results = json.loads((run(configure("num_images=5", "name=again")) / "results.json").read_text())
+    kept = {image["id"] for image in truth["images"][:5]}
+    assert len(results) == sum(one["image_id"] in kept for one in whole)
+    assert {one["image_id"] for one in results} <= kept
+
+
+def test_another_data_set_takes_the_place_of_the_weights_own(configure: Configure) -> None:
+    small = [f"dataset.{split}.num_images=4" for split in ("train", "val", "test")]
+    size = ["dataset.width=80", "dataset.height=64"]
+    value = summary(run(configure("dataset=synthetic", "dataset.keypoints=crowdpose", *small, *size, "name=other")))
+    assert value["dataset"]["kind"] == "synthetic"
+    assert value["num_images"] == 4
+    assert value["calibration"]["num_images"] == 4
+
+
+def test_plots_show_predictions_beside_the_truth(configure: Configure) -> None:
+    run_folder = run(configure("plots=true", "name=drawn"))
+    sheet = read_picture(run_folder / "plots" / "predictions.png")
+    assert sheet.shape[0] > 6 * 300
+    assert sheet.shape[1] == 4 * 400 + 3 * 4
+    assert len(np.unique(sheet[::16, ::16].reshape(-1, 3), axis=0)) > 1000
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["scales=[0.5,2]"], r"scales are \[0.5, 2\]; 1 must be among them"),
+        (["scales=[]"], "1 must be among them"),
+        (["scales=[1,-1]"], "above 0"),
+        (["scales=[1,1.1]"], "scale 1.1 beside 1 gives sides that are no multiples of 16"),
+        (["scales=[0.125,1]"], "scale 0.125 of resolution 64 is 8 px"),
+        (["scales=2"], "scales is 2; it must be a list"),
+        (["matching=best"], "matching is 'best'; choose among"),
+        (["batch_size=0"], "batch_size is 0; it must be at least 1"),
+        (["num_images=0"], "num_images is 0; it must be at least 1"),
+        (["num_calibration_images=0"], "num_calibration_images is 0"),
+        (["threads=0"], "threads is 0"),
+        (["split=dev"], "no split 'dev'"),
+        (["arch=nowhere.json"], "nowhere.json"),
+        (["weights=nowhere"], "there is no trained supernet or exported model at nowhere"),
+        (["device=abacus"], "device 'abacus' is not available"),
+        (["name=../up"], "plain folder name"),
+        (["dataset=synthetic"], "dataset.keypoints is 'coco' but the supernet .* was trained on 'crowdpose'"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_written(
+    configure: Configure, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(configure(*overrides))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_arch_for_an_exported_model_or_from_another_space_is_refused(
+    configure: Configure, exported: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="is an exported model, which has an arch of its own; leave out arch"):
+        run(configure(f"weights={exported}", "arch=largest"))
+    SearchSpace.load("nano").largest().save(tmp_path / "nano.json")
+    with pytest.raises(UserError, match=r"arch file .*nano.json does not fit the supernet .*outside the space"):
+        run(configure(f"arch={tmp_path / 'nano.json'}"))
+    assert not (tmp_path / "evaluate").exists()
+
+
+def test_the_command_ends_a_mistake_in_a_sentence_and_help_needs_no_torch(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["evaluate", f"weights={folder}", "scales=[2]"])
+    with pytest.raises(SystemExit) as stop:
+        entry.main()
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert told == "error: scales are [2]; 1 must be among them, as the tags are taken from it\n"
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--help"])
+    for name in [name for name in sys.modules if name.split(".")[0] == "torch"]:
+        monkeypatch.setitem(sys.modules, name, None)  # importing it would now raise
+    with pytest.raises(SystemExit) as stop:
+        entry.main()
+    assert not stop.value.code
+    assert "weights:" in capsys.readouterr().out
+
+
+def test_a_stratum_without_people_is_a_dash_in_the_table() -> None:
+    table = metrics_table({"AP": 0.25, "APM": -1.0}, "title")
+    assert [list(column.cells) for column in table.columns] == [["0.250"], ["-"]]
