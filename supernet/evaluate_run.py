@@ -152,7 +152,7 @@ def run(config: Mapping[str, Any]) -> Path:
 
 def metrics_table(metrics: Mapping[str, float], title: str) -> Table:
     """Return the metrics as a table of one row; what has no people to measure on is a dash."""
-    table = Table(*metrics, title=title, box=box.SIMPLE_HEAD)
+    table = Table(*metrics, title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_row(*("-" if value < 0 else f"{value:.3f}" for value in metrics.values()))
     return table
 

@@ -20,6 +20,7 @@ from supernet.pose.augment import Augmentation, Batch
 from supernet.pose.datasets import build
 from supernet.pose.drawing import save_png
 from supernet.pose.evaluation import Evaluation
+from supernet.pose.geometry import check_scales
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
 from supernet.pose.keypoints import KeypointSet
@@ -149,6 +150,8 @@ def _plan(settings: TrainSettings) -> _Plan:
     """Check ``settings`` against space, phases, data set and device; nothing is written."""
     space = SearchSpace.from_dict(settings.space)
     scheduled = schedule(settings.phases, space, settings.steps)
+    for resolution in space.resolutions:
+        check_scales(settings.evaluation.scales, settings.evaluation.size_divisor, resolution)
     train_set = KeptPictures(build(settings.dataset, "train"), memory_bytes=settings.picture_memory_mib * 2**20)
     if not len(train_set):
         raise UserError("the training split has no pictures; check dataset.train")

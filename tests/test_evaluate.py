@@ -3,143 +3,41 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
-from subnet_export.model import save_model
 from supernet import evaluate as entry
-from supernet.checkpoint import SUPERNET_FILE, load_supernet, save_supernet
+from supernet.checkpoint import load_supernet
 from supernet.errors import UserError
 from supernet.evaluate_run import metrics_table, run
 from supernet.litepose import LitePose, normalisation_layers
-from supernet.pose.coco import CocoPeople
 from supernet.pose.datasets import build
-from supernet.pose.drawing import save_png
 from supernet.pose.evaluation import average_precision, evaluate
-from supernet.pose.inference import InferenceSettings
-from supernet.pose.keypoints import CROWDPOSE
-from supernet.pose.objective import PoseObjective
 from supernet.pose.pictures import read_picture
-from supernet.pose.synthetic import SyntheticPeople
 from supernet.scoring import SubnetScorer
 from supernet.space import SearchSpace
-from supernet.weight_sharing import SuperNet
+from tests.evaluated_supernet import SETTINGS, SPACE, Json, export_smallest, write_supernet
 
-STAGE = {"widths": [8, 16], "depths": [1], "stride": 2, "expand_ratios": [3], "kernel_sizes": [3, 5]}
-SPACE = SearchSpace.from_dict(
-    {
-        "name": "tiny",
-        "resolutions": [64],
-        "stem_widths": [8],
-        "stages": [STAGE, STAGE, STAGE, {**STAGE, "stride": 1}],
-        "deconv_widths": [[8, 16], [8], [8]],
-    }
-)
-SIZES = [(96, 96), (128, 80), (80, 128), (112, 64)]
-PER_SIZE = 3
-SETTINGS = InferenceSettings(detection_threshold=0.3, max_people=4)
 Configure = Callable[..., dict[str, Any]]
-Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A supernet of random weights, with pictures of several sizes in COCO's layout as its only data set.
-
-    The pictures are annotated with what its smallest subnet finds in them, some of it moved or left out, so that APs
-    lie between 0 and 1.
-    """
+    """A supernet with its pictures."""
     root = tmp_path_factory.mktemp("evaluate")
-    images: list[Json] = []
-    annotations: list[Json] = []
-    for seed, (width, height) in enumerate(SIZES):
-        drawn = SyntheticPeople(CROWDPOSE, PER_SIZE, seed, width, height)
-        truth = drawn.ground_truth()
-        for index in range(PER_SIZE):
-            image_id = len(images) + 1
-            save_png(root / "pictures" / f"{image_id}.png", drawn[index].image)
-            images.append({"id": image_id, "file_name": f"{image_id}.png", "width": width, "height": height})
-            for one in truth["annotations"]:
-                if one["image_id"] == drawn.image_ids[index]:
-                    annotations.append({**one, "id": len(annotations) + 1, "image_id": image_id})
-    category = {"id": 1, "name": "person", "keypoints": list(CROWDPOSE.names), "skeleton": []}
-    truth = {"images": images, "annotations": annotations, "categories": [category]}
-    (root / "truth.json").write_text(json.dumps(truth))
-
-    torch.manual_seed(0)
-    supernet = SuperNet(SPACE, CROWDPOSE.num)
-    with torch.no_grad():
-        for norm in normalisation_layers(supernet):
-            norm.weight.uniform_(0.5, 1.5)
-        for name, weight in supernet.network.named_parameters():
-            if name.endswith("conv.3.weight"):
-                weight.normal_(std=0.1)
-    split = {"annotations": "truth.json", "images": "pictures", "only_with_people": False}
-    dataset = {
-        "kind": "coco",
-        "keypoints": "crowdpose",
-        "root": str(root),
-        **dict.fromkeys(("train", "val", "test"), split),
-    }
-    save_supernet(
-        root / SUPERNET_FILE, SPACE, supernet.state_dict(), CROWDPOSE, dataset, asdict(SETTINGS), PoseObjective(14)
-    )
-
-    people = CocoPeople(root / "truth.json", root / "pictures", CROWDPOSE, only_with_people=False)
-    trained = load_supernet(root)
-    found = SubnetScorer(trained.supernet, people, people, SETTINGS, 12, 1)(SPACE.smallest())
-    rng = np.random.default_rng(0)
-    truth["annotations"] = []
-    for result in found.results:
-        points = np.array(result["keypoints"]).reshape(-1, 3)
-        points[:, :2] += rng.normal(0, rng.choice([0.0, 2.0, 5.0]), (14, 2))
-        points[:, 2] = 2
-        if rng.random() < 0.8:
-            inside = np.clip(points[:, :2], 0, SIZES[(result["image_id"] - 1) // PER_SIZE])
-            corner, size = inside.min(axis=0), np.ptp(inside, axis=0)
-            truth["annotations"].append(
-                {
-                    "id": len(truth["annotations"]) + 1,
-                    "image_id": result["image_id"],
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "num_keypoints": 14,
-                    "keypoints": points.ravel().tolist(),
-                    "bbox": [*corner.tolist(), *size.tolist()],
-                }
-            )
-    (root / "truth.json").write_text(json.dumps(truth))
+    write_supernet(root)
     return root
 
 
 @pytest.fixture(scope="module")
 def exported(folder: Path) -> Path:
-    """The folder of the smallest subnet as exported."""
-    trained = load_supernet(folder)
-    pictures = build(trained.dataset, "test")
-    network = SubnetScorer(trained.supernet, pictures, pictures, SETTINGS, 12, 4).subnet(SPACE.smallest())
-    metrics = evaluate(network, pictures, 64, SETTINGS, 4).metrics
-    model = ExportedModel(
-        network,
-        CROWDPOSE,
-        SETTINGS,
-        trained.objective,
-        trained.dataset,
-        Calibration("train", 12, 64),
-        Origin(SPACE.name, SPACE.digest()),
-        Measurement("test", 12, metrics),
-        {"params": 1, "macs": 1},
-    )
-    save_model(folder / "model", model)
-    return folder / "model"
+    """The folder of its smallest subnet as exported."""
+    return export_smallest(folder)
 
 
 @pytest.fixture

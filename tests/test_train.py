@@ -168,6 +168,7 @@ def test_resuming_refuses_other_options_and_missing_runs(tmp_path: Path) -> None
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"device": "abacus"}, "abacus"),
         ({"phases": []}, "no phases"),
+        ({"evaluation": {"scales": [0.25, 1]}}, "scale 0.25 of resolution 96 is 24 px"),
         ({"steps": 2}, "no step"),
     ],
 )
