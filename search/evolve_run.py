@@ -19,6 +19,7 @@ from supernet.checkpoint import TrainedSupernet, load_supernet
 from supernet.device import pick_device
 from supernet.errors import UserError
 from supernet.pose.dataset import PoseDataset
+from supernet.pose.datasets import resolved
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
 from supernet.scoring import SubnetScorer, pictures_for
@@ -147,6 +148,7 @@ def _scorers(
         return pictures_for(trained.keypoints, dataset, split, f"the supernet {trained.path}")
 
     train_set = pictures("train")
+    dataset = resolved(dataset, trained.keypoints)
     inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
 
     def scorer(scored: KeptPictures) -> SubnetScorer:

@@ -12,7 +12,8 @@ import torch
 
 from supernet import files
 from supernet.errors import UserError
-from supernet.pose.keypoints import KeypointSet, keypoint_set
+from supernet.pose.custom_keypoints import from_plain
+from supernet.pose.keypoints import KeypointSet
 from supernet.pose.objective import PoseObjective
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
@@ -99,7 +100,7 @@ def save_supernet(
     value = {
         "space": space.to_dict(),
         "space_digest": space.digest(),
-        "keypoints": keypoints.name,
+        "keypoints": keypoints.to_plain(),
         "dataset": dict(dataset),
         "evaluation": dict(evaluation),
         "objective": asdict(objective),
@@ -122,7 +123,7 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
             f"there is no trained supernet at {path}; run python -m supernet.train first or name another one"
         )
     value = load(path, "supernet")
-    space, keypoints = SearchSpace.from_dict(value["space"]), keypoint_set(value["keypoints"])
+    space, keypoints = SearchSpace.from_dict(value["space"]), from_plain(value["keypoints"])
     if space.digest() != value["space_digest"]:
         raise UserError(f"{path}: the space does not match its digest; the file is damaged, make it anew")
     supernet = SuperNet(space, keypoints.num)

@@ -20,6 +20,7 @@ from supernet.errors import UserError
 from supernet.exported_net import is_exported, load_net
 from supernet.litepose import LitePose
 from supernet.pose.dataset import PoseDataset
+from supernet.pose.datasets import resolved
 from supernet.pose.drawing import save_png
 from supernet.pose.evaluation import Evaluation, evaluate
 from supernet.pose.geometry import check_scales
@@ -211,6 +212,7 @@ def _subnet(settings: EvaluateSettings, device: torch.device) -> Subject:
     inference = settings.inference(from_mapping(InferenceSettings, trained.evaluation, "evaluation"), arch)
     dataset = trained.dataset if settings.dataset is None else settings.dataset
     train_set = pictures_for(trained.keypoints, dataset, "train", place)
+    dataset = resolved(dataset, trained.keypoints)
     pictures = KeptPictures(pictures_for(trained.keypoints, dataset, settings.split, place), settings.num_images)
     trained.supernet.to(device)
     scorer = SubnetScorer(

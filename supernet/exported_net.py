@@ -19,9 +19,10 @@ from supernet.arch import Arch
 from supernet.checkpoint import load_state
 from supernet.errors import UserError
 from supernet.litepose import LitePose, in_channels_last
+from supernet.pose.custom_keypoints import from_entry, to_entry
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
 from supernet.pose.inference import InferenceSettings
-from supernet.pose.keypoints import KeypointSet, keypoint_set
+from supernet.pose.keypoints import KeypointSet
 from supernet.settings import from_mapping
 
 FORMAT = 1
@@ -54,7 +55,7 @@ def describe_net(arch: Arch, keypoints: KeypointSet, settings: InferenceSettings
         "format": FORMAT,
         "network": "LitePose",
         "arch": arch.to_dict(),
-        "keypoints": {"set": keypoints.name, "names": list(keypoints.names)},
+        "keypoints": to_entry(keypoints),
         "input": {
             "short_side": arch.resolution,
             "channels": "RGB, 0..1",
@@ -95,7 +96,7 @@ def load_net(folder: str | Path) -> ExportedNet:
         raise UserError(f"{path} has format version {version!r}, this release reads {FORMAT}; export the subnet anew")
     try:
         check_objects(value, ("arch", "keypoints", "input", "outputs", "inference", "dataset", "weights"))
-        arch, keypoints = Arch.from_dict(value["arch"]), keypoint_set(str(value["keypoints"].get("set")))
+        arch, keypoints = Arch.from_dict(value["arch"]), from_entry(value["keypoints"])
         settings = from_mapping(InferenceSettings, value["inference"], "inference")
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -67,5 +67,5 @@ def read_json(path: str | Path, what: str) -> Any:
         raise UserError(f"{what} {path} is not UTF-8 text (byte {error.start}); give a JSON file") from error
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a ValueError of its own for a number of thousands of digits
         raise UserError(f"{what} {path} is not valid JSON ({error}); restore it from where it was made") from error

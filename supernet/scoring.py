@@ -91,8 +91,10 @@ def pictures_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str,
     """
     pictures = build(dataset, split)
     if pictures.keypoints != keypoints:
+        own, others = pictures.keypoints.name, keypoints.name
+        difference = "others of that name" if own == others else repr(others)
         raise UserError(
-            f"dataset.keypoints is {pictures.keypoints.name!r} but {network} was trained on {keypoints.name!r}; "
+            f"dataset.keypoints is {own!r} but {network} was trained on {difference}; "
             "choose a data set with its keypoints"
         )
     return pictures

@@ -17,7 +17,7 @@ from supernet.errors import UserError
 from supernet.loop import LoopSettings, StepReport, Trainer, check_finite
 from supernet.phases import Phase, Scheduled, schedule
 from supernet.pose.augment import Augmentation, Batch
-from supernet.pose.datasets import build
+from supernet.pose.datasets import build, resolved
 from supernet.pose.drawing import save_png
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.geometry import check_scales
@@ -26,6 +26,7 @@ from supernet.pose.kept import KeptPictures
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.objective import PoseObjective
 from supernet.pose.plots import batch_sheet, prediction_sheet
+from supernet.pose.skipping import skipping
 from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
@@ -142,6 +143,7 @@ class _Plan:
     space: SearchSpace
     scheduled: list[Scheduled]
     keypoints: KeypointSet
+    dataset: dict[str, Any]
     train_set: KeptPictures
     test_set: KeptPictures
 
@@ -155,8 +157,10 @@ def _plan(settings: TrainSettings) -> _Plan:
     train_set = KeptPictures(build(settings.dataset, "train"), memory_bytes=settings.picture_memory_mib * 2**20)
     if not len(train_set):
         raise UserError("the training split has no pictures; check dataset.train")
-    test_set = KeptPictures(build(settings.dataset, "test"))
-    return _Plan(settings, pick_device(settings.device), space, scheduled, train_set.keypoints, train_set, test_set)
+    keypoints = train_set.keypoints
+    dataset = resolved(settings.dataset, keypoints)
+    test_set = KeptPictures(build(dataset, "test"))
+    return _Plan(settings, pick_device(settings.device), space, scheduled, keypoints, dataset, train_set, test_set)
 
 
 def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str, Any] | None) -> None:
@@ -230,7 +234,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
     final = trainer.averaged().eval()
     evaluation = asdict(settings.evaluation)
     path = folder / checkpoint.SUPERNET_FILE
-    checkpoint.save_supernet(path, space, final.state_dict(), keypoints, settings.dataset, evaluation, objective)
+    checkpoint.save_supernet(path, space, final.state_dict(), keypoints, plan.dataset, evaluation, objective)
     scorer = SubnetScorer(final, plan.train_set, plan.test_set, settings.evaluation, settings.num_calibration_images)
 
     def draw_predictions(name: str, found: Evaluation) -> None:
@@ -238,6 +242,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
 
     on_scored = draw_predictions if settings.plots else None
     rows = report_scores(scorer, space, settings.report_random, settings.seed, on_scored)
+    skips = skipping(plan.train_set)
     cli.write_summary(
         folder,
         {
@@ -245,6 +250,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
             "space": space.name,
             "subnets": rows,
             "num_test_images": len(plan.test_set),
+            "skipped_pictures": [] if skips is None else skips.skipped(),
             "steps": settings.steps,
             "train_seconds": round(train_seconds, 1),
             "seconds": round(seconds(), 1),

@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[1]
     ("override", "told"),
     [
         ("stepz=3", "Could not override 'stepz'"),
-        ("dataset=nowhere", "Could not find 'dataset/nowhere' Available options in 'dataset': coco synthetic"),
+        (
+            "dataset=nowhere",
+            "Could not find 'dataset/nowhere' Available options in 'dataset': coco crowdpose custom synthetic",
+        ),
         ("steps=${nothing}", "Interpolation key 'nothing' not found"),
         ("steps=???", "Missing mandatory value: steps"),
         ("phases=[{name: one}]", "name one of ['progressive', 'sandwich']"),

@@ -1,4 +1,4 @@
-"""Annotated people on disk, in COCO's or CrowdPose's layout: one annotation file and a folder of pictures."""
+"""Annotated people on disk in COCO's format: an annotation file, and pictures in a folder or archive."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +9,11 @@ import numpy.typing as npt
 
 from supernet.errors import UserError
 from supernet.pose.coco_annotations import Annotation, Picture, read_annotations
+from supernet.pose.custom_keypoints import CustomKeypoints
 from supernet.pose.dataset import Example
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.pictures import read_picture
+from supernet.pose.picture_source import PictureSource, picture_source
+from supernet.pose.pictures import BadPicture, decode_picture
 from supernet.pose.regions import box_pixels, segmentation_pixels
 
 
@@ -23,10 +25,13 @@ class CocoPeople:
 
     Args:
         annotation_file: In COCO's format, for example ``annotations/person_keypoints_train2017.json``.
-        image_folder: Where the file names of the annotation file start, for example ``train2017``.
-        keypoints: The set that the people are annotated with.
+        pictures: Where the file names of the annotation file start, for example ``train2017`` or ``train2017.zip``;
+            see ``picture_source``.
+        keypoints: The set that the people are annotated with, completed by the file if it is a custom one.
         only_with_people: Leave out pictures without a person with keypoints.
         image_ids: Take these pictures only, in this order; default all, in the file's order.
+        category: Name of the annotated category; None: "person", or the only one with keypoints.
+        strict: Refuse also JPEGs that can be decoded but are damaged; see ``decode_picture``.
 
     Raises:
         UserError: A file or folder is missing, the annotations are broken, or no picture is left.
@@ -35,16 +40,16 @@ class CocoPeople:
     def __init__(
         self,
         annotation_file: str | Path,
-        image_folder: str | Path,
-        keypoints: KeypointSet,
+        pictures: str | Path,
+        keypoints: KeypointSet | CustomKeypoints,
         only_with_people: bool = True,
         image_ids: Sequence[int] | None = None,
+        category: str | None = None,
+        strict: bool = False,
     ) -> None:
-        self._folder = Path(image_folder)
-        if not self._folder.is_dir():
-            raise UserError(f"there is no picture folder {self._folder}; name the folder that holds the pictures")
-        self._keypoints = keypoints
-        self._file = read_annotations(annotation_file, keypoints)
+        self._source = picture_source(pictures)
+        self._strict = strict
+        self._file = read_annotations(annotation_file, keypoints, category)
         chosen = list(self._file.pictures if image_ids is None else image_ids)
         unknown = [image_id for image_id in chosen if image_id not in self._file.pictures]
         if unknown:
@@ -64,7 +69,7 @@ class CocoPeople:
     @property
     def keypoints(self) -> KeypointSet:
         """The K keypoints that people are annotated with."""
-        return self._keypoints
+        return self._file.keypoints
 
     @property
     def image_ids(self) -> Sequence[int]:
@@ -78,24 +83,14 @@ class CocoPeople:
         """Read one picture.
 
         Raises:
-            UserError: It is missing, damaged, or not of the annotated size.
+            BadPicture: It is missing, damaged, not of the annotated size, or one of its segmentations is broken.
         """
         image_id = self._image_ids[index]
         picture, annotations = self._file.pictures[image_id], self._file.annotations[image_id]
-        path = self._folder / picture.file_name
-        image = read_picture(path)
-        height, width = image.shape[:2]
-        if (width, height) != (picture.width, picture.height):
-            raise UserError(
-                f"picture {path} is {width} x {height}, but its annotation says {picture.width} x {picture.height}; "
-                "give the pictures that were annotated"
-            )
+        image = load_picture(self._source, picture, strict=self._strict)
+        mask = counted_pixels(picture, annotations)
         people = [each.keypoints for each in annotations if each.is_person]
-        mask = np.ones((height, width), np.bool_)
-        for each in annotations:
-            if not each.is_person:
-                mask &= ~_region(each, picture)
-        return Example(image, np.array(people, np.float32).reshape(-1, self._keypoints.num, 3), mask, image_id)
+        return Example(image, np.array(people, np.float32).reshape(-1, self.keypoints.num, 3), mask, image_id)
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of exactly these pictures, in COCO's format."""
@@ -108,6 +103,37 @@ class CocoPeople:
         }
 
 
+def load_picture(source: PictureSource, picture: Picture, strict: bool) -> npt.NDArray[np.uint8]:
+    """The picture (H, W, 3), RGB, of an annotation file.
+
+    Raises:
+        BadPicture: It is missing, damaged, or not of the annotated size.
+    """
+    name = source.describe(picture.file_name)
+    image = decode_picture(source.read(picture.file_name), name, strict=strict)
+    height, width = image.shape[:2]
+    if (width, height) != (picture.width, picture.height):
+        raise BadPicture(
+            f"picture {name} is {width} x {height}, but its annotation says {picture.width} x {picture.height}; "
+            "give the pictures that were annotated",
+            "wrong_size",
+        )
+    return image
+
+
+def counted_pixels(picture: Picture, annotations: Sequence[Annotation]) -> npt.NDArray[np.bool_]:
+    """The pixels (H, W) where the loss counts: outside of crowds and of people without annotated keypoints.
+
+    Raises:
+        BadPicture: A segmentation is broken.
+    """
+    mask = np.ones((picture.height, picture.width), np.bool_)
+    for each in annotations:
+        if not each.is_person:
+            mask &= ~_region(each, picture)
+    return mask
+
+
 def _region(annotation: Annotation, picture: Picture) -> npt.NDArray[np.bool_]:
     """The pixels (H, W) of an annotation without usable keypoints; those of its box where it has no segmentation."""
     if annotation.region is None:
@@ -115,7 +141,8 @@ def _region(annotation: Annotation, picture: Picture) -> npt.NDArray[np.bool_]:
     try:
         return segmentation_pixels(annotation.region, picture.width, picture.height)
     except ValueError as error:
-        raise UserError(
+        raise BadPicture(
             f"the segmentation of annotation {annotation.id} of picture {picture.file_name} cannot be used: {error}; "
-            "correct the annotation file"
+            "correct the annotation file",
+            "segmentation",
         ) from error

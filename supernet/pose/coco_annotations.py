@@ -1,11 +1,8 @@
-"""Reading annotation files in COCO's format, CrowdPose's included, with every fault named by file and place.
+"""Reading annotation files in COCO's format, CrowdPose's included, under the rules of ``annotation_rules``."""
 
-pycocotools accepts broken annotations and silently returns a wrong AP, so everything that is used is checked here.
-"""
-
-import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +10,8 @@ import numpy.typing as npt
 
 from supernet.errors import UserError
 from supernet.files import read_json
+from supernet.pose.annotation_rules import KINDS, AnnotationRules, Fault, PictureRules
+from supernet.pose.custom_keypoints import CustomKeypoints, check_names
 from supernet.pose.evaluation_input import BOX_TO_AREA
 from supernet.pose.keypoints import KeypointSet
 
@@ -76,151 +75,173 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class AnnotationFile:
-    """A checked file: pictures by id in the file's order, the annotations of each, and the person category."""
+    """A checked file: pictures by id in the file's order, the annotations of each, and the annotated category."""
 
     pictures: dict[int, Picture]
     annotations: dict[int, list[Annotation]]
     category: dict[str, Any]
+    keypoints: KeypointSet
 
 
-class _Reader:
-    """Picks values out of one file, and turns each fault into a sentence with the file and the place in it."""
+@dataclass(frozen=True, eq=False)
+class AnnotatedPeople:
+    """The annotated category of a file, its keypoints, and its annotations in the file's order."""
 
-    def __init__(self, path: Path, keypoints: KeypointSet) -> None:
-        self.path = path
-        self.keypoints = keypoints
-
-    def fault(self, place: str, rule: str) -> UserError:
-        return UserError(f"annotation file {self.path}: {place} {rule}; correct the file or give another")
-
-    def entries(self, content: Any, key: str) -> list[dict[str, Any]]:
-        if not isinstance(content, dict):
-            raise self.fault("the top level", "must be an object with images, annotations and categories")
-        entries = content.get(key)
-        if not isinstance(entries, list):
-            raise self.fault(key, "must be a list" if key in content else "is missing")
-        for number, entry in enumerate(entries):
-            if not isinstance(entry, dict):
-                raise self.fault(f"{key}[{number}]", "must be an object")
-        return entries
-
-    def value(self, entry: dict[str, Any], place: str, key: str) -> Any:
-        if key not in entry:
-            raise self.fault(f"{place}.{key}", "is missing")
-        return entry[key]
-
-    def integer(self, entry: dict[str, Any], place: str, key: str, least: int) -> int:
-        value = self.value(entry, place, key)
-        if type(value) is not int or value < least:
-            raise self.fault(f"{place}.{key}", f"is {value!r}, but must be an integer of at least {least}")
-        return value
-
-    def numbers(self, entry: dict[str, Any], place: str, key: str, count: int, why: str) -> npt.NDArray[np.float64]:
-        value = self.value(entry, place, key)
-        try:
-            array = np.asarray(value)
-        except ValueError:  # lists of unequal length
-            array = np.empty(0)
-        if array.dtype.kind not in "iuf" or array.shape != (count,):
-            found = f"{len(value)} entries" if isinstance(value, list) else repr(value)
-            raise self.fault(f"{place}.{key}", f"must be {count} numbers ({why}), not {found}")
-        if not np.isfinite(array).all():
-            raise self.fault(f"{place}.{key}", "holds a number that is not finite")
-        return array.astype(np.float64)
-
-    def category(self, content: Any) -> dict[str, Any]:
-        entries = self.entries(content, "categories")
-        named = [entry for entry in entries if entry.get("name") == "person"] or entries
-        if len(named) != 1:
-            raise self.fault("categories", f"must hold one category named person, not {len(named)} candidates")
-        place = f"categories[{entries.index(named[0])}]"
-        self.integer(named[0], place, "id", least=0)
-        names = named[0].get("keypoints", self.keypoints.names)
-        if not isinstance(names, list | tuple) or len(names) != self.keypoints.num:
-            count = len(names) if isinstance(names, list) else repr(names)
-            rule = f"lists {count} keypoints, but the keypoint set {self.keypoints.name} has {self.keypoints.num}"
-            raise self.fault(f"{place}.keypoints", rule)
-        return named[0]
-
-    def picture(self, entry: dict[str, Any], place: str) -> Picture:
-        name = self.value(entry, place, "file_name")
-        if not isinstance(name, str) or not name or "\0" in name:
-            raise self.fault(f"{place}.file_name", f"is {name!r}, but must be the name of a file")
-        for pure in (PurePosixPath(name), PureWindowsPath(name)):
-            if pure.anchor or ".." in pure.parts:
-                raise self.fault(f"{place}.file_name", f"is {name!r}, which leads out of the picture folder")
-        crowd_index = entry.get("crowdIndex")
-        if crowd_index is not None and (type(crowd_index) not in (int, float) or not 0 <= crowd_index <= 1):
-            raise self.fault(f"{place}.crowdIndex", f"is {crowd_index!r}, but must lie between 0 and 1")
-        return Picture(
-            id=self.integer(entry, place, "id", least=0),
-            file_name=name,
-            width=self.integer(entry, place, "width", least=1),
-            height=self.integer(entry, place, "height", least=1),
-            crowd_index=crowd_index,
-        )
-
-    def annotation(self, entry: dict[str, Any], place: str) -> Annotation:
-        is_crowd = entry.get("iscrowd", 0)
-        if is_crowd not in (0, 1):
-            raise self.fault(f"{place}.iscrowd", f"is {is_crowd!r}, but must be 0 or 1")
-        num = self.keypoints.num
-        if is_crowd:
-            keypoints = np.zeros((num, 3))
-        else:
-            why = f"x, y and visibility of the {num} keypoints of {self.keypoints.name}"
-            keypoints = self.numbers(entry, place, "keypoints", num * 3, why).reshape(num, 3)
-        if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
-            raise self.fault(f"{place}.keypoints", "holds a visibility other than 0, 1 and 2")
-        x, y, width, height = self.numbers(entry, place, "bbox", 4, "x, y, width, height").tolist()
-        if width < 0 or height < 0:
-            raise self.fault(f"{place}.bbox", f"has a negative size of {width} x {height}")
-        area = BOX_TO_AREA * width * height
-        if not self.keypoints.area_from_box:
-            area = self.value(entry, place, "area")
-            if type(area) not in (int, float) or not 0 <= area < math.inf:
-                raise self.fault(f"{place}.area", f"is {area!r}, but must be a number of at least 0")
-        annotated = int((keypoints[:, 2] > 0).sum())
-        return Annotation(
-            # Evaluation takes a match with id 0 for no match.
-            id=self.integer(entry, place, "id", least=1),
-            image_id=self.integer(entry, place, "image_id", least=0),
-            category_id=self.integer(entry, place, "category_id", least=0),
-            keypoints=keypoints,
-            box=(x, y, width, height),
-            area=area,
-            is_crowd=bool(is_crowd),
-            num_keypoints=self.integer({"num_keypoints": annotated} | entry, place, "num_keypoints", least=0),
-            region=None if annotated else entry.get("segmentation") or None,
-        )
+    category: dict[str, Any]
+    keypoints: KeypointSet
+    annotations: list[Annotation]
 
 
-def read_annotations(path: str | Path, keypoints: KeypointSet) -> AnnotationFile:
-    """Read and check an annotation file; annotations of categories other than the person are left out.
+OnFault = Callable[[Fault], None]
+"""Told every fault; what it raises stops the reading, else the entry is left out if the fault is of a refused kind."""
+
+
+def read_annotations(
+    path: str | Path, keypoints: KeypointSet | CustomKeypoints, category: str | None = None
+) -> AnnotationFile:
+    """Read an annotation file; annotations of categories other than the annotated one are left out.
+
+    Args:
+        path: The file.
+        keypoints: The set that people are annotated with, completed from the file's category if it is a custom one.
+        category: Name of the annotated category; None: "person", or the only one with keypoints.
 
     Raises:
-        UserError: The file is missing, not JSON, or breaks the format; the message names the place.
+        UserError: The file is missing, not JSON, or breaks a rule in a way that would do harm; the message names the
+            place.
     """
+
+    def refuse(fault: Fault) -> None:
+        if KINDS[fault.kind].refused:
+            raise UserError(f"annotation file {path}: {fault.place} {fault.rule}; correct the file or give another")
+
     content = read_json(path, "annotation file")
-    reader = _Reader(Path(path), keypoints)
-    pictures: dict[int, Picture] = {}
-    for number, entry in enumerate(reader.entries(content, "images")):
-        picture = reader.picture(entry, f"images[{number}]")
-        if picture.id in pictures:
-            raise reader.fault(f"images[{number}].id", f"is {picture.id}, which an earlier picture has")
-        pictures[picture.id] = picture
-    category = reader.category(content)
+    pictures, sizes = parse_pictures(content, refuse)
+    people = parse_people(content, sizes, keypoints, category, refuse)
+    assert people is not None
     annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in pictures}
-    known: set[int] = set()
-    for number, entry in enumerate(reader.entries(content, "annotations")):
+    for each in people.annotations:
+        annotations[each.image_id].append(each)
+    return AnnotationFile(pictures, annotations, people.category, people.keypoints)
+
+
+def parse_pictures(content: Any, on_fault: OnFault) -> tuple[dict[int, Picture], dict[int, tuple[int, int] | None]]:
+    """Read the pictures of an annotation file's content.
+
+    Returns:
+        Pictures by id, and the width and height of each id listed, None where it is faulty.
+    """
+    rules = PictureRules()
+    pictures: dict[int, Picture] = {}
+    for number, entry in enumerate(_entries(content, "images", on_fault)):
+        if _passes(rules.faults(entry, f"images[{number}]"), on_fault):
+            pictures[entry["id"]] = Picture(
+                entry["id"], entry["file_name"], entry["width"], entry["height"], entry.get("crowdIndex")
+            )
+    return pictures, rules.sizes
+
+
+def parse_people(
+    content: Any,
+    sizes: Mapping[int, tuple[int, int] | None],
+    keypoints: KeypointSet | CustomKeypoints,
+    category: str | None,
+    on_fault: OnFault,
+) -> AnnotatedPeople | None:
+    """Read the annotations of an annotation file's content; None if the annotated category cannot be told.
+
+    Args:
+        content: As read from JSON.
+        sizes: As of ``parse_pictures``.
+        keypoints: As of ``read_annotations``.
+        category: As of ``read_annotations``.
+        on_fault: Told every fault.
+    """
+    listed = _category(content, keypoints, category, on_fault)
+    if listed is None:
+        return None
+    annotated, complete = listed
+    rules = AnnotationRules(complete, sizes)
+    known = [entry.get("id") for entry in content["categories"] if isinstance(entry, dict)]
+    people = []
+    for number, entry in enumerate(_entries(content, "annotations", on_fault)):
         place = f"annotations[{number}]"
-        if reader.integer(entry, place, "category_id", least=0) != category["id"]:
+        if not isinstance(entry, dict):
+            on_fault(Fault("structure", place, "must be an object"))
             continue
-        annotation = reader.annotation(entry, place)
-        if annotation.id in known:
-            raise reader.fault(f"{place}.id", f"is {annotation.id}, which an earlier annotation has")
-        if annotation.image_id not in pictures:
-            raise reader.fault(f"{place}.image_id", f"is {annotation.image_id}, which no picture has")
-        known.add(annotation.id)
-        annotations[annotation.image_id].append(annotation)
-    return AnnotationFile(pictures, annotations, category)
+        own = entry.get("category_id")
+        if type(own) is not int:
+            rule = "must be an integer, the id of a category" if "category_id" in entry else "is missing"
+            on_fault(Fault("field", f"{place}.category_id", rule))
+        elif own not in known:
+            on_fault(Fault("unknown_category", f"{place}.category_id", f"is {own}, which no category has"))
+        elif own == annotated["id"] and _passes(rules.faults(entry, place), on_fault):
+            people.append(_annotation(entry, complete))
+    return AnnotatedPeople(annotated, complete, people)
+
+
+def _passes(faults: list[Fault], on_fault: OnFault) -> bool:
+    for fault in faults:
+        on_fault(fault)
+    return not any(KINDS[fault.kind].refused for fault in faults)
+
+
+def _entries(content: Any, key: str, on_fault: OnFault) -> list[Any]:
+    """A list of the file, empty if there is none."""
+    if not isinstance(content, dict):
+        rule = "must be an object with images, annotations and categories"
+        on_fault(Fault("structure", "the top level", rule))
+        return []
+    entries = content.get(key)
+    if not isinstance(entries, list):
+        on_fault(Fault("structure", key, "must be a list" if key in content else "is missing"))
+        return []
+    return entries
+
+
+def _category(
+    content: Any, keypoints: KeypointSet | CustomKeypoints, name: str | None, on_fault: OnFault
+) -> tuple[dict[str, Any], KeypointSet] | None:
+    """The annotated category and its keypoints."""
+    entries = [entry for entry in _entries(content, "categories", on_fault) if isinstance(entry, dict)]
+    named = [entry for entry in entries if entry.get("name") == (name or "person")]
+    if name is None:
+        named = named or [entry for entry in entries if "keypoints" in entry] or entries
+    if len(named) != 1:
+        rule = f"must hold one category named {name or 'person'} (or what dataset.category says), not {len(named)}"
+        on_fault(Fault("category", "categories", rule))
+        return None
+    place = f"categories[{content['categories'].index(named[0])}]"
+    if type(named[0].get("id")) is not int:
+        on_fault(Fault("category", f"{place}.id", "must be an integer"))
+        return None
+    try:
+        if isinstance(keypoints, CustomKeypoints):
+            return named[0], keypoints.complete(named[0])
+        told = CustomKeypoints.from_category({"keypoints": named[0].get("keypoints")})
+        check_names(told.names, keypoints.names, keypoints.name)
+    except UserError as error:
+        on_fault(Fault("category", f"{place}.keypoints", str(error)))
+        return None
+    return named[0], keypoints
+
+
+def _annotation(entry: dict[str, Any], keypoints: KeypointSet) -> Annotation:
+    """An entry that keeps the rules."""
+    is_crowd = bool(entry.get("iscrowd", 0))
+    points = np.zeros((keypoints.num, 3))
+    if not is_crowd:
+        points = np.array(entry["keypoints"], np.float64).reshape(keypoints.num, 3)
+    x, y, width, height = map(float, entry["bbox"])
+    annotated = int((points[:, 2] > 0).sum())
+    return Annotation(
+        id=entry["id"],
+        image_id=entry["image_id"],
+        category_id=entry["category_id"],
+        keypoints=points,
+        box=(x, y, width, height),
+        area=BOX_TO_AREA * width * height if keypoints.area_from_box else entry["area"],
+        is_crowd=is_crowd,
+        num_keypoints=entry.get("num_keypoints", annotated),
+        region=None if annotated else entry.get("segmentation") or None,
+    )

@@ -42,7 +42,7 @@ def draw_people(
     """
     drawn = np.ascontiguousarray(image).copy()
     thickness = max(1, round(min(image.shape[:2]) / 160))
-    sides = [_side(name) for name in keypoints.names]
+    sides = keypoints.sides
     for number, pose in enumerate(poses):
         seen = np.isfinite(pose).all(axis=1) & (pose[:, 2] > minimum_score)
         points = [_fixed_point(x, y) for x, y in np.nan_to_num(pose[:, :2].astype(np.float64))]
@@ -140,10 +140,6 @@ def save_png(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
     _, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     with atomic(path) as temporary:
         temporary.write_bytes(content.tobytes())
-
-
-def _side(name: str) -> str:
-    return name.partition("_")[0] if name.startswith(("left_", "right_")) else ""
 
 
 def _colour(person: int, side: str) -> Colour:

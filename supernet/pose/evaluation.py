@@ -174,13 +174,15 @@ def _metrics(found: Mapping[str, Any], areas: Sequence[str]) -> dict[str, float]
     return figures
 
 
-def average_precision(annotation_file: str | Path, results_file: str | Path, dataset: str) -> dict[str, float]:
+def average_precision(
+    annotation_file: str | Path, results_file: str | Path, dataset: str | KeypointSet
+) -> dict[str, float]:
     """Metrics of a results file against an annotation file, both JSON in COCO's format.
 
     Args:
         annotation_file: Ground truth.
         results_file: List of detections.
-        dataset: "coco" or "crowdpose".
+        dataset: "coco" or "crowdpose", or a keypoint set of one's own.
 
     Returns:
         As ``KeypointEvaluator.score``.
@@ -188,7 +190,7 @@ def average_precision(annotation_file: str | Path, results_file: str | Path, dat
     Raises:
         UserError: A file cannot be read or evaluated; the message names it.
     """
-    keypoints = keypoint_set(dataset)
+    keypoints = keypoint_set(dataset) if isinstance(dataset, str) else dataset
     ground_truth = read_json(annotation_file, "annotation file")
     results = read_json(results_file, "results file")
     with _naming(annotation_file):
@@ -261,6 +263,11 @@ def evaluate(
     people = estimate_dataset(
         network, dataset, resolution, settings, batch_size, num_images=total, device=device, progress=progress
     )
-    results = [result for index, found in enumerate(people) for result in as_results(found, dataset.image_ids[index])]
+    category_id = truth["categories"][0]["id"]
+    results = [
+        result
+        for image_id, found in zip(dataset.image_ids[:total], people, strict=True)
+        for result in as_results(found, image_id, category_id)
+    ]
     metrics = evaluator.score(results)
     return Evaluation(metrics, results, people, evaluator.tool, time.perf_counter() - started)

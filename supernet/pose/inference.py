@@ -204,7 +204,7 @@ def estimate_dataset(
     return [found[index] for index in range(total)]
 
 
-def as_results(people: People, image_id: int) -> list[dict[str, Any]]:
+def as_results(people: People, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
     """COCO results of one picture's people.
 
     Returns:
@@ -214,5 +214,6 @@ def as_results(people: People, image_id: int) -> list[dict[str, Any]]:
     results = []
     for pose, score in zip(people.poses, people.scores, strict=True):
         flat = np.concatenate([pose[:, :2], np.ones((len(pose), 1), np.float32)], axis=1).ravel().astype(float)
-        results.append({"image_id": image_id, "category_id": 1, "keypoints": flat.tolist(), "score": float(score)})
+        place = {"image_id": image_id, "category_id": category_id}
+        results.append({**place, "keypoints": flat.tolist(), "score": float(score)})
     return results

@@ -30,6 +30,11 @@ class KeptPictures:
         self._kept: dict[int, Example] = {}
 
     @property
+    def source(self) -> PoseDataset:
+        """Where the pictures come from."""
+        return self._dataset
+
+    @property
     def keypoints(self) -> KeypointSet:
         """The K keypoints that people are annotated with."""
         return self._dataset.keypoints

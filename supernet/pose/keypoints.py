@@ -1,10 +1,11 @@
-"""The keypoint sets people are annotated with: names, mirror pairs, skeleton and OKS constants.
+"""What people are annotated with: names, mirror pairs, skeleton and OKS constants, and the two sets built in.
 
 Source: COCO's annotation format and evaluation constants (17 keypoints); CrowdPose, arXiv 1812.00324, and its published
 evaluation (14 keypoints).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from supernet.errors import UserError
 
@@ -14,8 +15,8 @@ class KeypointSet:
     """K keypoints in annotation order.
 
     Attributes:
-        name: Name of the set, as given to ``keypoint_set``.
-        names: K keypoint names; sides are told by the prefixes ``left_`` and ``right_``.
+        name: Name of the set; those of the built-in ones are theirs alone.
+        names: K keypoint names.
         sigmas: K standard deviations of the object keypoint similarity (OKS), relative to sqrt(a person's area).
         flip_pairs: Indices (left, right) that change places when a picture is mirrored.
         skeleton: Pairs of indices that a drawing connects.
@@ -41,6 +42,27 @@ class KeypointSet:
         for left, right in self.flip_pairs:
             index[left], index[right] = right, left
         return tuple(index)
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The side of each of the K keypoints: "left", "right" or "", by ``flip_pairs``."""
+        sides = [""] * self.num
+        for left, right in self.flip_pairs:
+            sides[left], sides[right] = "left", "right"
+        return tuple(sides)
+
+    def to_plain(self) -> str | dict[str, Any]:
+        """The name of a built-in set; of another what ``custom_keypoints.from_plain`` reads, keypoints by name."""
+        if _SETS.get(self.name) == self:
+            return self.name
+        return {
+            "name": self.name,
+            "names": list(self.names),
+            "sigmas": list(self.sigmas),
+            "flip_pairs": [[self.names[end] for end in pair] for pair in self.flip_pairs],
+            "skeleton": [[self.names[end] for end in bone] for bone in self.skeleton],
+            "area_from_box": self.area_from_box,
+        }
 
 
 COCO = KeypointSet(
@@ -107,10 +129,11 @@ CROWDPOSE = KeypointSet(
 )
 
 _SETS = {keypoints.name: keypoints for keypoints in (COCO, CROWDPOSE)}
+BUILT_IN = tuple(_SETS)
 
 
 def keypoint_set(name: str) -> KeypointSet:
-    """The keypoint set called ``name``, "coco" or "crowdpose".
+    """The built-in keypoint set called ``name``, "coco" or "crowdpose".
 
     Raises:
         UserError: There is no such set.

@@ -1,5 +1,6 @@
 """Batches for training: what a step sees depends on (seed, step) only, so that a resumed run repeats it."""
 
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
@@ -7,8 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from supernet.errors import UserError
 from supernet.pose.augment import Augmentation, Batch, TrainingPictures, collate
 from supernet.pose.dataset import PoseDataset
+from supernet.pose.skipping import skipping
 
 _RESOLUTION, _ORDER = 0, 1
 
@@ -56,8 +59,8 @@ def training_loader(
     augmentation: Augmentation,
     num_workers: int,
     start: int = 0,
-) -> Iterable[Batch]:
-    """Return a loader of one :class:`Batch` per entry of ``resolutions``, for steps ``start``, ``start`` + 1, ...
+) -> Iterator[Batch]:
+    """Yield one :class:`Batch` per entry of ``resolutions``, for steps ``start``, ``start`` + 1, ...
 
     Args:
         dataset: Training pictures.
@@ -67,6 +70,9 @@ def training_loader(
         augmentation: How pictures are varied.
         num_workers: Worker processes; 0 loads in this one.
         start: Number of the first step.
+
+    Raises:
+        UserError: While iterating: a picture cannot be used, told in one sentence even if a worker met it.
     """
     loader: Iterable[Batch] = DataLoader(
         TrainingPictures(dataset, augmentation),
@@ -77,7 +83,20 @@ def training_loader(
         prefetch_factor=4 if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    return loader
+    skips = skipping(dataset)
+    try:
+        for batch in loader:
+            if skips is not None:
+                skips.tell()
+            yield batch
+    except UserError as error:
+        lines = str(error).splitlines()
+        if len(lines) == 1:
+            raise
+        # Frames that hold on to the loader would keep its workers, which then take 5 seconds each to end.
+        traceback.clear_frames(error.__traceback__)
+        # A worker's traceback comes along as text; what it raised is the last line.
+        raise UserError(lines[-1].partition(": ")[2]) from None
 
 
 def _single_threaded(_: int) -> None:

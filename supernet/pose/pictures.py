@@ -1,38 +1,130 @@
-"""Reading picture files, and refusing damaged ones."""
+"""Decoding pictures, and refusing those that are damaged or of an impossible size."""
 
+import io
+import os
+import stat
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
+import simplejpeg
 
 from supernet.errors import UserError
 
+MOST_BYTES: Final = 2**28
+"""Largest picture file."""
+MOST_PIXELS: Final = 2**27
+"""Largest picture, 134 million pixels or 400 MB decoded; a small file can claim to be far larger."""
+MOST_ELONGATED: Final = 64
+"""Longest side in short sides. The network's input keeps a picture's shape, so a longer strip would fill the memory."""
+
+
+class BadPicture(UserError):
+    """One picture that cannot be used.
+
+    Attributes:
+        kind: "missing", "undecodable", "damaged", "impossible_size", "wrong_size" or "segmentation".
+    """
+
+    def __init__(self, message: str, kind: str = "undecodable") -> None:
+        # Workers of a DataLoader hand it on by its message alone.
+        super().__init__(message)
+        self.kind = kind
+
 
 def read_picture(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
-    """The picture in a file as (H, W, 3) uint8, RGB.
-
-    Args:
-        path: A file of any kind that OpenCV reads; grey, 16-bit and transparent ones are converted.
-        upright: Turn it as its camera noted. Not for annotated sets: their coordinates belong to the stored pixels.
+    """The picture in a file as (H, W, 3) uint8, RGB; see ``decode_picture``.
 
     Raises:
-        UserError: The file is missing, unreadable, no picture, or cut short.
+        BadPicture: The file is missing, unreadable, or ``decode_picture`` refuses it.
+    """
+    return decode_picture(read_bytes(path), str(path), upright=upright)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Content of a picture file.
+
+    Raises:
+        BadPicture: It is missing, unreadable, no file, or larger than ``MOST_BYTES``.
     """
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_size > MOST_BYTES:
+                raise BadPicture(
+                    f"picture {path} has {status.st_size} bytes, more than {MOST_BYTES}", "impossible_size"
+                )
+            return file.read()
     except (OSError, ValueError) as error:
+        if isinstance(error, BadPicture):
+            raise
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"cannot read picture {path}: {reason}; check the path") from error
+        raise BadPicture(f"cannot read picture {path}: {reason}; check the path", "missing") from error
+
+
+def decode_picture(content: bytes, name: str, *, upright: bool = False, strict: bool = False) -> npt.NDArray[np.uint8]:
+    """A picture as (H, W, 3) uint8, RGB; grey, CMYK, 16-bit and transparent ones are converted.
+
+    Args:
+        content: A file of any kind that OpenCV reads.
+        name: What to call it in error messages.
+        upright: Turn it as its camera noted. Not for annotated sets: their coordinates belong to the stored pixels.
+        strict: Also refuse a JPEG whose data contradict themselves, which decoders otherwise fill in silently.
+
+    Raises:
+        BadPicture: It is no picture, damaged, cut short, or of an impossible size.
+    """
+    is_jpeg = content.startswith(b"\xff\xd8")
+    width, height, colours = _jpeg_header(content) if is_jpeg else (*_claimed_size(content), "")
+    if width * height > MOST_PIXELS or max(width, height) > MOST_ELONGATED * min(width, height):
+        raise BadPicture(
+            f"picture {name} claims to be {width} x {height}, but at most {MOST_PIXELS} pixels and sides of 1 to "
+            f"{MOST_ELONGATED} can be used; scale it down, crop it or leave it out",
+            "impossible_size",
+        )
     # Some decoders fill the rest of a cut JPEG with grey and tell nobody. Its end marker (FFD9) must follow the start
     # of its last scan (FFDA); inside a scan neither can occur.
-    if content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda"):
-        raise UserError(f"picture {path} is cut short (no end-of-image marker); fetch it again")
+    if is_jpeg and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda"):
+        raise BadPicture(f"picture {name} is cut short (no end-of-image marker); fetch it again")
+    if strict and not upright and colours in ("YCbCr", "Gray"):
+        try:
+            # To the bit what OpenCV gives, whose copy of the same decoder keeps its doubts to itself.
+            return np.asarray(simplejpeg.decode_jpeg(content, strict=True), np.uint8)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise BadPicture(
+                f"picture {name} is damaged ({reason}); fetch it again or leave it out", "damaged"
+            ) from error
     flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error as error:
-        raise UserError(f"picture {path} cannot be decoded ({error.err}); fetch it again or leave it out") from error
+        raise BadPicture(f"picture {name} cannot be decoded ({error.err}); fetch it again or leave it out") from error
     if decoded is None:
-        raise UserError(f"picture {path} cannot be decoded (damaged, or not a picture); fetch it again or leave it out")
+        raise BadPicture(
+            f"picture {name} cannot be decoded (damaged, or not a picture); fetch it again or leave it out"
+        )
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _jpeg_header(content: bytes) -> tuple[int, int, str]:
+    """Width, height and colour space that a JPEG claims; 0, 0 and nothing where there is no telling."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return 0, 0, ""
+    return int(width), int(height), str(colours)
+
+
+def _claimed_size(content: bytes) -> tuple[int, int]:
+    """Width and height that a file claims; 0 and 0 where there is no telling, and the decoder has the last word."""
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as header:
+            return header.size
+    except PIL.Image.DecompressionBombError:
+        return MOST_PIXELS, MOST_PIXELS  # Pillow has a limit too, and keeps the size to itself
+    except (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError):
+        return 0, 0

@@ -1,0 +1,138 @@
+"""Look for faults in a data set: ``python -m supernet.pose.check dataset=coco dataset.root=FOLDER`` (``--help``)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+from rich.markup import escape
+from rich.table import Table
+
+from supernet import cli
+from supernet.errors import UserError
+from supernet.pose.dataset_on_disk import DatasetOnDisk
+from supernet.pose.validation import ALL_KINDS, PICTURE_KINDS, Report, check_part, distinct_parts
+from supernet.settings import from_mapping
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """The options of ``conf/check.yaml``, which documents them."""
+
+    dataset: dict[str, Any]
+    splits: tuple[str, ...]
+    limit: int | None
+    examples: int
+    threads: int | None
+    output: str | None
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers outside of what makes sense."""
+        if not self.splits:
+            raise UserError("splits is empty; name at least one of train, val and test")
+        for name in ("limit", "examples", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < (name == "threads"):
+                raise UserError(f"{name} is {value}; it must be at least {int(name == 'threads')}")
+        if self.dataset.get("kind") == "synthetic":
+            raise UserError("built-in people have no files to check; give a data set on disk, such as dataset=coco")
+
+
+def main() -> None:
+    """Run the entry point."""
+    cli.run_with_config("check", _job)
+
+
+def _job(config: dict[str, Any]) -> None:
+    reports = check(config)
+    if any(report.num_faults for report in reports):
+        raise SystemExit(1)
+
+
+def check(config: Mapping[str, Any]) -> list[Report]:
+    """Check the splits of a data set as configured, print what was found and write it where asked.
+
+    Raises:
+        UserError: A wrong option, or a file or folder that is not there.
+    """
+    settings = from_mapping(CheckSettings, config, "")
+    dataset = DatasetOnDisk.from_plain(settings.dataset)
+    parts = distinct_parts(dataset, settings.splits)
+    cv2.setNumThreads(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # the report says what it would remark on
+    reports = []
+    with cli.progress_bar() as progress:
+        for name, part in parts.items():
+            task = progress.add_task(f"checking {name}", total=None, note="reading annotations")
+
+            def on_picture(done: int, total: int, task: Any = task) -> None:
+                progress.update(task, completed=done, total=total, note="opening pictures")
+
+            report = check_part(
+                name,
+                part,
+                dataset,
+                limit=settings.limit,
+                num_examples=settings.examples,
+                num_threads=settings.threads,
+                progress=on_picture,
+            )
+            total = report.num_opened
+            progress.update(task, completed=total, total=total, note=f"{report.num_faults} faults")
+            reports.append(report)
+    for report in reports:
+        _print(report, settings.dataset)
+    if settings.output is not None:
+        num_faults = sum(report.num_faults for report in reports)
+        summary = {
+            "dataset": settings.dataset,
+            "num_faults": num_faults,
+            "splits": [each.to_plain() for each in reports],
+        }
+        cli.write_summary(Path(settings.output), summary)
+        cli.CONSOLE.print(f"report: {Path(settings.output) / 'summary.json'}", soft_wrap=True)
+    return reports
+
+
+def _print(report: Report, dataset: Mapping[str, Any]) -> None:
+    keypoints = report.keypoints
+    told = "keypoints not known"
+    if keypoints is not None:
+        told = f"{keypoints.num} keypoints ({keypoints.name})"
+    cli.CONSOLE.print(
+        f"[bold]{report.split}[/]: {report.num_people} people with keypoints in {report.num_images} pictures, "
+        f"{report.num_opened} of them opened, {told}: "
+        + (f"[bold red]{report.num_faults} faults[/]" if report.num_faults else "[green]no faults[/]"),
+        highlight=False,
+        soft_wrap=True,
+    )
+    if keypoints is not None and not isinstance(keypoints.to_plain(), str):
+        pairs = ", ".join(f"{keypoints.names[left]}/{keypoints.names[right]}" for left, right in keypoints.flip_pairs)
+        sigmas = ", ".join(f"{name} {sigma:g}" for name, sigma in zip(keypoints.names, keypoints.sigmas, strict=True))
+        cli.CONSOLE.print(
+            escape(f"  mirrored pairs: {pairs or 'none'}\n  sigmas: {sigmas}"), highlight=False, soft_wrap=True
+        )
+    if not report.num_faults:
+        return
+    table = Table(box=None)
+    table.add_column("fault", no_wrap=True)
+    table.add_column("count", justify="right")
+    table.add_column("training", no_wrap=True)
+    table.add_column("examples", overflow="fold")
+    for kind, count in report.counts.items():
+        if count:
+            examples = report.examples[kind] + ["..."] * (len(report.examples[kind]) < count)
+            table.add_row(ALL_KINDS[kind].title, str(count), _effect(kind, dataset), escape("\n".join(examples)))
+    cli.CONSOLE.print(table)
+
+
+def _effect(kind: str, dataset: Mapping[str, Any]) -> str:
+    """What training makes of a fault."""
+    if kind in PICTURE_KINDS:
+        return "skips" if dataset.get("on_bad_picture", "skip") == "skip" else "stops"
+    return "stops" if ALL_KINDS[kind].refused else "goes on"
+
+
+if __name__ == "__main__":
+    main()
