@@ -9,31 +9,24 @@ from pathlib import Path
 from typing import NoReturn
 
 
-class CommandLine(argparse.ArgumentParser):
-    """An argument parser that ends a mistake in one sentence and exit status 2.
+class FolderCommandLine(argparse.ArgumentParser):
+    """An argument parser for a command that writes a folder; it ends a mistake in one sentence and exit status 2.
 
     Args:
-        module: What follows ``python -m``.
+        program: How the command is called.
         command: Name of the folder in RUNS that the command writes to.
         description: What the command does.
     """
 
-    def __init__(self, module: str, command: str, description: str) -> None:
-        super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
+    def __init__(self, program: str, command: str, description: str) -> None:
+        super().__init__(prog=program, description=description, allow_abbrev=False)
         self.command = command
         self.add_argument("--runs", metavar="FOLDER", default="runs", help="folder of all runs (default: %(default)s)")
-        self.add_argument(
+        self.place = self.add_argument(
             "--output",
             metavar="FOLDER",
             type=Path,
             help=f"new folder for the results (default: RUNS/{command}/<time>, and RUNS/{command}/latest points to it)",
-        )
-        self.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-        self.add_argument("--threads", metavar="N", type=whole_number(1), help="CPU threads (default: all cores)")
-        self.add_argument(
-            "--dataset-root",
-            metavar="FOLDER",
-            help="where the data set on disk is now, if it moved (not for built-in people)",
         )
 
     def error(self, message: str) -> NoReturn:
@@ -54,6 +47,26 @@ class CommandLine(argparse.ArgumentParser):
         options.is_default_folder = options.output is None
         options.folder = options.output or Path(options.runs) / self.command / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         return options
+
+
+class CommandLine(FolderCommandLine):
+    """Of a module of this package, which computes and may need the data set.
+
+    Args:
+        module: What follows ``python -m``.
+        command: Name of the folder in RUNS that the command writes to.
+        description: What the command does.
+    """
+
+    def __init__(self, module: str, command: str, description: str) -> None:
+        super().__init__(f"python -m {module}", command, description)
+        self.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+        self.add_argument("--threads", metavar="N", type=whole_number(1), help="CPU threads (default: all cores)")
+        self.dataset_root = self.add_argument(
+            "--dataset-root",
+            metavar="FOLDER",
+            help="where the data set on disk is now, if it moved (not for built-in people)",
+        )
 
 
 def whole_number(least: int) -> Callable[[str], int]:

@@ -1,5 +1,6 @@
 """An exported model as a value: the network and what is needed to use it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,11 +92,40 @@ class ExportedModel:
         Raises:
             UserError: ``image`` is not such an array.
         """
-        people = estimate(
-            self.network, [image], self.arch.resolution, self.keypoints, self.settings, 1, device=self.device
-        )[0]
-        kept = people.scores >= min_score
-        return People(people.poses[kept], people.scores[kept])
+        return self.predict_all([image], min_score)[0]
+
+    def predict_all(
+        self,
+        images: Sequence[npt.NDArray[np.uint8]],
+        min_score: float = 0.0,
+        on_part: Callable[[str], None] = lambda _: None,
+    ) -> list[People]:
+        """Find the people in several pictures, those of one input size in one pass.
+
+        Args:
+            images: As for :meth:`predict`.
+            min_score: People of a lower score are left out.
+            on_part: Called with "resize", "network" or "grouping" when that part of the work begins.
+
+        Returns:
+            The people of each picture.
+        """
+
+        def network(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            on_part("network")
+            outputs: tuple[torch.Tensor, torch.Tensor] = self.network(inputs)
+            if inputs.is_cuda:
+                torch.cuda.synchronize(inputs.device)  # or its time would count as grouping
+            on_part("grouping")
+            return outputs
+
+        on_part("resize")
+        resolution, batch_size = self.arch.resolution, max(1, len(images))
+        found = estimate(
+            network, list(images), resolution, self.keypoints, self.settings, batch_size, device=self.device
+        )
+        kept = [people.scores >= min_score for people in found]
+        return [People(people.poses[each], people.scores[each]) for people, each in zip(found, kept, strict=True)]
 
 
 def costs(arch: Arch, num_keypoints: int) -> dict[str, int]:

@@ -2,44 +2,96 @@
 
 from subnet_export.command_line import CommandLine, number, whole_number
 
+DECIDED = (
+    ("--steps", whole_number(1), 500, "optimizer steps"),
+    ("--batch-size", whole_number(1), 16, "pictures per step"),
+    ("--learning-rate", number(1e-8, 1.0), 2e-3, "peak of Adam's learning rate"),
+    ("--distillation-weight", number(0.0, 1e6), 1.0, "weight of the distance to the teacher's heatmaps"),
+    ("--seed", whole_number(0), 0, "of picture order, augmentation and random weights"),
+    ("--eval-batch-size", whole_number(1), 32, "pictures per pass when measuring"),
+    ("--checkpoint-every", whole_number(1), 500, "steps between checkpoints"),
+)
+"""Options with a number and a default that a resumed run keeps: name, type, default and meaning."""
+
 
 def main() -> None:
     """Run the entry point."""
     parser = CommandLine(
         "subnet_export.finetune",
         "finetune",
-        "Train an exported subnet on its own data set with the losses of supernet training, calibrate it anew, and "
-        "write the better of before and after as a model of the same kind.",
+        "Train an exported subnet further, calibrate it anew, and write the better of before and after as a model of "
+        "the same kind. Ctrl-C saves a checkpoint to continue from.",
     )
-    parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)")
-    options = (
-        ("--steps", whole_number(1), 500, "optimizer steps"),
-        ("--batch-size", whole_number(1), 16, "pictures per step"),
-        ("--learning-rate", number(1e-8, 1.0), 2e-3, "peak of Adam's learning rate"),
-        ("--seed", whole_number(0), 0, "of picture order and augmentation"),
-        ("--num-workers", whole_number(0), 0, "processes that load pictures; 0: the training process itself"),
-        ("--eval-batch-size", whole_number(1), 32, "pictures per pass when measuring"),
-    )
-    for name, kind, default, meaning in options:
-        parser.add_argument(name, metavar="N", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
+    decided = [
+        parser.place,
+        parser.dataset_root,
+        parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)"),
+        parser.add_argument(
+            "--teacher",
+            metavar="PATH",
+            help="also learn the heatmaps of an exported model, or of the largest subnet of a training run (its folder "
+            "or supernet.pt)",
+        ),
+        parser.add_argument(
+            "--dataset", metavar="NAME", help="a data set of conf/dataset, such as coco (default: the model's own)"
+        ),
+        parser.add_argument(
+            "overrides",
+            metavar="dataset.KEY=VALUE",
+            nargs="*",
+            help="change what conf/dataset/NAME.yaml says; a data set with other keypoints gets new last layers",
+        ),
+        parser.add_argument(
+            "--from-scratch",
+            action="store_true",
+            default=None,
+            help="start from random weights instead of the model's, to compare",
+        ),
+        parser.add_argument(
+            "--num-images",
+            metavar="N",
+            type=whole_number(1),
+            help="measure on N pictures of each split (default: all)",
+        ),
+        parser.add_argument(
+            "--augmentation",
+            choices=("none", "light", "full"),
+            help="how far training pictures are varied (default: light)",
+        ),
+    ]
+    decided += [
+        parser.add_argument(name, metavar="N", type=kind, help=f"{meaning} (default: {default})")
+        for name, kind, default, meaning in DECIDED
+    ]
     parser.add_argument(
-        "--num-images",
+        "--num-workers",
         metavar="N",
-        type=whole_number(1),
-        help="measure on N pictures of each split (default: all)",
+        type=whole_number(0),
+        default=0,
+        help="processes that load pictures; 0: the training process itself (default: %(default)s)",
     )
     parser.add_argument(
-        "--augmentation",
-        choices=("none", "light", "full"),
-        default="light",
-        help="how far training pictures are varied (default: %(default)s)",
+        "--resume",
+        metavar="FILE",
+        help="continue a stopped run with its own options, from its checkpoint or, latest, the newest in RUNS/finetune",
     )
-    options_given = parser.parse()
+    options = parser.parse()
+    if options.distillation_weight is not None and options.teacher is None and options.resume is None:
+        parser.error("--distillation-weight without --teacher has no effect; name a teacher")
+    if options.resume is None:
+        for name, _, default, _ in DECIDED:
+            key = name.lstrip("-").replace("-", "_")
+            setattr(options, key, default if getattr(options, key) is None else getattr(options, key))
+    else:
+        given = [action for action in decided if getattr(options, action.dest) not in (None, [])]
+        if given:
+            told = (given[0].option_strings or [str(given[0].metavar)])[0]
+            parser.error(f"{told} cannot be changed when resuming, which keeps the run's own options; remove it")
 
-    from subnet_export.finetuning import run  # keeps --help free of torch
+    from subnet_export.finetune_run import run  # keeps --help free of torch
     from supernet.cli import guarded
 
-    guarded(lambda: run(options_given))
+    guarded(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -1,32 +1,21 @@
-"""Train an exported network on its own, with the losses of supernet training."""
+"""Train a network on its own, with the losses of supernet training and, if given, a teacher's heatmaps."""
 
-import argparse
 import copy
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from subnet_export.exported_model import Calibration, ExportedModel, Measurement
-from subnet_export.measuring import at_root, check_measurement, measure
-from subnet_export.model import load_model, save_model
-from subnet_export.report import finish, prepare
-from supernet import cli
-from supernet.calibration import calibrate
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.optimizer import WeightAverage, learning_rate
 from supernet.pose.augment import Augmentation
 from supernet.pose.dataset import PoseDataset
-from supernet.pose.datasets import build
 from supernet.pose.geometry import normalise
-from supernet.pose.kept import KeptPictures
 from supernet.pose.loader import training_loader
 from supernet.pose.objective import PoseObjective, to_device
-from supernet.scoring import calibration_batches
 
 AUGMENTATIONS = {
     "none": Augmentation.none(),
@@ -34,8 +23,6 @@ AUGMENTATIONS = {
     "full": Augmentation(),
 }
 """By name; short training gains most from pictures like those it is measured on, hence "light" by default."""
-PICTURE_BYTES = 2**30
-"""Training pictures kept in memory by each process that loads them."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +33,8 @@ class FineTuning:
         num_steps: Optimizer steps.
         batch_size: Pictures per step.
         peak_rate: Learning rate after the warm-up, before the cosine.
+        distillation_weight: Weight of the distance to a teacher's heatmaps beside the network's own loss.
         seed: Seed of picture order and augmentation.
-        num_workers: Processes that load pictures.
         clip_norm: Largest gradient norm.
         average_decay: Decay of the averaged weights, which are the result.
         augmentation: How pictures are varied.
@@ -56,131 +43,109 @@ class FineTuning:
     num_steps: int
     batch_size: int = 16
     peak_rate: float = 2e-3
+    distillation_weight: float = 1.0
     seed: int = 0
-    num_workers: int = 0
     clip_norm: float = 1.0
     average_decay: float = 0.998
     augmentation: Augmentation = AUGMENTATIONS["light"]
 
 
-def train(
-    network: LitePose,
-    objective: PoseObjective,
-    train_set: PoseDataset,
-    settings: FineTuning,
-    on_step: Callable[[int, float], None],
-) -> LitePose:
-    """Return a trained copy of ``network``, whose batch-norm statistics still have to be calibrated.
+class FineTuner:
+    """Trains a copy of a network; it can stop after any step and continue to the same weights.
 
-    Batch norm uses the batch's statistics, and the result has the averaged weights.
+    Batch norm uses the batch's statistics, as in supernet training, so the result has to be calibrated.
 
     Args:
         network: The start, on the device to train on; not changed.
         objective: Targets and loss.
         train_set: Pictures to train on.
-        settings: Everything else.
-        on_step: Called with the number of steps done and the step's loss.
+        settings: Everything that decides the result.
+        teacher: Network of the same keypoints, in evaluation mode and on the same device, whose heatmaps are learned
+            beside the truth.
+        num_workers: Processes that load pictures; 0 loads in this one.
 
-    Raises:
-        UserError: The loss stopped being finite.
+    Attributes:
+        step: Steps done.
     """
-    network = copy.deepcopy(network).train()
-    weights = dict(network.named_parameters())
-    device = next(iter(weights.values())).device
-    adam = torch.optim.Adam(weights.values(), foreach=True)
-    average = WeightAverage(weights, settings.average_decay)
-    resolutions = [network.arch.resolution] * settings.num_steps
-    loader = training_loader(
-        train_set, resolutions, settings.batch_size, settings.seed, settings.augmentation, settings.num_workers
-    )
-    for step, loaded in enumerate(loader):
-        batch = to_device(loaded, device)
-        low, high = network(normalise(batch.images))
-        loss = objective.loss(low, high, objective.targets(batch)).total
-        if not torch.isfinite(loss):
-            raise UserError(f"the loss is not finite at step {step}; lower --learning-rate")
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm, foreach=True)
-        for group in adam.param_groups:
-            group["lr"] = learning_rate(step / settings.num_steps, settings.peak_rate)
-        adam.step()
-        adam.zero_grad(set_to_none=True)
-        average.update(weights)
-        on_step(step + 1, loss.item())
-    network.load_state_dict({**network.state_dict(), **average.average})
-    return network
 
+    def __init__(
+        self,
+        network: LitePose,
+        objective: PoseObjective,
+        train_set: PoseDataset,
+        settings: FineTuning,
+        teacher: LitePose | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        self.objective, self.train_set, self.settings = objective, train_set, settings
+        self.teacher, self.num_workers, self.step = teacher, num_workers, 0
+        self._network = copy.deepcopy(network).train()
+        self._weights = dict(self._network.named_parameters())
+        self._adam = torch.optim.Adam(self._weights.values(), foreach=True)
+        self._average = WeightAverage(self._weights, settings.average_decay)
 
-def fine_tune(model: ExportedModel, train_set: PoseDataset, settings: FineTuning) -> tuple[LitePose, Calibration]:
-    """Train ``model``'s network with a progress bar and calibrate it anew on as many pictures as before."""
-    with cli.progress_bar() as progress:
-        task = progress.add_task("fine-tuning", total=settings.num_steps, note="")
+    def run(self, on_step: Callable[[int, float], None]) -> None:
+        """Train from :attr:`step` to the end.
 
-        def on_step(done: int, loss: float) -> None:
-            progress.update(task, completed=done, note=f"loss {loss:.4f}")
+        Args:
+            on_step: Called with the number of steps done and the last one's loss; what it raises ends training there.
 
-        network = train(model.network, model.objective, train_set, settings, on_step)
-    calibration = Calibration("train", min(model.calibration.num_images, len(train_set)), model.arch.resolution)
-    batches = calibration_batches(
-        train_set, calibration.resolution, calibration.num_images, model.settings.size_divisor
-    )
-    calibrate(network, (normalise(batch.to(model.device)) for batch in batches))
-    return network, calibration
+        Raises:
+            UserError: The loss stopped being finite.
+        """
+        settings = self.settings
+        device = next(iter(self._weights.values())).device
+        loader = training_loader(
+            self.train_set,
+            [self._network.arch.resolution] * (settings.num_steps - self.step),
+            settings.batch_size,
+            settings.seed,
+            settings.augmentation,
+            self.num_workers,
+            self.step,
+        )
+        for loaded in loader:
+            batch = to_device(loaded, device)
+            images, truth = normalise(batch.images), self.objective.targets(batch)
+            low, high = self._network(images)
+            loss = self.objective.loss(low, high, truth).total
+            if self.teacher is not None:
+                with torch.no_grad():
+                    taught = self.teacher(images)
+                loss = loss + settings.distillation_weight * self.objective.distillation(low, high, taught, truth)
+            if not torch.isfinite(loss):
+                raise UserError(f"the loss is not finite at step {self.step}; lower --learning-rate")
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._weights.values(), settings.clip_norm, foreach=True)
+            for group in self._adam.param_groups:
+                group["lr"] = learning_rate(self.step / settings.num_steps, settings.peak_rate)
+            self._adam.step()
+            self._adam.zero_grad(set_to_none=True)
+            self._average.update(self._weights)
+            self.step += 1
+            on_step(self.step, loss.item())
 
+    def result(self) -> LitePose:
+        """Return a network with the averaged weights, whose batch-norm statistics still have to be calibrated."""
+        network = copy.deepcopy(self._network)
+        network.load_state_dict({**network.state_dict(), **self._average.average})
+        return network
 
-def run(options: argparse.Namespace) -> None:
-    """Fine-tune as the command line asks; the better of before and after on the validation split is written."""
-    began = time.perf_counter()
-    device = prepare(options)
-    model = load_model(options.model or Path(options.runs) / "export" / "latest", device)
-    model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
-    train_set = KeptPictures(build(model.dataset, "train"), memory_bytes=PICTURE_BYTES)
-    val_set, test_set = (KeptPictures(build(model.dataset, split)) for split in ("val", "test"))
-    settings = FineTuning(
-        options.steps,
-        options.batch_size,
-        options.learning_rate,
-        options.seed,
-        options.num_workers,
-        augmentation=AUGMENTATIONS[options.augmentation],
-    )
-
-    def measured(network: LitePose, note: str) -> dict[str, Measurement]:
+    def state(self) -> dict[str, Any]:
+        """Return everything that decides the steps to come, as tensors and plain values."""
         return {
-            split: measure(network, pictures, split, model.settings, options.eval_batch_size, options.num_images, note)
-            for split, pictures in (("val", val_set), ("test", test_set))
+            "step": self.step,
+            "network": self._network.state_dict(),
+            "average": self._average.average,
+            "num_updates": self._average.num_updates,
+            "adam": self._adam.state_dict(),
         }
 
-    before = measured(model.network, "before:")
-    try:
-        network, calibration = fine_tune(model, train_set, settings)
-    except KeyboardInterrupt:
-        raise UserError("stopped before the end; nothing was written, the model is as it was") from None
-    after = measured(network, "after:")
-    improved = after["val"].metrics["AP"] > before["val"].metrics["AP"]
-    if improved:
-        steps = model.origin.num_finetune_steps + settings.num_steps
-        origin = replace(model.origin, num_finetune_steps=steps)
-        result = replace(model, network=network, calibration=calibration, origin=origin, measurement=after["test"])
-    else:
-        result = replace(model, measurement=before["test"])
-        cli.CONSOLE.print(
-            "[bold yellow]Fine-tuning did not improve AP on the val split: the original weights are kept.[/]"
-        )
-    save_model(options.folder, result, lambda read: check_measurement(read, test_set, options.eval_batch_size))
-    figures = {
-        f"AP_{split}_{when}": round(found[split].metrics["AP"], 6)
-        for split in ("val", "test")
-        for when, found in (("before", before), ("after", after))
-    }
-    finish(
-        options,
-        result,
-        "fine-tuned subnet" if improved else "subnet as before",
-        {
-            "improved": improved,
-            "steps": settings.num_steps,
-            **figures,
-            "seconds": round(time.perf_counter() - began, 1),
-        },
-    )
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self._network.load_state_dict(state["network"])
+        for name, value in self._average.average.items():
+            value.copy_(state["average"][name])
+        self._average.num_updates = state["num_updates"]
+        self._adam.load_state_dict(state["adam"])
+        self.step = state["step"]

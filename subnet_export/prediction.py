@@ -1,181 +1,140 @@
-"""Pictures in, drawings and keypoints out."""
+"""Pictures in, people out: the loop behind ``python -m subnet_export.predict``."""
 
 import argparse
-import json
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from rich.console import Console
+from rich.markup import escape
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.measuring import at_root
 from subnet_export.model import load_model
+from subnet_export.prediction_report import Tally
+from subnet_export.prediction_targets import LINES_FILE, STANDARD_OUTPUT, Targets, check_targets
 from subnet_export.report import prepare
-from supernet import cli, files
+from subnet_export.sources import Frame, Source, frames, list_sources
+from supernet import cli
 from supernet.errors import UserError
 from supernet.pose.datasets import build
-from supernet.pose.drawing import contact_sheet, draw_people_at, save_png
-from supernet.pose.inference import People
-from supernet.pose.pictures import read_picture
-
-PEOPLE_FILE = "people.json"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_LEAST_PIXELS = 480
-_MOST_LINES = 10
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """One picture's people.
-
-    Attributes:
-        name: Where the picture came from.
-        drawing: File name of its drawing.
-        size: Width and height of the picture, px.
-        people: In pixels of the picture.
-    """
-
-    name: str
-    drawing: str
-    size: tuple[int, int]
-    people: People
 
 
 def run(options: argparse.Namespace) -> None:
     """Predict as the command line asks.
 
     Raises:
-        UserError: A picture cannot be read; the others are done first, and it names all that cannot.
+        UserError: An option is wrong, or nothing could be used.
+        SystemExit: With status 1, at the end: something could not be used, or the end was asked for early.
     """
-    began = time.perf_counter()
     device = prepare(options)
+    check_targets(options)
+    sources = list_sources(options.sources)
     place = Path(options.model or Path(options.runs) / "export" / "latest")
     model = load_model(place, device)
-    broken: list[str] = []
-    if options.pictures:
-        done = list(_draw_files(model, list_pictures(options.pictures), options.folder, options.min_score, broken))
+    tally = Tally()
+    if sources:
+        stream = _read(sources, tally.broken)
     else:
-        dataset = at_root(model.dataset, options.dataset_root)
-        done = [_draw_example(model, dataset, options.dataset_index or 0, options.folder, options.min_score)]
-    if done:
-        files.write_text(options.folder / PEOPLE_FILE, json.dumps(as_json(done, model)) + "\n")
-        figures = {
-            "model": str(place.resolve()),
-            "num_pictures": len(done),
-            "num_people": sum(len(each.people.scores) for each in done),
-            "refused": broken,
-            "seconds": round(time.perf_counter() - began, 1),
-        }
-        cli.write_summary(options.folder, figures)
-        if options.is_default_folder:
-            cli.point_latest(options.folder)
-        lines = [
-            f"{each.name}: {len(each.people.scores)} people, {options.folder / each.drawing}"
-            for each in done[:_MOST_LINES]
-        ]
-        lines += [f"and {len(done) - _MOST_LINES} more pictures"] * (len(done) > _MOST_LINES)
-        lines.append(f"keypoints: {options.folder / PEOPLE_FILE}")
-        cli.CONSOLE.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
-    if broken:
-        total = len(broken) + len(done)
-        raise UserError((f"{len(broken)} of {total} could not be used: " if total > 1 else "") + "; ".join(broken))
+        stream = iter([_example(at_root(model.dataset, options.dataset_root), options.dataset_index or 0)])
+    live = options.show or any(source.kind == "camera" for source in sources)
+    total = options.limit
+    if all(source.kind in ("picture", "stdin") for source in sources):
+        total = min(max(1, len(sources)), options.limit or sys.maxsize)
+    with (
+        Targets(options, model, picture_numbers(sources), tally) as targets,
+        cli.stop_request() as stop_requested,
+        # Not on standard output, so that files are closed and the summary written even if nobody reads that.
+        cli.progress_bar(Console(stderr=True)) as progress,
+    ):
+        task = progress.add_task("predicting", total=total, note="")
+
+        def on_batch(last: Frame) -> bool:
+            if len(sources) == 1 and last.num_frames:
+                progress.update(task, total=min(last.num_frames, options.limit or sys.maxsize))
+            progress.update(task, completed=tally.num_frames + len(tally.broken), note=escape(last.source.name))
+            return not stop_requested()
+
+        batch_size = 1 if live else options.batch_size
+        try:
+            _predict(model, stream, targets, tally, options.limit, batch_size, options.min_score, on_batch)
+        except BrokenPipeError:  # the program that reads the lines has all it wants
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        finally:
+            tally.watch.turn_to(None)
+    if not tally.num_frames:
+        told = tally.broken[0] if len(tally.broken) == 1 else f"none of {len(tally.broken)} could be used, see above"
+        raise UserError("stopped before the first picture was done; start again" if tally.stopped else told)
+    origin = {"model": str(place.resolve()), "keypoints": list(model.keypoints.names)}
+    cli.write_summary(options.folder, origin | tally.figures())
+    if options.is_default_folder:
+        cli.point_latest(options.folder)
+    lines = [*tally.report(options.folder), f"keypoints: {options.folder / LINES_FILE}"]
+    # Standard output may belong to a program that reads the lines.
+    console = Console(stderr=True) if options.jsonl == STANDARD_OUTPUT else cli.CONSOLE
+    text = "\n".join(lines).encode(console.encoding, "backslashreplace")  # file names may be any bytes
+    console.print(text.decode(console.encoding), markup=False, highlight=False, soft_wrap=True)
+    if tally.broken or (tally.stopped and not live):
+        raise SystemExit(1)
 
 
-def list_pictures(places: Iterable[str]) -> list[Path]:
-    """Return the files named, and for each folder named the pictures in it by name.
+def picture_numbers(sources: Sequence[Source]) -> dict[str, int]:
+    """Return the ids of COCO's pictures by file name, where every source is one: ``000000000139.jpg`` is 139.
 
-    Raises:
-        UserError: A folder holds no picture.
+    Empty unless all are pictures with distinct whole numbers for names.
     """
-    found: list[Path] = []
-    for place in map(Path, places):
-        if not place.is_dir():
-            found.append(place)
-            continue
-        inside = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
-        if not inside:
-            raise UserError(f"folder {place} holds no picture ({', '.join(SUFFIXES)}); name another")
-        found += inside
-    return found
+    names = [source.name for source in sources if source.kind == "picture" and Path(source.name).stem.isdecimal()]
+    numbers = {name: int(Path(name).stem) for name in names}
+    return numbers if len(set(numbers.values())) == len(sources) else {}
 
 
-def as_json(done: Iterable[Predicted], model: ExportedModel) -> dict[str, Any]:
-    """Return the people found, laid out as a COCO annotation file.
-
-    ``keypoints`` are x, y in pixels of the picture and the heatmap's value for each of K, all 0 where not found.
-    """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, each in enumerate(done, start=1):
-        width, height = each.size
-        images.append({"id": number, "file_name": each.name, "drawing": each.drawing, "width": width, "height": height})
-        for pose, score in zip(each.people.poses, each.people.scores, strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": 1,
-                    "score": round(float(score), 5),
-                    "keypoints": [round(float(value), 4) for value in pose.ravel()],
-                }
-            )
-    skeleton = [[first + 1, second + 1] for first, second in model.keypoints.skeleton]
-    category = {"id": 1, "name": "person", "keypoints": list(model.keypoints.names), "skeleton": skeleton}
-    return {"images": images, "annotations": annotations, "categories": [category]}
+def _read(sources: list[Source], broken: list[str]) -> Iterator[Frame]:
+    """Yield the pictures of all sources; what cannot be read is told, added to ``broken`` and passed over."""
+    for source in sources:
+        try:
+            yield from frames(source)
+        except UserError as error:
+            broken.append(str(error))
+            if len(sources) > 1:
+                print(f"skipped: {error}", file=sys.stderr)
 
 
-def enlarged_drawing(
-    image: npt.NDArray[np.uint8], poses: npt.NDArray[np.floating], model: ExportedModel
-) -> npt.NDArray[np.uint8]:
-    """Draw ``poses`` (P, K, 3) on ``image`` (H, W, 3), enlarged by a whole number if it is small."""
-    return draw_people_at(image, poses, model.keypoints, max(1, round(_LEAST_PIXELS / min(image.shape[:2]))))
-
-
-def _draw_files(
-    model: ExportedModel, paths: list[Path], folder: Path, min_score: float, broken: list[str]
-) -> Iterator[Predicted]:
-    """Predict on each file, write its drawing and yield it; what cannot be read is appended to ``broken``."""
-    taken: set[str] = set()
-    with cli.progress_bar() as progress:
-        task = progress.add_task("predicting", total=len(paths), note="")
-        for path in paths:
-            progress.update(task, note=path.name)
-            try:
-                image = read_picture(path, upright=True)
-            except UserError as error:
-                broken.append(str(error))
-            else:
-                people = model.predict(image, min_score)
-                name = _free_name(path.stem, taken)
-                save_png(folder / name, enlarged_drawing(image, people.poses, model))
-                yield Predicted(str(path), name, (image.shape[1], image.shape[0]), people)
-            progress.update(task, advance=1)
-
-
-def _draw_example(
-    model: ExportedModel, dataset: dict[str, Any], index: int, folder: Path, min_score: float
-) -> Predicted:
-    """Predict on a test picture of ``dataset``, and draw the prediction (left) beside the truth (right)."""
+def _example(dataset: Mapping[str, Any], index: int) -> Frame:
+    """Return a test picture of ``dataset`` with its annotated people."""
     pictures = build(dataset, "test")
     if index >= len(pictures):
         raise UserError(f"--dataset-index is {index}, but there are {len(pictures)} test pictures; give a smaller one")
     example = pictures[index]
-    people = model.predict(example.image, min_score)
-    sides = [enlarged_drawing(example.image, poses, model) for poses in (people.poses, example.people)]
-    name = f"test_{index}.png"
-    save_png(folder / name, contact_sheet(sides, 2))
-    size = (example.image.shape[1], example.image.shape[0])
-    return Predicted(f"test picture {index} of the {dataset['kind']} data set", name, size, people)
+    return Frame(Source(f"test_{index}", "picture"), example.image, truth=example.people)
 
 
-def _free_name(stem: str, taken: set[str]) -> str:
-    """Return ``stem``.png, or with a number if another picture has it; remembered in ``taken``."""
-    name, number = f"{stem}.png", 2
-    while name.lower() in taken:
-        name, number = f"{stem}_{number}.png", number + 1
-    taken.add(name.lower())
-    return name
+def _predict(
+    model: ExportedModel,
+    stream: Iterator[Frame],
+    targets: Targets,
+    tally: Tally,
+    limit: int | None,
+    batch_size: int,
+    min_score: float,
+    on_batch: Callable[[Frame], bool],
+) -> None:
+    """Take pictures from ``stream`` to ``targets`` in batches, of which one is in memory, until somebody has enough."""
+    watch = tally.watch
+    left = sys.maxsize if limit is None else limit
+    while True:
+        watch.turn_to("decode")
+        batch = list(itertools.islice(stream, min(batch_size, left)))
+        if not batch:
+            return
+        left -= len(batch)
+        found = model.predict_all([frame.image for frame in batch], min_score, watch.turn_to)
+        for frame, people in zip(batch, found, strict=True):
+            tally.stopped = not targets.write(frame, people)
+            if tally.stopped:
+                return
+        tally.stopped = not on_batch(batch[-1])
+        if tally.stopped:
+            return

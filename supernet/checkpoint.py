@@ -21,7 +21,7 @@ from supernet.weight_sharing import SuperNet
 
 FORMAT = 1
 # What torch.load was seen to raise on damaged files; most of it comes from the unpickler inside.
-_DAMAGED = (
+DAMAGED = (
     RuntimeError,
     pickle.UnpicklingError,
     EOFError,
@@ -74,7 +74,7 @@ def load(path: str | Path, kind: str) -> dict[str, Any]:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {kind} file {path}: {error.strerror or error}; check the path") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UserError(
             f"{path} is damaged or not a {kind} file of this project; restore it or make it anew"
         ) from error

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib import resources
@@ -63,6 +63,25 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(_bad_override(error))
+
+
+def dataset_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose ``conf/dataset/<name>.yaml`` with overrides such as ``dataset.root=FOLDER``, as plain values.
+
+    Raises:
+        UserError: There is no such data set, or an override does not fit it or is of something else.
+    """
+    for override in overrides:
+        if not override.startswith("dataset."):
+            raise UserError(f"{override!r} is no option of the data set; write dataset.KEY=VALUE")
+    try:
+        with hydra.initialize_config_module("conf", version_base="1.3"):
+            config = hydra.compose(overrides=[f"+dataset={name}", *overrides])
+        plain = OmegaConf.to_container(config.dataset, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _bad_override(error) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def _bad_override(error: Exception) -> UserError:
@@ -148,7 +167,7 @@ def stop_request() -> Iterator[Callable[[], bool]]:
         restore()
 
 
-def progress_bar() -> Progress:
+def progress_bar(console: Console = CONSOLE) -> Progress:
     """Return a progress bar with counts and times; tasks may show a ``note`` field."""
     return Progress(
         TextColumn("{task.description}"),
@@ -157,7 +176,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=CONSOLE,
+        console=console,
     )
 
 

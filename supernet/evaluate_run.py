@@ -21,7 +21,7 @@ from supernet.exported_net import is_exported, load_net
 from supernet.litepose import LitePose
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.datasets import resolved
-from supernet.pose.drawing import save_png
+from supernet.pose.drawing import save_picture
 from supernet.pose.evaluation import Evaluation, evaluate
 from supernet.pose.geometry import check_scales
 from supernet.pose.grouping import Matching
@@ -126,7 +126,7 @@ def run(config: Mapping[str, Any]) -> Path:
 
     files.write_text(folder / RESULTS_FILE, json.dumps(found.results, allow_nan=False) + "\n")
     if settings.plots:
-        save_png(folder / PICTURE_FILE, prediction_sheet(subject.pictures, found.people))
+        save_picture(folder / PICTURE_FILE, prediction_sheet(subject.pictures, found.people))
     num_images = len(found.people)
     summary = {
         "weights": str(Path(settings.weights).resolve()),

@@ -18,7 +18,7 @@ from supernet.loop import LoopSettings, StepReport, Trainer, check_finite
 from supernet.phases import Phase, Scheduled, schedule
 from supernet.pose.augment import Augmentation, Batch
 from supernet.pose.datasets import build, resolved
-from supernet.pose.drawing import save_png
+from supernet.pose.drawing import save_picture
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.geometry import check_scales
 from supernet.pose.inference import InferenceSettings
@@ -226,7 +226,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
         def draw_batch(scheduled: Scheduled, batch: Batch) -> None:
             name = f"batch_{plan.scheduled.index(scheduled)}_{scheduled.phase.name}"
             sheet = batch_sheet(batch, objective.targets(batch), keypoints)
-            save_png(plots / f"{re.sub(NO_FILE_NAME, '_', name)}.png", sheet)
+            save_picture(plots / f"{re.sub(NO_FILE_NAME, '_', name)}.png", sheet)
 
         trainer.run(on_step, lambda _: save_checkpoint(), draw_batch if settings.plots else None)
     train_seconds = seconds()
@@ -238,7 +238,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
     scorer = SubnetScorer(final, plan.train_set, plan.test_set, settings.evaluation, settings.num_calibration_images)
 
     def draw_predictions(name: str, found: Evaluation) -> None:
-        save_png(plots / f"test_{name.replace(' ', '_')}.png", prediction_sheet(plan.test_set, found.people))
+        save_picture(plots / f"test_{name.replace(' ', '_')}.png", prediction_sheet(plan.test_set, found.people))
 
     on_scored = draw_predictions if settings.plots else None
     rows = report_scores(scorer, space, settings.report_random, settings.seed, on_scored)

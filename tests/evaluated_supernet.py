@@ -14,7 +14,7 @@ from supernet.checkpoint import SUPERNET_FILE, load_supernet, save_supernet
 from supernet.litepose import normalisation_layers
 from supernet.pose.coco import CocoPeople
 from supernet.pose.datasets import build
-from supernet.pose.drawing import save_png
+from supernet.pose.drawing import save_picture
 from supernet.pose.evaluation import evaluate
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import CROWDPOSE
@@ -53,7 +53,7 @@ def write_supernet(root: Path) -> None:
         truth = drawn.ground_truth()
         for index in range(PER_SIZE):
             image_id = len(images) + 1
-            save_png(root / "pictures" / f"{image_id}.png", drawn[index].image)
+            save_picture(root / "pictures" / f"{image_id}.png", drawn[index].image)
             images.append({"id": image_id, "file_name": f"{image_id}.png", "width": width, "height": height})
             for one in truth["annotations"]:
                 if one["image_id"] == drawn.image_ids[index]:

@@ -1,6 +1,7 @@
 """Mistakes on a command line are told in one line, and run folders are what they are named."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,25 @@ def test_a_folder_in_the_place_of_latest_is_told_and_kept(tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"cannot let .*latest point to"):
         cli.create_run(tmp_path, "train", "run")
     assert sorted(os.listdir(tmp_path / "train")) == ["latest", "run"]
+
+
+def test_a_data_set_is_composed_with_its_overrides() -> None:
+    overrides = ["dataset.root=/data", "dataset.keypoints=crowdpose", "dataset.test=${dataset.val}"]
+    dataset = cli.dataset_config("coco", overrides)
+    assert (dataset["kind"], dataset["root"], dataset["keypoints"]) == ("coco", "/data", "crowdpose")
+    assert dataset["test"] == dataset["val"] == cli.dataset_config("coco", [])["test"]
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "told"),
+    [
+        ("nowhere", "dataset.root=/", "Could not find 'dataset/nowhere'"),
+        ("coco", "dataset.rot=/", "Could not override 'dataset.rot'"),
+        ("coco", "dataset.root=${nothing}", "Interpolation key 'nothing' not found"),
+        ("coco", "steps=3", "'steps=3' is no option of the data set; write dataset.KEY=VALUE"),
+    ],
+)
+def test_a_wrong_data_set_is_told_in_one_line(name: str, override: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)) as caught:
+        cli.dataset_config(name, [override])
+    assert "\n" not in str(caught.value)

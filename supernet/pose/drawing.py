@@ -57,10 +57,14 @@ def draw_people(
 
 
 def draw_people_at(
-    image: npt.NDArray[np.uint8], poses: npt.NDArray[np.floating], keypoints: KeypointSet, factor: float
+    image: npt.NDArray[np.uint8],
+    poses: npt.NDArray[np.floating],
+    keypoints: KeypointSet,
+    factor: float,
+    minimum_score: float = 0.0,
 ) -> npt.NDArray[np.uint8]:
     """A picture (H, W, 3) ``factor`` times as large, with skeletons drawn at that size; poses (P, K, 3) are its own."""
-    return draw_people(scaled(image, factor), poses * np.array([factor, factor, 1.0]), keypoints)
+    return draw_people(scaled(image, factor), poses * np.array([factor, factor, 1.0]), keypoints, minimum_score)
 
 
 def scaled(image: npt.NDArray[np.uint8], factor: float) -> npt.NDArray[np.uint8]:
@@ -135,9 +139,16 @@ def contact_sheet(images: Sequence[npt.NDArray[np.uint8]], columns: int, gap: in
     return sheet
 
 
-def save_png(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write a picture (H, W, 3), RGB, to ``path`` as PNG, all or nothing."""
-    _, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+def save_picture(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write a picture (H, W, 3), RGB, to ``path``, all or nothing, as PNG (.png) or JPEG (.jpg) by its suffix.
+
+    A JPEG takes a thirtieth of a PNG's time and a fifth of its space.
+    """
+    settings = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    suffix = Path(path).suffix
+    _, content = cv2.imencode(
+        suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings if suffix in (".jpg", ".jpeg") else []
+    )
     with atomic(path) as temporary:
         temporary.write_bytes(content.tobytes())
 

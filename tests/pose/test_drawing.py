@@ -13,7 +13,7 @@ from supernet.pose.drawing import (
     draw_people_at,
     heatmap_overlay,
     mask_overlay,
-    save_png,
+    save_picture,
     tag_places,
 )
 from supernet.pose.keypoints import COCO
@@ -130,6 +130,6 @@ def test_contact_sheet_places_pictures_row_by_row() -> None:
 
 def test_saved_png_reads_back_the_same(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
-    save_png(tmp_path / "deep" / "picture.png", image)
+    save_picture(tmp_path / "deep" / "picture.png", image)
     assert np.array_equal(read_picture(tmp_path / "deep" / "picture.png"), image)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["picture.png"]

@@ -1,7 +1,10 @@
-"""Fine-tuning trains an exported model further and keeps the better of before and after."""
+"""The command that fine-tunes writes the better of before and after, and can be stopped and resumed."""
 
 import json
 import os
+import re
+import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,30 +14,33 @@ import pytest
 import torch
 
 from subnet_export import finetune as entry
-from subnet_export import finetuning
+from subnet_export import finetune_run
 from subnet_export.exported_model import ExportedModel, Measurement
-from subnet_export.finetuning import FineTuning, fine_tune, train
+from subnet_export.finetuning import FineTuner
 from subnet_export.measuring import measure
-from subnet_export.model import load_model
+from subnet_export.model import load_model, save_model
 from supernet.calibration import calibrate
-from supernet.errors import UserError
 from supernet.litepose import LitePose
-from supernet.pose.augment import Augmentation
 from supernet.pose.datasets import build
 from supernet.pose.geometry import normalise
-from supernet.pose.loader import training_loader
-from supernet.pose.objective import PoseObjective, to_device
+from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.scoring import calibration_batches
 
 Exported = tuple[ExportedModel, Path]
-STEPS = FineTuning(3, batch_size=4, num_workers=0)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, model: Path, out: Path) -> None:
-    """Call the entry point as from a command line, for three steps."""
-    fixed = ["--device", "cpu", "--steps", "3", "--batch-size", "4", "--num-workers", "0"]
-    monkeypatch.setattr(sys, "argv", ["finetune", *fixed, "--model", str(model), "--output", str(out)])
-    entry.main()
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Call the entry point as from a command line; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["finetune", "--device", "cpu", *map(str, arguments)])
+    try:
+        entry.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def three_steps(model: Path, out: Path) -> list[object]:
+    return ["--steps", 3, "--batch-size", 4, "--model", model, "--output", out]
 
 
 def parameters(network: LitePose) -> dict[str, torch.Tensor]:
@@ -42,7 +48,7 @@ def parameters(network: LitePose) -> dict[str, torch.Tensor]:
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, other[name]) for name, value in one.items())
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, before: float, after: float) -> None:
@@ -53,13 +59,30 @@ def pretend(monkeypatch: pytest.MonkeyPatch, before: float, after: float) -> Non
         found = measure(network, pictures, split, *rest)
         return replace(found, metrics={**found.metrics, "AP": next(told)}) if split == "val" else found
 
-    monkeypatch.setattr(finetuning, "measure", pretended)
+    monkeypatch.setattr(finetune_run, "measure", pretended)
 
 
-def test_a_better_network_is_written(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let SIGTERM come during training step ``step``."""
+    train = FineTuner.run
+
+    def interrupted(tuner: FineTuner, on_step: Any) -> None:
+        def on_each(done: int, loss: float) -> None:
+            if done == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            on_step(done, loss)
+
+        train(tuner, on_each)
+
+    monkeypatch.setattr(FineTuner, "run", interrupted)
+
+
+def test_a_better_network_is_written_calibrated(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, folder = exported
     pretend(monkeypatch, 0.1, 0.2)
-    run(monkeypatch, folder, tmp_path / "tuned")
+    assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned")) == 0
     tuned = load_model(tmp_path / "tuned")
     assert tuned.arch == model.arch
     assert tuned.origin == replace(model.origin, num_finetune_steps=3)
@@ -68,8 +91,16 @@ def test_a_better_network_is_written(exported: Exported, tmp_path: Path, monkeyp
     summary = json.loads((tmp_path / "tuned" / "summary.json").read_text())
     assert summary["improved"] is True
     assert (summary["AP_val_before"], summary["AP_val_after"]) == (0.1, 0.2)
+    assert summary["AP_test_before"] == round(model.measurement.metrics["AP"], 6)
     assert summary["AP_test_after"] == round(tuned.measurement.metrics["AP"], 6)
     assert sorted(os.listdir(tmp_path / "tuned")) == ["model.json", "summary.json", "weights.pt"]
+    assert os.listdir(tmp_path) == ["tuned"]  # the last checkpoint is gone
+
+    assert tuned.calibration.num_images == model.calibration.num_images
+    own = {name: value.clone() for name, value in tuned.network.named_buffers() if ".running_" in name}
+    train_set = build(model.dataset, "train")
+    calibrate(tuned.network, map(normalise, calibration_batches(train_set, 64, tuned.calibration.num_images, 64)))
+    assert all(torch.equal(value, dict(tuned.network.named_buffers())[name]) for name, value in own.items())
 
 
 @pytest.mark.parametrize("after", [0.1, 0.2])
@@ -82,7 +113,7 @@ def test_a_network_that_did_not_improve_is_left_as_it_was(
 ) -> None:
     model, folder = exported
     pretend(monkeypatch, 0.2, after)
-    run(monkeypatch, folder, tmp_path / "tuned")
+    assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned")) == 0
     tuned = load_model(tmp_path / "tuned")
     assert equal(tuned.network.state_dict(), model.network.state_dict())
     assert tuned.origin == model.origin
@@ -96,60 +127,175 @@ def test_a_fine_tuned_model_can_be_fine_tuned_again(
 ) -> None:
     for before, after in (("exported", "first"), ("first", "second")):
         pretend(monkeypatch, 0.1, 0.2)
-        run(monkeypatch, exported[1] if before == "exported" else tmp_path / before, tmp_path / after)
+        start = exported[1] if before == "exported" else tmp_path / before
+        assert run(monkeypatch, *three_steps(start, tmp_path / after)) == 0
     assert load_model(tmp_path / "second").origin.num_finetune_steps == 6
 
 
-def test_the_result_depends_on_the_seed_alone_and_the_start_is_not_changed(exported: Exported) -> None:
-    model, _ = exported
-    before, train_set = parameters(model.network), build(model.dataset, "train")
-    found = [
-        parameters(train(model.network, PoseObjective(14), train_set, settings, lambda *_: None))
-        for settings in (STEPS, STEPS, replace(STEPS, seed=1))
-    ]
-    assert equal(found[0], found[1])
-    assert not equal(found[0], found[2])
-    assert equal(parameters(model.network), before)
-
-
-def test_training_lowers_the_loss_and_ends_calibrated(exported: Exported) -> None:
-    model, _ = exported
-    train_set, objective = build(model.dataset, "train"), model.objective
-    settings = FineTuning(40, 8, peak_rate=1e-2, num_workers=0, average_decay=0.8, augmentation=Augmentation.none())
-
-    def loss(network: LitePose) -> float:
-        loader = training_loader(train_set, [64], 8, 0, settings.augmentation, 0)
-        batch = to_device(next(iter(loader)), torch.device("cpu"))
-        with torch.no_grad():
-            low, high = network(normalise(batch.images))
-        return objective.loss(low, high, objective.targets(batch)).total.item()
-
-    tuned, calibration = fine_tune(model, train_set, settings)
-    assert not tuned.training
-    assert loss(tuned) < 0.7 * loss(model.network)
-    assert calibration.num_images == model.calibration.num_images
-    own = {name: value.clone() for name, value in tuned.named_buffers() if ".running_" in name}
-    calibrate(tuned, map(normalise, calibration_batches(train_set, 64, calibration.num_images, 64)))
-    assert equal(own, dict(tuned.named_buffers()))
-
-
-def test_a_loss_that_is_not_finite_ends_training(exported: Exported) -> None:
-    model, _ = exported
-    with pytest.raises(UserError, match=r"loss is not finite at step .*; lower --learning-rate"):
-        train(
-            model.network,
-            PoseObjective(14),
-            build(model.dataset, "train"),
-            replace(STEPS, num_steps=10, peak_rate=1e30),
-            lambda *_: None,
-        )
-
-
-def test_a_missing_model_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_stopped_run_is_resumed_to_the_same_bits(
+    step: int,
+    exported: Exported,
+    supernet_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        run(monkeypatch, tmp_path / "nowhere", tmp_path / "tuned")
-    assert stop.value.code == 2
-    assert "error: there is no exported model in" in capsys.readouterr().err
+    arguments = ["--model", exported[1], "--steps", 4, "--batch-size", 3, "--teacher", supernet_folder]
+    with monkeypatch.context() as patch:
+        pretend(patch, 0.1, 0.2)
+        assert run(patch, *arguments, "--output", tmp_path / "whole") == 0
+    runs = tmp_path / "runs"
+    with monkeypatch.context() as patch:
+        pretend(patch, 0.1, 0.2)
+        stop_after(patch, step)
+        assert run(patch, *arguments, "--runs", runs) == 2
+    (left,) = os.listdir(runs / "finetune")  # no result, half or whole
+    told = capsys.readouterr().err
+    assert told == f"error: stopped after {step} of 4 steps; continue with --resume {runs / 'finetune' / left}\n"
+    with monkeypatch.context() as patch:
+        pretend(patch, 0.2, 0.0)  # AP before is not measured again, so this is told of after
+        assert run(patch, "--resume", "latest", "--runs", runs) == 0
+    resumed = runs / "finetune" / "latest"
+    assert equal(load_model(resumed).network.state_dict(), load_model(tmp_path / "whole").network.state_dict())
+    assert sorted(os.listdir(runs / "finetune")) == sorted([left.removesuffix(".checkpoint.pt"), "latest"])
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (resumed, tmp_path / "whole")]
+    assert [summary["AP_val_before"] for summary in summaries] == [0.1, 0.1]
+    assert summaries[0]["AP_test_after"] == summaries[1]["AP_test_after"]
+
+
+def test_the_teacher_is_calibrated_on_the_training_pictures_at_the_model_s_resolution(
+    exported: Exported, supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder = exported
+    found: list[LitePose] = []
+
+    class Watched(FineTuner):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            assert self.teacher is not None
+            found.append(self.teacher)
+
+    monkeypatch.setattr(finetune_run, "FineTuner", Watched)
+    assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned"), "--teacher", supernet_folder) == 0
+    (teacher,) = found
+    own = {name: value.clone() for name, value in teacher.named_buffers() if ".running_" in name}
+    calibrate(teacher, map(normalise, calibration_batches(build(model.dataset, "train"), 64, 6, 64)))
+    assert all(torch.equal(value, dict(teacher.named_buffers())[name]) for name, value in own.items())
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_stopped_while_measuring_says_how_to_go_on(
+    when: str, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(network: LitePose, pictures: Any, split: str, *rest: Any) -> Measurement:
+        if rest[-1] == f"{when}:" and split == "test":
+            raise KeyboardInterrupt
+        return measure(network, pictures, split, *rest)
+
+    monkeypatch.setattr(finetune_run, "measure", interrupted)
+    assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
+    told = capsys.readouterr().err
+    if when == "before":
+        assert told == "error: stopped while measuring; start again\n"
+        assert os.listdir(tmp_path) == []
+        return
+    assert told == f"error: stopped while measuring; continue with --resume {tmp_path / 'tuned.checkpoint.pt'}\n"
+    monkeypatch.setattr(finetune_run, "measure", measure)
+    assert run(monkeypatch, "--resume", tmp_path / "tuned.checkpoint.pt") == 0
+    assert os.listdir(tmp_path) == ["tuned"]
+
+
+def test_what_decided_a_stopped_run_cannot_be_changed_when_resuming(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(exported[1], tmp_path / "model"))
+    stop_after(monkeypatch, 2)
+    assert run(monkeypatch, *three_steps(model, tmp_path / "tuned")) == 2
+    checkpoint = tmp_path / "tuned.checkpoint.pt"
+    for arguments in (["--steps", 5], ["--output", "other"], ["dataset.root=/"], ["--from-scratch"], ["--model", "x"]):
+        capsys.readouterr()
+        assert run(monkeypatch, "--resume", checkpoint, *arguments) == 2
+        assert "cannot be changed when resuming" in capsys.readouterr().err
+    assert run(monkeypatch, *three_steps(model, tmp_path / "tuned")) == 2  # the same place again
+    assert f"{checkpoint} exists already" in capsys.readouterr().err
+    changed = load_model(model)
+    with torch.no_grad():
+        next(changed.network.parameters())[0, 0, 0, 0] += 1
+    shutil.rmtree(model)
+    save_model(model, changed)
+    assert run(monkeypatch, "--resume", checkpoint) == 2
+    assert f"{model} or the teacher is not as it was when the run began" in capsys.readouterr().err
+
+
+def test_another_keypoint_set_keeps_the_backbone_and_is_told(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, folder = exported
+    sizes = [f"dataset.{split}.num_images=3" for split in ("train", "val", "test")]
+    arguments = ["--dataset", "synthetic", "dataset.width=96", "dataset.height=96", *sizes]
+    pretend(monkeypatch, 0.3, 0.2)  # kept all the same: the start was no finished model
+    assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned"), *arguments) == 0
+    tuned = load_model(tmp_path / "tuned")
+    assert (model.keypoints, tuned.keypoints) == (CROWDPOSE, COCO)
+    assert tuned.origin.num_finetune_steps == 3
+    assert tuned.objective == replace(model.objective, num_keypoints=17)
+    assert tuned.dataset["width"] == 96
+    assert tuned.costs["params"] == sum(weight.numel() for weight in tuned.network.parameters())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "from the 14 keypoints of crowdpose to the 17 of coco; the backbone is kept" in shown
+    assert "head weights of left_shoulder, right_shoulder," in shown
+    assert "nose, left_eye, right_eye, left_ear, right_ear start at random" in shown
+
+
+def test_from_scratch_starts_without_the_model_s_weights(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, folder = exported
+    assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned"), "--from-scratch", "--learning-rate", 1e-8) == 0
+    tuned = load_model(tmp_path / "tuned")
+    torch.manual_seed(0)
+    expected = parameters(LitePose(model.arch, 14))
+    for name, value in parameters(tuned.network).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
+    assert tuned.origin.num_finetune_steps == 3
+    assert "from scratch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nowhere"], "there is no exported model in nowhere"),
+        (["--teacher", "nowhere"], "there is no teacher at .*nowhere"),
+        (["--resume", "latest"], "there is no checkpoint of a stopped run in runs/finetune"),
+        (["--resume", "nowhere.pt"], "cannot read fine-tuning file nowhere.pt: No such file"),
+        (["--dataset", "nowhere"], "Could not find 'dataset/nowhere'"),
+        (["--dataset", "coco"], "dataset.root is not set"),
+        (["--dataset", "coco", "steps=3"], "'steps=3' is no option of the data set"),
+        (["dataset.width=64"], "dataset.width=64 changes no data set; name one with --dataset"),
+        (
+            ["--dataset", "synthetic", "--teacher", "MODEL"],
+            "predicts the 14 keypoints of crowdpose, but the 17 of coco",
+        ),
+        (["--distillation-weight", "2"], "--distillation-weight without --teacher has no effect"),
+        (["--learning-rate", "2"], "'2' must be a number from"),
+        (["--step", "2"], "there is no option --step, did you mean --steps"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(
+    arguments: list[str],
+    message: str,
+    exported: Exported,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(exported[1]) if argument == "MODEL" else argument for argument in arguments]
+    start = [] if {"--model", "--resume"} & set(arguments) else ["--model", exported[1]]
+    assert run(monkeypatch, *start, *given) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert re.search(message, told)
     assert os.listdir(tmp_path) == []
