@@ -1,6 +1,7 @@
 """Export a subnet of a trained supernet: ``python -m subnet_export`` (options: ``--help``)."""
 
-from subnet_export.command_line import CommandLine, whole_number
+from subnet_export.command_line import CommandLine, list_of, number, whole_number
+from subnet_export.formats import FORMATS, parse_formats
 
 
 def main() -> None:
@@ -9,11 +10,45 @@ def main() -> None:
         "subnet_export",
         "export",
         "Cut a subnet out of a trained supernet, calibrate and measure it, and write its weights in LitePose's "
-        "published format with a description of everything needed to use them.",
+        "published format and others, with a description of everything needed to use them. Every file is run and "
+        "compared with the network; one that fails ends the export, and nothing is written.",
     )
     parser.add_argument("--arch", metavar="FILE", help="LitePose JSON (default: RUNS/evolve/latest/arch.json)")
     parser.add_argument(
         "--supernet", metavar="PATH", help="a training run's folder or its supernet.pt (default: RUNS/train/latest)"
+    )
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="write this exported model anew, in further formats, instead of a new subnet"
+    )
+    parser.add_argument(
+        "--format",
+        metavar="LIST",
+        type=list_of(parse_formats),
+        default="litepose",
+        help="comma-separated; "
+        + "; ".join(f"{each.name}: {each.purpose}" for each in FORMATS.values())
+        + " (litepose is always written; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("uint8", "float32"),
+        default="uint8",
+        help="what goes into the graphs: RGB pictures as uint8 (B, H, W, 3), normalised inside, or float32 "
+        "(B, 3, H, W), normalised outside (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--check-images",
+        metavar="N",
+        type=whole_number(1),
+        default=100,
+        help="test pictures on which AP of each file is compared with the network's (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-int8-loss",
+        metavar="AP",
+        type=number(0.0, 1.0),
+        default=0.02,
+        help="AP that format openvino_int8 may cost, on all pictures measured on (default: %(default)s)",
     )
     parser.add_argument(
         "--calibration-images",
@@ -32,6 +67,8 @@ def main() -> None:
         help="measure on the first N test pictures (default: all)",
     )
     options = parser.parse()
+    if options.model and (options.arch or options.supernet):
+        parser.error("give either --model or --arch and --supernet, not both")
 
     from subnet_export.extract import run  # keeps --help free of torch
     from supernet.cli import guarded

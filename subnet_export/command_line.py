@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 class FolderCommandLine(argparse.ArgumentParser):
@@ -95,5 +97,17 @@ def number(least: float, most: float) -> Callable[[str], float]:
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(f"{text!r} must be a number from {least:g} to {most:g}")
         return value
+
+    return convert
+
+
+def list_of(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a converter of lists in one argument, whose ValueErrors are told as they are."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
     return convert

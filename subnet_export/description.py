@@ -1,9 +1,11 @@
 """What ``model.json`` says about an exported model."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
+from subnet_export.exported_model import Calibration, ExportedModel, FormatRecord, Latency, Measurement, Origin
+from supernet.errors import UserError
 from supernet.exported_net import ExportedNet, check_objects, describe_net, describe_weights
 from supernet.pose.objective import PoseObjective
 from supernet.settings import from_mapping
@@ -20,6 +22,8 @@ def describe(model: ExportedModel, weights: bytes) -> dict[str, Any]:
         "costs": model.costs,
         "origin": asdict(model.origin),
         "weights": describe_weights(weights),
+        "formats": {name: asdict(record) for name, record in model.formats.items()},
+        "latencies": [asdict(latency) for latency in model.latencies],
     }
 
 
@@ -31,6 +35,9 @@ def from_description(net: ExportedNet) -> ExportedModel:
     """
     value = net.description
     check_objects(value, ("objective", "calibration", "measurement", "costs", "origin"))
+    formats, latencies = value.get("formats", {}), value.get("latencies", [])
+    if not isinstance(formats, Mapping) or not isinstance(latencies, list):
+        raise UserError("formats or latencies is malformed; restore the file or export the subnet anew")
     return ExportedModel(
         net.network,
         net.keypoints,
@@ -41,4 +48,6 @@ def from_description(net: ExportedNet) -> ExportedModel:
         from_mapping(Origin, value["origin"], "origin"),
         from_mapping(Measurement, value["measurement"], "measurement"),
         dict(value["costs"]),
+        {str(name): from_mapping(FormatRecord, record, f"formats.{name}") for name, record in formats.items()},
+        tuple(from_mapping(Latency, latency, "latencies") for latency in latencies),
     )

@@ -1,18 +1,22 @@
 """An exported model as a value: the network and what is needed to use it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from subnet_export.runtimes import Runtime
 from supernet.arch import Arch
 from supernet.litepose import LitePose
-from supernet.pose.inference import InferenceSettings, People, estimate
+from supernet.pose.geometry import normalise
+from supernet.pose.inference import InferenceSettings, People, Prepare, estimate
 from supernet.pose.keypoints import KeypointSet
+from supernet.pose.maps import Network
 from supernet.pose.objective import PoseObjective
 
 
@@ -27,20 +31,73 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Source of the batch-norm statistics: pictures of a split, spread evenly, at this resolution (short side, px)."""
+    """Source of the batch-norm statistics: pictures of a split, spread evenly, at this resolution (short side, px).
+
+    Attributes:
+        image_ids: Of these pictures, in the order they were used.
+        seed: That the data set draws its pictures from; None if they come from files.
+        AP_before: With the statistics that the network had before, on the first ``num_compared`` pictures of the split
+            that the model is measured on.
+        AP_after: On the same pictures with these statistics.
+    """
 
     split: str
     num_images: int
     resolution: int
+    image_ids: tuple[int, ...] = ()
+    seed: int | None = None
+    AP_before: float | None = None
+    AP_after: float | None = None
+    num_compared: int = 0
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The search space of the supernet that the weights were cut from, and the steps they were trained on their own."""
+    """The search space of the supernet that the weights were cut from, and the steps they were trained on their own.
+
+    ``supernet_sha256`` is that of the file of the supernet.
+    """
 
     space: str
     space_digest: str
     num_finetune_steps: int = 0
+    supernet_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class FormatRecord:
+    """One more way in which the network was written, and how it was found to agree.
+
+    Attributes:
+        files: SHA-256 of each file, by name.
+        takes: What goes in (:mod:`subnet_export.deployment_network`); "state" for a file of weights.
+        error: Root mean square difference of its maps from the network's, in standard deviations of the network's.
+        AP: On the first ``num_images`` test pictures.
+        AP_network: Of the network on the same pictures.
+        in_float: Patterns of the names of layers that a quantised file leaves in float.
+    """
+
+    files: dict[str, str]
+    takes: str
+    error: float
+    AP: float
+    AP_network: float
+    num_images: int
+    in_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one square picture at the model's resolution: median, 90th percentile and least of ``runs``."""
+
+    library: str
+    precision: str
+    threads: int
+    processor: str
+    p50_ms: float
+    p90_ms: float
+    least_ms: float
+    runs: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +114,9 @@ class ExportedModel:
         origin: Where its weights come from.
         measurement: How good it is.
         costs: ``params``, and ``macs`` for one square picture at its resolution (:func:`costs`).
+        formats: Other ways in which it was written, by name (:mod:`subnet_export.formats`).
+        latencies: How fast it was found to run.
+        runtime: Runs the network instead of PyTorch, where a model was loaded in another format.
     """
 
     network: LitePose
@@ -68,6 +128,9 @@ class ExportedModel:
     origin: Origin
     measurement: Measurement
     costs: dict[str, int]
+    formats: dict[str, FormatRecord] = field(default_factory=dict)
+    latencies: tuple[Latency, ...] = ()
+    runtime: Runtime | None = None
 
     @property
     def arch(self) -> Arch:
@@ -110,10 +173,13 @@ class ExportedModel:
         Returns:
             The people of each picture.
         """
+        runs: Network = self.network if self.runtime is None else self.runtime
+        prepare: Prepare = normalise if self.runtime is None else as_they_are
+        device = self.device if self.runtime is None else "cpu"
 
         def network(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             on_part("network")
-            outputs: tuple[torch.Tensor, torch.Tensor] = self.network(inputs)
+            outputs = runs(inputs)
             if inputs.is_cuda:
                 torch.cuda.synchronize(inputs.device)  # or its time would count as grouping
             on_part("grouping")
@@ -122,10 +188,22 @@ class ExportedModel:
         on_part("resize")
         resolution, batch_size = self.arch.resolution, max(1, len(images))
         found = estimate(
-            network, list(images), resolution, self.keypoints, self.settings, batch_size, device=self.device
+            network,
+            list(images),
+            resolution,
+            self.keypoints,
+            self.settings,
+            batch_size,
+            device=device,
+            prepare=prepare,
         )
         kept = [people.scores >= min_score for people in found]
         return [People(people.poses[each], people.scores[each]) for people, each in zip(found, kept, strict=True)]
+
+
+def as_they_are(pictures: Tensor) -> Tensor:
+    """Return ``pictures``, for networks that take them so."""
+    return pictures
 
 
 def costs(arch: Arch, num_keypoints: int) -> dict[str, int]:

@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from subnet_export.exported_model import Calibration, Measurement
+from subnet_export.exported_model import Measurement
+from subnet_export.extract import calibration_record
 from subnet_export.finetune_plan import Plan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning import FineTuner
 from subnet_export.measuring import check_measurement, measure
@@ -62,7 +63,7 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
     model, start = starting_model(plan, train_set.keypoints, device)
     changed = start.network is not model.network
     num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
-    calibration = Calibration("train", min(num_calibration, len(train_set)), model.arch.resolution)
+    calibration = calibration_record(plan.dataset, train_set, num_calibration, model.arch.resolution)
 
     def calibrate(network: LitePose) -> LitePose:
         resolution, num_images = calibration.resolution, calibration.num_images
@@ -104,7 +105,9 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
     if improved or changed:
         steps = (0 if plan.from_scratch else model.origin.num_finetune_steps) + plan.settings.num_steps
         origin = replace(model.origin, num_finetune_steps=steps)
-        result = replace(start, network=network, calibration=calibration, origin=origin, measurement=after["test"])
+        result = replace(
+            start, network=network, calibration=calibration, origin=origin, measurement=after["test"], latencies=()
+        )
     else:
         result = replace(start, measurement=before["test"])
     if not improved:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from subnet_export.exported_model import ExportedModel, Measurement
+from subnet_export.exported_model import ExportedModel, Measurement, as_they_are
+from subnet_export.runtimes import Runtime
 from supernet import cli
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.evaluation import evaluate
+from supernet.pose.geometry import normalise
 from supernet.pose.inference import InferenceSettings
 
 AP_TOLERANCE = 1e-6
@@ -23,9 +25,13 @@ def measure(
     batch_size: int,
     num_images: int | None,
     note: str,
+    runtime: Runtime | None = None,
 ) -> Measurement:
-    """Evaluate ``network`` at its resolution on the first ``num_images`` (None: all) of ``split``'s ``pictures``."""
-    device = next(network.parameters()).device
+    """Evaluate ``network`` at its resolution on the first ``num_images`` (None: all) of ``split``'s ``pictures``.
+
+    With a ``runtime``, that computes the maps instead.
+    """
+    device = next(network.parameters()).device if runtime is None else "cpu"
     with cli.progress_bar() as progress:
         task = progress.add_task(f"evaluating on {split}", total=len(pictures), note=note)
 
@@ -33,7 +39,7 @@ def measure(
             progress.update(task, completed=done, total=total)
 
         metrics = evaluate(
-            network,
+            network if runtime is None else runtime,
             pictures,
             network.arch.resolution,
             settings,
@@ -41,6 +47,7 @@ def measure(
             num_images,
             device=device,
             progress=on_picture,
+            prepare=normalise if runtime is None else as_they_are,
         ).metrics
         progress.update(task, note=f"{note} AP {metrics['AP']:.3f}")
     return Measurement(split, len(pictures) if num_images is None else min(num_images, len(pictures)), metrics)

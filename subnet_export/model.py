@@ -1,36 +1,55 @@
 """The exported model as a folder: a subnet's weights in the published format and all it takes to use them.
 
 ``weights.pt`` is LitePose's state dict, plain tensors under the published names. ``model.json`` says what the network
-takes and gives, what it was calibrated, trained and measured on, and the checksum of the weights::
+takes and gives, what it was calibrated, trained and measured on, and the checksums; ``README.md`` says it to people.
+Files of further formats may lie beside them::
 
     from subnet_export.model import load_model
-    model = load_model("runs/export/latest")
+    model = load_model("runs/export/latest")  # format="onnx" runs it in ONNX Runtime, if it was exported so
     people = model.predict(image)
 """
 
 import copy
+import hashlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from subnet_export.description import describe, from_description
-from subnet_export.exported_model import ExportedModel
+from subnet_export.exported_model import ExportedModel, FormatRecord
+from subnet_export.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, format_of, require
+from subnet_export.model_card import model_card
+from subnet_export.runtimes import Precision, open_runtime
 from subnet_export.staging import new_folder
 from supernet import files
+from supernet.checkpoint import load_state
 from supernet.errors import UserError
-from supernet.exported_net import DESCRIPTION_FILE, WEIGHTS_FILE, load_net
+from supernet.exported_net import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
 from supernet.litepose import LitePose
 
+CARD_FILE = "README.md"
 
-def save_model(folder: str | Path, model: ExportedModel, check: Callable[[ExportedModel], None] | None = None) -> None:
+
+def save_model(
+    folder: str | Path,
+    model: ExportedModel,
+    check: Callable[[ExportedModel], None] | None = None,
+    write_formats: Callable[[Path, ExportedModel], dict[str, FormatRecord]] | None = None,
+) -> ExportedModel:
     """Write ``model`` to the new folder ``folder``, all or nothing, after loading it back and comparing its maps.
 
     Args:
         folder: Must not exist.
         model: On any device, in evaluation mode.
         check: Called with the model as read back, on the same device; what it raises prevents the export.
+        write_formats: Writes files of other formats into the folder it is given and says what they are
+            (:meth:`subnet_export.deploying.Deployment.write`); what it raises prevents the export.
+
+    Returns:
+        ``model`` with the formats that were written, and no others.
 
     Raises:
         UserError: The folder exists, cannot be written, or what was written does not give the same maps.
@@ -39,6 +58,7 @@ def save_model(folder: str | Path, model: ExportedModel, check: Callable[[Export
     if model.network.training:
         raise ValueError("the network is in training mode; calibrate it before exporting it")
     with new_folder(folder) as staging:
+        model = replace(model, formats=write_formats(staging, model) if write_formats else {}, runtime=None)
         _write(staging, model)
         reloaded = load_model(staging)
         if not _same_maps(copy.deepcopy(model.network).cpu(), reloaded.network):
@@ -46,20 +66,64 @@ def save_model(folder: str | Path, model: ExportedModel, check: Callable[[Export
         if check is not None:
             reloaded.network.to(model.device)
             check(reloaded)
+    return model
 
 
-def load_model(folder: str | Path, device: torch.device | str = "cpu") -> ExportedModel:
+def load_model(
+    folder: str | Path, device: torch.device | str = "cpu", format: str | None = None, precision: Precision = "f32"
+) -> ExportedModel:
     """Read an exported model and check that its files belong together and are as they were written.
 
+    Args:
+        folder: Of the model, or the file in it that is to be run (``model.onnx``).
+        device: For a network that PyTorch runs; the other libraries run on the CPU.
+        format: Which of its formats is run (:mod:`subnet_export.formats`); LitePose's own by default.
+        precision: Of the layers in floating point; "bf16" for OpenVINO alone.
+
     Raises:
-        UserError: A file is missing, damaged, of another format, or does not fit the other.
+        UserError: A file is missing, damaged, of another format, or does not fit the other; the model was not exported
+            in the format, or its library is not installed.
     """
+    folder = Path(folder)
+    if folder.is_file():
+        chosen = format_of(folder)
+        format, folder = format or (chosen.name if chosen else None), folder.parent
     net = load_net(folder)
     try:
         model = from_description(net)
     except UserError as error:
-        raise UserError(f"{Path(folder) / DESCRIPTION_FILE}: {error}") from error
-    model.network.to(device)
+        raise UserError(f"{folder / DESCRIPTION_FILE}: {error}") from error
+    model.network.to(device).eval()
+    if precision != "f32" and format in (None, LITEPOSE.name, SAFETENSORS.name):
+        raise UserError(f"PyTorch runs this model in f32, not in {precision}; choose f32 or format openvino")
+    return model if format in (None, LITEPOSE.name) else _in_format(model, folder, str(format), precision, device)
+
+
+def _in_format(
+    model: ExportedModel, folder: Path, name: str, precision: Precision, device: torch.device | str
+) -> ExportedModel:
+    """Return ``model`` as the files of another format give it."""
+    if name not in FORMATS:
+        raise UserError(f"there is no format {name!r}; choose among {', '.join(FORMATS)}")
+    if FORMATS[name] == TORCH_EXPORT:
+        raise UserError(
+            "format torch_export is for other programs: reading such a file can run code from it; load litepose, which "
+            "is the same network"
+        )
+    if name not in model.formats:
+        raise UserError(
+            f"{folder} was not exported as {name}; run python -m subnet_export --model {folder} --format {name}"
+        )
+    for file, sha256 in model.formats[name].files.items():
+        if hashlib.sha256(read_weights(folder / file)).hexdigest() != sha256:
+            raise UserError(f"{folder / file} is damaged (SHA-256 differs); restore it or export anew")
+    if FORMATS[name] != SAFETENSORS:
+        return replace(model, runtime=open_runtime(folder, FORMATS[name], precision))
+    require(SAFETENSORS.readers, SAFETENSORS.extra, f"reading format {name}")
+    import safetensors.torch
+
+    path = folder / SAFETENSORS.files[0]
+    load_state(model.network, safetensors.torch.load_file(path, str(device)), path)
     return model
 
 
@@ -78,4 +142,10 @@ def _write(folder: Path, model: ExportedModel) -> None:
     content = buffer.getvalue()
     with files.atomic(folder / WEIGHTS_FILE) as temporary:
         temporary.write_bytes(content)
-    files.write_json(folder / DESCRIPTION_FILE, describe(model, content))
+    describe_in(folder, model)
+
+
+def describe_in(folder: Path, model: ExportedModel) -> None:
+    """Write the description and the model card of ``model``, whose weights file is there already, into ``folder``."""
+    files.write_json(folder / DESCRIPTION_FILE, describe(model, read_weights(folder / WEIGHTS_FILE)))
+    files.write_text(folder / CARD_FILE, model_card(model))

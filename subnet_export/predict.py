@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from subnet_export.command_line import CommandLine, number, whole_number
+from subnet_export.formats import LOADABLE
 
 
 def main() -> None:
@@ -23,6 +24,11 @@ def main() -> None:
         "beside the truth)",
     )
     parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)")
+    parser.add_argument(
+        "--format",
+        choices=LOADABLE,
+        help="which of the formats it was exported in is run (default: litepose, by PyTorch)",
+    )
     parser.add_argument(
         "--dataset-index",
         metavar="N",

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     check_targets(options)
     sources = list_sources(options.sources)
     place = Path(options.model or Path(options.runs) / "export" / "latest")
-    model = load_model(place, device)
+    model = load_model(place, device, options.format)
     tally = Tally()
     if sources:
         stream = _read(sources, tally.broken)

@@ -9,6 +9,8 @@ import torch
 from rich.table import Table
 
 from subnet_export.exported_model import ExportedModel
+from subnet_export.formats import FORMATS
+from subnet_export.model import CARD_FILE
 from subnet_export.staging import check_new
 from supernet import cli
 from supernet.device import pick_device
@@ -65,6 +67,10 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
         if not isinstance(value, dict):
             table.add_row(name.replace("_", " "), str(value))
     table.add_row("weights", str(folder / WEIGHTS_FILE))
+    for name, record in model.formats.items():
+        agreement = f"maps within {record.error:.1e}, AP {record.AP - record.AP_network:+.4f} on {record.num_images}"
+        table.add_row(name, f"{folder / FORMATS[name].files[0]} ({agreement} pictures)")
     table.add_row("description", str(folder / DESCRIPTION_FILE))
+    table.add_row("model card", str(folder / CARD_FILE))
     table.add_row("summary", str(folder / "summary.json"))
     cli.CONSOLE.print(table)

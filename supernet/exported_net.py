@@ -100,7 +100,7 @@ def load_net(folder: str | Path) -> ExportedNet:
         settings = from_mapping(InferenceSettings, value["inference"], "inference")
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    content = _read(weights)
+    content = read_weights(weights)
     if value["weights"] != describe_weights(content):
         raise UserError(
             f"{weights} is damaged or not what {path} describes (SHA-256 differs); restore it or export anew"
@@ -121,7 +121,12 @@ def check_objects(value: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
             raise UserError(f"{key} is missing or not an object; restore the file or export the subnet anew")
 
 
-def _read(path: Path) -> bytes:
+def read_weights(path: Path) -> bytes:
+    """Return the content of a file of weights.
+
+    Raises:
+        UserError: It cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

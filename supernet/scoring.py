@@ -100,14 +100,19 @@ def pictures_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str,
     return pictures
 
 
+def calibration_indices(num_pictures: int, num_images: int) -> list[int]:
+    """Return which of ``num_pictures`` to calibrate on: ``num_images`` of them (all, if fewer), evenly spread."""
+    indices: list[int] = np.linspace(0, num_pictures - 1, min(num_images, num_pictures)).round().astype(int).tolist()
+    return indices
+
+
 def calibration_batches(dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int) -> list[Tensor]:
     """Return uint8 batches (B, 3, H, W) of ``num_images`` pictures, evenly spread, resized as for evaluation.
 
     B is ``CALIBRATION_BATCH`` or, at the end of the pictures of one size, what is left.
     """
-    indices = np.unique(np.linspace(0, len(dataset) - 1, min(num_images, len(dataset))).round().astype(int)).tolist()
     by_size: dict[tuple[int, ...], list[Tensor]] = {}
-    for index in indices:
+    for index in calibration_indices(len(dataset), num_images):
         image, _ = resize_for_network(dataset[index].image, resolution, size_divisor)
         by_size.setdefault(image.shape, []).append(torch.from_numpy(image).permute(2, 0, 1))
     return [

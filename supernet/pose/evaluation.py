@@ -24,7 +24,8 @@ from supernet.files import read_json
 from supernet.pose import crowdpose_tools
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.evaluation_input import Record, checked_ground_truth, checked_results
-from supernet.pose.inference import InferenceSettings, People, as_results, estimate_dataset
+from supernet.pose.geometry import normalise
+from supernet.pose.inference import InferenceSettings, People, Prepare, as_results, estimate_dataset
 from supernet.pose.keypoints import CROWDPOSE, KeypointSet, keypoint_set
 from supernet.pose.maps import Network
 from supernet.pose.similarity import similarities
@@ -237,6 +238,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    prepare: Prepare = normalise,
 ) -> Evaluation:
     """Run a network on a data set, or on its first ``num_images`` pictures, and score it on just these.
 
@@ -249,6 +251,7 @@ def evaluate(
         num_images: Pictures from the start of the data set; all by default.
         device: Where the network is.
         progress: Called with (pictures done, pictures in all) after each picture.
+        prepare: See ``inference.Prepare``.
 
     Raises:
         UserError: The network is in training mode or not calibrated, or the pictures hold no labelled person.
@@ -261,7 +264,15 @@ def evaluate(
     annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
     evaluator = KeypointEvaluator({**truth, "images": images, "annotations": annotations}, dataset.keypoints)
     people = estimate_dataset(
-        network, dataset, resolution, settings, batch_size, num_images=total, device=device, progress=progress
+        network,
+        dataset,
+        resolution,
+        settings,
+        batch_size,
+        num_images=total,
+        device=device,
+        progress=progress,
+        prepare=prepare,
     )
     category_id = truth["categories"][0]["id"]
     results = [

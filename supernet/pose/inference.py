@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from supernet.errors import UserError
 from supernet.pose.dataset import PoseDataset
@@ -14,6 +15,9 @@ from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normal
 from supernet.pose.grouping import Matching, check_settings, group
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.maps import Network, predict_maps
+
+Prepare = Callable[[Tensor], Tensor]
+"""Pictures (B, 3, H, W) uint8 RGB -> what a network takes: ``normalise``, unless the network does that itself."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def estimate_stream(
     settings: InferenceSettings,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
+    prepare: Prepare = normalise,
 ) -> Iterator[tuple[int, People]]:
     """Yield (index, people) for each picture as soon as its batch is full, so not in order.
 
@@ -80,6 +85,7 @@ def estimate_stream(
         settings: How pictures become people.
         batch_size: Pictures of scale 1 run together at most; of larger scales, as many fewer as they are larger.
         device: Where the network is.
+        prepare: See ``Prepare``.
 
     Raises:
         UserError: The network is in training mode or not calibrated, or something is refused by a step.
@@ -95,9 +101,9 @@ def estimate_stream(
         batch = waiting.setdefault(resized[0].shape, [])
         batch.append(_Waiting(index, resized, transform))
         if len(batch) == most:
-            yield from _run_batch(network, waiting.pop(resized[0].shape), keypoints, settings, device)
+            yield from _run_batch(network, waiting.pop(resized[0].shape), keypoints, settings, device, prepare)
     for batch in waiting.values():
-        yield from _run_batch(network, batch, keypoints, settings, device)
+        yield from _run_batch(network, batch, keypoints, settings, device, prepare)
 
 
 def _check_network(network: Network) -> None:
@@ -126,15 +132,14 @@ def _run_batch(
     keypoints: KeypointSet,
     settings: InferenceSettings,
     device: torch.device | str,
+    prepare: Prepare,
 ) -> Iterator[tuple[int, People]]:
     # A list, not a generator: inference mode must not stay on while a generator waits in its caller.
     results = []
     with torch.inference_mode():
         # Pictures lie in memory as (B, H, W, 3), which is channels_last already.
         inputs = {
-            scale: normalise(
-                torch.from_numpy(np.stack([one.resized[i] for one in batch])).to(device).permute(0, 3, 1, 2)
-            )
+            scale: prepare(torch.from_numpy(np.stack([one.resized[i] for one in batch])).to(device).permute(0, 3, 1, 2))
             for i, scale in enumerate(settings.scales)
         }
         maps = predict_maps(network, inputs, keypoints, settings.flip_test)
@@ -164,9 +169,10 @@ def estimate(
     settings: InferenceSettings,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
+    prepare: Prepare = normalise,
 ) -> list[People]:
     """The people of each picture, in the order of ``images``; arguments as in ``estimate_stream``."""
-    found = dict(estimate_stream(network, images, resolution, keypoints, settings, batch_size, device))
+    found = dict(estimate_stream(network, images, resolution, keypoints, settings, batch_size, device, prepare))
     return [found[index] for index in range(len(images))]
 
 
@@ -180,6 +186,7 @@ def estimate_dataset(
     num_images: int | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    prepare: Prepare = normalise,
 ) -> list[People]:
     """The people of each picture of a data set, in its order; pictures are loaded as they are needed.
 
@@ -192,11 +199,12 @@ def estimate_dataset(
         num_images: Only this many pictures from the start; all by default.
         device: Where the network is.
         progress: Called with (pictures done, pictures in all) after each picture.
+        prepare: See ``Prepare``.
     """
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
     images = (dataset[index].image for index in range(total))
     found: dict[int, People] = {}
-    stream = estimate_stream(network, images, resolution, dataset.keypoints, settings, batch_size, device)
+    stream = estimate_stream(network, images, resolution, dataset.keypoints, settings, batch_size, device, prepare)
     for index, people in stream:
         found[index] = people
         if progress is not None:

@@ -1,5 +1,7 @@
 """The command that exports a subnet writes a usable model, or says in a sentence why not."""
 
+import hashlib
+import importlib.util
 import json
 import os
 import sys
@@ -44,7 +46,7 @@ def test_the_searched_arch_becomes_the_latest_export(
     assert run(monkeypatch, "--runs", runs, "--calibration-images", 5, "--batch-size", 3) == 0
     latest = runs / "export" / "latest"
     assert sorted(os.listdir(latest.parent)) == sorted(["latest", os.readlink(latest)])
-    assert sorted(os.listdir(latest)) == ["model.json", "summary.json", "weights.pt"]
+    assert sorted(os.listdir(latest)) == ["README.md", "model.json", "summary.json", "weights.pt"]
     model = load_model(latest)
     assert model.arch == Arch.load(runs / "evolve" / "latest" / "arch.json")
 
@@ -67,6 +69,61 @@ def test_a_named_folder_is_used_and_latest_left_alone(runs: Path, monkeypatch: p
     assert run(monkeypatch, "--runs", runs, "--output", out, "--num-images", 2) == 0
     assert load_model(out).measurement.num_images == 2
     assert os.listdir(out.parent) == ["model"]
+    assert not (runs / "export").exists()
+
+
+def test_further_formats_are_written_from_a_supernet_or_from_an_export(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    first, second = runs / "first", runs / "second"
+    assert run(monkeypatch, "--runs", runs, "--output", first, "--format", "safetensors,onnx", "--num-images", 2) == 0
+    assert run(monkeypatch, "--output", second, "--model", first, "--format", "onnx", "--input", "float32") == 0
+    assert {"model.onnx", "weights.safetensors"} < set(os.listdir(first))
+    assert sorted(os.listdir(second)) == ["README.md", "model.json", "model.onnx", "summary.json", "weights.pt"]
+    one, other = load_model(first), load_model(second, format="onnx")
+    assert all(torch.equal(value, other.network.state_dict()[name]) for name, value in one.network.state_dict().items())
+    assert (one.calibration, one.measurement, one.origin) == (other.calibration, other.measurement, other.origin)
+    assert (one.formats["onnx"].takes, other.formats["onnx"].takes) == ("uint8", "float32")
+    image = build(one.dataset, "test")[0].image
+    np.testing.assert_allclose(other.predict(image).poses, one.predict(image).poses, atol=1e-3)
+    assert f"{second / 'model.onnx'} (maps within" in capsys.readouterr().out
+
+
+def test_calibration_is_recorded(runs: Path, trained: TrainedSupernet, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = runs / "model"
+    assert run(monkeypatch, "--runs", runs, "--output", out, "--calibration-images", 4, "--num-images", 2) == 0
+    value = json.loads((out / "model.json").read_text())
+    # Four of eight, from the first to the last, as evenly as whole numbers allow.
+    assert value["calibration"]["image_ids"] == [1, 3, 6, 8]
+    assert (value["calibration"]["seed"], value["calibration"]["resolution"]) == (trained.dataset["train"]["seed"], 64)
+    assert value["calibration"]["AP_after"] == value["measurement"]["metrics"]["AP"]
+    assert 0 <= value["calibration"]["AP_before"] <= 1
+    assert value["origin"]["space_digest"] == trained.supernet.space.digest()
+    assert value["origin"]["supernet_sha256"] == hashlib.sha256(trained.path.read_bytes()).hexdigest()
+    card = (out / "README.md").read_text()
+    for part in (
+        "4 pictures of the train split at 64 px",
+        "load_model",
+        f"{value['costs']['macs']:,} multiply-adds",
+        value["origin"]["space_digest"],
+        value["origin"]["supernet_sha256"],
+        "built-in people, 96 x 96 px",
+        "Latency: not measured",
+    ):
+        assert part in card
+
+
+def test_a_missing_package_is_told_before_any_work(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))
+    assert run(monkeypatch, "--runs", runs, "--format", "onnx") == 2
+    assert capsys.readouterr().err == (
+        "error: format onnx needs the package onnxscript, which is not installed; run pip install "
+        "'litepose-supernet[onnx]'\n"
+    )
     assert not (runs / "export").exists()
 
 
@@ -93,6 +150,10 @@ def test_an_arch_outside_the_space_is_refused(
         (["--device", "abacus"], "device 'abacus' is not available"),
         (["--output", "."], ". exists already and is never overwritten"),
         (["--batch-size", "0"], "'0' must be a whole number of at least 1"),
+        (["--format", "onxx"], "'onxx' is no format; choose among litepose, safetensors, onnx"),
+        (["--model", "nowhere"], "there is no exported model in nowhere"),
+        (["--model", "a", "--arch", "b"], "give either --model or --arch and --supernet, not both"),
+        (["--max-int8-loss", "2"], "'2' must be a number from 0 to 1"),
         (["--archs", "a.json"], "there is no option --archs, did you mean --arch?"),
         (["--arch"], "argument --arch: expected one argument"),
     ],

@@ -49,7 +49,7 @@ def redescribe(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_the_folder_holds_weights_and_description_alone(exported: Exported) -> None:
-    assert sorted(os.listdir(exported[1])) == ["model.json", "weights.pt"]
+    assert sorted(os.listdir(exported[1])) == ["README.md", "model.json", "weights.pt"]
     assert os.listdir(exported[1].parent) == ["model"]
 
 

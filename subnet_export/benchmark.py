@@ -1,0 +1,56 @@
+"""Measure how fast a subnet runs in each library: ``python -m subnet_export.benchmark`` (options: ``--help``)."""
+
+from subnet_export.command_line import CommandLine, list_of, whole_number
+from subnet_export.formats import RUNTIMES, parse_runtimes
+
+
+def main() -> None:
+    """Run the entry point."""
+    parser = CommandLine(
+        "subnet_export.benchmark",
+        "benchmark",
+        "Measure the latency of exported subnets, or of archs with random weights, in PyTorch, ONNX Runtime and "
+        "OpenVINO, and the frames per second of the whole pipeline: decode a JPEG, resize, network, grouping.",
+    )
+    parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)")
+    parser.add_argument(
+        "--arch", metavar="FILE", nargs="+", help="LitePose JSON files to measure with random weights instead"
+    )
+    parser.add_argument(
+        "--keypoints",
+        choices=("coco", "crowdpose"),
+        default="coco",
+        help="17 or 14 keypoints for --arch (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--runtimes",
+        metavar="LIST",
+        type=list_of(parse_runtimes),
+        help=f"comma-separated, of {', '.join(RUNTIMES)} (default: those whose packages are installed, bf16 where the "
+        "processor has it)",
+    )
+    parser.add_argument(
+        "--repeats", metavar="N", type=whole_number(10), default=100, help="timed runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pictures",
+        metavar="N",
+        type=whole_number(0),
+        default=50,
+        help="pictures through the whole pipeline; 0: none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="put the latencies into the model's model.json and README.md as well"
+    )
+    options = parser.parse()
+    if options.arch and (options.model or options.record):
+        parser.error("give either --arch or --model, and --record only with the latter")
+
+    from subnet_export.benchmarking import run  # keeps --help free of torch
+    from supernet.cli import guarded
+
+    guarded(lambda: run(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Libraries that run an exported network, behind one call: pictures in, maps out."""
+
+import functools
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from subnet_export.deployment_network import Input
+from subnet_export.formats import ONNX, OPENVINO, OPENVINO_INT8, Format, require
+from supernet.errors import UserError
+from supernet.pose.geometry import normalise
+
+Precision = Literal["f32", "bf16"]
+"""What layers in floating point compute in; the files hold float32 either way."""
+
+
+class Runtime(Protocol):
+    """A network as one library runs it.
+
+    Attributes:
+        library: Name and version of the library.
+        precision: What it computes in: "f32", "bf16", or "int8" where that is not told by the layers left in float.
+    """
+
+    library: str
+    precision: str
+
+    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Run a batch.
+
+        Args:
+            pictures: (B, 3, H, W) uint8 RGB, H and W multiples of 16; on the CPU and in channels-last order for speed.
+
+        Returns:
+            ``low`` (B, 2K, H/4, W/4) and ``high`` (B, K, H/2, W/2), float32, in any memory order.
+        """
+        ...
+
+
+class TorchRuntime:
+    """A PyTorch network in evaluation mode; ``takes`` as of a ``DeploymentNetwork``, normalised pictures by default."""
+
+    precision = "f32"
+
+    def __init__(self, network: nn.Module, takes: Input = "float32") -> None:
+        self.library = f"torch {torch.__version__}"
+        self._network, self._takes = network, takes
+        self._device = next(network.parameters()).device
+
+    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Runtime``; the maps stay on the network's device."""
+        with torch.inference_mode():
+            low, high = self._network(network_input(pictures.to(self._device), self._takes))
+        return low, high
+
+
+class OnnxRuntime:
+    """An ONNX file in ONNX Runtime, on the CPU, in float32."""
+
+    precision = "f32"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        require(ONNX.readers, ONNX.extra, f"running {path.name}")
+        import onnxruntime
+
+        self.library = f"onnxruntime {onnxruntime.__version__}"
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._takes: Input = "uint8" if "uint8" in self._session.get_inputs()[0].type else "float32"
+
+    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Runtime``."""
+        low, high = self._session.run(None, {"images": network_input(pictures, self._takes).contiguous().numpy()})
+        return torch.from_numpy(low), torch.from_numpy(high)
+
+
+class OpenVinoRuntime:
+    """An OpenVINO file on the CPU.
+
+    Outputs are taken in channels-last order, as the library computes them: putting them into the file's order costs it
+    a seventh of the time of a small network.
+
+    Args:
+        path: The ``.xml`` file.
+        threads: Those of torch if None.
+        precision: Of the layers in float. The library's own default depends on the machine, so it is never left open.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+        require(OPENVINO.readers, OPENVINO.extra, f"running {path.name}")
+        import openvino
+
+        self.library = f"openvino {openvino.__version__.split('-')[0]}"
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        core = openvino_core()
+        if precision == "bf16" and not bf16_is_native():
+            raise UserError("this CPU does not compute in bf16; choose f32")
+        model = core.read_model(path)
+        self._takes: Input = "uint8" if model.input(0).element_type == openvino.Type.u8 else "float32"
+        quantised = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
+        self.precision = f"int8/{precision}" if quantised else precision
+        _outputs_channels_last(model)
+        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Runtime``."""
+        images = network_input(pictures, self._takes).contiguous().numpy()
+        found = self._request.infer([images], share_inputs=True)
+        low, high = (torch.from_numpy(np.asarray(maps)).permute(0, 3, 1, 2) for maps in found.values())
+        return low, high
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """Return this process's one OpenVINO, which must be installed, with its CPU plugin loaded and never unloaded.
+
+    A loaded plugin gives the thread another stack for signals, and its unloading gives back the one before. Where
+    several come and go in no order, what is given back may be gone, and the next signal (Ctrl-C) ends in a crash.
+    """
+    import openvino
+
+    core = openvino.Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")
+    return core
+
+
+def bf16_is_native() -> bool:
+    """Whether OpenVINO, which must be installed, computes in bf16 on this processor instead of imitating it."""
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def network_input(pictures: Tensor, takes: Input) -> Tensor:
+    """Pictures (B, 3, H, W) uint8 as a deployed network takes them, in the same memory order."""
+    return pictures.permute(0, 2, 3, 1) if takes == "uint8" else normalise(pictures)
+
+
+def open_runtime(
+    folder: Path, chosen: Format, precision: Precision = "f32", threads: int | None = None
+) -> OnnxRuntime | OpenVinoRuntime:
+    """Open the files of a format that a library other than PyTorch runs.
+
+    Raises:
+        UserError: The library is not installed, cannot read the file, or does not offer the precision.
+    """
+    path = folder / chosen.files[0]
+    if chosen in (OPENVINO, OPENVINO_INT8):
+        return OpenVinoRuntime(path, threads, precision)
+    assert chosen is ONNX
+    if precision != "f32":
+        raise UserError(f"onnxruntime computes in f32 here, not in {precision}; choose f32 or format openvino")
+    return OnnxRuntime(path, threads)
+
+
+def _outputs_channels_last(model: Any) -> None:
+    """Transpose the outputs (B, C, H, W) of an OpenVINO model to (B, H, W, C), in place."""
+    from openvino import opset13 as operations
+
+    for result in model.get_results():
+        source = result.input_value(0)
+        order = operations.constant([0, 2, 3, 1], dtype=np.int64)
+        result.input(0).replace_source_output(operations.transpose(source, order).output(0))
+    model.validate_nodes_and_infer_types()

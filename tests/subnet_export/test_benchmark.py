@@ -1,0 +1,164 @@
+"""The benchmark times every runtime on the same picture, and says what it timed."""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from subnet_export import benchmark as entry
+from subnet_export.benchmarking import random_network
+from subnet_export.exported_model import ExportedModel, costs
+from subnet_export.latency import ROUND, WARM_UP, measure_latencies
+from subnet_export.model import load_model
+from subnet_export.throughput import STEPS, perfect_maps
+from supernet.pose.grouping import group
+from supernet.pose.maps import heatmaps, resize
+
+Exported = tuple[ExportedModel, Path]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Call the entry point as from a command line; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--device", "cpu", *map(str, arguments)])
+    try:
+        entry.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+class Clocked:
+    """A runtime whose runs take given times of a pretended clock."""
+
+    library, precision = "test 1", "f32"
+
+    def __init__(self, clock: list[float], seconds: list[float]) -> None:
+        self.clock, self.seconds, self.shapes = clock, iter(seconds), set[tuple[int, ...]]()
+
+    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        self.shapes.add(tuple(pictures.shape))
+        self.clock[0] += next(self.seconds)
+        return pictures, pictures
+
+
+def test_percentiles_are_those_of_the_timed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    rng = np.random.default_rng(0)
+    timed = {"one": rng.uniform(1e-3, 2e-3, 2 * ROUND), "other": rng.uniform(5e-3, 9e-3, 2 * ROUND)}
+    runtimes = {
+        name: Clocked(clock, [*[1.0] * WARM_UP, *times[:ROUND], *[1.0] * WARM_UP, *times[ROUND:]])
+        for name, times in timed.items()
+    }
+    rounds = []
+    found = measure_latencies(runtimes, 96, ROUND + 1, 2, lambda: rounds.append(1))
+    assert len(rounds) == 4
+    for name, latency in found.items():
+        milliseconds = np.sort(1e3 * timed[name])
+        assert latency.p50_ms == pytest.approx(milliseconds[ROUND - 1 : ROUND + 1].mean(), abs=1e-3)
+        assert milliseconds[-4] < latency.p90_ms < milliseconds[-1]
+        assert latency.least_ms == pytest.approx(milliseconds[0], abs=1e-3)
+        assert (latency.runs, latency.threads, latency.library) == (2 * ROUND, 2, "test 1")
+        assert runtimes[name].shapes == {(1, 3, 96, 96)}
+
+
+def test_perfect_maps_group_into_the_true_people() -> None:
+    rng = np.random.default_rng(1)
+    people = np.zeros((3, 17, 3), np.float32)
+    people[..., 0] = rng.uniform(8, 60, (3, 17)) + 64 * np.arange(3)[:, None]  # side by side
+    people[..., 1] = rng.uniform(8, 120, (3, 17))
+    people[..., 2] = 2
+    low, high = perfect_maps(people, (128, 192))
+    assert (low.shape, high.shape) == ((1, 34, 32, 48), (1, 17, 64, 96))
+    heat = heatmaps(low[:, :17], high, (128, 192))
+    tags = resize(low[:, 17:], (high.shape[2], high.shape[3]), (128, 192))
+    poses, _ = group(heat[0], tags[0, ..., None])
+    assert len(poses) == 3
+    order = np.argsort(poses[..., 0].mean(axis=1))
+    assert np.abs(poses[order, :, :2] - people[..., :2]).max() < 4  # a pixel of the coarser map
+
+
+def test_a_model_is_measured_and_recorded(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    folder, runs = Path(shutil.copytree(exported[1], tmp_path / "model")), tmp_path / "runs"
+    arguments = ("--runs", runs, "--model", folder, "--runtimes", "torch,onnxruntime,openvino_f32")
+    assert run(monkeypatch, *arguments, "--repeats", 10, "--pictures", 2, "--record") == 0
+    summary = json.loads((runs / "benchmark" / "latest" / "summary.json").read_text())
+    (subnet,) = summary["subnets"]
+    assert (subnet["weights"], subnet["resolution"]) == ("of the model", 64)
+    assert subnet["costs"] == exported[0].costs
+    assert list(subnet["latency"]) == ["torch", "onnxruntime", "openvino_f32"]
+    for latency in subnet["latency"].values():
+        assert 0 < latency["least_ms"] <= latency["p50_ms"] <= latency["p90_ms"]
+        assert (latency["precision"], latency["threads"]) == ("f32", torch.get_num_threads())
+    for throughput in subnet["pipeline"]["runtimes"].values():
+        assert tuple(throughput["median_ms"]) == STEPS
+        assert (throughput["num_pictures"], throughput["size"]) == (2, [640, 480])
+    found = {throughput["num_people"] for throughput in subnet["pipeline"]["runtimes"].values()}
+    assert len(found) == 1  # every library finds the same
+    model = load_model(folder)
+    assert [latency.p50_ms for latency in model.latencies] == [
+        latency["p50_ms"] for latency in subnet["latency"].values()
+    ]
+    card = (folder / "README.md").read_text()
+    assert f"| {model.latencies[1].library} | f32 | {summary['threads']} | {model.latencies[1].p50_ms:.2f} |" in card
+    assert "onnxruntime" in capsys.readouterr().out
+
+
+def test_archs_are_measured_with_random_weights(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arch = exported[0].arch
+    arch.save(tmp_path / "one.json")
+    arch.save(tmp_path / "other.json")
+    files = (tmp_path / "one.json", tmp_path / "other.json")
+    options = ("--keypoints", "crowdpose", "--runtimes", "torch", "--repeats", 10, "--pictures", 3)
+    assert run(monkeypatch, "--arch", *files, *options, "--output", tmp_path / "out") == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [subnet["name"] for subnet in summary["subnets"]] == [str(file) for file in files]
+    for subnet in summary["subnets"]:
+        assert (subnet["weights"], subnet["pipeline"]["grouped_maps"]) == ("random", "true")
+        assert subnet["costs"] == costs(arch, 14)
+        assert subnet["pipeline"]["runtimes"]["torch"]["num_people"] >= 3
+
+
+def test_random_networks_are_the_same_each_time_and_give_maps(exported: Exported) -> None:
+    networks = [random_network(exported[0].arch, 17) for _ in range(2)]
+    assert all(torch.equal(value, networks[1].state_dict()[name]) for name, value in networks[0].state_dict().items())
+    low, high = networks[0](torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert torch.isfinite(low).all()
+    assert low[:, 17:].std() > 0
+    assert high.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--runtimes", "tensorrt"], "'tensorrt' is no runtime; choose among torch, onnxruntime"),
+        (["--arch", "a.json", "--record"], "give either --arch or --model, and --record only with the latter"),
+        (["--arch", "nowhere.json"], "cannot read arch file nowhere.json"),
+        (["--model", "nowhere"], "there is no exported model in nowhere"),
+        (["--repeats", "5"], "'5' must be a whole number of at least 10"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, "--runs", tmp_path, *arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert message in told
+    assert list(tmp_path.iterdir()) == []
