@@ -1,5 +1,6 @@
 """How many pictures a second pass through the whole pipeline: decode, resize, network, grouping."""
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +13,11 @@ from torch import Tensor
 
 from subnet_export.latency import WARM_UP
 from subnet_export.runtimes import Runtime
-from supernet.pose import maps
 from supernet.pose.geometry import resize_for_network
 from supernet.pose.grouping import group
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import KeypointSet
+from supernet.pose.maps import predict_maps
 from supernet.pose.synthetic import SyntheticPeople
 from supernet.pose.targets import heatmaps
 
@@ -89,15 +90,17 @@ def measure_throughput(
         decoded = time.perf_counter()
         resized, transform = resize_for_network(image, resolution, settings.size_divisor)
         sized = time.perf_counter()
-        low, high = runtime(torch.from_numpy(resized)[None].permute(0, 3, 1, 2))
+        inputs = torch.from_numpy(resized)[None].permute(0, 3, 1, 2)
+        outputs = runtime(inputs)
         ran = time.perf_counter()
-        size = (resized.shape[0], resized.shape[1])
         if true_maps:
             on_input = people.copy()
             on_input[..., :2] = transform.to_input(on_input[..., :2])
-            low, high = perfect_maps(on_input, size)
+            outputs = perfect_maps(on_input, (resized.shape[0], resized.shape[1]))
         maps_ready = time.perf_counter()
-        found = _grouped(low, high, keypoints.num, size, settings)
+        ready = functools.partial(_as_it_is, outputs)
+        ((heat, tags),) = predict_maps(ready, {1.0: inputs}, keypoints, flip_test=False)
+        found, _ = group(heat, tags, **settings.grouping)
         done = time.perf_counter()
         if index >= 0:
             times.append((decoded - began, sized - decoded, ran - sized, done - maps_ready))
@@ -108,24 +111,9 @@ def measure_throughput(
     return Throughput(round(1 / whole, 2), steps, CAMERA_SIZE, len(frames), num_people)
 
 
-def _grouped(
-    low: Tensor, high: Tensor, num_keypoints: int, size: tuple[int, int], settings: InferenceSettings
-) -> npt.NDArray[np.float32]:
-    """Maps of one picture -> poses (P, K, 3) in the input frame of ``size`` (H, W)."""
-    together = maps.heatmaps(low[:, :num_keypoints], high, size)
-    tags = maps.resize(low[:, num_keypoints:], (high.shape[2], high.shape[3]), size)
-    poses, _ = group(
-        together[0],
-        tags[0, ..., None],
-        max_people=settings.max_people,
-        detection_threshold=settings.detection_threshold,
-        tag_threshold=settings.tag_threshold,
-        nms_kernel=settings.nms_kernel,
-        adjust=settings.adjust,
-        refine=settings.refine,
-        matching=settings.matching,
-    )
-    return poses
+def _as_it_is(outputs: tuple[Tensor, Tensor], _: Tensor) -> tuple[Tensor, Tensor]:
+    """A network whose outputs are there already."""
+    return outputs
 
 
 def perfect_maps(people: npt.NDArray[np.floating], size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from supernet import sorting
 from supernet.arch import Arch, Stage
 from supernet.litepose import LitePose
 from supernet.loop import LoopSettings, Trainer
-from supernet.phases import Phase, schedule
-from supernet.pose.augment import Augmentation
+from supernet.phases import Phase, Scheduled, schedule
+from supernet.pose.augment import Augmentation, Batch
 from supernet.pose.keypoints import keypoint_set
 from supernet.pose.objective import PoseObjective
 from supernet.pose.synthetic import SyntheticPeople
@@ -109,3 +109,24 @@ def test_training_goes_on_as_if_nothing_had_been_sorted() -> None:
             outputs = zip(trained(images, NANO.largest()), same(images, NANO.largest()), strict=True)
         for old, new in outputs:
             torch.testing.assert_close(new, old, rtol=0, atol=float(old.std()) * 1e-3)
+
+
+def test_channels_are_sorted_once_where_they_become_elastic() -> None:
+    every = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
+    phases = [
+        Phase("alone", 1, ("resolution",), ("largest",), 1e-2, resolution_scale=0.45),
+        Phase("elastic", 1, every, ("largest",), 1e-2, resolution_scale=0.45),
+        Phase("on", 1, every, ("largest",), 1e-2, resolution_scale=0.45),
+    ]
+    run = trainer(phases, 6)
+    found: dict[str, list[bool]] = {}
+
+    def note(scheduled: Scheduled, _: Batch) -> None:
+        weights = run.supernet.network.state_dict()
+        for dimension in sorting.DIMENSIONS:
+            orders = sorting.channel_orders(weights, NANO.largest(), dimension).values()
+            is_sorted = all(torch.equal(order, torch.arange(len(order))) for order in orders)
+            found.setdefault(scheduled.phase.name, []).append(is_sorted)
+
+    run.run(lambda _: None, lambda _: None, note)
+    assert found == {"alone": [False, False], "elastic": [True, True], "on": [False, False]}

@@ -12,7 +12,7 @@ from torch import Tensor
 from supernet.errors import UserError
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normalise, resize_at_scales
-from supernet.pose.grouping import Matching, check_settings, group
+from supernet.pose.grouping import Matching, Settings, check_settings, group
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.maps import Network, predict_maps
 
@@ -47,6 +47,19 @@ class InferenceSettings:
                 f"size_divisor={self.size_divisor} must be a multiple of {TOTAL_STRIDE}, the network's total stride"
             )
         check_scales(self.scales, self.size_divisor)
+
+    @property
+    def grouping(self) -> Settings:
+        """What ``grouping.group`` takes of it."""
+        return Settings(
+            max_people=self.max_people,
+            detection_threshold=self.detection_threshold,
+            tag_threshold=self.tag_threshold,
+            nms_kernel=self.nms_kernel,
+            adjust=self.adjust,
+            refine=self.refine,
+            matching=self.matching,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,17 +157,7 @@ def _run_batch(
         }
         maps = predict_maps(network, inputs, keypoints, settings.flip_test)
         for one, (heatmaps, tags) in zip(batch, maps, strict=True):
-            poses, scores = group(
-                heatmaps,
-                tags,
-                max_people=settings.max_people,
-                detection_threshold=settings.detection_threshold,
-                tag_threshold=settings.tag_threshold,
-                nms_kernel=settings.nms_kernel,
-                adjust=settings.adjust,
-                refine=settings.refine,
-                matching=settings.matching,
-            )
+            poses, scores = group(heatmaps, tags, **settings.grouping)
             found = poses[..., 2] > 0
             poses[found, :2] = one.transform.to_image(poses[found, :2])
             results.append((one.index, People(poses, scores)))
