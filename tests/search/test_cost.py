@@ -55,9 +55,8 @@ def test_macs_params_and_weight_bytes_equal_what_torch_counts() -> None:
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_what_torch_counts_holds_for_hundreds_of_archs(space: SearchSpace) -> None:
     rng = np.random.default_rng(1)
-    with torch.device("meta"):  # counts the same, computes nothing
-        for arch in (space.sample(rng) for _ in range(200)):
-            check_against_torch(arch)
+    for arch in (space.sample(rng) for _ in range(200)):
+        check_against_torch(replace(arch, resolution=64))
 
 
 class Recorder(TorchDispatchMode):
@@ -89,7 +88,7 @@ class Recorder(TorchDispatchMode):
 
 def recorded_peak(arch: Arch) -> int:
     """Peak of live bytes by the definition of ``memory``, from what torch did instead of from our walk."""
-    with torch.no_grad(), torch.device("meta"):
+    with torch.no_grad():
         network = LitePose(arch, 17).eval()
         image = torch.zeros(1, 3, arch.resolution, arch.resolution)
         with Recorder(image) as recorder:
@@ -109,8 +108,9 @@ def recorded_peak(arch: Arch) -> int:
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_memory_is_the_peak_of_what_torch_needs_at_once(space: SearchSpace) -> None:
     rng = np.random.default_rng(2)
-    for arch in (space.smallest(), space.largest(), *(space.sample(rng) for _ in range(10))):
-        assert COSTS["memory"](arch, 17) == recorded_peak(arch)
+    for arch in (space.smallest(), space.largest(), *(space.sample(rng) for _ in range(8))):
+        small = replace(arch, resolution=64)
+        assert COSTS["memory"](small, 17) == recorded_peak(small)
 
 
 def test_memory_of_the_largest_arch_is_in_its_widest_early_layer() -> None:
