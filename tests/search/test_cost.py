@@ -77,6 +77,8 @@ class Recorder(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         written = out if isinstance(out, torch.Tensor) else out[0]
         used = {self.buffer[id(arg)] for arg in args if id(arg) in self.buffer}
+        if not used:
+            return out  # makes something else than activations
         computes = func is torch.ops.aten.convolution.default
         if computes:
             self.sizes.append(written.numel() * 4)
