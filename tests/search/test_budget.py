@@ -41,8 +41,12 @@ class Table:
 TIMED = CostModel(NANO, 17, Table())
 
 
-def budget(model: CostModel = MODEL, **constraint: Any) -> Budget:
-    return Budget.from_mapping(constraint, model)
+def budget(**constraint: Any) -> Budget:
+    return Budget.from_mapping(constraint, MODEL)
+
+
+def timed(**constraint: Any) -> Budget:
+    return Budget.from_mapping(constraint, TIMED)
 
 
 def test_a_model_gives_one_and_many_the_same_costs() -> None:
@@ -74,7 +78,7 @@ def test_bounds_are_inclusive(name: str) -> None:
 
 
 def test_a_mix_of_bounds_is_met_where_each_is() -> None:
-    mixed = budget(TIMED, macs="120M", min_params="300K", latency="40ms", memory="1.7MB")
+    mixed = timed(macs="120M", min_params="300K", latency="40ms", memory="1.7MB")
     found = TIMED(GENES)
     expected = (found["macs"] <= 120e6) & (found["params"] >= 300e3) & (found["latency_ms"] <= 40)
     expected &= found["memory"] <= 1.7e6
@@ -98,7 +102,7 @@ def test_fractions_of_one_never_loosen_a_bound() -> None:
 
 @pytest.mark.parametrize(("text", "value"), [("30ms", 30), ("0.03s", 30), ("900us", 0.9)])
 def test_latencies_are_milliseconds(text: str, value: float) -> None:
-    assert budget(TIMED, latency=text).to_dict() == {"latency": value}
+    assert timed(latency=text).to_dict() == {"latency": value}
 
 
 def test_no_bound_lets_everything_through() -> None:
@@ -160,4 +164,6 @@ def test_a_preset_holds_its_published_arch(preset: str) -> None:
     published = [entry for entry in ENTRIES if entry["name"] == f"search-{preset.upper()}"]
     assert {entry["joints"] for entry in published} == {14, 17}
     for entry in published:
-        assert budget(CostModel(FULL, entry["joints"]), macs_paper=text).fits_arch(Arch.from_dict(entry["arch"]))
+        assert Budget.from_mapping({"macs_paper": text}, CostModel(FULL, entry["joints"])).fits_arch(
+            Arch.from_dict(entry["arch"])
+        )

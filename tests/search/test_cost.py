@@ -100,11 +100,12 @@ def recorded_peak(arch: Arch) -> int:
     for time, (used, _) in enumerate(steps):
         first |= dict.fromkeys(used - first.keys(), time)
         last |= dict.fromkeys(used, time)
-    return max(
+    peak: int = max(
         sum(recorder.sizes[buffer] for buffer in first if first[buffer] <= time <= last[buffer])
         for time, (_, computes) in enumerate(steps)
         if computes
     )
+    return peak
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
