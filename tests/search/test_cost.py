@@ -59,7 +59,7 @@ def test_what_torch_counts_holds_for_hundreds_of_archs(space: SearchSpace) -> No
         check_against_torch(replace(arch, resolution=64))
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Which activation buffers torch's operators read and write in a forward pass of the real network.
 
     Each convolution writes a new buffer; whatever else there is (batch norm, activation, sum) works in the youngest
@@ -67,7 +67,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self, image: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kept = [image]  # so that no id is used twice
         self.buffer = {id(image): 0}
         self.sizes = [image.numel() * 4]
