@@ -1,6 +1,5 @@
 """Checkpoints of the published LitePose code, read without executing anything in them."""
 
-import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,8 @@ import torch
 from torch import Tensor
 
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin, costs
-from supernet import cli
+from supernet import cli, sealed
 from supernet.arch import Arch
-from supernet.checkpoint import DAMAGED
 from supernet.errors import UserError
 from supernet.litepose import LitePose, in_channels_last
 from supernet.pose.inference import InferenceSettings
@@ -111,8 +109,8 @@ def _state_dict(content: bytes, path: str | Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickles; whether they can be read is told here
-            value: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except DAMAGED as error:
+            value: Any = sealed.unpack(content)
+    except sealed.DAMAGED as error:
         raise UserError(
             f"checkpoint {path} is damaged or holds more than tensors and plain values, which could run code; nothing "
             "was run, fetch it again or have its state dict saved alone"

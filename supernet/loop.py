@@ -11,7 +11,7 @@ from torch import Tensor
 
 from supernet import sorting
 from supernet.arch import Arch
-from supernet.errors import UserError
+from supernet.device import out_of_memory_told
 from supernet.optimizer import TouchedAdam, WeightAverage, learning_rate
 from supernet.phases import Scheduled, step_archs
 from supernet.pose.augment import Augmentation, Batch
@@ -54,6 +54,8 @@ class StepReport:
         phase: Name of its phase.
         resolution: Side of its square inputs, px.
         archs: The subnets trained.
+        roles: What each of them is: "largest", "smallest" or "random".
+        image_ids: (B,) ids of the pictures, on the CPU.
         losses: Loss terms of each subnet.
         distillation: Mean distance to the teacher's heatmaps, if there was a teacher.
         gradient_norm: Before clipping.
@@ -65,6 +67,8 @@ class StepReport:
     phase: str
     resolution: int
     archs: Sequence[Arch]
+    roles: Sequence[str]
+    image_ids: Tensor
     losses: Sequence[LossTerms]
     distillation: Tensor | None
     gradient_norm: Tensor
@@ -99,6 +103,7 @@ class Trainer:
         self.average = WeightAverage(self.weights, settings.average_decay)
         self.teacher: SuperNet | None = None
         self.step = 0
+        self.rate_factor = 1.0
 
     @property
     def device(self) -> torch.device:
@@ -169,12 +174,12 @@ class Trainer:
         """Return everything that decides the steps to come, as tensors and plain values."""
         return {
             "step": self.step,
+            "rate_factor": self.rate_factor,
             "network": self.supernet.state_dict(),
             "average": self.average.average,
             "num_updates": self.average.num_updates,
             "adam": self.adam.state(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
-            "torch_rng": torch.get_rng_state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -184,11 +189,11 @@ class Trainer:
             value.copy_(state["average"][name])
         self.average.num_updates = state["num_updates"]
         self.adam.load_state(state["adam"])
+        self.teacher = None
         if state["teacher"] is not None:
             self.teacher = self.averaged()
             self.teacher.load_state_dict(state["teacher"])
-        self.step = state["step"]
-        torch.set_rng_state(state["torch_rng"])
+        self.step, self.rate_factor = state["step"], state["rate_factor"]
 
     def _batches(self, scheduled: Scheduled) -> Iterator[tuple[Batch, float, float]]:
         """Yield each remaining batch of a phase, the seconds waited for it, and when the wait began."""
@@ -223,18 +228,20 @@ class Trainer:
                 taught = self.teacher(images, largest)
         losses, distances = [], []
         for arch in archs:
-            low, high = self.supernet(images, arch)
-            terms = self.objective.loss(low, high, truth)
-            total = terms.total
-            if taught is not None:
-                distance = self.objective.distillation(low, high, taught, truth)
-                total = total + self.settings.distillation_weight * distance
-                distances.append(distance.detach())
-            elif phase.teacher == "inplace":
-                taught = (low.detach(), high.detach())
-            (total / len(archs)).backward()  # type: ignore[no-untyped-call]
+            with out_of_memory_told(arch, len(images), images.shape[-1]):
+                low, high = self.supernet(images, arch)
+                terms = self.objective.loss(low, high, truth)
+                total = terms.total
+                if taught is not None:
+                    distance = self.objective.distillation(low, high, taught, truth)
+                    total = total + self.settings.distillation_weight * distance
+                    distances.append(distance.detach())
+                elif phase.teacher == "inplace":
+                    taught = (low.detach(), high.detach())
+                (total / len(archs)).backward()  # type: ignore[no-untyped-call]
             losses.append(LossTerms(*(term.detach() for term in (terms.total, terms.heatmap, terms.push, terms.pull))))
         rate = learning_rate((step - scheduled.start) / (scheduled.stop - scheduled.start), phase.learning_rate)
+        rate *= self.rate_factor
         norm = self.adam.step(rate)
         self.average.update(self.weights)
         return StepReport(
@@ -242,6 +249,8 @@ class Trainer:
             phase.name,
             images.shape[-1],
             archs,
+            phase.subnets,
+            batch.image_ids,
             losses,
             torch.stack(distances).mean() if distances else None,
             norm,
@@ -255,18 +264,3 @@ def step_archs_largest(arch: Arch, supernet: SuperNet) -> Arch:
     """Return the supernet's largest arch at the resolution of ``arch``."""
     largest = supernet.space.largest()
     return Arch(arch.resolution, largest.stem_width, largest.stages, largest.deconv_widths)
-
-
-def check_finite(report: StepReport) -> None:
-    """Raise UserError if a loss or the gradient of the step is not finite; it waits for the device."""
-    for arch, terms in zip(report.archs, report.losses, strict=True):
-        if not torch.isfinite(terms.total):
-            raise UserError(
-                f"the loss is not finite at step {report.step}, phase {report.phase}, subnet {arch.describe()}; "
-                "lower the phase's learning_rate or clip_norm and resume from the last checkpoint"
-            )
-    if not torch.isfinite(report.gradient_norm):
-        raise UserError(
-            f"the gradient is not finite at step {report.step}, phase {report.phase}; "
-            "lower the phase's learning_rate and resume from the last checkpoint"
-        )

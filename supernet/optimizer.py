@@ -65,10 +65,15 @@ class TouchedAdam:
 
     @torch.no_grad()
     def step(self, rate: float) -> Tensor:
-        """Clip, apply one update at learning rate ``rate``, and forget the gradients; returns the gradient's norm."""
+        """Clip, apply one update at learning rate ``rate``, and forget the gradients; returns the gradient's norm.
+
+        If the norm is not finite, weights and moments stay.
+        """
         gradient = torch.cat([_gradient(parameter).flatten() for parameter in self.parameters])
         norm: Tensor = torch.linalg.vector_norm(gradient)
-        gradient *= (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        # A gradient that is not finite moves nothing; whoever reads the norm later finds sound weights.
+        scale = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        gradient = torch.where(torch.isfinite(norm), gradient * scale, 0.0)
         self.num_steps += 1
         touched = (gradient != 0).float()
         mean, square = self.moments

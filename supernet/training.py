@@ -3,6 +3,7 @@
 import math
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 import cv2
 import torch
 
-from supernet import checkpoint, cli
+from supernet import checkpoint, cli, measurement, run_folder
+from supernet.collapse import PeriodicEvaluation
+from supernet.curves import CURVES_FILE, draw_curves
 from supernet.device import pick_device
 from supernet.errors import UserError
-from supernet.loop import LoopSettings, StepReport, Trainer, check_finite
+from supernet.health import Unhealthy
+from supernet.loop import LoopSettings, StepReport, Trainer
 from supernet.phases import Phase, Scheduled, schedule
 from supernet.pose.augment import Augmentation, Batch
 from supernet.pose.datasets import build, resolved
@@ -32,9 +36,10 @@ from supernet.settings import from_mapping
 from supernet.space import SearchSpace
 from supernet.training_log import TrainingLog
 from supernet.training_report import report_scores
+from supernet.version import VERSION
+from supernet.watch import Watch, tell_gaps
 from supernet.weight_sharing import SuperNet
 
-CHECKPOINT_FILE = "checkpoint.pt"
 RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots")
 NO_FILE_NAME = r"[^\w.-]+"
 
@@ -69,6 +74,10 @@ class TrainSettings:
     name: str | None
     resume: str | None
     plots: bool = False
+    explosion_factor: float = 10.0
+    rollback_factor: float = 0.5
+    evaluate_every: int = 0
+    num_evaluate_images: int = 64
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers outside of what makes sense."""
@@ -79,7 +88,21 @@ class TrainSettings:
         for name in ("clip_norm", "sigma"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("steps", "batch_size", "log_every", "checkpoint_every", "num_calibration_images"):
+        if self.explosion_factor and not 1 < self.explosion_factor < math.inf:
+            raise UserError(
+                f"explosion_factor is {self.explosion_factor}; it must be above 1, or 0 to look for NaN alone"
+            )
+        if not 0 <= self.rollback_factor < 1:
+            raise UserError(f"rollback_factor is {self.rollback_factor}; it must be below 1, or 0 to stop at once")
+        counts = (
+            "steps",
+            "batch_size",
+            "log_every",
+            "checkpoint_every",
+            "num_calibration_images",
+            "num_evaluate_images",
+        )
+        for name in counts:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in (
@@ -87,6 +110,7 @@ class TrainSettings:
             "num_workers",
             "picture_memory_mib",
             "report_random",
+            "evaluate_every",
             "distillation_weight",
             "push_weight",
             "pull_weight",
@@ -108,7 +132,10 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
     settings = from_mapping(TrainSettings, config, "")
     if settings.resume is None:
         plan = _plan(settings)  # before the folder: a mistake leaves nothing behind
-        _train(plan, config, cli.create_run(settings.runs, "train", settings.name), None)
+        folder = cli.create_run(settings.runs, "train", settings.name)
+        with run_folder.owned(folder):
+            run_folder.write_config(folder, config)
+            _train(plan, config, folder, None)
         return
     folder = Path(settings.runs) / "train" / "latest" if settings.resume == "latest" else Path(settings.resume)
     for override in overrides:
@@ -117,16 +144,17 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
                 f"{override} cannot be changed when resuming, which keeps the run's own configuration; "
                 f"remove it (allowed: {', '.join(RESUMABLE_WITH)})"
             )
-    if not (folder / CHECKPOINT_FILE).exists():
+    if not run_folder.has_checkpoint(folder):
         raise UserError(f"there is no checkpoint in {folder}; name a folder of runs/train or start a new run")
     folder = folder.resolve()
-    state = checkpoint.load(folder / CHECKPOINT_FILE, "training")
-    if state["step"] >= state["config"]["steps"] and (folder / "summary.json").exists():
-        raise UserError(f"{folder} is finished; use its supernet or start a new run")
-    given = {_key(override) for override in overrides} - {"resume"}
-    kept = {key: config[key] for key in given}
-    _train(_plan(from_mapping(TrainSettings, {**state["config"], **kept}, "")), state["config"], folder, state)
-    cli.point_latest(folder)
+    with run_folder.owned(folder):
+        state = run_folder.load_checkpoint(folder)
+        if state["trainer"]["step"] >= state["config"]["steps"] and (folder / "summary.json").exists():
+            raise UserError(f"{folder} is finished; use its supernet or start a new run")
+        given = {_key(override) for override in overrides} - {"resume"}
+        kept = {key: config[key] for key in given}
+        plan = _plan(from_mapping(TrainSettings, {**state["config"], **kept}, ""))
+        _train(plan, state["config"], folder, state)
 
 
 def _key(override: str) -> str:
@@ -146,6 +174,7 @@ class _Plan:
     dataset: dict[str, Any]
     train_set: KeptPictures
     test_set: KeptPictures
+    val_set: KeptPictures | None
 
 
 def _plan(settings: TrainSettings) -> _Plan:
@@ -160,7 +189,9 @@ def _plan(settings: TrainSettings) -> _Plan:
     keypoints = train_set.keypoints
     dataset = resolved(settings.dataset, keypoints)
     test_set = KeptPictures(build(dataset, "test"))
-    return _Plan(settings, pick_device(settings.device), space, scheduled, keypoints, dataset, train_set, test_set)
+    val_set = KeptPictures(build(dataset, "val"), settings.num_evaluate_images) if settings.evaluate_every else None
+    device = pick_device(settings.device)
+    return _Plan(settings, device, space, scheduled, keypoints, dataset, train_set, test_set, val_set)
 
 
 def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str, Any] | None) -> None:
@@ -182,8 +213,25 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
     )
     objective = PoseObjective(keypoints.num, settings.sigma, settings.push_weight, settings.pull_weight)
     trainer = Trainer(supernet, objective, plan.train_set, plan.scheduled, loop_settings)
+    evaluation = None
+    if plan.val_set is not None:
+        val_scorer = SubnetScorer(
+            supernet, plan.train_set, plan.val_set, settings.evaluation, settings.num_evaluate_images
+        )
+        evaluation = PeriodicEvaluation(val_scorer, settings.evaluate_every)
+    watch = Watch(trainer, settings.explosion_factor, settings.rollback_factor, evaluation)
+    made_with = {
+        "code": VERSION,
+        **measurement.versions(),
+        "processor": measurement.machine()["processor"],
+        "device": plan.device.type,
+        "threads": torch.get_num_threads(),
+        "space_digest": space.digest(),
+    }
     if state is not None:
-        trainer.load_state(state)
+        run_folder.check_made_with(state["made_with"], made_with, folder)
+        trainer.load_state(state["trainer"])
+        watch.load_state(state["watch"])
     cli.CONSOLE.print(
         f"space [bold]{space.name}[/]: {float(space.count()):.3g} subnets, "
         f"{sum(p.numel() for p in supernet.parameters()):,} shared weights; "
@@ -198,9 +246,17 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
     def seconds() -> float:
         return seconds_before + time.perf_counter() - start
 
+    saved_at = -1
+
     def save_checkpoint() -> None:
-        value = {"config": dict(config), "seconds": seconds(), **trainer.state()}
-        checkpoint.save(folder / CHECKPOINT_FILE, "training", value)
+        nonlocal saved_at
+        saved_at = trainer.step
+        value = {"config": dict(config), "made_with": made_with, "seconds": seconds()}
+        run_folder.save_checkpoint(folder, {**value, "trainer": trainer.state(), "watch": watch.state()})
+
+    if state is None:
+        save_checkpoint()  # before any step: a place that cannot hold it is told at once
+    cli.point_latest(folder)
 
     with (
         TrainingLog(folder, trainer.step) as log,
@@ -210,38 +266,63 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
         task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
 
         def on_step(report: StepReport) -> None:
+            watch.follow(report)
             stops = stop_requested()
             saves = stops or trainer.step % settings.checkpoint_every == 0
             logs = report.step % settings.log_every == 0 or trainer.step == settings.steps
             if logs or saves or trainer.step in phase_ends:  # a checkpoint never holds what has gone wrong
-                check_finite(report)
+                watch.losses.read()
             if logs:
-                progress.update(task, note=log.write(report))
+                progress.update(task, note=log.write(report, watch.figures()))
             progress.update(task, completed=trainer.step)
+            if not stops:
+                watch.evaluate_if_due()
             if saves:
                 save_checkpoint()
             if stops:
                 raise UserError(f"stopped after {trainer.step} steps; continue with resume={folder}")
+
+        def on_phase_end(_: Scheduled) -> None:
+            if saved_at != trainer.step:
+                save_checkpoint()
 
         def draw_batch(scheduled: Scheduled, batch: Batch) -> None:
             name = f"batch_{plan.scheduled.index(scheduled)}_{scheduled.phase.name}"
             sheet = batch_sheet(batch, objective.targets(batch), keypoints)
             save_picture(plots / f"{re.sub(NO_FILE_NAME, '_', name)}.png", sheet)
 
-        trainer.run(on_step, lambda _: save_checkpoint(), draw_batch if settings.plots else None)
+        watch.evaluate_if_due()  # what was left out when the run was stopped
+        while True:
+            try:
+                trainer.run(on_step, on_phase_end, draw_batch if settings.plots else None)
+                break
+            except Unhealthy as failure:
+                rollback = watch.roll_back(failure, folder)
+                save_checkpoint()
+                log.go_back(trainer.step)
+                warnings.warn(
+                    f"{failure}; back to step {rollback.back_to} with {rollback.rate_factor:g} of all rates",
+                    stacklevel=2,
+                )
+        draw_curves(folder / CURVES_FILE, log.rows(), [each.back_to for each in watch.rollbacks])
     train_seconds = seconds()
 
     final = trainer.averaged().eval()
-    evaluation = asdict(settings.evaluation)
     path = folder / checkpoint.SUPERNET_FILE
-    checkpoint.save_supernet(path, space, final.state_dict(), keypoints, plan.dataset, evaluation, objective)
+    measured_with = asdict(settings.evaluation)
+    checkpoint.save_supernet(path, space, final.state_dict(), keypoints, plan.dataset, measured_with, objective)
     scorer = SubnetScorer(final, plan.train_set, plan.test_set, settings.evaluation, settings.num_calibration_images)
 
     def draw_predictions(name: str, found: Evaluation) -> None:
         save_picture(plots / f"test_{name.replace(' ', '_')}.png", prediction_sheet(plan.test_set, found.people))
 
     on_scored = draw_predictions if settings.plots else None
-    rows = report_scores(scorer, space, settings.report_random, settings.seed, on_scored)
+    try:
+        rows = report_scores(scorer, space, settings.report_random, settings.seed, on_scored)
+    except KeyboardInterrupt:
+        raise UserError(f"stopped before the report; {path} is whole, resume={folder} makes the report") from None
+    health = watch.summary()
+    tell_gaps(health)
     skips = skipping(plan.train_set)
     cli.write_summary(
         folder,
@@ -251,6 +332,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
             "subnets": rows,
             "num_test_images": len(plan.test_set),
             "skipped_pictures": [] if skips is None else skips.skipped(),
+            "health": health,
             "steps": settings.steps,
             "train_seconds": round(train_seconds, 1),
             "seconds": round(seconds(), 1),
@@ -258,6 +340,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
         },
     )
     cli.CONSOLE.print(
-        f"supernet: {path}   report: {folder / 'summary.json'}   curves: tensorboard --logdir {folder}",
+        f"supernet: {path}   report: {folder / 'summary.json'}   curves: {folder / CURVES_FILE}, "
+        f"tensorboard --logdir {folder}",
         soft_wrap=True,
     )

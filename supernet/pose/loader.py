@@ -72,7 +72,8 @@ def training_loader(
         start: Number of the first step.
 
     Raises:
-        UserError: While iterating: a picture cannot be used, told in one sentence even if a worker met it.
+        UserError: While iterating: a picture cannot be used, told in one sentence even if a worker met it, or a worker
+            has died.
     """
     loader: Iterable[Batch] = DataLoader(
         TrainingPictures(dataset, augmentation),
@@ -97,6 +98,13 @@ def training_loader(
         traceback.clear_frames(error.__traceback__)
         # A worker's traceback comes along as text; what it raised is the last line.
         raise UserError(lines[-1].partition(": ")[2]) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise UserError(
+            f"a process that loads pictures has died ({' '.join(str(error).split())}); if memory was short, lower "
+            "num_workers or picture_memory_mib, then resume from the last checkpoint"
+        ) from error
 
 
 def _single_threaded(_: int) -> None:
