@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,8 @@ def load_newest(path: str | Path, kind: str) -> dict[str, Any]:
             raise UserError(f"{error}; {also}") from error
         if path.exists():
             aside = path.with_name(f"{path.stem}.damaged{path.suffix}")
-            path.replace(aside)
+            with suppress(FileNotFoundError):  # another process of the run was quicker
+                path.replace(aside)
             warnings.warn(f"{error}; going on from {previous}, the other one is now {aside}", stacklevel=2)
         else:
             warnings.warn(f"there is no {path}; going on from {previous}, which was written before it", stacklevel=2)

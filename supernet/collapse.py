@@ -9,8 +9,8 @@ from supernet.phases import Scheduled
 from supernet.scoring import SubnetScorer
 
 _FALL = 0.5
-"""An AP below this share of the best that the same subnet had is a collapse. Between two evaluations of a sound run it
-moves by a few hundredths; the start of a phase with a higher rate costs up to a fifth."""
+"""An AP below this share of the best that the same subnet had is a collapse. A phase that begins with a higher rate
+costs some AP for a while, which is none."""
 _LEAST_AP = 0.05
 """A best AP, or the largest subnet's, below this says nothing: small figures on few pictures are noise."""
 

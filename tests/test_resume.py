@@ -106,6 +106,14 @@ def test_a_switch_of_phases_happens_once(monkeypatch: pytest.MonkeyPatch, whole:
     assert [step for step, dimensions in sorted_at if dimensions] == [8, 8]
 
 
+def test_going_back_before_there_was_a_teacher_forgets_it(whole: dict[int, State]) -> None:
+    trainer = tiny_trainer()
+    trainer.load_state(whole[6]["trainer"])
+    assert trainer.teacher is not None
+    trainer.load_state(whole[3]["trainer"])
+    assert trainer.teacher is None
+
+
 def test_weights_outside_every_sampled_slice_do_not_move_over_several_steps() -> None:
     """What no subnet of a step uses stays in that step, weights and moments alike; averages only follow."""
     trainer = tiny_trainer()
