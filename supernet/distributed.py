@@ -5,6 +5,7 @@ goes through :class:`Ranks`, whose methods do nothing in a run of one process.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from supernet.device import pick_device
 from supernet.errors import UserError
+
+_LINGER_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -174,18 +177,24 @@ def launched(timeout_seconds: float) -> Iterator[Ranks]:
     try:
         yield Ranks(index, count, int(os.environ.get("LOCAL_RANK", "0")))
     except UserError as error:
-        if _is_first_to_tell(store, str(error)):
+        if _is_first_to_tell(store, str(error), index, count):
             raise
         raise SystemExit(2) from error
     dist.destroy_process_group()  # not after an error: it would wait for ranks that have ended
 
 
-def _is_first_to_tell(store: Store, message: str) -> bool:
+def _is_first_to_tell(store: Store, message: str, index: int, count: int) -> bool:
     """Whether no other rank has told ``message`` yet."""
     try:
-        return bool(store.add(f"told {message}", 1) == 1)
+        is_first = bool(store.add(f"told {message}", 1) == 1)
+        store.add("ending", 1)
+        if index == 0:  # may keep the store, which the others are about to ask
+            end = time.monotonic() + _LINGER_SECONDS
+            while store.add("ending", 0) < count and time.monotonic() < end:
+                time.sleep(0.05)
     except RuntimeError:
         return True  # the rank that keeps the store has ended
+    return is_first
 
 
 def restarts() -> tuple[int, int]:

@@ -128,7 +128,7 @@ def test_ranks_see_the_parts_of_one_batch_in_order() -> None:
 
 
 def test_every_nth_pictures_of_all_parts_are_all_pictures() -> None:
-    people = SyntheticPeople(COCO, 8, 1, 32, 32)
+    people = SyntheticPeople(COCO, 8, 1, 64, 64)
     parts = [EveryNth(people, start, 3, 7) for start in range(3)]
     assert [len(part) for part in parts] == [3, 2, 2]
     assert sorted(image for part in parts for image in part.image_ids) == sorted(people.image_ids[:7])
