@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from unittest import mock
 
@@ -75,7 +76,7 @@ def trainer(options: argparse.Namespace, device: torch.device, size: int) -> Tra
     pictures = KeptPictures(SyntheticPeople(COCO, NUM_PICTURES, 1, 640, 480))
     for index in range(NUM_PICTURES):
         pictures[index]
-    steps = schedule([phase], space, 2 * (options.warm_up + options.steps))
+    steps = schedule([phase], space, options.warm_up + 2 * options.steps)
     return Trainer(SuperNet(space, COCO.num).to(device), PoseObjective(COCO.num), pictures, steps, settings)
 
 
@@ -99,6 +100,24 @@ class Stopwatch:
         return call
 
 
+def mark(device: torch.device) -> torch.cuda.Event | float:
+    """A point in time of what the device computes; nothing waits for it."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
+def seconds_between(start: torch.cuda.Event | float, end: torch.cuda.Event | float) -> float:
+    """Seconds from one mark to another."""
+    if isinstance(start, float) or isinstance(end, float):
+        assert isinstance(start, float)
+        assert isinstance(end, float)
+        return end - start
+    return float(start.elapsed_time(end)) / 1e3
+
+
 def synchronise(device: torch.device) -> None:
     """Wait for the device."""
     if device.type == "cuda":
@@ -109,25 +128,24 @@ def measured_steps(options: argparse.Namespace, device: torch.device, workload: 
     """Speed, memory and shares of the steps of one workload."""
     run = trainer(options, device, size)
     archs = archs_of(workload, run.supernet.space, size)
-    times: list[float] = []
+    marks: list[torch.cuda.Event | float] = []
     watch, shared = Stopwatch(device), defaultdict[str, float](float)
     half = options.warm_up + options.steps
     parts = mock.patch.object(torch.Tensor, "backward", watch.timed("backward", torch.Tensor.backward))
 
     def on_step(report: StepReport) -> None:
-        synchronise(device)
-        if options.warm_up < run.step <= half:
-            times.append(report.seconds if device.type == "cpu" else time.perf_counter() - began[0])
+        if options.warm_up <= run.step <= half:
+            marks.append(mark(device))
+        if run.step > half:
+            synchronise(device)
+            shared["data"] += report.data_seconds
+            shared["all"] += time.perf_counter() - began[0]
         if run.step == half:  # from here on in parts
+            synchronise(device)
             parts.start()
             run.supernet.forward = watch.timed("forward", run.supernet.forward)  # type: ignore[method-assign]
             run.adam.step = watch.timed("optimizer", run.adam.step)  # type: ignore[method-assign]
             run.average.update = watch.timed("optimizer", run.average.update)  # type: ignore[method-assign]
-        if run.step == half + options.warm_up:
-            watch.seconds.clear()
-        if run.step > half + options.warm_up:
-            shared["data"] += report.data_seconds
-            shared["all"] += time.perf_counter() - began[0]
         began[0] = time.perf_counter()
 
     began = [time.perf_counter()]
@@ -135,6 +153,7 @@ def measured_steps(options: argparse.Namespace, device: torch.device, workload: 
         run.run(on_step, lambda _: None)
     parts.stop()
     shared |= watch.seconds
+    times = [seconds_between(*pair) for pair in pairwise(marks)]
     whole = shared.pop("all")
     found = {
         "step_ms": spread([1e3 * seconds for seconds in times]),

@@ -4,6 +4,7 @@ Every rank holds all weights and does the same steps; only the pictures are shar
 goes through :class:`Ranks`, whose methods do nothing in a run of one process.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -105,6 +106,10 @@ class Ranks:
         """Return every rank's text, in order."""
         encoded = torch.tensor([*text.encode()], dtype=torch.uint8)
         return [bytes(each.tolist()).decode() for each in self.gather(encoded)]
+
+    def lists(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts of all ranks, each once, in order of rank."""
+        return list(dict.fromkeys(text for own in self.texts(json.dumps(texts)) for text in json.loads(own)))
 
     def of_main(self, make: Callable[[], str]) -> str:
         """Return what ``make`` returns on the main rank, the only one to call it.

@@ -222,10 +222,9 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
     trainer = Trainer(supernet, objective, plan.train_set, plan.scheduled, loop_settings, ranks)
     if state is not None:
         trainer.load_state(state)
-        if state["num_ranks"] != ranks.count:
+        if (before := state.get("num_ranks", 1)) != ranks.count:
             cli.CONSOLE.print(
-                f"so far {state['num_ranks']} processes trained, from here on {ranks.count}: the same pictures and "
-                "subnets, but not the same bits"
+                f"resumed by {ranks.count} processes after {before}: the same pictures and subnets, not the same bits"
             )
     cli.CONSOLE.print(
         f"space [bold]{space.name}[/]: {float(space.count()):.3g} subnets, "
@@ -293,9 +292,10 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
 
     on_scored = draw_predictions if settings.plots and ranks.is_main else None
     rows = report_scores(scorer, space, settings.report_random, settings.seed, on_scored)
+    skips = skipping(plan.train_set)
+    skipped = ranks.lists([] if skips is None else skips.skipped())
     if not ranks.is_main:
         return
-    skips = skipping(plan.train_set)
     cli.write_summary(
         folder,
         {
@@ -303,7 +303,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
             "space": space.name,
             "subnets": rows,
             "num_test_images": len(plan.test_set),
-            "skipped_pictures": [] if skips is None else skips.skipped(),
+            "skipped_pictures": skipped,
             "steps": settings.steps,
             "train_seconds": round(train_seconds, 1),
             "seconds": round(seconds(), 1),

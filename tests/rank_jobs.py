@@ -186,6 +186,7 @@ def gathering(ranks: Ranks, folder: Path) -> None:
     assert [each.tolist() for each in ranks.gather(own)] == [[[0.0, 0.0]], [[1.0, 1.0]] * 3]
     assert [len(each) for each in ranks.gather(empty_on_1)] == [3, 0]
     assert ranks.texts("é" * ranks.index) == ["", "é"]
+    assert ranks.lists(["a", "b"][ranks.index :]) == ["a", "b"]
     assert ranks.any(ranks.index == 1)
     assert not ranks.any(False)
     assert float(ranks.mean(torch.tensor(float(ranks.index)))) == 0.5

@@ -24,11 +24,12 @@ class Job:
     """One ``torchrun`` of two processes that train the tiny space in ``runs``."""
 
     def __init__(self, folder: Path, runs: str, *more: str, max_restarts: int = 0) -> None:
-        (folder / "space").mkdir(exist_ok=True)
-        (folder / "space" / "tiny.yaml").write_text(yaml.safe_dump(SPACE))
+        own = folder / "conf" / "space"
+        own.mkdir(parents=True, exist_ok=True)
+        (own / "tiny.yaml").write_text(yaml.safe_dump(SPACE))
         self.run = folder / runs / "train" / "run"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        command += ["--max-restarts", str(max_restarts), "-m", "supernet.train", f"--config-dir={folder}"]
+        command += ["--max-restarts", str(max_restarts), "-m", "supernet.train", f"--config-dir={own.parent}"]
         command += [f"runs={folder / runs}", "threads=1", *more]
         # Without this setting about half of the restarts on CPUs were seen to hang.
         environment = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
@@ -130,3 +131,25 @@ def test_a_job_that_may_restart_needs_a_name(tmp_path: Path) -> None:
     status, said = Job(tmp_path, "runs", "space=tiny", max_restarts=1).end()
     assert status == 1
     assert "has to find its run again; add name=NAME" in said or "must find its run again; add name=NAME" in said
+
+
+def test_a_sweep_runs_under_hydras_submitit_launcher(tmp_path: Path) -> None:
+    """Its local form, which needs no cluster: one process per run, as SLURM would start one job each."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra slurm")
+    own = tmp_path / "conf" / "space"
+    own.mkdir(parents=True)
+    (own / "tiny.yaml").write_text(yaml.safe_dump(SPACE))
+    command = [sys.executable, "-m", "supernet.train", "--multirun", f"--config-dir={own.parent}"]
+    command += ["hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path / 'sweep'}", "space=tiny"]
+    command += [
+        "phases=sandwich",
+        "steps=3",
+        "batch_size=2",
+        "num_calibration_images=2",
+        "report_random=0",
+        "threads=1",
+    ]
+    command += ["dataset.train.num_images=4", "dataset.test.num_images=2", f"runs={tmp_path / 'runs'}"]
+    subprocess.run([*command, "seed=0,1", "name=seed${seed}"], check=True, timeout=240)
+    for seed in (0, 1):
+        assert (tmp_path / "runs" / "train" / f"seed{seed}" / "summary.json").exists()
