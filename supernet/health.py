@@ -24,15 +24,19 @@ class Unhealthy(Exception):
 
     Attributes:
         step: Number of the step, from 0.
-        reason: What went wrong, without the place.
+        told: What went wrong and where.
+        pictures: Ids of the pictures of the step.
     """
 
     def __init__(self, report: StepReport, arch: Arch, reason: str) -> None:
-        ids = ", ".join(str(int(each)) for each in report.image_ids)
-        super().__init__(
-            f"{reason} at step {report.step}, phase {report.phase}, subnet {arch.describe()}, pictures {ids}"
-        )
-        self.step, self.reason = report.step, reason
+        super().__init__()
+        self.step = report.step
+        self.told = f"{reason} at step {report.step}, phase {report.phase}, subnet {arch.describe()}"
+        self.pictures = [str(int(each)) for each in report.image_ids]
+
+    def __str__(self) -> str:
+        """Return what went wrong, where, and on which pictures."""
+        return f"{self.told}, pictures {', '.join(self.pictures)}"
 
 
 class LossWatch:
