@@ -349,6 +349,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
                 trainer.run(on_step, on_phase_end, draw_batch if settings.plots and ranks.is_main else None)
                 break
             except Unhealthy as failure:
+                failure.pictures = ranks.lists(failure.pictures)
                 rollback = watch.roll_back(failure, folder)
                 ranks.any(False)  # until all have read it, the checkpoint stays what it is
                 save_checkpoint()

@@ -169,6 +169,7 @@ def poisoned(ranks: Ranks, folder: Path) -> None:
     try:
         run.run(check, lambda _: None)
     except Unhealthy as error:
+        error.pictures = ranks.lists(error.pictures)
         (folder / f"rank{ranks.index}").write_text(str(error))
 
 
