@@ -231,6 +231,8 @@ def main() -> None:
         measure = measured_steps if kind == "steps" else measured_sharing
         print(json.dumps(measure(options, device, workload, int(size))))
         return
+    from supernet import cli  # noqa: F401  # decides for the processes below how threads wait, as in training
+
     results = []
     for size in options.sizes:
         for kind, workload in [
