@@ -4,8 +4,8 @@ Run as ``python scripts/bench_train.py [--sizes 256 512] [--batch 8] [--device a
 
 Every workload runs in a process of its own, so that its peak memory is its own, through the training loop itself, on
 pictures kept in memory. ``sharing`` alternates a subnet inside the supernet with the same subnet extracted, forward and
-backward, and gives the ratio of their times. ``shares`` come from a second pass that waits for the device after each
-part; images per second do not.
+backward, and gives the ratio of their times: on a CPU processor time, which hardly depends on what else the machine
+does. ``shares`` come from a second pass that waits for the device after each part; images per second do not.
 """
 
 import argparse
@@ -129,6 +129,7 @@ def measured_steps(options: argparse.Namespace, device: torch.device, workload: 
     run = trainer(options, device, size)
     archs = archs_of(workload, run.supernet.space, size)
     marks: list[torch.cuda.Event | float] = []
+    processor: list[float] = []
     watch, shared = Stopwatch(device), defaultdict[str, float](float)
     half = options.warm_up + options.steps
     parts = mock.patch.object(torch.Tensor, "backward", watch.timed("backward", torch.Tensor.backward))
@@ -136,6 +137,7 @@ def measured_steps(options: argparse.Namespace, device: torch.device, workload: 
     def on_step(report: StepReport) -> None:
         if options.warm_up <= run.step <= half:
             marks.append(mark(device))
+            processor.append(time.process_time())
         if run.step > half:
             synchronise(device)
             shared["data"] += report.data_seconds
@@ -157,6 +159,7 @@ def measured_steps(options: argparse.Namespace, device: torch.device, workload: 
     whole = shared.pop("all")
     found = {
         "step_ms": spread([1e3 * seconds for seconds in times]),
+        "processor_ms": spread([1e3 * (end - start) for start, end in pairwise(processor)]),
         "images_per_second": round(options.batch / statistics.median(times), 2),
         "shares": {part: round(seconds / whole, 3) for part, seconds in sorted(shared.items())},
     }
@@ -180,6 +183,7 @@ def measured_sharing(options: argparse.Namespace, device: torch.device, workload
     images = normalise(pictures.contiguous(memory_format=torch.channels_last))
     precision = forward_precision(device, options.precision)
     times: dict[str, list[float]] = {"shared": [], "alone": []}
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     calls: dict[str, Callable[[], tuple[torch.Tensor, torch.Tensor]]] = {
         "shared": lambda: shared(images, arch),
         "alone": lambda: alone(images),
@@ -187,13 +191,13 @@ def measured_sharing(options: argparse.Namespace, device: torch.device, workload
     for repeat in range(options.warm_up + options.steps):
         for name in sorted(calls, reverse=bool(repeat % 2)):
             synchronise(device)
-            start = time.perf_counter()
+            start = clock()
             with precision:
                 low, high = calls[name]()
             (low.float().square().mean() + high.float().square().mean()).backward()  # type: ignore[no-untyped-call]
             synchronise(device)
             if repeat >= options.warm_up:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
             for network in (shared, alone):
                 for parameter in network.parameters():
                     parameter.grad = None
@@ -231,6 +235,8 @@ def main() -> None:
         measure = measured_steps if kind == "steps" else measured_sharing
         print(json.dumps(measure(options, device, workload, int(size))))
         return
+    from supernet import cli  # noqa: F401  # decides for the processes below how threads wait, as in training
+
     results = []
     for size in options.sizes:
         for kind, workload in [

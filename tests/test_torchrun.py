@@ -130,7 +130,8 @@ def test_a_mistake_ends_all_ranks_with_one_sentence(tmp_path: Path) -> None:
 def test_a_job_that_may_restart_needs_a_name(tmp_path: Path) -> None:
     status, said = Job(tmp_path, "runs", "space=tiny", max_restarts=1).end()
     assert status == 1
-    assert "has to find its run again; add name=NAME" in said or "must find its run again; add name=NAME" in said
+    told = said.count("error: a job that may restart must find its run again; add name=NAME")
+    assert 1 <= told <= 2  # once for each attempt
 
 
 def test_a_sweep_runs_under_hydras_submitit_launcher(tmp_path: Path) -> None:
@@ -141,15 +142,8 @@ def test_a_sweep_runs_under_hydras_submitit_launcher(tmp_path: Path) -> None:
     (own / "tiny.yaml").write_text(yaml.safe_dump(SPACE))
     command = [sys.executable, "-m", "supernet.train", "--multirun", f"--config-dir={own.parent}"]
     command += ["hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path / 'sweep'}", "space=tiny"]
-    command += [
-        "phases=sandwich",
-        "steps=3",
-        "batch_size=2",
-        "num_calibration_images=2",
-        "report_random=0",
-        "threads=1",
-    ]
-    command += ["dataset.train.num_images=4", "dataset.test.num_images=2", f"runs={tmp_path / 'runs'}"]
+    command += ["phases=sandwich", "steps=3", "batch_size=2", "num_calibration_images=2", "report_random=0"]
+    command += ["dataset.train.num_images=4", "dataset.test.num_images=2", "threads=1", f"runs={tmp_path / 'runs'}"]
     subprocess.run([*command, "seed=0,1", "name=seed${seed}"], check=True, timeout=240)
     for seed in (0, 1):
         assert (tmp_path / "runs" / "train" / f"seed{seed}" / "summary.json").exists()

@@ -116,7 +116,7 @@ def test_the_report_is_calibrated_on_training_and_scored_on_test_pictures(
 ) -> None:
     seen: list[tuple[int, int]] = []
 
-    def remember(_: SuperNet, calibration_set: Any, evaluation_set: Any, *__: Any) -> SubnetScorer:
+    def remember(_: SuperNet, calibration_set: Any, evaluation_set: Any, *__: Any, **___: Any) -> SubnetScorer:
         seen.append((calibration_set._dataset.seed, evaluation_set._dataset.seed))
         raise UserError("seen enough")
 
