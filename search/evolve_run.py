@@ -110,6 +110,7 @@ def run(config: Mapping[str, Any]) -> Path:
     best = rows[result.best.order]
     figures: dict[str, Any] = {"digest": best["digest"], "costs": best["costs"], "ap": {"val": result.best.score}}
     result.best.arch.save(folder / ARCH_FILE, origin | figures)  # at once: the final check may be interrupted
+    cli.point_latest(folder)
     drawn, num_uniform = draw_fitting(space, budget.fits_arch, baseline_rng, settings.baseline, BASELINE_TRIES)
     chosen, *baseline = _check(final_scorer, [result.best.arch, *drawn])
     check = report.FinalCheck(chosen, tuple(baseline), num_uniform)

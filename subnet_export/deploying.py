@@ -89,8 +89,7 @@ class Deployment:
         if chosen == TORCH_EXPORT:
             runtime: Runtime = self._write_torch_export(path, model)
         elif chosen == ONNX:
-            with files.atomic(path) as temporary:
-                temporary.write_bytes(self._onnx(model).SerializeToString())
+            files.write_bytes(path, self._onnx(model).SerializeToString())
             runtime = open_runtime(folder, chosen)
         else:
             write_openvino(self._openvino(model), folder, chosen)
@@ -109,8 +108,7 @@ class Deployment:
 
         path = folder / SAFETENSORS.files[0]
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-        with files.atomic(path) as temporary:
-            temporary.write_bytes(safetensors.torch.save(state))
+        files.write_bytes(path, safetensors.torch.save(state))
         read = safetensors.torch.load_file(path)
         if read.keys() != state.keys() or not all(torch.equal(state[name], read[name]) for name in state):
             raise UserError(

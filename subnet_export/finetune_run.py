@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         plan = plan_from(options)
     else:
         path = checkpoint_to_resume(options)
-        saved = checkpoint.load(path, _KIND)
+        saved = checkpoint.load_newest(path, _KIND)
         plan = from_mapping(Plan, saved["plan"], f"{path}: plan")
         options.folder, options.is_default_folder = path.with_name(Path(plan.folder).name), plan.is_default_folder
         plan = replace(plan, folder=str(options.folder))
@@ -105,7 +105,7 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
     def save_checkpoint() -> None:
         figures = {split: asdict(measurement) for split, measurement in before.items()}
         value = {"plan": asdict(plan), "digests": digests, "before": figures, "seconds": seconds()}
-        checkpoint.save(plan.checkpoint, _KIND, {**value, "training": tuner.state()})
+        checkpoint.save(plan.checkpoint, _KIND, {**value, "training": tuner.state()}, keep_previous=True)
 
     _train(tuner, plan, save_checkpoint)
     network = calibrate(tuner.result())
@@ -136,7 +136,8 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
         lambda read: check_measurement(read, splits["test"], plan.eval_batch_size),
         deployment.write,
     )
-    plan.checkpoint.unlink(missing_ok=True)
+    for path in (plan.checkpoint, checkpoint.previous_of(plan.checkpoint)):
+        path.unlink(missing_ok=True)
     figures = {
         f"AP_{split}_{when}": round(found[split].metrics["AP"], 6)
         for split in splits

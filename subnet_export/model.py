@@ -11,7 +11,6 @@ Files of further formats may lie beside them::
 
 import copy
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from subnet_export.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, 
 from subnet_export.model_card import model_card
 from subnet_export.runtimes import Precision, open_runtime
 from subnet_export.staging import new_folder
-from supernet import files
+from supernet import files, sealed
 from supernet.checkpoint import load_state
 from supernet.errors import UserError
 from supernet.exported_net import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
@@ -137,11 +136,7 @@ def _same_maps(written: LitePose, read: LitePose) -> bool:
 
 def _write(folder: Path, model: ExportedModel) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-    buffer = io.BytesIO()  # first in memory: a full disk then is an OSError with a reason
-    torch.save(state, buffer)
-    content = buffer.getvalue()
-    with files.atomic(folder / WEIGHTS_FILE) as temporary:
-        temporary.write_bytes(content)
+    files.write_bytes(folder / WEIGHTS_FILE, sealed.pack(state))
     describe_in(folder, model)
 
 

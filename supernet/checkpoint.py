@@ -1,39 +1,29 @@
 """Files of tensors and plain values: the trained supernet, and a training run's state."""
 
-import io
-import pickle
-import struct
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from supernet import files
+from supernet import files, sealed
 from supernet.errors import UserError
 from supernet.pose.custom_keypoints import from_plain
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.objective import PoseObjective
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
+from supernet.version import VERSION
 from supernet.weight_sharing import SuperNet
 
-FORMAT = 1
-# What torch.load was seen to raise on damaged files; most of it comes from the unpickler inside.
-DAMAGED = (
-    RuntimeError,
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    struct.error,
-)
+FORMAT = 2
+"""Of what :func:`save` writes. Supernets of format 1, which had no checksum, are still read."""
+_NO_CHECKSUM_FORMAT = 1
 SUPERNET_FILE = "supernet.pt"
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -55,13 +45,18 @@ class TrainedSupernet:
     path: Path
 
 
-def save(path: str | Path, kind: str, value: Mapping[str, Any]) -> None:
-    """Write tensors and plain values, marked with their kind and the format version, all or nothing."""
-    # Written in two steps, as torch's own writer turns a full disk into an error that does not say so.
-    content = io.BytesIO()
-    torch.save({"format": FORMAT, "kind": kind, **value}, content)
-    with files.atomic(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+def save(path: str | Path, kind: str, value: Mapping[str, Any], keep_previous: bool = False) -> None:
+    """Write tensors and plain values, marked with their kind and the format version, all or nothing, with a checksum.
+
+    Args:
+        path: Of the file.
+        kind: What it is, which :func:`load` asks for.
+        value: What goes into it.
+        keep_previous: Whether the file that was there stays as :func:`previous_of`.
+    """
+    packed = sealed.pack({"format": FORMAT, "kind": kind, "code": VERSION, **value})
+    sealed.unpack(packed)  # writing takes more than reading does, which refuses all but tensors and plain values
+    files.write_bytes(path, sealed.seal(packed), previous_of(path) if keep_previous else None)
 
 
 def load(path: str | Path, kind: str) -> dict[str, Any]:
@@ -71,20 +66,63 @@ def load(path: str | Path, kind: str) -> dict[str, Any]:
         UserError: The file is missing, damaged, of another kind or of another format version.
     """
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {kind} file {path}: {error.strerror or error}; check the path") from error
-    except DAMAGED as error:
+    is_sealed = sealed.check_seal(content, path)
+    try:
+        value = sealed.unpack(content)
+    except sealed.DAMAGED as error:
         raise UserError(
             f"{path} is damaged or not a {kind} file of this project; restore it or make it anew"
         ) from error
     if not isinstance(value, dict) or value.get("kind") != kind:
         raise UserError(f"{path} is not a {kind} file; give one that this project wrote")
-    if value.get("format") != FORMAT:
+    version = value.get("format")
+    if version == _NO_CHECKSUM_FORMAT and kind == "supernet":
+        warnings.warn(f"{path} is of an older release and has no checksum; damage would go unseen", stacklevel=2)
+    elif version != FORMAT:
         raise UserError(
-            f"{path} has format version {value.get('format')!r}, this release reads {FORMAT}; export it anew"
+            f"{path} has format version {version!r}, this release ({VERSION}) reads {FORMAT}; use the release that "
+            "wrote it or make it anew"
         )
+    elif not is_sealed:
+        raise UserError(f"{path} is damaged: its sha256 is missing at its end; restore it or make it anew")
     return value
+
+
+def previous_of(path: str | Path) -> Path:
+    """Where the file before the one at ``path`` is kept."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def load_newest(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read the file at ``path`` or, if it is missing or damaged, the one before it, which is told in a warning.
+
+    A damaged file is moved aside, so that the next one does not push out the good one.
+
+    Raises:
+        UserError: Neither can be read.
+    """
+    path, previous = Path(path), previous_of(path)
+    try:
+        return load(path, kind)
+    except UserError as error:
+        if not previous.exists():
+            raise
+        try:
+            value = load(previous, kind)
+        except UserError as also:
+            raise UserError(f"{error}; {also}") from error
+        if path.exists():
+            aside = path.with_name(f"{path.stem}.damaged{path.suffix}")
+            with suppress(FileNotFoundError):  # another process of the run was quicker
+                path.replace(aside)
+            warnings.warn(f"{error}; going on from {previous}, the other one is now {aside}", stacklevel=2)
+        else:
+            warnings.warn(f"there is no {path}; going on from {previous}, which was written before it", stacklevel=2)
+        return value
 
 
 def save_supernet(
@@ -135,9 +173,11 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
 def load_state(network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
     """Load ``state`` into ``network``; a missing, surplus or misshapen entry is a UserError naming it and the file."""
     own = network.state_dict()
-    wrong = sorted(set(own) ^ set(state)) or [name for name, tensor in own.items() if tensor.shape != state[name].shape]
+    wrong = [name for name in own if name not in state] + [name for name in state if name not in own]
+    wrong += [name for name, tensor in own.items() if name in state and tensor.shape != state[name].shape]
     if wrong:
+        named = ", ".join(wrong[:_MOST_NAMED])
         raise UserError(
-            f"{path} does not fit the network: {len(wrong)} entries differ, first {wrong[0]}; give matching files"
+            f"{path} does not fit the network: {len(wrong)} entries differ, first {named}; give matching files"
         )
     network.load_state_dict(dict(state))

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -118,32 +118,44 @@ def guarded(job: Callable[[], None]) -> None:
 
 
 def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
-    """Create ``runs/<command>/<name or time>`` and point ``runs/<command>/latest`` to it.
+    """Create ``runs/<command>/<name or time>``; of several runs in one second all but the first get a number.
 
     Raises:
-        UserError: The folder exists already (a run never overwrites another) or cannot be made, or ``name`` is not
-            that of a folder.
+        UserError: The folder exists already (a run never overwrites another) or cannot be made or written, or ``name``
+            is not that of a folder.
     """
     if name is not None and (Path(name).name != name or name.startswith(".") or name == "latest"):
         raise UserError(f"name is {name!r}; it must be a plain folder name, not hidden and not 'latest'")
-    folder = Path(runs) / command / (name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"the run folder {folder} exists already; choose another name or remove it") from None
-    except OSError as error:
-        raise UserError(f"cannot create the run folder {folder}: {error.strerror}; choose another place") from error
-    point_latest(folder)
+    first = Path(runs) / command / (name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    folder, number = first, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if name is not None or not folder.is_dir():
+                raise UserError(f"the run folder {folder} exists already; choose another name or remove it") from None
+            number += 1
+            folder = first.with_name(f"{first.name}_{number}")
+        except OSError as error:
+            raise UserError(f"cannot create the run folder {folder}: {error.strerror}; choose another place") from error
+    files.sweep(folder.parent)
     return folder
 
 
+def discard_empty(folder: Path) -> None:
+    """Remove the folder of a run that ended with nothing to show; one that holds anything stays."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def point_latest(folder: Path) -> None:
-    """Let ``latest`` beside ``folder`` point to it, replacing the link in one step.
+    """Let ``latest`` beside ``folder`` point to it, replacing the link in one step; for a run with something to show.
 
     Raises:
         UserError: Something else than a link is in its place, or there can be no links.
     """
-    temporary, link = folder.parent / f".latest.{os.getpid()}", folder.parent / "latest"
+    temporary, link = folder.parent / f".latest.tmp{os.getpid()}", folder.parent / "latest"
     try:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(folder.name)

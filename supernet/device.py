@@ -1,7 +1,11 @@
-"""Choice of the device to compute on."""
+"""Choice of the device to compute on, and what is told when its memory is used up."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
+from supernet.arch import Arch
 from supernet.errors import UserError
 
 
@@ -21,3 +25,17 @@ def pick_device(name: str) -> torch.device:
     if device.type == "meta":  # always there, but computes nothing
         raise fault
     return device
+
+
+@contextmanager
+def out_of_memory_told(arch: Arch, batch_size: int, resolution: int) -> Iterator[None]:
+    """Turn running out of memory while training ``arch`` into a UserError that says what was too much."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the processor's allocator has no class of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"out of memory with {batch_size} pictures of {resolution} px in subnet {arch.describe()}; lower "
+            "batch_size, the space's largest resolution or its widths"
+        ) from error

@@ -121,9 +121,11 @@ def run(config: Mapping[str, Any]) -> Path:
     )
     try:
         found = _evaluated(subject, settings)
-    except KeyboardInterrupt:
-        raise UserError(f"stopped before the end; nothing was written to {folder}") from None
-
+    except BaseException as error:
+        cli.discard_empty(folder)
+        if isinstance(error, KeyboardInterrupt):
+            raise UserError("stopped before the end; nothing was kept, start it again") from None
+        raise
     files.write_text(folder / RESULTS_FILE, json.dumps(found.results, allow_nan=False) + "\n")
     if settings.plots:
         save_picture(folder / PICTURE_FILE, prediction_sheet(subject.pictures, found.people))
@@ -144,6 +146,7 @@ def run(config: Mapping[str, Any]) -> Path:
         "seconds": round(time.perf_counter() - start, 1),
     }
     cli.write_summary(folder, summary)
+    cli.point_latest(folder)
     cli.CONSOLE.print(metrics_table(found.metrics, f"{subject.title} on {num_images} {settings.split} pictures"))
     told = [f"results: {folder / RESULTS_FILE}", f"report: {folder / 'summary.json'}"]
     told += [f"pictures: {folder / PICTURE_FILE}"] * settings.plots

@@ -5,8 +5,6 @@ as where the weights come from and how good they are, is ``subnet_export``'s.
 """
 
 import hashlib
-import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 import torch
 
-from supernet import files
+from supernet import files, sealed
 from supernet.arch import Arch
 from supernet.checkpoint import load_state
 from supernet.errors import UserError
@@ -138,8 +136,8 @@ def read_weights(path: Path) -> bytes:
 def _tensors(content: bytes, path: Path) -> dict[str, torch.Tensor]:
     """Read a state dict; nothing in it is executed."""
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        state = sealed.unpack(content)
+    except sealed.DAMAGED as error:
         raise UserError(f"{path} is not a file of weights; restore it or export the subnet anew") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UserError(f"{path} is not a state dict of plain tensors; restore it or export the subnet anew")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,13 +11,20 @@ from typing import Any
 
 from supernet.errors import UserError
 
+_TEMPORARY = re.compile(r"\..+\.tmp(\d+)(\.[^.]*)?")
+
 
 @contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | Path, previous: str | Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synchronised and renamed to ``path``.
 
     On an exception the temporary file is removed and ``path`` keeps its old content, so a reader sees either the
     old file or the whole new one. The temporary name keeps the suffix, which some writers go by.
+
+    Args:
+        path: Of the file to write.
+        previous: Where the old file goes, if there is one, once the new one is whole; by default it is gone. A crash
+            between the two renames leaves the old file there and none at ``path``.
 
     Raises:
         UserError: The operating system refuses the write (full disk, missing permission).
@@ -27,6 +36,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        if previous is not None:
+            with suppress(FileNotFoundError):
+                os.replace(path, previous)
         os.replace(temporary, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -34,18 +46,60 @@ def atomic(path: str | Path) -> Iterator[Path]:
         finally:
             os.close(folder)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        raise refused(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
+def refused(path: str | Path, error: OSError) -> UserError:
+    """Return the error that tells why ``path`` could not be written and how much space is left there."""
+    place = next((parent for parent in Path(path).absolute().parents if parent.is_dir()), Path("/"))
+    try:
+        left = f" ({shutil.disk_usage(place).free:,} bytes are free)"
+    except OSError:
+        left = ""
+    return UserError(f"cannot write {path}: {error.strerror or error}{left}; free space or choose another folder")
+
+
+def sweep(folder: str | Path) -> list[Path]:
+    """Remove what writers that were killed left in ``folder`` under temporary names; returns what was removed.
+
+    Files of processes that live are kept, but for this one's: it writes nothing yet when it starts, and may have got
+    the number of one that was killed (in a container it usually does).
+    """
+    removed = []
+    for path in sorted(Path(folder).iterdir()):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and not (path.is_dir() and not path.is_symlink()) and not _is_another_process(int(found[1])):
+            with suppress(OSError):
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+def _is_another_process(number: int) -> bool:
+    """Whether another process than this one lives under ``number``."""
+    if number == os.getpid():
+        return False
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it lives, as another user's
+        return True
+    return True
+
+
+def write_bytes(path: str | Path, content: bytes | bytearray | memoryview, previous: str | Path | None = None) -> None:
+    """Write ``content`` to ``path``, all or nothing; the old file goes to ``previous`` (:func:`atomic`)."""
+    with atomic(path, previous) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, all or nothing."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,14 +12,18 @@ from torch import Tensor
 
 from supernet import sorting
 from supernet.arch import Arch
-from supernet.errors import UserError
+from supernet.device import out_of_memory_told
+from supernet.distributed import ALONE, Ranks
 from supernet.optimizer import TouchedAdam, WeightAverage, learning_rate
 from supernet.phases import Scheduled, step_archs
 from supernet.pose.augment import Augmentation, Batch
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.geometry import normalise
 from supernet.pose.loader import step_resolution, training_loader
-from supernet.pose.objective import LossTerms, PoseObjective, to_device
+from supernet.pose.objective import LossTerms, PoseObjective
+from supernet.precision import Precision, forward_precision
+from supernet.prefetch import on_device
+from supernet.synchronised_norm import synchronise
 from supernet.weight_sharing import SuperNet
 
 
@@ -27,13 +32,15 @@ class LoopSettings:
     """What the loop does besides its phases.
 
     Attributes:
-        batch_size: Pictures per step; every subnet of a step sees all of them.
+        batch_size: Pictures per step over all ranks; every subnet of a step sees all of them.
         seed: Seed of picture order, augmentation, resolutions and sampled subnets.
         clip_norm: Largest gradient norm.
         average_decay: Decay of the averaged weights, which are the ones evaluated and exported.
         distillation_weight: Weight of the distance to the teacher's heatmaps beside the subnet's own loss.
         num_workers: Worker processes that load pictures.
         augmentation: How pictures are varied.
+        precision: Number format of forward and backward passes.
+        sync_batch_norm: Whether batch norm in training is over the pictures of all ranks, not of one.
     """
 
     batch_size: int
@@ -43,6 +50,8 @@ class LoopSettings:
     distillation_weight: float
     num_workers: int
     augmentation: Augmentation
+    precision: Precision = "float32"
+    sync_batch_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class StepReport:
         phase: Name of its phase.
         resolution: Side of its square inputs, px.
         archs: The subnets trained.
+        roles: What each of them is: "largest", "smallest" or "random".
+        image_ids: (B,) ids of the pictures, on the CPU.
         losses: Loss terms of each subnet.
         distillation: Mean distance to the teacher's heatmaps, if there was a teacher.
         gradient_norm: Before clipping.
@@ -65,6 +76,8 @@ class StepReport:
     phase: str
     resolution: int
     archs: Sequence[Arch]
+    roles: Sequence[str]
+    image_ids: Tensor
     losses: Sequence[LossTerms]
     distillation: Tensor | None
     gradient_norm: Tensor
@@ -82,6 +95,7 @@ class Trainer:
         dataset: Training pictures.
         scheduled: Phases with their steps.
         settings: Everything else.
+        ranks: The processes that train together; each computes its part of every batch, and all make the same step.
     """
 
     def __init__(
@@ -91,14 +105,20 @@ class Trainer:
         dataset: PoseDataset,
         scheduled: Sequence[Scheduled],
         settings: LoopSettings,
+        ranks: Ranks = ALONE,
     ) -> None:
+        ranks.check_batch_size(settings.batch_size)
         self.supernet, self.objective, self.dataset = supernet, objective, dataset
-        self.scheduled, self.settings = scheduled, settings
+        self.scheduled, self.settings, self.ranks = scheduled, settings, ranks
+        if settings.sync_batch_norm and ranks.count > 1:
+            supernet.adapt = partial(synchronise, ranks=ranks)
         self.weights = dict(supernet.named_parameters())
+        ranks.copy_from_main(self.weights.values())
         self.adam = TouchedAdam(self.weights.values(), settings.clip_norm)
         self.average = WeightAverage(self.weights, settings.average_decay)
         self.teacher: SuperNet | None = None
         self.step = 0
+        self.rate_factor = 1.0
 
     @property
     def device(self) -> torch.device:
@@ -127,8 +147,7 @@ class Trainer:
                 self.teacher = self.averaged()
             if 0 < self.step == scheduled.start:
                 self.sort_channels([dimension for dimension in sorting.DIMENSIONS if dimension in new])
-            for loaded, waited, began in self._batches(scheduled):
-                batch = to_device(loaded, self.device)
+            for batch, waited, began in self._batches(scheduled):
                 if on_first_batch is not None and self.step == scheduled.start:
                     on_first_batch(scheduled, batch)
                 report = self._train_step(scheduled, batch, waited, began)
@@ -169,12 +188,12 @@ class Trainer:
         """Return everything that decides the steps to come, as tensors and plain values."""
         return {
             "step": self.step,
+            "rate_factor": self.rate_factor,
             "network": self.supernet.state_dict(),
             "average": self.average.average,
             "num_updates": self.average.num_updates,
             "adam": self.adam.state(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
-            "torch_rng": torch.get_rng_state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -184,14 +203,14 @@ class Trainer:
             value.copy_(state["average"][name])
         self.average.num_updates = state["num_updates"]
         self.adam.load_state(state["adam"])
+        self.teacher = None
         if state["teacher"] is not None:
             self.teacher = self.averaged()
             self.teacher.load_state_dict(state["teacher"])
-        self.step = state["step"]
-        torch.set_rng_state(state["torch_rng"])
+        self.step, self.rate_factor = state["step"], state["rate_factor"]
 
     def _batches(self, scheduled: Scheduled) -> Iterator[tuple[Batch, float, float]]:
-        """Yield each remaining batch of a phase, the seconds waited for it, and when the wait began."""
+        """Yield this rank's part of each remaining batch, the seconds waited for it, and when the wait began."""
         choices, seed = scheduled.resolutions, self.settings.seed
         start = max(self.step, scheduled.start)
         resolutions = [step_resolution(choices, seed, step) for step in range(start, scheduled.stop)]
@@ -203,9 +222,10 @@ class Trainer:
             self.settings.augmentation,
             self.settings.num_workers,
             start,
+            (self.ranks.index, self.ranks.count),
         )
         began = time.perf_counter()
-        for batch in loader:
+        for batch in on_device(loader, self.device):
             yield batch, time.perf_counter() - began, began
             began = time.perf_counter()
 
@@ -215,33 +235,43 @@ class Trainer:
         self.supernet.train()
         images, truth = normalise(batch.images), self.objective.targets(batch)
         archs = step_archs(scheduled, batch.images.shape[-1], self.settings.seed, step)
+        self.ranks.check_same(f"the subnets of step {step}", ", ".join(arch.digest() for arch in archs))
+        precision = forward_precision(self.device, self.settings.precision)
         taught: tuple[Tensor, Tensor] | None = None
         if phase.teacher == "frozen":
             assert self.teacher is not None
             largest = step_archs_largest(archs[0], self.supernet)
-            with torch.no_grad():
+            with torch.no_grad(), precision:
                 taught = self.teacher(images, largest)
-        losses, distances = [], []
+        figures, distances = [], []
         for arch in archs:
-            low, high = self.supernet(images, arch)
-            terms = self.objective.loss(low, high, truth)
-            total = terms.total
-            if taught is not None:
-                distance = self.objective.distillation(low, high, taught, truth)
-                total = total + self.settings.distillation_weight * distance
-                distances.append(distance.detach())
-            elif phase.teacher == "inplace":
-                taught = (low.detach(), high.detach())
-            (total / len(archs)).backward()  # type: ignore[no-untyped-call]
-            losses.append(LossTerms(*(term.detach() for term in (terms.total, terms.heatmap, terms.push, terms.pull))))
+            with out_of_memory_told(arch, len(images), images.shape[-1]):
+                with precision:
+                    low, high = self.supernet(images, arch)
+                terms = self.objective.loss(low, high, truth)
+                total = terms.total
+                if taught is not None:
+                    distance = self.objective.distillation(low, high, taught, truth)
+                    total = total + self.settings.distillation_weight * distance
+                    distances.append(distance.detach())
+                elif phase.teacher == "inplace":
+                    taught = (low.detach(), high.detach())
+                (total / len(archs)).backward()  # type: ignore[no-untyped-call]
+            figures += [term.detach() for term in (terms.total, terms.heatmap, terms.push, terms.pull)]
         rate = learning_rate((step - scheduled.start) / (scheduled.stop - scheduled.start), phase.learning_rate)
-        norm = self.adam.step(rate)
+        rate *= self.rate_factor
+        norm = self.adam.step(rate, self.ranks.mean)
         self.average.update(self.weights)
+        figures = self.ranks.means([*figures, *distances])
+        losses = [LossTerms(*figures[4 * i : 4 * i + 4]) for i in range(len(archs))]
+        distances = figures[4 * len(archs) :]
         return StepReport(
             step,
             phase.name,
             images.shape[-1],
             archs,
+            phase.subnets,
+            batch.image_ids,
             losses,
             torch.stack(distances).mean() if distances else None,
             norm,
@@ -255,18 +285,3 @@ def step_archs_largest(arch: Arch, supernet: SuperNet) -> Arch:
     """Return the supernet's largest arch at the resolution of ``arch``."""
     largest = supernet.space.largest()
     return Arch(arch.resolution, largest.stem_width, largest.stages, largest.deconv_widths)
-
-
-def check_finite(report: StepReport) -> None:
-    """Raise UserError if a loss or the gradient of the step is not finite; it waits for the device."""
-    for arch, terms in zip(report.archs, report.losses, strict=True):
-        if not torch.isfinite(terms.total):
-            raise UserError(
-                f"the loss is not finite at step {report.step}, phase {report.phase}, subnet {arch.describe()}; "
-                "lower the phase's learning_rate or clip_norm and resume from the last checkpoint"
-            )
-    if not torch.isfinite(report.gradient_norm):
-        raise UserError(
-            f"the gradient is not finite at step {report.step}, phase {report.phase}; "
-            "lower the phase's learning_rate and resume from the last checkpoint"
-        )

@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # of a class of its own, which no checkpoint may hold
         "numpy": np.__version__,
         "opencv": cv2.__version__,
     }

@@ -48,16 +48,33 @@ def test_names_that_are_no_folder_of_their_own_are_refused(name: str, tmp_path: 
 def test_latest_points_to_the_newest_run_and_no_run_is_overwritten(tmp_path: Path) -> None:
     for name in ("first", "second"):
         folder = cli.create_run(tmp_path, "train", name)
+        cli.point_latest(folder)
         assert (tmp_path / "train" / "latest").resolve() == folder.resolve()
     with pytest.raises(UserError, match="exists already"):
         cli.create_run(tmp_path, "train", "first")
     assert os.readlink(tmp_path / "train" / "latest") == "second"
 
 
+def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / ".latest.tmp999999999").symlink_to("gone")
+    folders = [cli.create_run(tmp_path, "train") for _ in range(4)]
+    assert len({folder.name for folder in folders}) == 4
+    assert sorted(os.listdir(tmp_path / "train")) == sorted(folder.name for folder in folders)
+
+
+def test_a_folder_is_discarded_only_while_it_is_empty(tmp_path: Path) -> None:
+    empty, full = cli.create_run(tmp_path, "train", "empty"), cli.create_run(tmp_path, "train", "full")
+    (full / "summary.json").write_text("{}")
+    cli.discard_empty(empty)
+    cli.discard_empty(full)
+    assert os.listdir(tmp_path / "train") == ["full"]
+
+
 def test_a_folder_in_the_place_of_latest_is_told_and_kept(tmp_path: Path) -> None:
     (tmp_path / "train" / "latest").mkdir(parents=True)
     with pytest.raises(UserError, match=r"cannot let .*latest point to"):
-        cli.create_run(tmp_path, "train", "run")
+        cli.point_latest(cli.create_run(tmp_path, "train", "run"))
     assert sorted(os.listdir(tmp_path / "train")) == ["latest", "run"]
 
 

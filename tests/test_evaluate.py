@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from supernet import evaluate as entry
 from supernet.checkpoint import load_supernet
+from supernet.cli import point_latest
 from supernet.errors import UserError
 from supernet.evaluate_run import metrics_table, run
 from supernet.litepose import LitePose, normalisation_layers
@@ -78,6 +79,25 @@ def test_a_run_leaves_figures_and_results_that_give_these_figures(
     shown = capsys.readouterr().out
     assert f"{value['metrics']['AP']:.3f}" in shown
     assert "smallest subnet on 12 test pictures" in shown
+
+
+@pytest.mark.parametrize(
+    ("stopper", "told"), [(KeyboardInterrupt(), "stopped before the end"), (UserError("no memory"), "no memory")]
+)
+def test_an_evaluation_that_ends_early_leaves_no_run_and_latest_where_it_was(
+    stopper: BaseException, told: str, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evaluate" / "before").mkdir(parents=True)
+    point_latest(tmp_path / "evaluate" / "before")
+
+    def stop(*_: object, **__: object) -> None:
+        raise stopper
+
+    monkeypatch.setattr("supernet.evaluate_run.evaluate", stop)
+    with pytest.raises(UserError, match=told):
+        run(configure("name=cut"))
+    assert sorted(path.name for path in (tmp_path / "evaluate").iterdir()) == ["before", "latest"]
+    assert (tmp_path / "evaluate" / "latest").resolve().name == "before"
 
 
 def test_ap_is_independent_of_the_batch_size(configure: Configure) -> None:

@@ -104,6 +104,61 @@ def unsafe(tree: ast.AST) -> list[str]:
     return found + [f"imports {name}" for name in sorted(names) if below(name, risky)]
 
 
+WRITES_ELSEWHERE = {
+    "supernet.run_folder": "who holds the lock, which only helps people",
+    "supernet.training_log": "lines that are appended; one cut off is dropped",
+    "supernet.pose.crowdpose_tools": "a temporary folder that another program reads",
+    "subnet_export.benchmarking": "a temporary folder that another program reads",
+    "subnet_export.deploying": "a temporary folder that another program reads or writes",
+    "subnet_export.outputs": "lines that are appended as pictures come",
+    "subnet_export.staging": "a folder that appears whole, by renaming",
+    "supernet.cli": "the latest link, by renaming",
+    "supernet.checkpoint": "a damaged file moved aside",
+}
+"""Modules that put something on the disk without :mod:`supernet.files`, and why that is sound."""
+
+WRITERS = ("write_text", "write_bytes", "savefig", "tofile", "imwrite", "symlink_to", "copyfile", "move")
+
+
+def writes(tree: ast.AST) -> list[str]:
+    """What a module puts on the disk outside of functions that use ``files.atomic``."""
+    covered: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and any(name.endswith("files.atomic") for name, _ in calls(node)):
+            covered.update(ast.walk(node))
+    found = []
+    for name, call in calls(tree):
+        last = name.rpartition(".")[2]
+        strings = [
+            each.value
+            for each in [*call.args, *(word.value for word in call.keywords)]
+            if isinstance(each, ast.Constant)
+        ]
+        opens = last == "open" and any(isinstance(mode, str) and set(mode) & set("wxa") for mode in strings)
+        # Of a path: text.replace takes two arguments, that of dataclasses keywords.
+        renames = name.endswith(".replace") and len(call.args) == 1 and not call.keywords
+        renames |= name in ("os.replace", "os.rename", "os.write")
+        dumps = name in ("json.dump", "yaml.dump", "np.save", "np.savez", "torch.save", "openvino.save_model")
+        is_ours = name in ("files.write_text", "files.write_bytes", "write_bytes", "write_text")
+        if (opens or renames or dumps or last in WRITERS) and not is_ours and call not in covered:
+            found.append(f"line {call.lineno}: {name}")
+    return found
+
+
+def test_nothing_is_written_around_the_durable_writer() -> None:
+    found = {module: told for module, tree in TREES.items() if module != "supernet.files" and (told := writes(tree))}
+    # sealed writes to memory alone.
+    assert [told for told in found.pop("supernet.sealed") if not told.endswith("torch.save")] == []
+    assert found.keys() - WRITES_ELSEWHERE.keys() == set(), found
+    assert WRITES_ELSEWHERE.keys() - found.keys() == set(), "no longer needed"
+
+
+def test_tensors_are_read_and_written_in_one_place() -> None:
+    for module, tree in TREES.items():
+        names = {name for name, _ in calls(tree)} & {"torch.load", "torch.save", "torch.jit.load", "np.load"}
+        assert not names or module == "supernet.sealed", f"{module} calls {names}"
+
+
 def test_every_package_is_scanned() -> None:
     for package in PACKAGES:
         assert package in TREES
@@ -193,4 +248,22 @@ def read(path):
         "uses pickle.loads",
     ]
     assert not unsafe(ast.parse(right))
+    around = """
+def report(path, value):
+    path.write_text(value)
+    with path.open("w") as file, open(path, mode="ab") as other:
+        json.dump(value, file)
+    text.replace("a", "b").write_bytes(path.open().read())
+def picture(path):
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary)
+    files.write_text(path, path.read_text())
+"""
+    assert sorted(writes(ast.parse(around))) == [
+        "line 3: path.write_text",
+        "line 4: open",
+        "line 4: path.open",
+        "line 5: json.dump",
+        "line 6: text.replace('a', 'b').write_bytes",
+    ]
     assert imported(ast.parse("def f():\n    from a.b import c, d\nimport e.f")) == {"a.b", "a.b.c", "a.b.d", "e.f"}

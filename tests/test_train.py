@@ -76,11 +76,19 @@ def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     assert {line["phase"] for line in lines} >= {"small", "largest", "width"}
     assert lines[-1]["step"] == 25
+    assert lines[-1].keys() >= {"loss_largest", "loss_random", "loss_smallest", "loss_gap"}
+    assert json.loads((folder / "config.json").read_text())["steps"] == 26
+    assert read_picture(folder / "curves.png").shape[2] == 3
+    health = summary["health"]
+    assert (health["rollbacks"], health["alarms"]) == ([], [])
+    # One subnet a step in the first phases, three in the last.
+    counts = [sum(tables["stem_width"].values()) for tables in health["coverage"].values()]
+    assert sum(counts[:4]) + sum(counts[4:]) / 3 == 26
     assert any(folder.glob("events.out.tfevents.*"))
     trained = checkpoint.load_supernet(folder)
     assert trained.supernet.space == SearchSpace.from_dict(TINY)
     assert trained.keypoints == COCO
-    average = checkpoint.load(folder / "checkpoint.pt", "training")["average"]
+    average = checkpoint.load(folder / "checkpoint.pt", "training")["trainer"]["average"]
     assert average
     assert all(torch.equal(trained.supernet.state_dict()[name], value) for name, value in average.items())
 
@@ -108,7 +116,7 @@ def test_the_report_is_calibrated_on_training_and_scored_on_test_pictures(
 ) -> None:
     seen: list[tuple[int, int]] = []
 
-    def remember(_: SuperNet, calibration_set: Any, evaluation_set: Any, *__: Any) -> SubnetScorer:
+    def remember(_: SuperNet, calibration_set: Any, evaluation_set: Any, *__: Any, **___: Any) -> SubnetScorer:
         seen.append((calibration_set._dataset.seed, evaluation_set._dataset.seed))
         raise UserError("seen enough")
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supernet.errors import UserError
-from supernet.files import atomic
+from supernet.files import write_bytes
 from supernet.pose.keypoints import KeypointSet
 
 _SUBPIXEL_BITS = 4
@@ -149,8 +149,7 @@ def save_picture(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
     _, content = cv2.imencode(
         suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings if suffix in (".jpg", ".jpeg") else []
     )
-    with atomic(path) as temporary:
-        temporary.write_bytes(content.tobytes())
+    write_bytes(path, content.tobytes())
 
 
 def _colour(person: int, side: str) -> Colour:

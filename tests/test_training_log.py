@@ -1,0 +1,54 @@
+"""The log of a run holds every step once, whatever happened in between."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from supernet.errors import UserError
+from supernet.loop import StepReport
+from supernet.pose.objective import LossTerms
+from supernet.training_log import TrainingLog
+from tests.tiny_training import SPACE
+
+
+def report(step: int) -> StepReport:
+    losses = [LossTerms(*(torch.tensor(float(step)) for _ in range(4)))]
+    ids, norm = torch.tensor([1]), torch.tensor(2.0)
+    return StepReport(step, "one", 48, (SPACE.largest(),), ("largest",), ids, losses, None, norm, 0.1, 0.5, 1.0)
+
+
+def test_lines_from_a_step_on_are_dropped_when_it_is_run_again_and_so_is_one_cut_off(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, 0) as log:
+        for step in range(6):
+            log.write(report(step), {"loss_largest": float(step)})
+        log.go_back(4)
+        log.write(report(4), {"loss_largest": 44.0})
+        rows = log.rows()
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[4]["loss_largest"] == 44.0
+    assert list(rows[0])[-2:] == ["seconds", "data_share"]
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write('{"step": 5, "pha')
+    with TrainingLog(tmp_path, 6) as log:
+        assert [row["step"] for row in log.rows()] == [0, 1, 2, 3, 4]
+
+
+def test_a_full_disk_is_told_with_path_and_free_bytes(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, 0) as log:
+        full = Path("/dev/full").open("w")  # noqa: SIM115 - the log closes it
+        log._lines.close()
+        log._lines = full
+        with pytest.raises(
+            UserError, match=r"cannot write .*train\.jsonl: No space left on device \(.* bytes are free"
+        ):
+            log.write(report(0), {})
+        log._lines = (tmp_path / "train.jsonl").open("a")
+
+
+def test_lines_are_json_in_full_precision(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, 0) as log:
+        log.write(report(3), {"rate_of_something": 0.1 + 0.2})
+    (line,) = (tmp_path / "train.jsonl").read_text().splitlines()
+    assert json.loads(line)["rate_of_something"] == 0.1 + 0.2
