@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("supernet", "search", "subnet_export")
 
-TORCH_FREE = ("supernet.arch", "supernet.space", "search.cost")
+TORCH_FREE = ("supernet.arch", "supernet.space", "supernet.genes", "search.cost", "search.budget")
 """Modules that must start fast and run where torch is not wanted, with all they import."""
 
 HYDRA = ("supernet.cli",)
