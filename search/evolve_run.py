@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from search import report
+from search import html_report, report
 from search.budget import Budget, CostModel
 from search.evolution import Candidate, EvolutionSettings, Result, draw_fitting, evolve
 from supernet import cli, files
@@ -28,7 +28,6 @@ from supernet.space import SearchSpace
 
 ARCH_FILE = "arch.json"
 CANDIDATES_FILE = "candidates.json"
-PICTURE_FILE = "pareto.png"
 BASELINE_TRIES = 20_000
 
 
@@ -116,7 +115,6 @@ def run(config: Mapping[str, Any]) -> Path:
 
     figures["ap"]["test"] = chosen.ap
     result.best.arch.save(folder / ARCH_FILE, origin | figures)
-    report.draw(folder / PICTURE_FILE, budget, result.archive, check, num_keypoints)
     summary = origin | {
         "num_evaluations": len(rows),
         "num_validation_images": len(search_scorer.evaluation_set),
@@ -128,11 +126,12 @@ def run(config: Mapping[str, Any]) -> Path:
         "seconds": round(time.perf_counter() - start, 1),
     }
     cli.write_summary(folder, summary)
+    page = html_report.write(folder, summary, rows, budget, dataset["kind"])
     cli.CONSOLE.print(report.table(check, len(final_scorer.evaluation_set), num_keypoints))
     if summary["test_is_validation"]:
         cli.CONSOLE.print("this data set has the same pictures for val and test, so the chosen subnet is favoured")
     cli.CONSOLE.print(f"arch: {folder / ARCH_FILE}   all candidates: {folder / CANDIDATES_FILE}", soft_wrap=True)
-    cli.CONSOLE.print(f"picture: {folder / PICTURE_FILE}   report: {folder / 'summary.json'}", soft_wrap=True)
+    cli.CONSOLE.print(f"report: {page}   figures: {folder / 'summary.json'}", soft_wrap=True)
     return folder
 
 

@@ -1,16 +1,14 @@
-"""What a search run reports: candidates and random baseline as plain values, a picture and a table (no torch)."""
+"""What a search run reports: candidates and random baseline as plain values, and a table (no torch)."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from search import pareto
-from search.budget import Budget, readable
-from search.cost import COSTS, arch_costs
+from search.budget import readable
+from search.cost import arch_costs
 from search.evolution import Candidate
 from supernet.arch import Arch
 
@@ -64,20 +62,6 @@ def baseline_figures(check: FinalCheck, num_keypoints: int) -> dict[str, Any]:
             for one in check.baseline
         ],
     }
-
-
-def draw(path: Path, budget: Budget, archive: Sequence[Candidate], check: FinalCheck, num_keypoints: int) -> None:
-    """Draw search and final check over the first limited cost, or over MACs without a budget."""
-    cost_name, limit = budget.limits[0] if budget.limits else ("macs", None)
-
-    def point(arch: Arch, ap: float) -> pareto.Point:
-        return pareto.Point(COSTS[cost_name](arch, num_keypoints), ap)
-
-    candidates = [point(candidate.arch, candidate.score) for candidate in archive]
-    chosen = next(i for i, candidate in enumerate(archive) if candidate.arch == check.chosen.arch)
-    final = point(check.chosen.arch, check.chosen.ap)
-    baseline = [point(one.arch, one.ap) for one in check.baseline]
-    pareto.draw(path, cost_name, limit, candidates, candidates[chosen], final, baseline)
 
 
 def table(check: FinalCheck, num_images: int, num_keypoints: int) -> Table:
