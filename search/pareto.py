@@ -47,7 +47,7 @@ def front(points: Sequence[Point]) -> list[int]:
 def draw(
     path: str | Path,
     cost_name: str,
-    limit: int | None,
+    limit: float | None,
     candidates: Sequence[Point],
     chosen: Point,
     final_chosen: Point,
