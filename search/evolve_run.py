@@ -17,7 +17,7 @@ from search.candidate import Candidate, Score
 from search.evolution import Evolution, EvolutionSettings, Result, Task, evolve
 from search.final_check import ARCH_FILE, choose, conclude, save_archs, save_tested
 from search.predicted import PredictedProposals, PredictionSettings
-from search.predictor import Predictor, held_out
+from search.predictor import Predictor
 from search.problem import Problem, ProblemSettings, prepare
 from search.resuming import run_to_resume
 from search.search_log import SearchLog, load_scored
@@ -192,7 +192,7 @@ class _Run:
         scores = np.array([one.scores[0].ap for one in scored])
         if len(scored) < LEAST_SCORED:
             return {"prediction": None}
-        quality = held_out(self.problem.space, genes, scores, np.random.default_rng(self.settings.seed))
+        quality = Predictor(self.problem.space).held_out(genes, scores, np.random.default_rng(self.settings.seed))
         self.say(
             f"predictor, on {quality.num_held_out} subnets held out, {quality.num_train} known: Kendall tau "
             f"{quality.kendall_tau:.2f}, {quality.top_k_recall:.0%} of the best {quality.k} recalled"
