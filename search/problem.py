@@ -17,6 +17,7 @@ from supernet.checkpoint import TrainedSupernet, load_supernet
 from supernet.device import pick_device
 from supernet.distributed import Ranks
 from supernet.errors import UserError
+from supernet.latency_table import LatencyTable
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.datasets import resolved
 from supernet.pose.evaluation import evaluate
@@ -33,6 +34,7 @@ class ProblemSettings:
 
     supernet: str
     constraint: dict[str, Any]
+    latency_table: str | None
     objectives: tuple[str, ...]
     num_images: Any
     keep_share: float
@@ -87,6 +89,7 @@ class Problem:
         test: Scores on pictures that take no part in the choice.
         test_is_validation: Whether the data set has the same pictures for both.
         identity: What makes a search comparable with itself later, by name.
+        latency_table: Where predicted latencies come from.
     """
 
     trained: TrainedSupernet
@@ -96,6 +99,7 @@ class Problem:
     test: Evaluator
     test_is_validation: bool
     identity: dict[str, str]
+    latency_table: LatencyTable | None
 
     @property
     def space(self) -> SearchSpace:
@@ -120,7 +124,8 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
             loaded.
     """
     trained = load_supernet(settings.supernet)
-    model = CostModel(trained.supernet.space, trained.keypoints.num)
+    table = None if settings.latency_table is None else LatencyTable.load(settings.latency_table)
+    model = CostModel(trained.supernet.space, trained.keypoints.num, table)
     budget = Budget.from_mapping(settings.constraint, model)
     budget.check_reachable()
     if settings.threads is not None:
@@ -159,6 +164,7 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
         "the supernet weights": weights[:16],
         "the space": f"{trained.supernet.space.name} ({trained.supernet.space.digest()})",
         "the constraint": json.dumps({name: limit for name, limit in settings.constraint.items() if limit is not None}),
+        "the latency table": "none" if table is None else f"{table.describe()} ({digest_of(table.to_dict())})",
         "the data set": f"{described['kind']} ({digest_of(described)})",
         "validation pictures and inference settings": validation.data_digest(),
     }
@@ -170,6 +176,7 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
         evaluator("test", test_set),
         described["test"] == described["val"],
         identity,
+        table,
     )
 
 
