@@ -14,7 +14,6 @@ from search.evaluator import Evaluator
 from search.score_cache import digest_of, file_digest
 from supernet.arch import Arch
 from supernet.checkpoint import TrainedSupernet, load_supernet
-from supernet.device import pick_device
 from supernet.distributed import Ranks
 from supernet.errors import UserError
 from supernet.latency_table import LatencyTable
@@ -131,7 +130,7 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     cv2.setNumThreads(0)
-    trained.supernet.to(ranks.device(pick_device(settings.device)))
+    trained.supernet.to(ranks.device(settings.device))
     dataset = trained.dataset if settings.dataset is None else settings.dataset
     weights = file_digest(trained.path)
 

@@ -43,6 +43,7 @@ def test_it_proposes_new_archs_within_the_budget_better_than_all_it_knew() -> No
     best = genes[np.argsort(-scores)[:10]]
     predicted = proposals.propose(genes, scores, best, 12, brood, np.random.default_rng(1))
     assert Exact.fitted == (30, 30)
+    assert predicted is not None
     assert len(brood.rows) == 9
     rows = np.stack(brood.rows)
     assert predicted == Exact().predict(rows).tolist() == sorted(predicted, reverse=True)
