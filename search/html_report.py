@@ -193,8 +193,8 @@ def _table(summary: Row, rows: Sequence[Row], budget: Budget) -> str:
     """Return the best subnets: those measured again first, then by AP."""
     number, chosen = rows[0].get("num_images"), summary["chosen"]["digest"]
     again = {row["digest"]: row for row in summary.get("finalists", ()) if row.get("num_images") != number}
-    listed = [*again.values(), *sorted(rows, key=lambda row: (-row["metrics"]["AP"], row["order"]))]
-    listed = list({row["digest"]: row for row in listed}.values())[:NUM_LISTED]
+    by_ap = sorted(rows, key=lambda row: (-row["metrics"]["AP"], row["order"]))
+    listed = [*again.values(), *(row for row in by_ap if row["digest"] not in again)][:NUM_LISTED]
     first = {row["digest"]: row for row in rows}
     test = summary["chosen"]["metrics"].get("test")
     costs = list(dict.fromkeys(["macs", "params", *costs_of_interest(summary, budget)]))
@@ -215,6 +215,9 @@ def _table(summary: Row, rows: Sequence[Row], budget: Budget) -> str:
         columns[name] = [f"{test['AP']:.4f}" if row["digest"] == chosen else "" for row in listed]
     for cost in costs:
         columns[COST_LABELS[cost]] = [_shown(cost, row["costs"][cost]) for row in listed]
+    for cost in dict.fromkeys(name for row in listed for name in row["costs"] if name not in budget.model.names):
+        values = [row["costs"].get(cost) for row in listed]
+        columns[cost.replace("_", " ")] = ["" if value is None else f"{value:.2f}" for value in values]
     columns["came by"] = [row["origin"] for row in listed]
     columns["arch"] = [Arch.from_dict(row["arch"]).describe() for row in listed]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)

@@ -148,10 +148,11 @@ def test_the_best_subnets_are_listed_with_all_that_was_measured(tmp_path: Path) 
     ranked = sorted(rows, key=lambda row: -row["metrics"]["AP"])
     ranked[1]["predicted"] = 0.12345
     finalists = [row | {"num_images": 300, "metrics": {"AP": 0.5 + 0.1 * i}} for i, row in enumerate(ranked[:2])]
+    finalists[0]["costs"] = finalists[0]["costs"] | {"measured_latency_ms": 12.346}
     page = Page(html_report.write(tmp_path, summary_of(rows, finalists=finalists), rows, FREE, "synthetic"))
     found = cells(page)
     assert [row["digest"] for row in ranked[:10]] == [text for text in found if re.fullmatch("[0-9a-f]{12}", text)]
-    for text in ("0.1235", "0.5000", "0.6000", "0.2000", f"{ranked[9]['metrics']['AP']:.4f}"):
+    for text in ("0.1235", "12.35", "0.5000", "0.6000", "0.2000", f"{ranked[9]['metrics']['AP']:.4f}"):
         assert text in found
     assert Arch.from_dict(ranked[0]["arch"]).describe() in found
 
