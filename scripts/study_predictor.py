@@ -1,8 +1,8 @@
 """How well the search's predictor orders subnets of a trained supernet that it was not trained on.
 
 Scores random subnets, half of them uniform draws and half spread from small to large, one line each into a file that a
-stopped study goes on from. The first are held out, the others trained on. Prints one JSON object and draws predicted
-against measured AP; run as ``python scripts/study_predictor.py --supernet runs/train/latest``.
+stopped study goes on from. The first are trained on, the others are held out. Prints one JSON object and draws
+predicted against measured AP; run as ``python scripts/study_predictor.py --supernet runs/train/latest``.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from search.charts import BLUE, GREY, ORANGE, Chart, Series, draw_png
 from search.cost import arch_costs
-from search.features import features
+from search.features import features, one_hot
 from search.predictor import Predictor, quality
 from supernet import cli
 from supernet.arch import Arch, Stage
@@ -42,6 +42,7 @@ from supernet.space import SearchSpace
 Floats = NDArray[np.float64]
 Score = Callable[[Arch], dict[str, Any]]
 KINDS = ("uniform", "spread")
+DIVISIONS = 20
 
 
 def main() -> None:
@@ -65,36 +66,37 @@ def study(options: argparse.Namespace) -> None:
     trained = load_supernet(options.supernet)
     score = scorer(trained, options.num_images)
     rows = list(scored(options, trained, score))
-    space, num = trained.supernet.space, options.num_held_out
+    space, num = trained.supernet.space, options.num_train
     genes = space.encode([Arch.from_dict(row["arch"]) for row in rows])
     aps = np.array([row["metrics"]["AP"] for row in rows])
-    halves = np.array([row["half_ap"] for row in rows]).T
+    held_out, halves = rows[num:], np.array([row["half_ap"] for row in rows]).T
 
     started = time.perf_counter()
-    predictor = Predictor(space).fit(genes[num:], aps[num:], np.random.default_rng(0))
+    predictor = Predictor(space).fit(genes[:num], aps[:num], np.random.default_rng(0))
     fitted = time.perf_counter()
-    some = space.layout.sample(np.random.default_rng(0), 5000)
-    predictor.predict(some)
+    predictor.predict(space.layout.sample(np.random.default_rng(0), 5000))
     seconds = {"fit": fitted - started, "predict 5000": time.perf_counter() - fitted}
-    predicted = predictor.predict(genes[:num])
-    kinds = np.array([row["origin"] for row in rows])
-    by_kind = {kind: quality(predicted[at], aps[:num][at], 0) for kind in KINDS if (at := kinds[:num] == kind).any()}
+    predicted, kinds = predictor.predict(genes[num:]), np.array([row["origin"] for row in held_out])
+    macs = np.array([row["costs"]["macs"] for row in held_out], np.float64)
+    sizes = [size for size in (25, 50, 100, 200) if size < num] + [num]
     report = {
         "num_images": options.num_images,
         "ap": {"least": aps.min(), "greatest": aps.max(), "standard_deviation": aps.std()},
-        "predictor": dataclasses.asdict(quality(predicted, aps[:num], len(rows) - num)),
-        "predictor, kendall tau by kind of draw": {kind: found.kendall_tau for kind, found in by_kind.items()},
-        "predictor, kendall tau by number trained on": learning_curve(space, genes, aps, num),
-        "other models, kendall tau": others(space, genes, aps, num),
-        "ordering by multiply-adds alone, kendall tau": tau(costs(rows[:num]), aps[:num]),
+        "predictor": dataclasses.asdict(quality(predicted, aps[num:], num)),
+        "kendall tau by kind of draw": {
+            kind: tau(predicted[kinds == kind], aps[num:][kinds == kind]) for kind in KINDS
+        },
+        "kendall tau by number trained on": {size: taus(space, genes, aps, size, num) for size in sizes},
+        "kendall tau over other divisions": divided(space, genes, aps, num),
+        "kendall tau of ordering by multiply-adds alone": tau(macs, aps[num:]),
         "noise of scores": {
-            "kendall tau between the two halves of the pictures, held-out subnets": tau(*halves[:, :num]),
+            "kendall tau between the two halves of the pictures, held-out subnets": tau(*halves[:, num:]),
             "standard deviation of AP on all pictures, from the halves' difference": (halves[0] - halves[1]).std() / 2,
         },
         "seconds": seconds,
     }
     print(json.dumps(report, indent=2, default=float))
-    draw(options.picture, predicted, aps[:num], kinds[:num])
+    draw(options.picture, predicted, aps[num:], kinds)
 
 
 def scored(options: argparse.Namespace, trained: TrainedSupernet, score: Score) -> Iterator[dict[str, Any]]:
@@ -160,35 +162,34 @@ def scorer(trained: TrainedSupernet, num_images: int) -> Score:
     return score
 
 
-def learning_curve(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num_held_out: int) -> dict[int, float]:
-    """Kendall tau on the held-out subnets by number trained on."""
-    found = {}
-    for num in sorted({25, 50, 100, 200, len(aps) - num_held_out}):
-        end = num_held_out + num
-        if end <= len(aps):
-            model = Predictor(space).fit(genes[num_held_out:end], aps[num_held_out:end], np.random.default_rng(0))
-            found[num] = tau(model.predict(genes[:num_held_out]), aps[:num_held_out])
-    return found
-
-
-def others(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num: int) -> dict[str, float]:
-    """Kendall tau on the held-out subnets of models that the predictor could be instead."""
-    inputs = features(space, genes)
-    shown = np.hstack([np.eye(len(c) + 1)[genes[:, i]] for i, c in enumerate(space.layout.choices)])
+def taus(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num: int, first: int) -> dict[str, float]:
+    """Kendall tau on subnets from ``first`` on, of the predictor and what it could be instead, trained on ``num``."""
+    inputs, shown = features(space, genes), one_hot(space, genes)
     ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 25)))
     trees = GradientBoostingRegressor(n_estimators=150, learning_rate=0.05, max_depth=2, subsample=0.5, random_state=0)
     models = {
         "ridge on features": (ridge, inputs),
-        "ridge on one-hot genes": (ridge, shown),
+        "ridge on every single choice": (ridge, shown),
+        "ridge on both": (ridge, np.hstack([inputs, shown])),
         "boosted trees on features": (trees, inputs),
         "random forest on features": (RandomForestRegressor(200, random_state=0), inputs),
     }
-    return {name: tau(model.fit(x[num:], aps[num:]).predict(x[:num]), aps[:num]) for name, (model, x) in models.items()}
+    predictor = Predictor(space).fit(genes[:num], aps[:num], np.random.default_rng(0))
+    found = {"predictor": tau(predictor.predict(genes[first:]), aps[first:])}
+    for name, (model, x) in models.items():
+        found[name] = tau(model.fit(x[:num], aps[:num]).predict(x[first:]), aps[first:])
+    return found
 
 
-def costs(rows: list[dict[str, Any]]) -> Floats:
-    """Multiply-adds of subnets."""
-    return np.array([row["costs"]["macs"] for row in rows], np.float64)
+def divided(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num: int) -> dict[str, float]:
+    """Kendall tau of the predictor where other subnets are trained on, as many of them."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(DIVISIONS):
+        order = rng.permutation(len(aps))
+        some, others = order[:num], order[num:]
+        predicted = Predictor(space).fit(genes[some], aps[some], rng).predict(genes[others])
+        found.append(tau(predicted, aps[others]))
+    return {"divisions": DIVISIONS, "mean": float(np.mean(found)), "least": min(found), "greatest": max(found)}
 
 
 def tau(first: Floats, second: Floats) -> float:
