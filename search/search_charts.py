@@ -74,7 +74,7 @@ def with_published_costs(chart: Chart, cost: str, keypoints: str | None) -> tupl
     inside = [one for one in networks if low <= getattr(one, cost) <= high]
     marks = tuple(Mark("x", getattr(one, cost), f"{one.name} costs this", "#cc79a7") for one in inside)
     costs = ", ".join(f"{one.name} {readable(getattr(one, cost))}" for one in networks)
-    text = f"Published networks in the same counting: {costs}. Their published AP is of other pictures, so not shown."
+    text = f"Published networks, {_label(cost)}: {costs}. Their published AP is of other pictures, so not shown."
     return replace(chart, marks=chart.marks + marks), text
 
 
