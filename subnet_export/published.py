@@ -1,27 +1,14 @@
-"""Checkpoints of the published LitePose code, read without executing anything in them."""
+"""Checkpoints of the published LitePose code as exported models."""
 
-import io
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin, costs
 from supernet import cli
 from supernet.arch import Arch
-from supernet.checkpoint import DAMAGED
-from supernet.errors import UserError
-from supernet.litepose import LitePose, in_channels_last
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import keypoint_set
 from supernet.pose.objective import PoseObjective
-
-_PREFIXES = ("module.", "1.")
-"""Of nets trained on several devices, and of nets behind a layer that turns pictures to half precision."""
-_COUNTER = "num_batches_tracked"
+from supernet.published_weights import read_published
 
 
 def published_model(path: str | Path, arch: Arch, keypoints_name: str) -> ExportedModel:
@@ -49,76 +36,3 @@ def published_model(path: str | Path, arch: Arch, keypoints_name: str) -> Export
         Measurement("test", 0, {}),
         costs(arch, keypoints.num),
     )
-
-
-def read_published(path: str | Path, arch: Arch, num_keypoints: int) -> LitePose:
-    """Return the network of a published checkpoint in float32, on the CPU and in evaluation mode.
-
-    The file holds a state dict, alone or under ``state_dict`` beside what its training needed. Half-precision values
-    become float32; the counters of batch norm, which inference does not use, may be absent.
-
-    Args:
-        path: Of the checkpoint (``.pth.tar``, which is no tar archive).
-        arch: Of the network; a checkpoint does not say.
-        num_keypoints: K.
-
-    Raises:
-        UserError: The file is missing, damaged or holds code, or its entries are not those of the network; the
-            first is named.
-    """
-    network = LitePose(arch, num_keypoints)
-    state, own = _state_dict(_read(Path(path)), path), network.state_dict()
-    while prefix := next((each for each in _PREFIXES if state and all(name.startswith(each) for name in state)), None):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
-    surplus = [name for name in state if name not in own]
-    for names, lack in ((missing, "lacks"), (surplus, "has besides what this arch needs")):
-        if names:
-            raise UserError(
-                f"checkpoint {path} {lack} {len(names)} entries, first {names[0]}; give the arch that it was made with"
-            )
-    for name, value in state.items():
-        wanted = own[name]
-        if value.shape != wanted.shape:
-            raise UserError(
-                f"checkpoint {path}: {name} is {list(value.shape)}, but this arch with {num_keypoints} keypoints has "
-                f"{list(wanted.shape)}; give the arch and keypoint set it was made with"
-            )
-        converted = value.to(wanted.dtype)
-        if value.is_floating_point() != wanted.is_floating_point() or not torch.isfinite(converted).all():
-            raise UserError(f"checkpoint {path}: {name} holds something that is no finite number; fetch the file again")
-        own[name] = converted
-    for name in own.keys() - state.keys():
-        own[name] = torch.ones_like(own[name])  # a counter: the statistics beside it were computed
-    network.load_state_dict(own)
-    in_channels_last(network)
-    return network.eval()
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}; check the path") from error
-
-
-def _state_dict(content: bytes, path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint by name."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd pickles; whether they can be read is told here
-            value: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except DAMAGED as error:
-        raise UserError(
-            f"checkpoint {path} is damaged or holds more than tensors and plain values, which could run code; nothing "
-            "was run, fetch it again or have its state dict saved alone"
-        ) from error
-    if isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
-        value = value["state_dict"]
-    if not isinstance(value, Mapping) or not value or not all(map(_is_plain, value.values())):
-        raise UserError(f"checkpoint {path} holds no state dict of plain tensors; give one of the published code")
-    return {str(name): tensor for name, tensor in value.items()}

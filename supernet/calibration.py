@@ -10,11 +10,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from supernet.distributed import ALONE, Ranks
 from supernet.litepose import normalisation_layers
 
 
 @torch.no_grad()
-def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+def calibrate(network: nn.Module, batches: Iterable[Tensor], ranks: Ranks = ALONE) -> None:
     """Set the running mean and (population) variance of every batch norm of ``network`` in place.
 
     Each layer's statistics are those of its own inputs over all pixels of all batches, while earlier layers
@@ -23,15 +24,17 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     Args:
         network: Any network with ``BatchNorm2d`` layers.
         batches: Normalised images, (B, 3, H, W) each.
+        ranks: Processes that calibrate the same network, each with batches (or none) of its own; all get the
+            statistics of all batches.
 
     Raises:
         ValueError: ``batches`` is empty.
     """
     norms = normalisation_layers(network)
-    counts = [0] * len(norms)
+    counts = torch.zeros(len(norms), dtype=torch.float64)
     sums = [torch.zeros(norm.num_features, dtype=torch.float64) for norm in norms]
     squares = [torch.zeros(norm.num_features, dtype=torch.float64) for norm in norms]
-    sizes = [0] * len(norms)
+    sizes, num_batches = [0] * len(norms), 0
 
     def remember_size(i: int) -> "torch.utils.hooks.RemovableHandle":
         def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -47,6 +50,7 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.momentum = 1.0  # the running statistics then hold exactly the last batch's
         for images in batches:
             network(images)
+            num_batches += 1
             for i, norm in enumerate(norms):
                 mean, unbiased = _statistics(norm)
                 variance = unbiased * (sizes[i] - 1) / sizes[i]
@@ -58,13 +62,18 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.momentum = momentum
             handle.remove()
         network.eval()
-    if not all(counts):
+    joint = ranks.total(torch.cat([torch.tensor([num_batches]), counts, *sums, *squares]))
+    joint_batches, counts, *parts = torch.split(joint, [1, len(norms), *2 * [norm.num_features for norm in norms]])
+    sums, squares = parts[: len(norms)], parts[len(norms) :]
+    if not counts.all():
         raise ValueError("calibration needs at least one batch of pictures; got none")
     for i, norm in enumerate(norms):
         mean = sums[i] / counts[i]
-        running_mean, running_var = norm.running_mean, norm.running_var
+        running_mean, running_var, tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked
         assert running_mean is not None
         assert running_var is not None
+        assert tracked is not None
+        tracked += int(joint_batches) - num_batches  # those of the other ranks
         running_mean.copy_(mean)
         running_var.copy_((squares[i] / counts[i] - mean**2).clamp_min(0))
 

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from supernet import sorting
 from supernet.arch import Arch
+from supernet.distributed import ALONE, Ranks
 from supernet.errors import UserError
 from supernet.optimizer import TouchedAdam, WeightAverage, learning_rate
 from supernet.phases import Scheduled, step_archs
@@ -18,7 +20,10 @@ from supernet.pose.augment import Augmentation, Batch
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.geometry import normalise
 from supernet.pose.loader import step_resolution, training_loader
-from supernet.pose.objective import LossTerms, PoseObjective, to_device
+from supernet.pose.objective import LossTerms, PoseObjective
+from supernet.precision import Precision, forward_precision
+from supernet.prefetch import on_device
+from supernet.synchronised_norm import synchronise
 from supernet.weight_sharing import SuperNet
 
 
@@ -27,13 +32,15 @@ class LoopSettings:
     """What the loop does besides its phases.
 
     Attributes:
-        batch_size: Pictures per step; every subnet of a step sees all of them.
+        batch_size: Pictures per step over all ranks; every subnet of a step sees all of them.
         seed: Seed of picture order, augmentation, resolutions and sampled subnets.
         clip_norm: Largest gradient norm.
         average_decay: Decay of the averaged weights, which are the ones evaluated and exported.
         distillation_weight: Weight of the distance to the teacher's heatmaps beside the subnet's own loss.
         num_workers: Worker processes that load pictures.
         augmentation: How pictures are varied.
+        precision: Number format of forward and backward passes.
+        sync_batch_norm: Whether batch norm in training is over the pictures of all ranks, not of one.
     """
 
     batch_size: int
@@ -43,6 +50,8 @@ class LoopSettings:
     distillation_weight: float
     num_workers: int
     augmentation: Augmentation
+    precision: Precision = "float32"
+    sync_batch_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class Trainer:
         dataset: Training pictures.
         scheduled: Phases with their steps.
         settings: Everything else.
+        ranks: The processes that train together; each computes its part of every batch, and all make the same step.
     """
 
     def __init__(
@@ -91,10 +101,15 @@ class Trainer:
         dataset: PoseDataset,
         scheduled: Sequence[Scheduled],
         settings: LoopSettings,
+        ranks: Ranks = ALONE,
     ) -> None:
+        ranks.check_batch_size(settings.batch_size)
         self.supernet, self.objective, self.dataset = supernet, objective, dataset
-        self.scheduled, self.settings = scheduled, settings
+        self.scheduled, self.settings, self.ranks = scheduled, settings, ranks
+        if settings.sync_batch_norm and ranks.count > 1:
+            supernet.adapt = partial(synchronise, ranks=ranks)
         self.weights = dict(supernet.named_parameters())
+        ranks.copy_from_main(self.weights.values())
         self.adam = TouchedAdam(self.weights.values(), settings.clip_norm)
         self.average = WeightAverage(self.weights, settings.average_decay)
         self.teacher: SuperNet | None = None
@@ -127,8 +142,7 @@ class Trainer:
                 self.teacher = self.averaged()
             if 0 < self.step == scheduled.start:
                 self.sort_channels([dimension for dimension in sorting.DIMENSIONS if dimension in new])
-            for loaded, waited, began in self._batches(scheduled):
-                batch = to_device(loaded, self.device)
+            for batch, waited, began in self._batches(scheduled):
                 if on_first_batch is not None and self.step == scheduled.start:
                     on_first_batch(scheduled, batch)
                 report = self._train_step(scheduled, batch, waited, began)
@@ -191,7 +205,7 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"])
 
     def _batches(self, scheduled: Scheduled) -> Iterator[tuple[Batch, float, float]]:
-        """Yield each remaining batch of a phase, the seconds waited for it, and when the wait began."""
+        """Yield this rank's part of each remaining batch, the seconds waited for it, and when the wait began."""
         choices, seed = scheduled.resolutions, self.settings.seed
         start = max(self.step, scheduled.start)
         resolutions = [step_resolution(choices, seed, step) for step in range(start, scheduled.stop)]
@@ -203,9 +217,10 @@ class Trainer:
             self.settings.augmentation,
             self.settings.num_workers,
             start,
+            (self.ranks.index, self.ranks.count),
         )
         began = time.perf_counter()
-        for batch in loader:
+        for batch in on_device(loader, self.device):
             yield batch, time.perf_counter() - began, began
             began = time.perf_counter()
 
@@ -215,15 +230,18 @@ class Trainer:
         self.supernet.train()
         images, truth = normalise(batch.images), self.objective.targets(batch)
         archs = step_archs(scheduled, batch.images.shape[-1], self.settings.seed, step)
+        self.ranks.check_same(f"the subnets of step {step}", ", ".join(arch.digest() for arch in archs))
+        precision = forward_precision(self.device, self.settings.precision)
         taught: tuple[Tensor, Tensor] | None = None
         if phase.teacher == "frozen":
             assert self.teacher is not None
             largest = step_archs_largest(archs[0], self.supernet)
-            with torch.no_grad():
+            with torch.no_grad(), precision:
                 taught = self.teacher(images, largest)
-        losses, distances = [], []
+        figures, distances = [], []
         for arch in archs:
-            low, high = self.supernet(images, arch)
+            with precision:
+                low, high = self.supernet(images, arch)
             terms = self.objective.loss(low, high, truth)
             total = terms.total
             if taught is not None:
@@ -233,10 +251,13 @@ class Trainer:
             elif phase.teacher == "inplace":
                 taught = (low.detach(), high.detach())
             (total / len(archs)).backward()  # type: ignore[no-untyped-call]
-            losses.append(LossTerms(*(term.detach() for term in (terms.total, terms.heatmap, terms.push, terms.pull))))
+            figures += [term.detach() for term in (terms.total, terms.heatmap, terms.push, terms.pull)]
         rate = learning_rate((step - scheduled.start) / (scheduled.stop - scheduled.start), phase.learning_rate)
-        norm = self.adam.step(rate)
+        norm = self.adam.step(rate, self.ranks.mean)
         self.average.update(self.weights)
+        figures = self.ranks.means([*figures, *distances])
+        losses = [LossTerms(*figures[4 * i : 4 * i + 4]) for i in range(len(archs))]
+        distances = figures[4 * len(archs) :]
         return StepReport(
             step,
             phase.name,

@@ -1,7 +1,7 @@
 """Optimisation of shared weights: rates, the averaged weights, and steps that leave untouched weights alone."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -64,13 +64,23 @@ class TouchedAdam:
         self.moments = (torch.zeros_like(first), torch.zeros_like(first))
 
     @torch.no_grad()
-    def step(self, rate: float) -> Tensor:
-        """Clip, apply one update at learning rate ``rate``, and forget the gradients; returns the gradient's norm."""
+    def step(self, rate: float, join: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Clip, apply one update and forget the gradients.
+
+        Args:
+            rate: Learning rate.
+            join: Makes the whole, flat gradient that of all processes.
+
+        Returns:
+            The gradient's norm before clipping.
+        """
         gradient = torch.cat([_gradient(parameter).flatten() for parameter in self.parameters])
+        if join is not None:
+            gradient = join(gradient)
         norm: Tensor = torch.linalg.vector_norm(gradient)
         gradient *= (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
         self.num_steps += 1
-        touched = (gradient != 0).float()
+        touched = (gradient != 0).to(gradient.dtype)
         mean, square = self.moments
         mean.lerp_(gradient, (1 - self.betas[0]) * touched)
         square.lerp_(gradient.square(), (1 - self.betas[1]) * touched)

@@ -1,6 +1,7 @@
 """Score subnets of a supernet: extract, calibrate, evaluate."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from supernet.arch import Arch
 from supernet.calibration import calibrate
+from supernet.distributed import ALONE, Ranks
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.dataset import PoseDataset
@@ -17,6 +19,8 @@ from supernet.pose.evaluation import Evaluation, evaluate
 from supernet.pose.geometry import normalise, resize_for_network
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import KeypointSet
+from supernet.precision import tf32
+from supernet.sharding import estimate_on_ranks
 from supernet.weight_sharing import SuperNet
 
 CALIBRATION_BATCH = 32
@@ -34,6 +38,7 @@ class SubnetScorer:
         settings: Inference settings.
         num_calibration_images: Pictures used for calibration, spread evenly over the set.
         batch_size: Pictures per forward pass of an evaluation.
+        ranks: Processes that score together: all call with the same archs, share the work and get the same scores.
     """
 
     def __init__(
@@ -44,8 +49,9 @@ class SubnetScorer:
         settings: InferenceSettings,
         num_calibration_images: int = 128,
         batch_size: int = 32,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.supernet, self.settings = supernet, settings
+        self.supernet, self.settings, self.ranks = supernet, settings, ranks
         self.calibration_set, self.evaluation_set = calibration_set, evaluation_set
         self.num_calibration_images, self.batch_size = num_calibration_images, batch_size
         self._batches: dict[int, list[Tensor]] = {}
@@ -60,8 +66,10 @@ class SubnetScorer:
                 arch.resolution,
                 self.num_calibration_images,
                 self.settings.size_divisor,
+                self.ranks,
             )
-        calibrate(network, (normalise(batch.to(device)) for batch in self._batches[arch.resolution]))
+        with tf32(allowed=False):
+            calibrate(network, (normalise(batch.to(device)) for batch in self._batches[arch.resolution]), self.ranks)
         return network
 
     def __call__(self, arch: Arch) -> Evaluation:
@@ -74,6 +82,7 @@ class SubnetScorer:
             self.settings,
             batch_size=self.batch_size,
             device=next(network.parameters()).device,
+            estimate=partial(estimate_on_ranks, self.ranks),
         )
 
 
@@ -106,17 +115,24 @@ def calibration_indices(num_pictures: int, num_images: int) -> list[int]:
     return indices
 
 
-def calibration_batches(dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int) -> list[Tensor]:
+def calibration_batches(
+    dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int, ranks: Ranks = ALONE
+) -> list[Tensor]:
     """Return uint8 batches (B, 3, H, W) of ``num_images`` pictures, evenly spread, resized as for evaluation.
 
-    B is ``CALIBRATION_BATCH`` or, at the end of the pictures of one size, what is left.
+    B is ``CALIBRATION_BATCH`` or, at the end of the pictures of one size, what is left. Several ``ranks`` get the same
+    batches that one would, each its share of them, which may be none.
     """
     by_size: dict[tuple[int, ...], list[Tensor]] = {}
     for index in calibration_indices(len(dataset), num_images):
         image, _ = resize_for_network(dataset[index].image, resolution, size_divisor)
         by_size.setdefault(image.shape, []).append(torch.from_numpy(image).permute(2, 0, 1))
-    return [
-        torch.stack(images[start : start + CALIBRATION_BATCH]).contiguous(memory_format=torch.channels_last)
+    batches = [
+        images[start : start + CALIBRATION_BATCH]
         for images in by_size.values()
         for start in range(0, len(images), CALIBRATION_BATCH)
+    ]
+    return [
+        torch.stack(images).contiguous(memory_format=torch.channels_last)
+        for images in batches[ranks.index :: ranks.count]
     ]

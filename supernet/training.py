@@ -4,6 +4,7 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import cv2
 import torch
 
 from supernet import checkpoint, cli
-from supernet.device import pick_device
+from supernet.distributed import Ranks, launched
 from supernet.errors import UserError
+from supernet.initialisation import StartingNetwork, begin_with, read_start
 from supernet.loop import LoopSettings, StepReport, Trainer, check_finite
 from supernet.phases import Phase, Scheduled, schedule
 from supernet.pose.augment import Augmentation, Batch
@@ -27,6 +29,8 @@ from supernet.pose.keypoints import KeypointSet
 from supernet.pose.objective import PoseObjective
 from supernet.pose.plots import batch_sheet, prediction_sheet
 from supernet.pose.skipping import skipping
+from supernet.precision import Precision, tf32
+from supernet.restart import AUTO, check_unchanged, run_of_job
 from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
@@ -35,7 +39,7 @@ from supernet.training_report import report_scores
 from supernet.weight_sharing import SuperNet
 
 CHECKPOINT_FILE = "checkpoint.pt"
-RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots")
+RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots", "rank_timeout_seconds")
 NO_FILE_NAME = r"[^\w.-]+"
 
 
@@ -69,14 +73,23 @@ class TrainSettings:
     name: str | None
     resume: str | None
     plots: bool = False
+    precision: Precision = "auto"
+    sync_batch_norm: bool = False
+    rank_timeout_seconds: float = 300.0
+    init: str | None = None
+    init_arch: str | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers outside of what makes sense."""
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads is {self.threads}; it must be at least 1, or null for all cores")
+        if self.init_arch is not None and self.init is None:
+            raise UserError(
+                f"init_arch={self.init_arch} says nothing without init; add init=CHECKPOINT or leave it out"
+            )
         if not 0 <= self.average_decay < 1:
             raise UserError(f"average_decay is {self.average_decay}; it must be from 0 to below 1")
-        for name in ("clip_norm", "sigma"):
+        for name in ("clip_norm", "sigma", "rank_timeout_seconds"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be above 0")
         for name in ("steps", "batch_size", "log_every", "checkpoint_every", "num_calibration_images"):
@@ -106,12 +119,24 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
         UserError: A wrong option, a run that cannot be resumed, or options that a resumed run cannot change.
     """
     settings = from_mapping(TrainSettings, config, "")
-    if settings.resume is None:
-        plan = _plan(settings)  # before the folder: a mistake leaves nothing behind
-        _train(plan, config, cli.create_run(settings.runs, "train", settings.name), None)
+    with launched(settings.rank_timeout_seconds) as ranks:
+        cli.CONSOLE.quiet = not ranks.is_main
+        _start_or_resume(settings, config, overrides, ranks)
+
+
+def _start_or_resume(
+    settings: TrainSettings, config: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks
+) -> None:
+    job = run_of_job(settings.runs, settings.name, settings.resume)
+    if settings.resume in (None, AUTO) and (job is None or not (job / CHECKPOINT_FILE).exists()):
+        plan = _plan(settings, ranks)  # before the folder: a mistake leaves nothing behind
+        new = job is None or not job.exists()  # a run may have been cut off before its first checkpoint
+        made = ranks.of_main(lambda: str(cli.create_run(settings.runs, "train", settings.name) if new else job))
+        _train(plan, config, Path(made), None, ranks)
         return
-    folder = Path(settings.runs) / "train" / "latest" if settings.resume == "latest" else Path(settings.resume)
-    for override in overrides:
+    latest = Path(settings.runs) / "train" / "latest"
+    folder = job or (latest if settings.resume == "latest" else Path(settings.resume or ""))
+    for override in overrides if job is None else ():
         if _key(override) not in RESUMABLE_WITH:
             raise UserError(
                 f"{override} cannot be changed when resuming, which keeps the run's own configuration; "
@@ -123,10 +148,14 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
     state = checkpoint.load(folder / CHECKPOINT_FILE, "training")
     if state["step"] >= state["config"]["steps"] and (folder / "summary.json").exists():
         raise UserError(f"{folder} is finished; use its supernet or start a new run")
-    given = {_key(override) for override in overrides} - {"resume"}
+    if job is not None:
+        check_unchanged(folder, state["config"], config, RESUMABLE_WITH)
+    given = {_key(override) for override in overrides} & {*RESUMABLE_WITH} - {"resume"}
     kept = {key: config[key] for key in given}
-    _train(_plan(from_mapping(TrainSettings, {**state["config"], **kept}, "")), state["config"], folder, state)
-    cli.point_latest(folder)
+    plan = _plan(from_mapping(TrainSettings, {**state["config"], **kept, "init": None, "init_arch": None}, ""), ranks)
+    _train(plan, state["config"], folder, state, ranks)
+    if ranks.is_main:
+        cli.point_latest(folder)
 
 
 def _key(override: str) -> str:
@@ -146,10 +175,12 @@ class _Plan:
     dataset: dict[str, Any]
     train_set: KeptPictures
     test_set: KeptPictures
+    start: StartingNetwork | None
 
 
-def _plan(settings: TrainSettings) -> _Plan:
-    """Check ``settings`` against space, phases, data set and device; nothing is written."""
+def _plan(settings: TrainSettings, ranks: Ranks) -> _Plan:
+    """Check ``settings`` against space, phases, data set, device and number of processes; nothing is written."""
+    ranks.check_batch_size(settings.batch_size)
     space = SearchSpace.from_dict(settings.space)
     scheduled = schedule(settings.phases, space, settings.steps)
     for resolution in space.resolutions:
@@ -160,17 +191,22 @@ def _plan(settings: TrainSettings) -> _Plan:
     keypoints = train_set.keypoints
     dataset = resolved(settings.dataset, keypoints)
     test_set = KeptPictures(build(dataset, "test"))
-    return _Plan(settings, pick_device(settings.device), space, scheduled, keypoints, dataset, train_set, test_set)
+    device = ranks.device(settings.device)
+    start = None if settings.init is None else read_start(settings.init, settings.init_arch, space)
+    return _Plan(settings, device, space, scheduled, keypoints, dataset, train_set, test_set, start)
 
 
-def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str, Any] | None) -> None:
+def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str, Any] | None, ranks: Ranks) -> None:
     start = time.perf_counter()
     settings, space, keypoints = plan.settings, plan.space, plan.keypoints
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     cv2.setNumThreads(0)
     torch.manual_seed(settings.seed)
-    supernet = SuperNet(space, keypoints.num).to(plan.device)
+    supernet = SuperNet(space, keypoints.num)
+    if plan.start is not None and state is None:
+        cli.CONSOLE.print(f"init: {begin_with(supernet, plan.start, keypoints)}")
+    supernet.to(plan.device)
     loop_settings = LoopSettings(
         settings.batch_size,
         settings.seed,
@@ -179,15 +215,23 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
         settings.distillation_weight,
         settings.num_workers,
         settings.augmentation,
+        settings.precision,
+        settings.sync_batch_norm,
     )
     objective = PoseObjective(keypoints.num, settings.sigma, settings.push_weight, settings.pull_weight)
-    trainer = Trainer(supernet, objective, plan.train_set, plan.scheduled, loop_settings)
+    trainer = Trainer(supernet, objective, plan.train_set, plan.scheduled, loop_settings, ranks)
     if state is not None:
         trainer.load_state(state)
+        if state["num_ranks"] != ranks.count:
+            cli.CONSOLE.print(
+                f"so far {state['num_ranks']} processes trained, from here on {ranks.count}: the same pictures and "
+                "subnets, but not the same bits"
+            )
     cli.CONSOLE.print(
         f"space [bold]{space.name}[/]: {float(space.count()):.3g} subnets, "
         f"{sum(p.numel() for p in supernet.parameters()):,} shared weights; "
-        f"{settings.steps} steps of {settings.batch_size} pictures in {len(plan.scheduled)} phases on {plan.device}; "
+        f"{settings.steps} steps of {settings.batch_size} pictures in {len(plan.scheduled)} phases on {plan.device}"
+        f"{f', {ranks.count} processes' if ranks.count > 1 else ''}; "
         f"writing to {folder}"
     )
 
@@ -199,23 +243,26 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
         return seconds_before + time.perf_counter() - start
 
     def save_checkpoint() -> None:
-        value = {"config": dict(config), "seconds": seconds(), **trainer.state()}
+        if not ranks.is_main:
+            return
+        value = {"config": dict(config), "seconds": seconds(), "num_ranks": ranks.count, **trainer.state()}
         checkpoint.save(folder / CHECKPOINT_FILE, "training", value)
 
     with (
-        TrainingLog(folder, trainer.step) as log,
+        TrainingLog(folder, trainer.step) if ranks.is_main else nullcontext() as log,
         cli.progress_bar() as progress,
         cli.stop_request() as stop_requested,
+        tf32(allowed=True),
     ):
         task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
 
         def on_step(report: StepReport) -> None:
-            stops = stop_requested()
+            stops = ranks.any(stop_requested())
             saves = stops or trainer.step % settings.checkpoint_every == 0
             logs = report.step % settings.log_every == 0 or trainer.step == settings.steps
             if logs or saves or trainer.step in phase_ends:  # a checkpoint never holds what has gone wrong
                 check_finite(report)
-            if logs:
+            if logs and log is not None:
                 progress.update(task, note=log.write(report))
             progress.update(task, completed=trainer.step)
             if saves:
@@ -228,20 +275,26 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
             sheet = batch_sheet(batch, objective.targets(batch), keypoints)
             save_picture(plots / f"{re.sub(NO_FILE_NAME, '_', name)}.png", sheet)
 
-        trainer.run(on_step, lambda _: save_checkpoint(), draw_batch if settings.plots else None)
+        trainer.run(on_step, lambda _: save_checkpoint(), draw_batch if settings.plots and ranks.is_main else None)
     train_seconds = seconds()
 
     final = trainer.averaged().eval()
+    ranks.copy_from_main(final.parameters())
     evaluation = asdict(settings.evaluation)
     path = folder / checkpoint.SUPERNET_FILE
-    checkpoint.save_supernet(path, space, final.state_dict(), keypoints, plan.dataset, evaluation, objective)
-    scorer = SubnetScorer(final, plan.train_set, plan.test_set, settings.evaluation, settings.num_calibration_images)
+    if ranks.is_main:
+        checkpoint.save_supernet(path, space, final.state_dict(), keypoints, plan.dataset, evaluation, objective)
+    scorer = SubnetScorer(
+        final, plan.train_set, plan.test_set, settings.evaluation, settings.num_calibration_images, ranks=ranks
+    )
 
     def draw_predictions(name: str, found: Evaluation) -> None:
         save_picture(plots / f"test_{name.replace(' ', '_')}.png", prediction_sheet(plan.test_set, found.people))
 
-    on_scored = draw_predictions if settings.plots else None
+    on_scored = draw_predictions if settings.plots and ranks.is_main else None
     rows = report_scores(scorer, space, settings.report_random, settings.seed, on_scored)
+    if not ranks.is_main:
+        return
     skips = skipping(plan.train_set)
     cli.write_summary(
         folder,

@@ -7,6 +7,7 @@ no elastic twin of any layer and extraction is the same function.
 
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class SuperNet(nn.Module):
         network: LitePose of the largest arch; subnets use leading channels, centred kernels and first blocks of it.
         kernel_transforms: Per elastic depthwise layer, square matrices 7->5 (25 x 25) and 5->3 (9 x 9) that act on
             the flattened centre of the larger kernel; the identity at the start.
+        adapt: Called once with the weightless network of every subnet that is trained, to change it in place.
     """
 
     def __init__(self, space: SearchSpace, num_keypoints: int) -> None:
@@ -39,6 +41,7 @@ class SuperNet(nn.Module):
             for j in range(stage.depths[-1]):
                 for size in range(stage.kernel_sizes[0], stage.kernel_sizes[-1], 2):
                     self.kernel_transforms[_transform_name(i, j, size)] = nn.Parameter(torch.eye(size * size))
+        self.adapt: Callable[[LitePose], None] | None = None
         self._templates: OrderedDict[tuple[Arch, bool], LitePose] = OrderedDict()
         in_channels_last(self)
 
@@ -113,6 +116,8 @@ class SuperNet(nn.Module):
                 for norm in normalisation_layers(template):
                     norm.track_running_stats = False
                     norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+                if self.adapt is not None:
+                    self.adapt(template)
             self._templates[key] = template
             if len(self._templates) > _CACHE_SIZE:
                 self._templates.popitem(last=False)

@@ -239,6 +239,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     prepare: Prepare = normalise,
+    estimate: Callable[..., list[People]] = estimate_dataset,
 ) -> Evaluation:
     """Run a network on a data set, or on its first ``num_images`` pictures, and score it on just these.
 
@@ -252,6 +253,7 @@ def evaluate(
         device: Where the network is.
         progress: Called with (pictures done, pictures in all) after each picture.
         prepare: See ``inference.Prepare``.
+        estimate: Called as ``inference.estimate_dataset`` is, to find the people of all pictures.
 
     Raises:
         UserError: The network is in training mode or not calibrated, or the pictures hold no labelled person.
@@ -263,7 +265,7 @@ def evaluate(
     images = [image for image in truth["images"] if image["id"] in chosen]
     annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
     evaluator = KeypointEvaluator({**truth, "images": images, "annotations": annotations}, dataset.keypoints)
-    people = estimate_dataset(
+    people = estimate(
         network,
         dataset,
         resolution,

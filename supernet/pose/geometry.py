@@ -7,6 +7,7 @@ they are, so that every resolution of a search space is evaluated at itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -45,9 +46,16 @@ class Transform:
 
 def normalise(images: Tensor) -> Tensor:
     """Pictures (B, 3, H, W), RGB 0..255, as float32 less ImageNet's mean, over its deviation; memory format kept."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1) * 255.0
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1) * 255.0
+    mean, std = _mean_and_deviation(images.device)
     return images.to(torch.float32, copy=True).sub_(mean).div_(std)
+
+
+@cache
+def _mean_and_deviation(device: torch.device) -> tuple[Tensor, Tensor]:
+    """ImageNet's, of channels 0..255; made once per device, as sending them would make the host wait for a GPU."""
+    with torch.inference_mode(False):
+        mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1) * 255.0
+        return mean, torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1) * 255.0
 
 
 def check_scales(scales: Sequence[float], size_divisor: int = 64, resolution: int | None = None) -> None:

@@ -30,11 +30,22 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
         batch_size: Samples per step.
         seed: Seed of order and augmentation.
         start: First step.
+        part: (i, n) yields of each step's samples only the i-th of n equal parts.
     """
 
-    def __init__(self, num_pictures: int, resolutions: Sequence[int], batch_size: int, seed: int, start: int) -> None:
+    def __init__(
+        self,
+        num_pictures: int,
+        resolutions: Sequence[int],
+        batch_size: int,
+        seed: int,
+        start: int,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         self.num_pictures, self.resolutions, self.batch_size = num_pictures, resolutions, batch_size
         self.seed, self.start = seed, start
+        index, count = part
+        self._part = slice(index * batch_size // count, (index + 1) * batch_size // count)
 
     def __len__(self) -> int:
         return len(self.resolutions)
@@ -48,7 +59,7 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
                     epoch = sample // self.num_pictures
                     order = np.random.default_rng((_ORDER, self.seed, epoch)).permutation(self.num_pictures)
                 keys.append((int(order[sample % self.num_pictures]), resolution, (self.seed << 40) + sample))
-            yield keys
+            yield keys[self._part]
 
 
 def training_loader(
@@ -59,6 +70,7 @@ def training_loader(
     augmentation: Augmentation,
     num_workers: int,
     start: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Yield one :class:`Batch` per entry of ``resolutions``, for steps ``start``, ``start`` + 1, ...
 
@@ -70,13 +82,14 @@ def training_loader(
         augmentation: How pictures are varied.
         num_workers: Worker processes; 0 loads in this one.
         start: Number of the first step.
+        part: (i, n) gives of each batch only the i-th of n equal parts.
 
     Raises:
         UserError: While iterating: a picture cannot be used, told in one sentence even if a worker met it.
     """
     loader: Iterable[Batch] = DataLoader(
         TrainingPictures(dataset, augmentation),
-        batch_sampler=StepSampler(len(dataset), resolutions, batch_size, seed, start),
+        batch_sampler=StepSampler(len(dataset), resolutions, batch_size, seed, start, part),
         num_workers=num_workers,
         collate_fn=collate,
         worker_init_fn=_single_threaded,

@@ -67,7 +67,7 @@ class PoseObjective:
         resolution = batch.images.shape[-1]
         maps, frames = [], []
         for stride in (LOW_STRIDE, HIGH_STRIDE):
-            frame = batch.people * batch.people.new_tensor([1 / stride, 1 / stride, 1.0])
+            frame = torch.cat([batch.people[..., :2] / stride, batch.people[..., 2:]], dim=-1)
             frames.append(frame)
             maps.append(targets.heatmaps(frame, (resolution // stride, resolution // stride), self.sigma))
         indices, valid = targets.tag_indices(frames[0], (resolution // LOW_STRIDE, resolution // LOW_STRIDE))

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from subnet_export.model import load_model
-from subnet_export.published import read_published
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.pose.inference import InferenceSettings, estimate
 from supernet.pose.keypoints import CROWDPOSE
+from supernet.published_weights import read_published
 from tests.golden.recipes import fill_parameter, image_batch
 
 State = dict[str, torch.Tensor]

@@ -1,0 +1,88 @@
+"""Evaluation shared out among ranks: every rank runs its part of the pictures and receives the people of all."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from supernet.distributed import Ranks
+from supernet.pose.dataset import Example, PoseDataset
+from supernet.pose.geometry import normalise
+from supernet.pose.inference import InferenceSettings, People, Prepare, estimate_dataset
+from supernet.pose.keypoints import KeypointSet
+from supernet.pose.maps import Network
+
+
+class EveryNth:
+    """Pictures ``start``, ``start`` + ``step``, ... of the first ``total`` of a data set; itself a ``PoseDataset``."""
+
+    def __init__(self, dataset: PoseDataset, start: int, step: int, total: int) -> None:
+        self._dataset, self._indices = dataset, range(start, total, step)
+
+    @property
+    def keypoints(self) -> KeypointSet:
+        """The K keypoints that people are annotated with."""
+        return self._dataset.keypoints
+
+    @property
+    def image_ids(self) -> Sequence[int]:
+        """The id of each picture, in index order."""
+        ids = self._dataset.image_ids
+        return [ids[index] for index in self._indices]
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        """The picture at ``index``, from 0."""
+        return self._dataset[self._indices[index]]
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Images, annotations and categories of exactly these pictures, in COCO's format."""
+        truth, chosen = self._dataset.ground_truth(), set(self.image_ids)
+        images = [image for image in truth["images"] if image["id"] in chosen]
+        annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
+        return {**truth, "images": images, "annotations": annotations}
+
+
+def estimate_on_ranks(
+    ranks: Ranks,
+    network: Network,
+    dataset: PoseDataset,
+    resolution: int,
+    settings: InferenceSettings,
+    batch_size: int = 32,
+    *,
+    num_images: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    prepare: Prepare = normalise,
+) -> list[People]:
+    """The people of each picture of a data set, in its order, on every rank; ``ranks`` share the pictures out.
+
+    The other arguments are those of :func:`supernet.pose.inference.estimate_dataset`; ``progress`` counts the pictures
+    of this rank. All ranks must call it, with the same network.
+    """
+    total = len(dataset) if num_images is None else min(num_images, len(dataset))
+    part = EveryNth(dataset, ranks.index, ranks.count, total)
+    own = estimate_dataset(
+        network, part, resolution, settings, batch_size, device=device, progress=progress, prepare=prepare
+    )
+    keypoints = dataset.keypoints.num
+    counts = ranks.gather(torch.tensor([len(people.scores) for people in own], dtype=torch.int64))
+    empty = np.empty((0, keypoints, 3), np.float32)
+    poses = ranks.gather(torch.from_numpy(np.concatenate([empty, *(people.poses for people in own)])))
+    scores = ranks.gather(torch.from_numpy(np.concatenate([empty[:, 0, 0], *(people.scores for people in own)])))
+    found: dict[int, People] = {}
+    for rank in range(ranks.count):
+        sizes = counts[rank].tolist()
+        parts = zip(
+            range(rank, total, ranks.count),
+            torch.split(poses[rank], sizes),
+            torch.split(scores[rank], sizes),
+            strict=True,
+        )
+        found |= {index: People(pose.numpy(), score.numpy()) for index, pose, score in parts}
+    return [found[index] for index in range(total)]
