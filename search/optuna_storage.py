@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from search.optuna_journal import open_journal
 from supernet.errors import UserError
 
-OBJECTIVES = "objectives"
+OBJECTIVES = "the objectives"
 
 
 def open_storage(storage: str | Path) -> BaseStorage:
@@ -31,10 +31,17 @@ def open_storage(storage: str | Path) -> BaseStorage:
             raise UserError(f"{path} is no journal of Optuna ({error!r}); name another storage") from error
     shown = describe(storage)
     try:
-        return get_storage(RDBStorage(str(storage), engine_kwargs={"pool_pre_ping": True}))
+        url = make_url(str(storage))
+        if url.drivername == "postgresql":  # SQLAlchemy's own choice of a driver differs between its releases
+            url = url.set(drivername="postgresql+psycopg")
+        text = url.render_as_string(hide_password=False)
+        return get_storage(RDBStorage(text, engine_kwargs={"pool_pre_ping": True}))
     except ImportError as error:
-        raise UserError(f"storage {shown} needs a database driver ({error}); install it with pip") from error
-    except ArgumentError as error:
+        raise UserError(
+            f"storage {shown} needs a database driver; pip install 'litepose-supernet[postgresql]' for PostgreSQL, or "
+            "pymysql for mysql+pymysql://USER@HOST/NAME"
+        ) from error
+    except (ArgumentError, ValueError) as error:
         raise UserError(f"storage {shown} is no URL of a database; write KIND://USER@HOST/NAME") from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())
@@ -45,7 +52,7 @@ def describe(storage: str | Path) -> str:
     """Return a storage's path, or its URL without the password."""
     try:
         return make_url(str(storage)).render_as_string(hide_password=True) if "://" in str(storage) else str(storage)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return str(storage).partition("://")[0] + "://..."
 
 
@@ -85,5 +92,7 @@ def open_study(
                 "restore what it was, or start another with study=NAME"
             )
     if [direction.name.lower() for direction in study.directions] != directions:
-        raise UserError(f"study {name} in {place} has other directions than {directions}; start another with study=NAME")
+        raise UserError(
+            f"study {name} in {place} has other directions than {directions}; start another with study=NAME"
+        )
     return study

@@ -74,8 +74,6 @@ def test_the_lock_of_another_program_is_waited_for(path: Path) -> None:
     journal.release()
 
 
-
-
 def test_another_program_waits_for_our_lock(path: Path) -> None:
     lock = JournalLock(path)
     lock.acquire()
