@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,8 @@ class SharedStudy:
         self._end(trial.number, TrialState.COMPLETE, values)
 
     def _end(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> None:
-        try:
+        with suppress(UpdateFinishedTrialError):  # another worker may end it between the look and the write
             self.study.tell(number, values, state, skip_if_finished=True)
-        except UpdateFinishedTrialError:
-            pass  # between the look and the write another worker ended it
 
     def _ours(self) -> list[FrozenTrial]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if ARCH in trial.user_attrs]

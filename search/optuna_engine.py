@@ -1,15 +1,15 @@
 """Search by Optuna's samplers: archs within a budget, none evaluated twice, by any number of workers (no torch).
 
 We differ from a plain Optuna loop: costs are known before an evaluation, so that an arch outside the budget is only
-noted (a pruned trial with its constraint values, from which samplers learn) and the nearest one found within the budget
-takes its place; so does an unknown neighbour of an arch that was evaluated before; and random archs at the beginning are
-drawn within the budget.
+noted (a pruned trial with its constraint values, from which samplers learn) and one near it that fits takes its place;
+so does an unknown neighbour of an arch that was evaluated before; and the first, random archs are drawn within the
+budget.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ class OptunaSettings:
     """
 
     num_evaluations: int
-    sampler: SamplerSettings = SamplerSettings()
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
     objectives: tuple[str, ...] = (AP,)
 
     def __post_init__(self) -> None:

@@ -67,7 +67,7 @@ class Journal(JournalFileBackend):
             super().append_logs(logs)
         except OSError as error:
             raise UserError(
-                f"cannot write the study {self._file_path}: {error.strerror or error}; free space or choose another place"
+                f"cannot write {self._file_path}: {error.strerror or error}; free space or choose another place"
             ) from error
 
 

@@ -92,7 +92,5 @@ def open_study(
                 "restore what it was, or start another with study=NAME"
             )
     if [direction.name.lower() for direction in study.directions] != directions:
-        raise UserError(
-            f"study {name} in {place} has other directions than {directions}; start another with study=NAME"
-        )
+        raise UserError(f"study {name} in {place} has other directions than {directions}; name another with study=NAME")
     return study
