@@ -104,15 +104,17 @@ class Breeder:
     ) -> None:
         stop = len(brood.rows) + num
         for round_number in range(ROUNDS):
-            missing = stop - len(brood.rows)
-            if missing <= 0:
+            before = len(brood.rows)
+            if before == stop:
                 return
-            rows = make(max(2 * missing, LEAST_BATCH))
+            rows = make(max(2 * (stop - before), LEAST_BATCH))
             if round_number >= repair_from:
                 rows = self.variation.repair(rows, self.violation, rng)
             for row in rows[self.violation(rows) == 0]:
                 if len(brood.rows) < stop:
                     brood.add(row, origin)
+            if round_number >= repair_from and len(brood.rows) == before:
+                return
 
     def violation(self, rows: Genes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """By how much each row breaks the budget, 0 if it keeps it."""

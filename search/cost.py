@@ -59,8 +59,8 @@ COSTS: dict[str, Callable[[Arch, int], int]] = {
     "macs": macs,
     "macs_paper": macs_paper,
     "params": params,
-    "memory": memory,
     "weight_bytes": weight_bytes,
+    "memory": memory,
 }
 """Every analytic cost."""
 

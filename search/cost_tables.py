@@ -156,8 +156,9 @@ def _part_costs(arch: Arch, part: _Part, num_keypoints: int) -> list[int]:
     steps = [step for step, layer in enumerate(whole) if layer.name.startswith(part.prefixes)]
     inside = [whole[step] for step in steps]
     profile = memory_profile(whole)
-    widths = (arch.stem_width, *(stage.width for stage in arch.stages))[: part.num_skips]
-    waiting = FLOAT_BYTES * sum(width * elements for width, elements in zip(widths, _SKIP_ELEMENTS, strict=False))
+    widths = (arch.stem_width, *(stage.width for stage in arch.stages[:3]))
+    skips = [width * elements for width, elements in zip(widths, _SKIP_ELEMENTS, strict=True)]
+    waiting = FLOAT_BYTES * sum(skips[: part.num_skips])
     return [*(cost(inside) for cost in ADDITIVE.values()), max(profile[step] for step in steps) - waiting]
 
 

@@ -1,5 +1,6 @@
 """A search run: from a trained supernet to the best archs within a budget, in a run folder that can be resumed."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,9 +16,19 @@ from search import report
 from search.breeding import Breeder, BreedingSettings
 from search.candidate import Candidate, Score
 from search.evolution import Evolution, EvolutionSettings, Result, Task, evolve
-from search.final_check import ARCH_FILE, choose, conclude, save_archs, save_tested
+from search.final_check import (
+    ARCH_FILE,
+    Progress,
+    choose,
+    conclude,
+    save_archs,
+    save_tested,
+    score_finalists,
+    with_latencies,
+)
+from search.measured_latency import measured_ms
 from search.predicted import PredictedProposals, PredictionSettings
-from search.predictor import Predictor, held_out
+from search.predictor import LEAST_HELD_OUT, Predictor, held_out
 from search.problem import Problem, ProblemSettings, prepare
 from search.resuming import run_to_resume
 from search.search_log import SearchLog, load_scored
@@ -30,8 +41,6 @@ CANDIDATES_FILE = "candidates.json"
 PICTURE_FILE = "pareto.png"
 WAIT_SECONDS = 1800.0
 """How long a process waits for another that scores a subnet."""
-LEAST_SCORED = 15
-"""Archs below which what a predictor is worth cannot be told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +192,24 @@ class _Run:
         if self.ranks.is_main:
             files.write_json(self.folder / CANDIDATES_FILE, [one.row() for one in search.archive if one.scores])
 
+    def _with_latencies(self, finalists: list[Candidate], progress: Progress) -> list[Candidate]:
+        """Return the finalists with latencies measured on this device, where it is the table's."""
+        table = self.problem.latency_table
+        if table is None:
+            return finalists
+        archs = [one.arch for one in finalists]
+
+        def measure() -> str:
+            try:
+                show = partial(progress, "latency of the best, rounds")
+                return json.dumps(measured_ms(table, archs, show))
+            except UserError as error:
+                self.say(f"latencies are predicted and not measured: {error}")
+                return json.dumps(None)
+
+        found = json.loads(self.ranks.of_main(measure))
+        return finalists if found is None else with_latencies(finalists, found)
+
     def _prediction_figures(self, search: Evolution) -> dict[str, Any]:
         """How well scores can be predicted from those of this search, on archs held out; None for too few."""
         if not self.settings.predictor:
@@ -190,7 +217,7 @@ class _Run:
         scored = [one for one in search.archive if one.scores]
         genes = self.problem.space.encode([one.arch for one in scored])
         scores = np.array([one.scores[0].ap for one in scored])
-        if len(scored) < LEAST_SCORED:
+        if len(scored) < LEAST_HELD_OUT:
             return {"prediction": None}
         quality = held_out(self.problem.space, genes, scores, np.random.default_rng(self.settings.seed))
         self.say(
@@ -215,7 +242,8 @@ class _Run:
                 if self.stops():
                     raise UserError(f"stopped in the final check; continue with resume={self.folder}")
 
-            finalists = choose(best, settings.objectives, problem.validation, show)
+            finalists = score_finalists(best, problem.validation, show)
+            finalists = choose(self._with_latencies(finalists, show), settings.objectives, problem.budget)
             origin = {
                 "supernet": str(problem.trained.path.resolve()),
                 "space": problem.space.name,

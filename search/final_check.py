@@ -1,13 +1,14 @@
 """The end of a search: the finalists on all validation pictures, the chosen one and random ones on test pictures."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from search.breeding import draw_fitting
+from search.budget import LATENCY, Budget
 from search.candidate import Candidate, Score
 from search.domination import fronts
 from search.evaluator import Evaluator
@@ -18,6 +19,8 @@ from supernet.arch import Arch
 ARCH_FILE = "arch.json"
 FRONT_FILE = "front.json"
 FRONT_FOLDER = "front"
+MEASURED = "measured_latency_ms"
+"""Among the costs of a finalist, where its latency was measured; ``latency_ms`` is what the table predicts."""
 BASELINE_TRIES = 20_000
 
 Progress = Callable[[str, int, int], None]
@@ -43,22 +46,41 @@ class Conclusion:
     num_uniform: int
 
 
-def choose(
-    finalists: Sequence[Candidate], objectives: Sequence[str], evaluator: Evaluator, progress: Progress
-) -> list[Candidate]:
-    """Score the finalists on all validation pictures and return them by falling AP, the first of equals first.
-
-    With several objectives, those that another one dominates on these figures are left out.
-    """
+def score_finalists(finalists: Sequence[Candidate], evaluator: Evaluator, progress: Progress) -> list[Candidate]:
+    """Return the finalists with their scores on all validation pictures."""
     scores = _scored(evaluator, [one.arch for one in finalists], "best on all validation pictures", progress)
-    found = [
+    return [
         one if one.scores[-1].num_images == score.num_images else one.scored(score)
         for one, score in zip(finalists, scores, strict=True)
     ]
-    if len(objectives) > 1:
-        values = np.array([[-one.ap if name == "ap" else one.costs[name] for name in objectives] for one in found])
-        found = [one for one, front in zip(found, fronts(values, np.zeros(len(found))), strict=True) if front == 0]
-    return sorted(found, key=lambda one: (-one.ap, one.order))
+
+
+def with_latencies(finalists: Sequence[Candidate], latencies_ms: Sequence[float]) -> list[Candidate]:
+    """Return the finalists with their measured latencies among the costs, beside the predicted ones."""
+    return [
+        replace(one, costs={**one.costs, MEASURED: latency_ms})
+        for one, latency_ms in zip(finalists, latencies_ms, strict=True)
+    ]
+
+
+def choose(finalists: Sequence[Candidate], objectives: Sequence[str], budget: Budget) -> list[Candidate]:
+    """Return the finalists best first: those within the budget by falling AP, then those that miss it least.
+
+    Costs are known exactly, except for latencies, which may miss the budget when they are measured. With several
+    objectives, finalists that another one dominates are left out.
+
+    Source: constrained domination of NSGA-II (Deb et al. 2002), section VI.
+    """
+
+    def cost(one: Candidate, name: str) -> float:
+        return one.costs.get(MEASURED, one.costs[name]) if name == LATENCY else one.costs[name]
+
+    costs = {name: np.array([cost(one, name) for one in finalists]) for name in finalists[0].costs if name != MEASURED}
+    violation = budget.violation(costs)
+    values = np.stack([np.array([-one.ap for one in finalists]) if n == "ap" else costs[n] for n in objectives], 1)
+    kept = np.flatnonzero(fronts(values, violation) == 0) if len(objectives) > 1 else np.arange(len(finalists))
+    order = sorted(kept.tolist(), key=lambda i: (violation[i], -finalists[i].ap, finalists[i].order))
+    return [finalists[i] for i in order]
 
 
 def conclude(

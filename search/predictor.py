@@ -17,13 +17,16 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from search.features import Floats, Genes, features
+from search.features import Floats, features
 from supernet.errors import UserError
+from supernet.genes import Genes
 from supernet.space import SearchSpace
 
 LEAST_ARCHS = 10
 """Fewer scored archs say next to nothing of others."""
 FOLDS = 5
+LEAST_HELD_OUT = math.ceil(LEAST_ARCHS * FOLDS / (FOLDS - 1))
+"""Archs of which four fifths are enough to learn from."""
 
 
 class Predictor:
@@ -62,28 +65,6 @@ class Predictor:
         found: Floats = self._model.predict(features(self.space, genes))
         return found
 
-    def held_out(self, genes: Genes, scores: Floats, rng: np.random.Generator) -> "Quality":
-        """Return the quality of predictions for each arch by a predictor trained on four fifths without it.
-
-        What this predictor has learnt is neither used nor changed.
-
-        Args:
-            genes: Rows of ``space.encode``, (N, G), no arch twice.
-            scores: Of each arch, (N,).
-            rng: Divides the archs into fifths.
-
-        Raises:
-            UserError: Too few archs to train on four fifths of them.
-            ValueError: A score is not finite, or there is not one for each arch.
-        """
-        scores = _checked(genes, scores, math.ceil(LEAST_ARCHS * FOLDS / (FOLDS - 1)))
-        predicted = np.empty(len(scores))
-        parts = np.array_split(rng.permutation(len(scores)), FOLDS)
-        for part in parts:
-            others = np.setdiff1d(np.arange(len(scores)), part)
-            predicted[part] = Predictor(self.space).fit(genes[others], scores[others], rng).predict(genes[part])
-        return quality(predicted, scores, len(scores) - len(parts[0]))
-
 
 @dataclass(frozen=True)
 class Quality:
@@ -111,6 +92,28 @@ def quality(predicted: Floats, scores: Floats, num_train: int) -> Quality:
     k = math.ceil(len(scores) / 10)
     best, guessed = (set(np.argsort(-values, kind="stable")[:k].tolist()) for values in (scores, predicted))
     return Quality(tau, len(best & guessed) / k, k, num_train, len(scores))
+
+
+def held_out(space: SearchSpace, genes: Genes, scores: Floats, rng: np.random.Generator) -> Quality:
+    """Return the quality of predictions for each arch by a predictor trained on four fifths of the archs without it.
+
+    Args:
+        space: What the archs are of.
+        genes: Rows of ``space.encode``, (N, G), no arch twice.
+        scores: Of each arch, (N,).
+        rng: Divides the archs into fifths.
+
+    Raises:
+        UserError: Too few archs to train on four fifths of them.
+        ValueError: A score is not finite, or there is not one for each arch.
+    """
+    scores = _checked(genes, scores, LEAST_HELD_OUT)
+    predicted = np.empty(len(scores))
+    parts = np.array_split(rng.permutation(len(scores)), FOLDS)
+    for part in parts:
+        others = np.setdiff1d(np.arange(len(scores)), part)
+        predicted[part] = Predictor(space).fit(genes[others], scores[others], rng).predict(genes[part])
+    return quality(predicted, scores, len(scores) - len(parts[0]))
 
 
 def _untrained(seed: int) -> VotingRegressor:

@@ -14,9 +14,9 @@ from search.evaluator import Evaluator
 from search.score_cache import digest_of, file_digest
 from supernet.arch import Arch
 from supernet.checkpoint import TrainedSupernet, load_supernet
-from supernet.device import pick_device
 from supernet.distributed import Ranks
 from supernet.errors import UserError
+from supernet.latency_table import LatencyTable
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.datasets import resolved
 from supernet.pose.evaluation import evaluate
@@ -33,6 +33,7 @@ class ProblemSettings:
 
     supernet: str
     constraint: dict[str, Any]
+    latency_table: str | None
     objectives: tuple[str, ...]
     num_images: Any
     keep_share: float
@@ -87,6 +88,7 @@ class Problem:
         test: Scores on pictures that take no part in the choice.
         test_is_validation: Whether the data set has the same pictures for both.
         identity: What makes a search comparable with itself later, by name.
+        latency_table: Where predicted latencies come from.
     """
 
     trained: TrainedSupernet
@@ -96,6 +98,7 @@ class Problem:
     test: Evaluator
     test_is_validation: bool
     identity: dict[str, str]
+    latency_table: LatencyTable | None
 
     @property
     def space(self) -> SearchSpace:
@@ -120,13 +123,14 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
             loaded.
     """
     trained = load_supernet(settings.supernet)
-    model = CostModel(trained.supernet.space, trained.keypoints.num)
+    table = None if settings.latency_table is None else LatencyTable.load(settings.latency_table)
+    model = CostModel(trained.supernet.space, trained.keypoints.num, table)
     budget = Budget.from_mapping(settings.constraint, model)
     budget.check_reachable()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     cv2.setNumThreads(0)
-    trained.supernet.to(ranks.device(pick_device(settings.device)))
+    trained.supernet.to(ranks.device(settings.device))
     dataset = trained.dataset if settings.dataset is None else settings.dataset
     weights = file_digest(trained.path)
 
@@ -159,6 +163,7 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
         "the supernet weights": weights[:16],
         "the space": f"{trained.supernet.space.name} ({trained.supernet.space.digest()})",
         "the constraint": json.dumps({name: limit for name, limit in settings.constraint.items() if limit is not None}),
+        "the latency table": "none" if table is None else f"{table.describe()} ({digest_of(table.to_dict())})",
         "the data set": f"{described['kind']} ({digest_of(described)})",
         "validation pictures and inference settings": validation.data_digest(),
     }
@@ -170,6 +175,7 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
         evaluator("test", test_set),
         described["test"] == described["val"],
         identity,
+        table,
     )
 
 

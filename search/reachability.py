@@ -73,4 +73,5 @@ def _neighbours(layout: Layout, row: NDArray[np.int16]) -> NDArray[np.int16]:
     genes = np.concatenate([np.arange(count) for count in layout.num_choices])
     rows = np.repeat(row[None], len(columns), axis=0)
     rows[np.arange(len(columns)), columns] = genes
-    return rows[genes != row[columns]]
+    found: NDArray[np.int16] = rows[genes != row[columns]]
+    return found

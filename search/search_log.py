@@ -25,11 +25,12 @@ class SearchLog:
 
     def __init__(self, folder: Path, config: Mapping[str, Any], identity: Mapping[str, str]) -> None:
         self.folder = folder
-        self._kept = {"format": FORMAT, "config": dict(config), "identity": dict(identity)}
+        self._config, self._identity = dict(config), dict(identity)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep the engine's state, all or nothing."""
-        files.write_json(self.folder / STATE_FILE, {**self._kept, "search": dict(state)})
+        value = {"format": FORMAT, "config": self._config, "identity": self._identity, "search": dict(state)}
+        files.write_json(self.folder / STATE_FILE, value)
 
     def add(self, candidate: Candidate) -> None:
         """Keep a candidate's newest score."""
@@ -37,7 +38,7 @@ class SearchLog:
 
     def check_identity(self, kept: Mapping[str, Any]) -> None:
         """Raise UserError unless the search that was ``kept`` is this one, with the first value that differs."""
-        for name, now in self._kept["identity"].items():
+        for name, now in self._identity.items():
             before = kept["identity"].get(name)
             if before != now:
                 raise UserError(

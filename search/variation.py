@@ -15,6 +15,8 @@ from supernet.space import SearchSpace
 Violation = Callable[[Genes], NDArray[np.float64]]
 """By how much each row (N, G) breaks the budget, 0 where it keeps it."""
 REPAIR_ROUNDS = 400
+FAR = 0.1
+MOVED_AT_ONCE = 4
 STEP_SHARE = 0.5
 """Of the changes of a mutation, how many go one step up or down; the rest is drawn anew from all choices."""
 
@@ -65,14 +67,13 @@ class Variation:
             if not len(broken):
                 break
             rows = genes[broken]
+            # Far from the budget several genes go the same way at once, near it one.
+            count = np.where(found[broken] > FAR, MOVED_AT_ONCE, 1)[:, None]
             free = (self._num_choices > 1) & (rows != ABSENT)
-            column = np.where(free, rng.random(rows.shape), -1.0).argmax(1)
-            index = np.arange(len(rows))
-            moved = rows.copy()
-            step = rows[index, column] + np.where(rng.random(len(rows)) < 0.5, 1, -1)
-            moved[index, column] = np.clip(step, 0, self._num_choices[column] - 1)
-            added = np.where(moved == ABSENT, self._draw(rng, len(rows)), moved)
-            moved = self._masked(added)
+            place = np.where(free, rng.random(rows.shape), np.inf).argsort(1).argsort(1)
+            way = np.where(rng.random(len(rows)) < 0.5, 1, -1)[:, None]
+            moved = np.where(free & (place < count), np.clip(rows + way, 0, self._num_choices - 1), rows)
+            moved = self._masked(np.where(moved == ABSENT, self._draw(rng, len(rows)), moved))
             after = violation(moved)
             better = after < found[broken]
             genes[broken[better]], found[broken[better]] = moved[better], after[better]

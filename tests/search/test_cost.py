@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from search.cost import COSTS, arch_costs, costs
-from search.evolution import shrink
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.litepose import LitePose
@@ -55,12 +54,11 @@ def test_macs_params_and_weight_bytes_equal_what_torch_counts() -> None:
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_what_torch_counts_holds_for_hundreds_of_archs(space: SearchSpace) -> None:
     rng = np.random.default_rng(1)
-    with torch.device("meta"):  # counts the same, computes nothing
-        for arch in (space.sample(rng) for _ in range(200)):
-            check_against_torch(arch)
+    for arch in (space.sample(rng) for _ in range(200)):
+        check_against_torch(replace(arch, resolution=64))
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Which activation buffers torch's operators read and write in a forward pass of the real network.
 
     Each convolution writes a new buffer; whatever else there is (batch norm, activation, sum) works in the youngest
@@ -68,7 +66,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self, image: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kept = [image]  # so that no id is used twice
         self.buffer = {id(image): 0}
         self.sizes = [image.numel() * 4]
@@ -78,6 +76,8 @@ class Recorder(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         written = out if isinstance(out, torch.Tensor) else out[0]
         used = {self.buffer[id(arg)] for arg in args if id(arg) in self.buffer}
+        if not used:
+            return out  # makes something else than activations
         computes = func is torch.ops.aten.convolution.default
         if computes:
             self.sizes.append(written.numel() * 4)
@@ -89,7 +89,7 @@ class Recorder(TorchDispatchMode):
 
 def recorded_peak(arch: Arch) -> int:
     """Peak of live bytes by the definition of ``memory``, from what torch did instead of from our walk."""
-    with torch.no_grad(), torch.device("meta"):
+    with torch.no_grad():
         network = LitePose(arch, 17).eval()
         image = torch.zeros(1, 3, arch.resolution, arch.resolution)
         with Recorder(image) as recorder:
@@ -99,18 +99,20 @@ def recorded_peak(arch: Arch) -> int:
     for time, (used, _) in enumerate(steps):
         first |= dict.fromkeys(used - first.keys(), time)
         last |= dict.fromkeys(used, time)
-    return max(
+    peak: int = max(
         sum(recorder.sizes[buffer] for buffer in first if first[buffer] <= time <= last[buffer])
         for time, (_, computes) in enumerate(steps)
         if computes
     )
+    return peak
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_memory_is_the_peak_of_what_torch_needs_at_once(space: SearchSpace) -> None:
     rng = np.random.default_rng(2)
-    for arch in (space.smallest(), space.largest(), *(space.sample(rng) for _ in range(10))):
-        assert COSTS["memory"](arch, 17) == recorded_peak(arch)
+    for arch in (space.smallest(), space.largest(), *(space.sample(rng) for _ in range(8))):
+        small = replace(arch, resolution=64)
+        assert COSTS["memory"](small, 17) == recorded_peak(small)
 
 
 def test_memory_of_the_largest_arch_is_in_its_widest_early_layer() -> None:
@@ -184,16 +186,14 @@ def test_costs_refuse_genes_outside_the_space() -> None:
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_no_cost_rises_when_one_choice_is_lowered(space: SearchSpace) -> None:
     rng = np.random.default_rng(0)
-    walk: list[dict[str, int]] = []
-
-    def remember(arch: Arch) -> bool:
-        walk.append({name: cost(arch, 17) for name, cost in COSTS.items()})
-        return False  # go on, down to the smallest
-
     for start in (space.largest(), *(space.sample(rng) for _ in range(5))):
-        walk.clear()
-        assert shrink(space, start, remember, rng) is None
+        genes = space.encode([start])
+        walk = [arch_costs(start, 17)]
+        while (genes > 0).any():
+            genes[0, rng.choice(np.flatnonzero(genes[0] > 0))] -= 1
+            genes = space.layout.checked(genes)  # without the blocks past a depth that was lowered
+            walk.append(arch_costs(*space.decode(genes), 17))
         for before, after in pairwise(walk):
             assert all(after[name] <= before[name] for name in COSTS)
             assert after["macs"] < before["macs"]
-        assert walk[-1] == {name: cost(space.smallest(), 17) for name, cost in COSTS.items()}
+        assert walk[-1] == arch_costs(space.smallest(), 17)

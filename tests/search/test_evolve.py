@@ -457,6 +457,19 @@ def test_the_entry_point_starts_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=True)
 
 
+def test_presets_and_bounds_mix_on_the_command_line() -> None:
+    def constraint(*overrides: str) -> dict[str, Any]:
+        with initialize_config_module("conf", version_base="1.3"):
+            found = OmegaConf.to_container(compose("evolve", list(overrides)).constraint, resolve=True)
+        assert isinstance(found, dict)
+        return {str(name): value for name, value in found.items() if value is not None}
+
+    assert constraint() == {}
+    assert constraint("constraint=xs") == {"macs_paper": "1.21G"}
+    assert constraint("constraint=s", "constraint.latency=30ms") == {"macs_paper": "5G", "latency": "30ms"}
+    assert constraint("constraint.macs=40%", "constraint.min_params=1M") == {"macs": "40%", "min_params": "1M"}
+
+
 def command(supernet_folder: Path, runs: Path, *options: str) -> list[str]:
     small = ["population=4", "generations=3", "baseline=2", "num_images=[3,5]", "top_k=2", "batch_size=4"]
     small += ["num_calibration_images=4", "device=cpu", "threads=1", f"supernet={supernet_folder}", f"runs={runs}"]

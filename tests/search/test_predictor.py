@@ -2,31 +2,17 @@ import itertools
 import math
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from numpy.typing import NDArray
 
-from search.features import gene_names, work
-from search.predictor import LEAST_ARCHS, Predictor, Quality, quality
+from search.features import features, work
+from search.predictor import LEAST_ARCHS, Predictor, Quality, held_out, quality
 from supernet.arch import Arch, layers
 from supernet.errors import UserError
+from supernet.genes import Genes
 from supernet.space import SearchSpace
 
 NANO = SearchSpace.load("nano")
-Genes = npt.NDArray[np.int16]
-
-
-def encoded(space: SearchSpace, archs: list[Arch]) -> Genes:
-    """Rows of indices into the choices, -1 for absent blocks."""
-    rows = []
-    for arch in archs:
-        values = [arch.resolution, arch.stem_width]
-        for stage, choices in zip(arch.stages, space.stages, strict=True):
-            values += [stage.width, stage.depth, *itertools.chain(*stage.blocks())]
-            values += [0] * (2 * (choices.depths[-1] - stage.depth))
-        values += arch.deconv_widths
-        names = gene_names(space)
-        rows.append([c.index(v) if v else -1 for v, (_, c) in zip(values, names, strict=True)])
-    return np.array(rows, np.int16)
 
 
 def drawn(num: int, seed: int, space: SearchSpace = NANO) -> list[Arch]:
@@ -42,13 +28,13 @@ def formula(arch: Arch) -> float:
     return math.log(arch.resolution) + 0.2 * widths + 0.02 * kernels + 0.1 * math.tanh(kernels * widths / 500 - 1)
 
 
-def scored(num: int, seed: int, noise: float = 0.0) -> tuple[Genes, npt.NDArray[np.float64]]:
+def scored(num: int, seed: int, noise: float = 0.0) -> tuple[Genes, NDArray[np.float64]]:
     archs = drawn(num, seed)
     scores = np.array([formula(arch) for arch in archs])
-    return encoded(NANO, archs), scores + noise * np.random.default_rng(seed).normal(size=num)
+    return NANO.encode(archs), scores + noise * np.random.default_rng(seed).normal(size=num)
 
 
-def ordered(predicted: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> float:
+def ordered(predicted: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
     """Kendall's tau of values without ties, by counting pairs."""
     pairs = list(itertools.combinations(range(len(scores)), 2))
     signs = [np.sign((predicted[i] - predicted[j]) * (scores[i] - scores[j])) for i, j in pairs]
@@ -59,7 +45,7 @@ def ordered(predicted: npt.NDArray[np.float64], scores: npt.NDArray[np.float64])
 def test_work_is_the_multiply_adds_of_blocks_and_deconvolutions(name: str) -> None:
     space = SearchSpace.load(name)
     archs = [space.smallest(), space.largest(), *drawn(10, 3, space)]
-    for arch, found in zip(archs, work(space, encoded(space, archs)), strict=True):
+    for arch, found in zip(archs, work(space, space.encode(archs)), strict=True):
         prefixes = [f"stage.{i}." for i in range(4)] + [f"deconv_{{}}.{i}" for i in range(3)]
         expected = []
         for prefix in prefixes:
@@ -72,6 +58,15 @@ def test_work_is_the_multiply_adds_of_blocks_and_deconvolutions(name: str) -> No
             ]
             expected.append(sum(macs))
         assert found.tolist() == expected
+
+
+def test_features_change_with_every_choice_of_a_present_block() -> None:
+    (genes,) = NANO.encode([NANO.smallest()])
+    for column, choices in enumerate(NANO.layout.choices):
+        changed = genes.copy()
+        if genes[column] >= 0 and len(choices) > 1 and "depth" not in NANO.layout.names[column]:
+            changed[column] = 1
+            assert (features(NANO, changed[None]) != features(NANO, genes[None])).any()
 
 
 def test_archs_never_seen_come_out_in_the_order_of_their_scores() -> None:
@@ -103,14 +98,14 @@ def test_a_new_fit_forgets_the_one_before() -> None:
 def test_held_out_quality_is_near_nothing_where_there_is_nothing_to_learn() -> None:
     genes, _ = scored(100, 3)
     scores = np.random.default_rng(3).normal(size=100)
-    found = Predictor(NANO).held_out(genes, scores, np.random.default_rng(0))
+    found = held_out(NANO, genes, scores, np.random.default_rng(0))
     assert abs(found.kendall_tau) < 0.2
     assert (found.num_train, found.num_held_out, found.k) == (80, 100, 10)
 
 
 def test_held_out_quality_is_high_where_there_is_much_to_learn() -> None:
     genes, scores = scored(100, 4)
-    assert Predictor(NANO).held_out(genes, scores, np.random.default_rng(0)).kendall_tau > 0.8
+    assert held_out(NANO, genes, scores, np.random.default_rng(0)).kendall_tau > 0.8
 
 
 def test_quality_counts_pairs_and_the_best_tenth() -> None:
@@ -128,7 +123,7 @@ def test_equal_scores_are_predicted_and_have_no_order() -> None:
     genes, _ = scored(20, 6)
     scores = np.full(20, 0.25)
     np.testing.assert_allclose(Predictor(NANO).fit(genes, scores, np.random.default_rng(0)).predict(genes), 0.25)
-    assert Predictor(NANO).held_out(genes, scores, np.random.default_rng(0)).kendall_tau == 0
+    assert held_out(NANO, genes, scores, np.random.default_rng(0)).kendall_tau == 0
 
 
 def test_too_few_archs_are_refused_in_a_sentence() -> None:
@@ -137,7 +132,7 @@ def test_too_few_archs_are_refused_in_a_sentence() -> None:
     with pytest.raises(UserError, match=f"at least {LEAST_ARCHS} scored archs but there are {few}; score more"):
         Predictor(NANO).fit(genes[:few], scores[:few], np.random.default_rng(0))
     with pytest.raises(UserError, match=f"at least 13 scored archs but there are {LEAST_ARCHS + 2}"):
-        Predictor(NANO).held_out(genes, scores, np.random.default_rng(0))
+        held_out(NANO, genes, scores, np.random.default_rng(0))
 
 
 def test_scores_that_are_not_finite_or_do_not_fit_the_archs_are_defects() -> None:
