@@ -122,9 +122,7 @@ def test_a_process_that_took_over_the_number_of_a_dead_one_is_not_it(storage: Ba
     assert states(worker(storage)) == ["FAIL"]
 
 
-def test_a_live_process_of_this_machine_is_never_given_up(
-    storage: BaseStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_live_process_of_this_machine_is_kept(storage: BaseStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = worker(storage)
     parent = os.getppid()
     shared._me = {**shared._me, "pid": parent, "started": optuna_claims._start_of(parent)}
