@@ -152,7 +152,7 @@ class SharedStudy:
         if worker == self._me:
             return False
         if worker["machine"] == self._me["machine"]:
-            return _start_of(worker["pid"]) != worker["started"]
+            return bool(_start_of(worker["pid"]) != worker["started"])
         sign, now = trial.user_attrs.get(SIGN), time.monotonic()
         before, since = self._signs.setdefault(trial.number, (sign, now))
         if sign != before:

@@ -9,7 +9,7 @@ budget.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from search.budget import Budget, CostModel
 from search.candidate import Candidate, Score
 from search.domination import fronts
 from search.evolution import AP, Result
-from search.optuna_claims import ARCH, SharedStudy, is_active, to_retry
+from search.optuna_claims import ARCH, WITHDRAWN, SharedStudy, is_active, to_retry
 from search.optuna_mirror import Asked, Mirror, sampler_notes
 from search.optuna_samplers import SamplerSettings, make_sampler
 from supernet.arch import Arch
@@ -93,10 +93,11 @@ class OptunaSearch:
         self.space, self.model, self.budget, self.settings, self.shared = space, model, budget, settings, shared
         for_sampler, for_rest = np.random.SeedSequence([seed, len(shared.trials())]).spawn(2)
         sampler = make_sampler(settings.sampler, int(for_sampler.generate_state(1)[0]))
-        directions = [direction.name.lower() for direction in shared.study.directions]
-        self._mirror = Mirror(space, sampler, directions)
+        self._mirror = Mirror(space, sampler, shared.study.directions)
         self._rng = np.random.default_rng(for_rest)
         self._breeder = Breeder(space, model, budget, BreedingSettings())
+        self._rows: dict[int, Genes] = {}
+        self._scored: dict[int, Candidate] = {}
 
     def run(
         self,
@@ -156,22 +157,22 @@ class OptunaSearch:
         """What another worker left unfinished."""
         for trial in to_retry(trials):
             notes = sampler_notes(trial.system_attrs)
-            return Proposal(self._mirror.row(trial), trial.user_attrs[ORIGIN], notes)
+            return Proposal(self._row(trial), trial.user_attrs[ORIGIN], notes)
         return None
 
     def _propose(self, trials: Sequence[FrozenTrial]) -> Proposal | None:
         """Something new within the budget, None if nothing was found."""
-        tried = [trial for trial in trials if trial.state != TrialState.PRUNED]
-        rows = {trial.number: self._mirror.row(trial) for trial in tried}
+        tried = [t for t in trials if t.state != TrialState.PRUNED and WITHDRAWN not in t.user_attrs]
+        keys = [self._row(trial).tobytes() for trial in tried]
         asked = self._mirror.ask(self._constraints)
         key = asked.row.tobytes()
         fits = self._violation(asked.row[None])[0] == 0
         if not fits:
             self._note_outside(asked, trials)
-        brood = Brood({row.tobytes() for row in rows.values()})
+        brood = Brood(set(keys))
         if fits and brood.add(asked.row, "random"):
             return Proposal(asked.row, self.settings.sampler.sampler, asked.system_attrs)
-        if any(t.state == TrialState.RUNNING and rows[t.number].tobytes() == key for t in tried):
+        if (TrialState.RUNNING, key) in {(trial.state, each) for trial, each in zip(tried, keys, strict=True)}:
             self._reseed()
         if self.settings.sampler.sampler != "random" and len(tried) >= self.settings.sampler.startup:
             self._vary(asked.row, brood)
@@ -231,9 +232,17 @@ class OptunaSearch:
         return {name: candidate.ap if name == AP else candidate.costs[name] for name in self.settings.objectives}
 
     def _candidate(self, trial: FrozenTrial, order: int) -> Candidate:
-        (arch,) = self.space.decode(self._mirror.row(trial)[None])
-        score = Score(trial.user_attrs[NUM_IMAGES], dict(trial.user_attrs[METRICS]))
-        return Candidate(arch, order, 0, trial.user_attrs[ORIGIN], self.model.of(arch), None, (score,))
+        if trial.number not in self._scored:
+            (arch,) = self.space.decode(self._row(trial)[None])
+            score = Score(trial.user_attrs[NUM_IMAGES], dict(trial.user_attrs[METRICS]))
+            one = Candidate(arch, order, 0, trial.user_attrs[ORIGIN], self.model.of(arch), None, (score,))
+            self._scored[trial.number] = one
+        return replace(self._scored[trial.number], order=order)
+
+    def _row(self, trial: FrozenTrial) -> Genes:
+        if trial.number not in self._rows:
+            self._rows[trial.number] = self._mirror.row(trial)
+        return self._rows[trial.number]
 
     def _constraints(self, row: Genes) -> dict[str, float]:
         costs = self.model(row[None])

@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from supernet.genes import ABSENT, Genes
@@ -49,7 +50,7 @@ class Mirror:
         directions: Of the study.
     """
 
-    def __init__(self, space: SearchSpace, sampler: BaseSampler, directions: Sequence[str]) -> None:
+    def __init__(self, space: SearchSpace, sampler: BaseSampler, directions: Sequence[StudyDirection]) -> None:
         self.space = space
         self._study = optuna.create_study(sampler=sampler, directions=directions)
         self._numbers: dict[int, int] = {}

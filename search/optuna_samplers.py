@@ -20,7 +20,7 @@ class SamplerSettings:
     """
 
     sampler: str = "tpe"
-    startup: int = 20
+    startup: int = 10
 
     def __post_init__(self) -> None:
         """Raise UserError for an unknown sampler or too few archs to begin with."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.study import StudyDirection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -71,7 +72,7 @@ def open_study(
     Raises:
         UserError: The study there is was made for something else, or not by us.
     """
-    directions = ["maximize" if objective == "ap" else "minimize" for objective in objectives]
+    directions = [StudyDirection.MAXIMIZE if objective == "ap" else StudyDirection.MINIMIZE for objective in objectives]
     study = optuna.create_study(
         storage=storage,
         sampler=optuna.samplers.RandomSampler(),  # proposals are made elsewhere
@@ -91,6 +92,8 @@ def open_study(
                 f"study {name} in {place} was made with {key} {kept[key]}, but now it is {value}; "
                 "restore what it was, or start another with study=NAME"
             )
-    if [direction.name.lower() for direction in study.directions] != directions:
-        raise UserError(f"study {name} in {place} has other directions than {directions}; name another with study=NAME")
+    if study.directions != directions:
+        raise UserError(
+            f"study {name} in {place} maximises and minimises other things than {wanted[OBJECTIVES]}; name another with study=NAME"
+        )
     return study

@@ -17,12 +17,12 @@ import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
-from search import optuna_engine
 from search.budget import Budget, CostModel
 from search.candidate import Score
 from search.evolution import Result
 from search.optuna_claims import SharedStudy
 from search.optuna_engine import OptunaSearch, OptunaSettings
+from search.optuna_mirror import Asked
 from search.optuna_samplers import SAMPLERS, SamplerSettings
 from search.optuna_storage import open_storage, open_study
 from supernet.arch import Arch
@@ -292,7 +292,7 @@ def test_a_neighbour_takes_the_place_of_what_was_scored_before(monkeypatch: pyte
     search = make(num=20, startup=2)
     first = search.run(score).archive
     known = search._mirror.row(trials(search)[0])
-    asked = optuna_engine.Asked(known, {"macs": -0.1}, {})
+    asked = Asked(known, {"macs": -0.1}, {})
     monkeypatch.setattr(search._mirror, "ask", lambda constraints: asked)
     proposal = search._propose(search.shared.trials())
     assert proposal is not None
