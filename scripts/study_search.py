@@ -53,7 +53,7 @@ FITTING_SHARE = 0.4
 """Part of all archs that the budget allows."""
 EVALUATION_SHARE = 0.1
 """Part of these that an engine may evaluate."""
-PAIR_STRENGTH = 0.4
+PAIR_STRENGTH = 0.7
 """Standard deviation of what a pair of choices adds, over that of a single one."""
 
 Floats = npt.NDArray[np.float64]
@@ -143,7 +143,7 @@ def predictor(
     space: SearchSpace, score: ScoreFunction, model: CostModel, budget: Budget, num_evaluations: int, seed: int
 ) -> Arch:
     """``search.evolve`` with a predictor."""
-    return _evolved(space, score, model, budget, num_evaluations, seed, PredictionSettings(24, 600))
+    return _evolved(space, score, model, budget, num_evaluations, seed, PredictionSettings(32, 600))
 
 
 ENGINES: dict[str, Engine] = {"evolution": evolution, "predictor": predictor}
@@ -158,7 +158,7 @@ def _evolved(
     seed: int,
     prediction: PredictionSettings | None,
 ) -> Arch:
-    settings = EvolutionSettings(12, num_evaluations)
+    settings = EvolutionSettings(16, num_evaluations)
     surrogate = None
     if prediction:
         breeder = Breeder(space, model, budget, BreedingSettings())
