@@ -31,7 +31,7 @@ class BreedingSettings:
     """
 
     mutation_share: float = 0.75
-    mutation_rate: float = 0.1
+    mutation_rate: float = 0.05
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range."""
