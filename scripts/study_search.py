@@ -53,7 +53,7 @@ FITTING_SHARE = 0.4
 """Part of all archs that the budget allows."""
 EVALUATION_SHARE = 0.1
 """Part of these that an engine may evaluate."""
-PAIR_STRENGTH = 0.4
+PAIR_STRENGTH = 0.7
 """Standard deviation of what a pair of choices adds, over that of a single one."""
 
 Floats = npt.NDArray[np.float64]
@@ -143,7 +143,7 @@ def predictor(
     space: SearchSpace, score: ScoreFunction, model: CostModel, budget: Budget, num_evaluations: int, seed: int
 ) -> Arch:
     """``search.evolve`` with a predictor."""
-    return _evolved(space, score, model, budget, num_evaluations, seed, PredictionSettings(24, 600))
+    return _evolved(space, score, model, budget, num_evaluations, seed, PredictionSettings(32, 600))
 
 
 ENGINES: dict[str, Engine] = {"evolution": evolution, "predictor": predictor}
@@ -158,7 +158,7 @@ def _evolved(
     seed: int,
     prediction: PredictionSettings | None,
 ) -> Arch:
-    settings = EvolutionSettings(12, num_evaluations)
+    settings = EvolutionSettings(16, num_evaluations)
     surrogate = None
     if prediction:
         breeder = Breeder(space, model, budget, BreedingSettings())
@@ -247,6 +247,32 @@ def study(
     }, curves
 
 
+def hypervolume(costs: Floats, scores: Floats, worst: tuple[float, float]) -> float:
+    """Return the area of the plane that lies below one of the points, above the worst score and cost."""
+    found, top = 0.0, worst[1]
+    for cost, score in sorted(zip(costs.tolist(), scores.tolist(), strict=True)):
+        if score > top and cost < worst[0]:
+            found, top = found + (worst[0] - cost) * (score - top), score
+    return found
+
+
+def front_share(problem: Landscape, seed: int) -> float:
+    """Return the hypervolume that a search for trade-offs of score and MACs finds, over that of all archs.
+
+    It evaluates ``EVALUATION_SHARE`` of the whole space, without a budget; the worst point is the greatest cost and the
+    median score.
+    """
+    costs = problem.model(problem.space.encode(problem.scores))["macs"].astype(np.float64)
+    scores = np.array(list(problem.scores.values()))
+    worst = (float(costs.max()), float(np.median(scores)))
+    settings = EvolutionSettings(24, int(EVALUATION_SHARE * len(scores)), objectives=("ap", "macs"))
+    free = Budget.from_mapping({}, problem.model)
+    search = Evolution(problem.space, problem.model, free, settings, np.random.default_rng(seed))
+    front = evolve(search, lambda tasks: [Score(1, {"AP": problem.scores[t.candidate.arch]}) for t in tasks]).front
+    found = np.array([(one.costs["macs"], one.ap) for one in front])
+    return hypervolume(found[:, 0], found[:, 1], worst) / hypervolume(costs, scores, worst)
+
+
 def seconds_with_predictor(num_candidates: int) -> float:
     """Seconds that a search of the full space takes whose scores are a predictor's, its training not counted."""
     space = SearchSpace.load("litepose")
@@ -294,6 +320,8 @@ def main() -> None:
     options = parser.parse_args()
     problems = [from_table(options.table)] if options.table else [synthetic(seed) for seed in range(options.problems)]
     figures, curves = study({name: ENGINES[name] for name in options.engines}, problems, options.seeds)
+    shares = [front_share(problem, seed) for problem in problems for seed in range(options.seeds)]
+    figures["trade_offs"] = {"hypervolume_share": {"least": min(shares), "median": statistics.median(shares)}}
     timed = [round(seconds_with_predictor(options.candidates), 2) for _ in range(3)]
     figures["predicted_search"] = {"candidates": options.candidates, "seconds": statistics.median(timed), "all": timed}
     figures["machine"] = machine()

@@ -101,10 +101,13 @@ class SearchRun:
                 if what not in tasks:
                     tasks[what] = progress.add_task(what, total=total, note="")
                 progress.update(tasks[what], completed=done)
+
+            def show_or_stop(what: str, done: int, total: int) -> None:
+                show(what, done, total)
                 if self.stops():
                     raise UserError(f"stopped in the final check; continue with {self.continued_with}")
 
-            finalists = score_finalists(best, problem.validation, show)
+            finalists = score_finalists(best, problem.validation, show_or_stop)
             finalists = choose(self._with_latencies(finalists, show), settings.objectives, problem.budget)
             origin = {
                 "supernet": str(problem.trained.path.resolve()),
@@ -117,7 +120,7 @@ class SearchRun:
             }
             if self.ranks.is_main:  # at once: the final check may be interrupted
                 save_archs(self.folder, finalists, origin, len(settings.objectives) > 1)
-            conclusion = conclude(problem, finalists, settings.baseline, rng, show)
+            conclusion = conclude(problem, finalists, settings.baseline, rng, show_or_stop)
         if not self.ranks.is_main:
             return
         save_tested(self.folder, conclusion.test)
@@ -144,8 +147,7 @@ class SearchRun:
 
         def measure() -> str:
             try:
-                show = partial(progress, "latency of the best, rounds")
-                return json.dumps(measured_ms(table, archs, show))
+                return json.dumps(measured_ms(table, archs, partial(progress, "latency of the best, rounds")))
             except UserError as error:
                 self.say(f"latencies are predicted and not measured: {error}")
                 return json.dumps(None)

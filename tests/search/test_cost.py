@@ -192,7 +192,7 @@ def test_no_cost_rises_when_one_choice_is_lowered(space: SearchSpace) -> None:
         while (genes > 0).any():
             genes[0, rng.choice(np.flatnonzero(genes[0] > 0))] -= 1
             genes = space.layout.checked(genes)  # without the blocks past a depth that was lowered
-            walk.append(arch_costs(*space.decode(genes), 17))
+            walk.append(arch_costs(space.decode(genes)[0], 17))
         for before, after in pairwise(walk):
             assert all(after[name] <= before[name] for name in COSTS)
             assert after["macs"] < before["macs"]
