@@ -16,11 +16,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import optuna
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.special import gammaln
@@ -29,6 +31,10 @@ from search.breeding import Breeder, BreedingSettings
 from search.budget import Budget, CostModel
 from search.candidate import Score
 from search.evolution import Evolution, EvolutionSettings, Task, evolve
+from search.optuna_claims import SharedStudy
+from search.optuna_engine import OptunaSearch, OptunaSettings
+from search.optuna_samplers import SAMPLERS, SamplerSettings
+from search.optuna_storage import open_study
 from search.predicted import PredictedProposals, PredictionSettings
 from search.predictor import Predictor
 from supernet import files
@@ -53,7 +59,7 @@ FITTING_SHARE = 0.4
 """Part of all archs that the budget allows."""
 EVALUATION_SHARE = 0.1
 """Part of these that an engine may evaluate."""
-PAIR_STRENGTH = 0.4
+PAIR_STRENGTH = 0.7
 """Standard deviation of what a pair of choices adds, over that of a single one."""
 
 Floats = npt.NDArray[np.float64]
@@ -143,10 +149,34 @@ def predictor(
     space: SearchSpace, score: ScoreFunction, model: CostModel, budget: Budget, num_evaluations: int, seed: int
 ) -> Arch:
     """``search.evolve`` with a predictor."""
-    return _evolved(space, score, model, budget, num_evaluations, seed, PredictionSettings(24, 600))
+    return _evolved(space, score, model, budget, num_evaluations, seed, PredictionSettings(32, 600))
 
 
-ENGINES: dict[str, Engine] = {"evolution": evolution, "predictor": predictor}
+def optuna_search(
+    sampler: str,
+    space: SearchSpace,
+    score: ScoreFunction,
+    model: CostModel,
+    budget: Budget,
+    num_evaluations: int,
+    seed: int,
+) -> Arch:
+    """``search.optuna_search`` with a sampler."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.InMemoryStorage()
+    shared = SharedStudy(open_study(storage, "search", ("ap",), {}, "memory"), storage, lost_after=60)
+    settings = OptunaSettings(num_evaluations, SamplerSettings(sampler))
+    search = OptunaSearch(space, model, budget, settings, seed, shared)
+    return search.run(lambda arch: Score(1, {"AP": score(arch)})).best.arch
+
+
+ENGINES: dict[str, Engine] = {
+    "evolution": evolution,
+    "predictor": predictor,
+    **{f"optuna_{name}": partial(optuna_search, name) for name in SAMPLERS if name != "random"},
+}
+SLOW = ("optuna_gp",)
+"""Engines that run only when named: minutes for every seed."""
 
 
 def _evolved(
@@ -158,7 +188,7 @@ def _evolved(
     seed: int,
     prediction: PredictionSettings | None,
 ) -> Arch:
-    settings = EvolutionSettings(12, num_evaluations)
+    settings = EvolutionSettings(16, num_evaluations)
     surrogate = None
     if prediction:
         breeder = Breeder(space, model, budget, BreedingSettings())
@@ -247,6 +277,32 @@ def study(
     }, curves
 
 
+def hypervolume(costs: Floats, scores: Floats, worst: tuple[float, float]) -> float:
+    """Return the area of the plane that lies below one of the points, above the worst score and cost."""
+    found, top = 0.0, worst[1]
+    for cost, score in sorted(zip(costs.tolist(), scores.tolist(), strict=True)):
+        if score > top and cost < worst[0]:
+            found, top = found + (worst[0] - cost) * (score - top), score
+    return found
+
+
+def front_share(problem: Landscape, seed: int) -> float:
+    """Return the hypervolume that a search for trade-offs of score and MACs finds, over that of all archs.
+
+    It evaluates ``EVALUATION_SHARE`` of the whole space, without a budget; the worst point is the greatest cost and the
+    median score.
+    """
+    costs = problem.model(problem.space.encode(problem.scores))["macs"].astype(np.float64)
+    scores = np.array(list(problem.scores.values()))
+    worst = (float(costs.max()), float(np.median(scores)))
+    settings = EvolutionSettings(24, int(EVALUATION_SHARE * len(scores)), objectives=("ap", "macs"))
+    free = Budget.from_mapping({}, problem.model)
+    search = Evolution(problem.space, problem.model, free, settings, np.random.default_rng(seed))
+    front = evolve(search, lambda tasks: [Score(1, {"AP": problem.scores[t.candidate.arch]}) for t in tasks]).front
+    found = np.array([(one.costs["macs"], one.ap) for one in front])
+    return hypervolume(found[:, 0], found[:, 1], worst) / hypervolume(costs, scores, worst)
+
+
 def seconds_with_predictor(num_candidates: int) -> float:
     """Seconds that a search of the full space takes whose scores are a predictor's, its training not counted."""
     space = SearchSpace.load("litepose")
@@ -286,7 +342,8 @@ def main() -> None:
     """Run the study as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of study.json and study.png")
-    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
+    fast = [name for name in ENGINES if name not in SLOW]
+    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=fast)
     parser.add_argument("--problems", type=int, default=5, help="different random scores")
     parser.add_argument("--seeds", type=int, default=10, help="runs of each engine on each")
     parser.add_argument("--table", type=Path, help="a table of real scores in place of random ones")
@@ -294,6 +351,8 @@ def main() -> None:
     options = parser.parse_args()
     problems = [from_table(options.table)] if options.table else [synthetic(seed) for seed in range(options.problems)]
     figures, curves = study({name: ENGINES[name] for name in options.engines}, problems, options.seeds)
+    shares = [front_share(problem, seed) for problem in problems for seed in range(options.seeds)]
+    figures["trade_offs"] = {"hypervolume_share": {"least": min(shares), "median": statistics.median(shares)}}
     timed = [round(seconds_with_predictor(options.candidates), 2) for _ in range(3)]
     figures["predicted_search"] = {"candidates": options.candidates, "seconds": statistics.median(timed), "all": timed}
     figures["machine"] = machine()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.budget import Budget, CostModel
 from search.variation import Variation
@@ -30,7 +31,7 @@ class BreedingSettings:
     """
 
     mutation_share: float = 0.75
-    mutation_rate: float = 0.1
+    mutation_rate: float = 0.05
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range."""
@@ -116,7 +117,7 @@ class Breeder:
             if round_number >= repair_from and len(brood.rows) == before:
                 return
 
-    def violation(self, rows: Genes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def violation(self, rows: Genes) -> NDArray[np.float64]:
         """By how much each row breaks the budget, 0 if it keeps it."""
         return self.budget.violation(self.model(rows))
 

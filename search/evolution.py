@@ -1,11 +1,12 @@
 """Evolutionary search for the best archs within a budget: the highest AP, or trade-offs of AP and costs (no torch).
 
-Source: Once-for-All (arXiv 1908.09791), section 3.4 and its published settings (a quarter as parents, half of the
-children by mutation at rate 0.1, half by crossover), which LitePose (arXiv 2205.01271) follows; with several
-objectives NSGA-II (Deb et al. 2002). We differ: no arch is scored twice; parents are the best of everything scored so
-far, so that a good arch is never lost; proposals outside the budget are never scored but drawn again, or changed step
-by step until they fit; and with successive halving (Jamieson and Talwalkar 2016, over all generations as in ASHA, Li
-et al. 2020) the best of those scored on few pictures are scored on more.
+Source: Once-for-All (arXiv 1908.09791), section 3.4 and its published settings (population 100, a quarter as parents,
+half of the children by mutation at rate 0.1, half by crossover), which LitePose (arXiv 2205.01271) follows; with
+several objectives NSGA-II (Deb et al. 2002). We differ: no arch is scored twice; parents are the best of everything
+scored so far, so that a good arch is never lost; proposals outside the budget are never scored but drawn again, or
+changed step by step until they fit; more children come from mutation, at half the rate but of one value at least, which
+``scripts/study_search.py`` found better; and with successive halving (Jamieson and Talwalkar 2016, over all generations
+as in ASHA, Li et al. 2020) the best of those scored on few pictures are scored on more.
 """
 
 import math

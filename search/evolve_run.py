@@ -1,43 +1,28 @@
 """A search run: from a trained supernet to the best archs within a budget, in a run folder that can be resumed."""
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from search import html_report, report
 from search.breeding import Breeder, BreedingSettings
 from search.candidate import Candidate, Score
 from search.evolution import Evolution, EvolutionSettings, Result, Task, evolve
-from search.final_check import (
-    ARCH_FILE,
-    Progress,
-    choose,
-    conclude,
-    save_archs,
-    save_tested,
-    score_finalists,
-    with_latencies,
-)
-from search.measured_latency import measured_ms
 from search.predicted import PredictedProposals, PredictionSettings
 from search.predictor import LEAST_HELD_OUT, Predictor, held_out
 from search.problem import Problem, ProblemSettings, prepare
 from search.resuming import run_to_resume
 from search.search_log import SearchLog, load_scored
-from supernet import cli, files
-from supernet.distributed import Ranks, launched
+from search.search_run import SearchRun
+from supernet import cli
+from supernet.distributed import launched
 from supernet.errors import UserError
 from supernet.settings import from_mapping
 
-CANDIDATES_FILE = "candidates.json"
 WAIT_SECONDS = 1800.0
 """How long a process waits for another that scores a subnet."""
 
@@ -51,6 +36,8 @@ class EvolveSettings(ProblemSettings):
     parent_share: float
     mutation_share: float
     mutation_rate: float
+    keep_share: float
+    resume: str | None
     predictor: bool
     prediction: PredictionSettings = field(default_factory=PredictionSettings)
 
@@ -105,13 +92,14 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
             log.check_identity(kept)
             search.restore(kept["search"], load_scored(folder))
         with cli.stop_request() as stop_requested:
-            run = _Run(problem, settings, folder, log, ranks, lambda: ranks.any(stop_requested()))
+            run = _Run(problem, folder, ranks, lambda: ranks.any(stop_requested()), f"resume={folder}", settings, log)
             run.say(
                 f"searching space [bold]{problem.space.name}[/] of {problem.trained.path}: "
                 f"{problem.budget.describe()}; writing to {folder}"
             )
             result = run.search(search)
-            run.finish(search, result, baseline_rng, start)
+            best = result.front if len(settings.objectives) > 1 else search.ranked()[: settings.top_k]
+            run.finish(best, search.archive, baseline_rng, start, lambda: run.prediction_figures(search))
         if ranks.is_main and kept is not None:
             cli.point_latest(folder)
         return folder
@@ -128,24 +116,11 @@ def _engine(problem: Problem, settings: EvolveSettings, rng: np.random.Generator
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One run: what it works on, where it writes, and how it stops."""
+class _Run(SearchRun):
+    """One run of the evolution, with all that it needs to go on later."""
 
-    problem: Problem
     settings: EvolveSettings
-    folder: Path
     log: SearchLog
-    ranks: Ranks
-    stops: Callable[[], bool]
-
-    @property
-    def console(self) -> Console:
-        """Where the user reads, from one of the processes only."""
-        return cli.CONSOLE if self.ranks.is_main else Console(quiet=True)
-
-    def say(self, what: str | Table) -> None:
-        """Tell the user."""
-        self.console.print(what, soft_wrap=isinstance(what, str))
 
     def search(self, search: Evolution) -> Result:
         """Evolve under a progress bar; all scores are kept as they come."""
@@ -171,44 +146,20 @@ class _Run:
                 show()
 
             def on_batch() -> None:
-                if self.stops():
-                    self._write_candidates(search)
-                    num = sum(bool(one.scores) for one in search.archive)
-                    raise UserError(f"stopped after {num} evaluations; continue with resume={self.folder}")
+                self.check_stop(search.archive)
 
             show()
             # Several for each process at a time, as they take unequally long.
             batch_size = 1 if self.ranks.count == 1 else 4 * self.ranks.count
             result = evolve(search, self._score, batch_size, on_proposed, on_scored, on_batch)
             progress.update(task, total=len(result.archive))
-        self._write_candidates(search)
+        self.write_candidates(search.archive)
         return result
 
     def _score(self, tasks: Sequence[Task]) -> list[Score]:
         return self.problem.validation([task.candidate.arch for task in tasks], tasks[0].num_images)
 
-    def _write_candidates(self, search: Evolution) -> None:
-        if self.ranks.is_main:
-            files.write_json(self.folder / CANDIDATES_FILE, [one.row() for one in search.archive if one.scores])
-
-    def _with_latencies(self, finalists: list[Candidate], progress: Progress) -> list[Candidate]:
-        """Return the finalists with latencies measured on this device, where it is the table's."""
-        table = self.problem.latency_table
-        if table is None:
-            return finalists
-        archs = [one.arch for one in finalists]
-
-        def measure() -> str:
-            try:
-                return json.dumps(measured_ms(table, archs, partial(progress, "latency of the best, rounds")))
-            except UserError as error:
-                self.say(f"latencies are predicted and not measured: {error}")
-                return json.dumps(None)
-
-        found = json.loads(self.ranks.of_main(measure))
-        return finalists if found is None else with_latencies(finalists, found)
-
-    def _prediction_figures(self, search: Evolution) -> dict[str, Any]:
+    def prediction_figures(self, search: Evolution) -> dict[str, Any]:
         """How well scores can be predicted from those of this search, on archs held out; None for too few."""
         if not self.settings.predictor:
             return {}
@@ -223,51 +174,3 @@ class _Run:
             f"{quality.kendall_tau:.2f}, {quality.top_k_recall:.0%} of the best {quality.k} recalled"
         )
         return {"prediction": asdict(quality)}
-
-    def finish(self, search: Evolution, result: Result, rng: np.random.Generator, start: float) -> None:
-        """Measure the best again on all validation pictures, choose, check on test pictures, and report."""
-        problem, settings = self.problem, self.settings
-        several = len(settings.objectives) > 1
-        best = result.front if several else search.ranked()[: settings.top_k]
-        search_seconds = time.perf_counter() - start
-        with cli.progress_bar(self.console) as progress:
-            tasks: dict[str, Any] = {}
-
-            def show(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = progress.add_task(what, total=total, note="")
-                progress.update(tasks[what], completed=done)
-
-            def show_or_stop(what: str, done: int, total: int) -> None:
-                show(what, done, total)
-                if self.stops():
-                    raise UserError(f"stopped in the final check; continue with resume={self.folder}")
-
-            finalists = score_finalists(best, problem.validation, show_or_stop)
-            finalists = choose(self._with_latencies(finalists, show), settings.objectives, problem.budget)
-            origin = {
-                "supernet": str(problem.trained.path.resolve()),
-                "space": problem.space.name,
-                "space_digest": problem.space.digest(),
-                "keypoints": problem.trained.keypoints.name,
-                "constraint": problem.budget.to_dict(),
-                "objectives": list(settings.objectives),
-                "seed": settings.seed,
-            }
-            if self.ranks.is_main:
-                save_archs(self.folder, finalists, origin, several)  # at once: the final check may be interrupted
-            conclusion = conclude(problem, finalists, settings.baseline, rng, show_or_stop)
-        if not self.ranks.is_main:
-            return
-        save_tested(self.folder, conclusion.test)
-        figures = report.summary(conclusion, problem, search.archive) | self._prediction_figures(search)
-        seconds = {"search_seconds": round(search_seconds, 1), "seconds": round(time.perf_counter() - start, 1)}
-        summary = origin | figures | seconds
-        cli.write_summary(self.folder, summary)
-        rows = report.score_rows(search.archive)
-        page = html_report.write(self.folder, summary, rows, problem.budget, problem.dataset_kind)
-        self.say(report.table(conclusion, problem))
-        if problem.test_is_validation:
-            self.say("this data set has the same pictures for val and test, so the chosen subnet is favoured")
-        self.say(f"arch: {self.folder / ARCH_FILE}   all candidates: {self.folder / CANDIDATES_FILE}")
-        self.say(f"report: {page}   figures: {self.folder / 'summary.json'}")

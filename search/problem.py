@@ -36,7 +36,6 @@ class ProblemSettings:
     latency_table: str | None
     objectives: tuple[str, ...]
     num_images: Any
-    keep_share: float
     top_k: int
     baseline: int
     num_calibration_images: int
@@ -47,7 +46,6 @@ class ProblemSettings:
     device: str
     runs: str
     name: str | None
-    resume: str | None
     dataset: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:

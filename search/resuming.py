@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from search.search_log import load_state
@@ -41,7 +42,8 @@ def _check_equal(place: str, before: Any, now: Any, folder: Path) -> None:
         for key in [*before, *(key for key in now if key not in before)]:
             _check_equal(f"{place}.{key}", before.get(key), now.get(key), folder)
     elif before != now:
+        told = [shorten(str(value), 60, placeholder=" ...") for value in (now, before)]
         raise UserError(
-            f"{place} is {now} but the search in {folder} began with {before}, which it keeps; "
+            f"{place} is {told[0]} but the search in {folder} began with {told[1]}, which it keeps; "
             "leave it out, or start a new search"
         )

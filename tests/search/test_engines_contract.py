@@ -5,6 +5,7 @@ Another engine joins by adding itself to ``ENGINES``.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ import pytest
 from search.budget import Budget, CostModel
 from search.candidate import Score
 from search.evolution import Evolution, EvolutionSettings, Task, evolve
+from search.optuna_claims import SharedStudy
+from search.optuna_engine import OptunaSearch, OptunaSettings
+from search.optuna_samplers import SAMPLERS, SamplerSettings
+from search.optuna_storage import open_storage, open_study
 from search.search_log import SearchLog, load_scored, load_state
 from supernet.arch import Arch
 from supernet.space import SearchSpace, StageChoices
@@ -40,11 +45,13 @@ class Engine:
             within ``BUDGET`` and returns the best. What ``score`` raises ends it, and called again with the same
             arguments it goes on.
         resumes_exactly: Whether a search that was stopped goes on with the very archs it would have scored.
+        learns: Whether what it scores depends on the scores before.
     """
 
     name: str
     search: Callable[[ScoreFunction, int, int, Path], Arch]
     resumes_exactly: bool
+    learns: bool = True
 
 
 def evolution(score: ScoreFunction, num_evaluations: int, seed: int, folder: Path) -> Arch:
@@ -59,10 +66,27 @@ def evolution(score: ScoreFunction, num_evaluations: int, seed: int, folder: Pat
     return evolve(search, scored, 1, lambda: log.save_state(search.state()), log.add).best.arch
 
 
-ENGINES = [Engine("evolution", evolution, True)]
+def optuna_search(sampler: str, score: ScoreFunction, num_evaluations: int, seed: int, folder: Path) -> Arch:
+    storage = open_storage(folder / "study.journal")
+    shared = SharedStudy(open_study(storage, "search", ("ap",), {}, "the journal"), storage, 60)
+    settings = OptunaSettings(num_evaluations, SamplerSettings(sampler))
+    search = OptunaSearch(SPACE, MODEL, BUDGET, settings, seed, shared)
+    return search.run(lambda arch: Score(1, {"AP": score(arch)})).best.arch
 
 
-@pytest.fixture(params=ENGINES, ids=lambda engine: str(engine.name))
+ENGINES = [
+    Engine("evolution", evolution, resumes_exactly=True),
+    *(Engine(name, partial(optuna_search, name), resumes_exactly=False, learns=name != "random") for name in SAMPLERS),
+]
+SLOW = ("gp",)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(engine, id=engine.name, marks=[pytest.mark.slow] if engine.name in SLOW else [])
+        for engine in ENGINES
+    ]
+)
 def engine(request: pytest.FixtureRequest) -> Engine:
     assert isinstance(request.param, Engine)
     return request.param
@@ -98,6 +122,8 @@ class Recorder:
 
 
 def test_it_finds_the_best_arch_within_the_budget(engine: Engine, tmp_path: Path) -> None:
+    if not engine.learns:
+        pytest.skip("chance finds the best of all only by chance")
     best = engine.search(value, 120, 0, tmp_path)
     assert value(best) == best_value()
 

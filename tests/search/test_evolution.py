@@ -217,31 +217,6 @@ def test_a_front_holds_what_nothing_scored_dominates() -> None:
     assert result.best.ap == max(one.ap for one in result.archive)
 
 
-def test_several_objectives_cover_a_known_front_better_than_chance() -> None:
-    # AP is the hidden capacity less a waste: only archs whose stage widths are all least or all greatest waste nothing.
-    model = MODELS["medium"]
-
-    def value(arch: Arch) -> float:
-        return math.log(model.of(arch)["macs"]) - 0.5 * sum(k != 3 for s in arch.stages for k in s.kernel_sizes)
-
-    def volume(points: list[tuple[float, float]]) -> float:
-        """Hypervolume in the plane of log MACs (low) and AP (high), above AP 10 and left of log MACs 20."""
-        found, top = 0.0, 10.0
-        for cost, ap in sorted(points, key=lambda point: point[0]):
-            if ap > top:
-                found, top = found + (20 - cost) * (ap - top), ap
-        return found
-
-    def points(archs: Sequence[Arch]) -> list[tuple[float, float]]:
-        return [(math.log(model.of(arch)["macs"]), value(arch)) for arch in archs]
-
-    settings = EvolutionSettings(20, 200, objectives=("ap", "macs"))
-    rng = np.random.default_rng(0)
-    random = volume(points([MEDIUM.sample(rng) for _ in range(400)]))
-    found = [volume(points([one.arch for one in run(settings=settings, value=value, seed=s).archive])) for s in (0, 1)]
-    assert min(found) > random
-
-
 def test_the_best_are_scored_on_more_pictures_and_only_equal_numbers_are_compared() -> None:
     # On 5 pictures scores are high and on 20 low, so that comparing them would keep the worst.
     seen: list[tuple[Arch, int]] = []

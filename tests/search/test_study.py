@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scripts import study_search
-from scripts.study_search import ENGINES, enumerated, random_search, study, synthetic
+from scripts.study_search import ENGINES, enumerated, front_share, hypervolume, random_search, study, synthetic
 from supernet.space import SearchSpace
 
 
@@ -22,6 +22,17 @@ def test_evolution_finds_the_optimum_in_nine_of_ten_seeds_and_beats_random_searc
     assert found["optimum_found"][0] >= 9
     assert found["beats_random_at_every_budget"]
     assert len(curves["evolution"]) == problem.num_evaluations
+
+
+def test_a_search_for_trade_offs_finds_nearly_all_of_the_known_front() -> None:
+    problem = synthetic(1)
+    assert min(front_share(problem, seed) for seed in range(3)) > 0.99
+
+
+def test_a_hypervolume_is_the_area_below_the_front() -> None:
+    # Two steps of a staircase below (10, 0); a dominated point and one beyond the worst cost add nothing.
+    costs, scores = np.array([4.0, 2.0, 5.0, 11.0]), np.array([3.0, 1.0, 2.0, 9.0])
+    assert hypervolume(costs, scores, (10.0, 0.0)) == (10 - 2) * 1 + (10 - 4) * (3 - 1)
 
 
 def test_random_search_is_what_drawing_many_times_finds() -> None:

@@ -1,0 +1,175 @@
+"""What this installation can do: ``python -m supernet.doctor`` prints versions, devices and packages; writes nothing.
+
+It uses nothing but the standard library and, where they are found, the packages that it looks at, so that it also
+speaks on a machine where something is missing.
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = "litepose-supernet"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that this project uses.
+
+    Attributes:
+        name: As pip knows it.
+        module: What is imported.
+        enables: What needs it.
+        extra: The extra of this project that brings it; "" if it is always installed, None if it has to be installed
+            on its own.
+    """
+
+    name: str
+    module: str
+    enables: str
+    extra: str | None = ""
+
+
+PACKAGES = (
+    Package("torch", "torch", "networks and training"),
+    Package("numpy", "numpy", "everything"),
+    Package("hydra-core", "hydra", "configuration of training, search and evaluation"),
+    Package("matplotlib", "matplotlib", "pictures of curves and fronts"),
+    Package("opencv-python-headless", "cv2", "reading, drawing and resizing pictures and videos"),
+    Package("pillow", "PIL", "reading pictures that OpenCV hides the damage of"),
+    Package("pycocotools", "pycocotools", "average precision"),
+    Package("pyyaml", "yaml", "search spaces"),
+    Package("rich", "rich", "progress bars and tables"),
+    Package("scipy", "scipy", "matching in grouping"),
+    Package("simplejpeg", "simplejpeg", "fast JPEG decoding"),
+    Package("tensorboard", "tensorboard", "training curves in TensorBoard"),
+    Package("onnx", "onnx", "export to ONNX", "onnx"),
+    Package("onnxscript", "onnxscript", "export to ONNX", "onnx"),
+    Package("onnxruntime", "onnxruntime", "running ONNX exports", "onnx"),
+    Package("openvino", "openvino", "export to OpenVINO, and running it", "openvino"),
+    Package("nncf", "nncf", "8-bit OpenVINO exports", "openvino"),
+    Package("safetensors", "safetensors", "export to safetensors", "safetensors"),
+    Package("crowdposetools", "crowdposetools", "CrowdPose's own evaluation (pycocotools does it otherwise)", None),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A package as it was found: its version, or why there is none."""
+
+    package: Package
+    version: str | None
+    fault: str | None = None
+
+
+def main() -> None:
+    """Print the report; exit with status 1 if a package that is always needed is missing or broken."""
+    argparse.ArgumentParser(
+        prog="python -m supernet.doctor",
+        description="Print versions, devices, and the packages found or missing with what each enables. Writes nothing "
+        "and exits with 1 if a package that is always needed is missing or broken.",
+    ).parse_args()
+    findings = [look(package) for package in PACKAGES]
+    for line in report(findings):
+        print(line)
+    if any(finding.version is None and finding.package.extra == "" for finding in findings):
+        raise SystemExit(1)
+
+
+def look(package: Package) -> Finding:
+    """Import ``package`` and return what came of it; an optional one is only looked for.
+
+    Some of these leave files in the home folder when they are imported, and report their use.
+    """
+    if package.extra != "":
+        if importlib.util.find_spec(package.module) is None:
+            return Finding(package, None)
+        return Finding(package, _version(package, None))
+    try:
+        module = importlib.import_module(package.module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == package.module:
+            return Finding(package, None)
+        return Finding(package, None, f"does not import: {_one_line(error)}")
+    except (ImportError, OSError, RuntimeError, AttributeError, ValueError) as error:  # as broken installations raise
+        return Finding(package, None, f"does not import: {_one_line(error)}")
+    return Finding(package, _version(package, module))
+
+
+def _version(package: Package, module: object) -> str:
+    try:
+        return importlib.metadata.version(package.name)
+    except importlib.metadata.PackageNotFoundError:  # such as opencv-python instead of the headless one
+        return str(getattr(module, "__version__", "of unknown version"))
+
+
+def report(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield the report line by line."""
+    try:
+        version = importlib.metadata.version(PROJECT)
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed, run from its folder"
+    yield f"{PROJECT:24} {version}"
+    yield f"{'python':24} {platform.python_version()} ({sys.executable})"
+    yield f"{'system':24} {platform.platform()}"
+    yield from _devices(sys.modules)
+    width = max(len(package.name) for package in PACKAGES)
+    for title, chosen in (
+        ("needed", [finding for finding in findings if finding.package.extra == ""]),
+        ("optional", [finding for finding in findings if finding.package.extra != ""]),
+    ):
+        yield ""
+        yield f"{title} packages"
+        for finding in chosen:
+            state = finding.version or finding.fault or "missing"
+            told = f"  {finding.package.name:{width}}  {state:12}  {finding.package.enables}"
+            yield told + (f"; {_remedy(finding.package)}" if finding.version is None else "")
+
+
+def _remedy(package: Package) -> str:
+    if package.extra is None:
+        return "install it from its own repository"
+    return f"pip install '{PROJECT}[{package.extra}]'" if package.extra else f"pip install {package.name}"
+
+
+def _devices(modules: dict[str, Any]) -> Iterator[str]:
+    """Yield processor, memory and accelerators, as far as loaded packages can tell."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    names = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    processor = names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+    yield f"{'processor':24} {processor}, {cores} cores for this process"
+    if hasattr(os, "sysconf") and {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= os.sysconf_names.keys():
+        yield f"{'memory':24} {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    torch = modules.get("torch")
+    if torch is not None:
+        yield f"{'torch threads':24} {torch.get_num_threads()}"
+        for index in range(torch.cuda.device_count()):
+            gpu = torch.cuda.get_device_properties(index)
+            bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+            yield f"{f'cuda:{index}':24} {gpu.name}, {gpu.total_memory / 2**30:.1f} GiB, {bf16}"
+        if not torch.cuda.device_count():
+            built = torch.version.cuda
+            why = f"torch is built for CUDA {built}" if built else "torch is built without CUDA"
+            yield f"{'cuda':24} no GPU found; {why}"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+if __name__ == "__main__":
+    main()
