@@ -1,10 +1,13 @@
 """What a search found, as charts: trade-offs, the final check, progress and importance (no torch)."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from search import pareto
 from search.charts import BLUE, GREEN, GREY, ORANGE, RED, Chart, Mark, Series
@@ -15,6 +18,8 @@ from supernet.arch import Arch
 Row = Mapping[str, Any]
 AP_LABEL = "AP (OKS 0.50 to 0.95), 0 to 1"
 PUBLISHED_COSTS = ("macs", "macs_paper", "params")
+MOST_POINTS = 200
+"""Of a smooth line."""
 
 
 def comparable(rows: Sequence[Row]) -> list[Row]:
@@ -105,7 +110,7 @@ def progress(rows: Sequence[Row]) -> Chart:
     which exists up to n = m.
     """
     aps = [row["metrics"]["AP"] for row in rows]
-    best = [max(aps[: i + 1]) for i in range(len(aps))]
+    best = np.maximum.accumulate(aps).tolist()
     counts = tuple(float(i + 1) for i in range(len(rows)))
     series = [
         Series("evaluated", counts, tuple(aps), "points", GREY, tuple(map(note, rows))),
@@ -113,19 +118,24 @@ def progress(rows: Sequence[Row]) -> Chart:
     ]
     random = [row["metrics"]["AP"] for row in rows if row["origin"] == "random"]
     if len(random) > 1:
-        expected = expected_best(random)
-        numbers = tuple(float(i + 1) for i in range(len(expected)))
-        series.append(Series(f"expected of random draws (from {len(random)})", numbers, expected, "line", ORANGE))
+        numbers = np.unique(np.geomspace(1, len(random), MOST_POINTS).round().astype(int)).tolist()
+        expected = tuple(expected_best(random, number) for number in numbers)
+        name = f"expected of random draws (from {len(random)})"
+        series.append(Series(name, tuple(map(float, numbers)), expected, "line", ORANGE))
     return Chart(f"progress on {_pictures(rows)}", "subnets evaluated", AP_LABEL, tuple(series))
 
 
-def expected_best(values: Sequence[float]) -> tuple[float, ...]:
-    """Return the mean, over all choices of n of the values, of the greatest of them, for n = 1 to all."""
-    ordered, total = sorted(values), len(values)
-    return tuple(
-        sum(math.comb(i, n - 1) / math.comb(total, n) * value for i, value in enumerate(ordered))
-        for n in range(1, total + 1)
-    )
+def expected_best(values: Sequence[float], number: int) -> float:
+    """Return the mean, over all choices of ``number`` of the values, of the greatest of them."""
+    ordered, total = np.sort(values), len(values)
+    first = np.arange(number, total + 1)  # so many of the least values hold the choice
+
+    def log_choices(of: NDArray[np.int64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = gammaln(of + 1) - gammaln(of - number + 1) - gammaln(number + 1)
+        return found
+
+    within = np.exp(log_choices(first) - log_choices(np.array([total])))
+    return float(np.diff(within, prepend=0) @ ordered[number - 1 :])
 
 
 def importances(found: Mapping[str, float]) -> Chart:
