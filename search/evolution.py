@@ -1,28 +1,41 @@
-"""Evolutionary search for the arch with the highest score among those that fit a budget (no torch).
+"""Evolutionary search for the best archs within a budget: the highest AP, or trade-offs of AP and costs (no torch).
 
-Source: Once-for-All (arXiv 1908.09791), section 3.4 and its published settings (population 100, a quarter as
-parents, half of the children by mutation at rate 0.1, half by crossover), which LitePose (arXiv 2205.01271) follows.
-We differ in three ways: no arch is scored twice; parents are the best of everything scored so far, so that a good
-arch is never lost; and where archs that fit are too rare to be hit by chance, drawn ones are shrunk until they fit.
+Source: Once-for-All (arXiv 1908.09791), section 3.4 and its published settings (population 100, a quarter as parents,
+half of the children by mutation at rate 0.1, half by crossover), which LitePose (arXiv 2205.01271) follows; with
+several objectives NSGA-II (Deb et al. 2002). We differ: no arch is scored twice; parents are the best of everything
+scored so far, so that a good arch is never lost; proposals outside the budget are never scored but drawn again, or
+changed step by step until they fit; more children come from mutation, at half the rate but of one value at least, which
+``scripts/study_search.py`` found better; and with successive halving (Jamieson and Talwalkar 2016, over all generations
+as in ASHA, Li et al. 2020) the best of those scored on few pictures are scored on more.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
+from search.breeding import Breeder, BreedingSettings, Brood
+from search.budget import Budget, CostModel
+from search.candidate import Candidate, Score
+from search.domination import Floats, best_first, fronts
 from supernet.arch import Arch
 from supernet.errors import UserError
+from supernet.genes import Genes
 from supernet.space import SearchSpace
 
-MAX_TRIES = 200
-"""Proposals for one member of a generation; the second half of them is shrunk where it does not fit."""
+AP = "ap"
 
-Origin = Literal["random", "mutation", "crossover"]
-T = TypeVar("T")
+
+class Surrogate(Protocol):
+    """Proposes archs by what it learned from scored ones."""
+
+    def propose(
+        self, genes: Genes, scores: Floats, parents: Genes, num: int, brood: Brood, rng: np.random.Generator
+    ) -> list[float] | None:
+        """Add up to ``num`` new rows to ``brood`` and return their predicted APs; None while it knows too little."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,195 +43,259 @@ class EvolutionSettings:
     """How to search.
 
     Attributes:
-        population: New archs scored in each generation.
-        generations: Number of generations; the first is drawn at random.
-        parent_share: Parents of a generation over ``population``; at least two parents are kept.
-        mutation_share: Part of the children that is made by mutation, the rest by crossover.
-        mutation_rate: Probability that a value of an arch is drawn anew in a mutation.
+        population: New archs scored in each generation, the first of which is drawn at random.
+        num_evaluations: Archs to score in all.
+        parent_share: Parents of a generation over ``population`` (at least two); with several objectives as many
+            parents as children, as in NSGA-II.
+        breeding: How children come from parents.
+        num_images: Pictures to score on, ascending: every arch on the first number of them, the best of these on
+            the next, and so on.
+        keep_share: The best part of all archs scored on one number of pictures that is scored on the next.
+        objectives: "ap", alone or with names of costs that are to be low.
     """
 
     population: int
-    generations: int
-    parent_share: float = 0.25
-    mutation_share: float = 0.5
-    mutation_rate: float = 0.1
+    num_evaluations: int
+    parent_share: float = 0.35
+    breeding: BreedingSettings = field(default_factory=BreedingSettings)
+    num_images: tuple[int, ...] = (1,)
+    keep_share: float = 1 / 3
+    objectives: tuple[str, ...] = (AP,)
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range."""
-        for name in ("population", "generations"):
+        for name in ("population", "num_evaluations"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("parent_share", "mutation_share", "mutation_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        if not 0 <= self.parent_share <= 1:
+            raise UserError(f"parent_share is {self.parent_share}; it must be from 0 to 1")
+        if not 0 < self.keep_share <= 1:
+            raise UserError(f"keep_share is {self.keep_share}; it must be above 0 and at most 1")
+        if list(self.num_images) != sorted(set(self.num_images)) or not self.num_images or self.num_images[0] < 1:
+            raise UserError(f"num_images is {list(self.num_images)}; give numbers of pictures, ascending, none twice")
+        if self.objectives.count(AP) != 1 or len(set(self.objectives)) < len(self.objectives):
+            raise UserError(f"objectives is {list(self.objectives)}; give ap and names of costs, each once")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A scored arch, with its place in the search; ``order`` counts all scored archs from 0."""
+class Task:
+    """A candidate that is to be scored next, and on how many pictures."""
 
-    arch: Arch
-    score: float
-    generation: int
-    order: int
-    origin: Origin
+    candidate: Candidate
+    num_images: int
+
+
+class Evolution:
+    """A search as a machine: :meth:`tasks` says what to score next, :meth:`tell` takes a score in.
+
+    All tasks of one list may be scored in any order or at once. What is proposed depends on the generator and on the
+    scores of earlier lists only, so that a search that was stopped anywhere goes on as if it had not been.
+
+    Args:
+        space: What to draw from.
+        model: Costs of archs.
+        budget: What every scored arch keeps.
+        settings: How to search.
+        rng: The only source of randomness: an equal state gives an equal search.
+        surrogate: Proposes archs besides mutation and crossover.
+
+    Raises:
+        UserError: An objective that is no cost.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        model: CostModel,
+        budget: Budget,
+        settings: EvolutionSettings,
+        rng: np.random.Generator,
+        surrogate: Surrogate | None = None,
+    ) -> None:
+        for name in settings.objectives:
+            if name != AP and name not in model.names:
+                raise UserError(f"there is no objective {name}; choose among {', '.join((AP, *model.names))}")
+        self.space, self.model, self.budget, self.settings = space, model, budget, settings
+        self.rng, self.surrogate = rng, surrogate
+        self.archive: list[Candidate] = []
+        self._breeder = Breeder(space, model, budget, settings.breeding)
+        self._genes: list[Genes] = []
+        self._known: set[bytes] = set()
+        self._exhausted = False
+
+    def tasks(self) -> list[Task]:
+        """Return what to score next, none if the search is over; a new generation begins where all is scored."""
+        found = self._unscored() or self._promoted()
+        if not found and len(self.archive) < self.settings.num_evaluations and not self._exhausted:
+            self._propose()
+            found = self._unscored()
+        return found
+
+    def tell(self, order: int, score: Score) -> Candidate:
+        """Take in the score of a task's candidate and return the candidate with it.
+
+        Raises:
+            ValueError: The AP is not finite.
+        """
+        candidate = self.archive[order]
+        if not math.isfinite(score.ap):
+            raise ValueError(f"the score of {candidate.arch.describe()} is {score.ap}; scores must be finite numbers")
+        assert score.num_images == self.settings.num_images[len(candidate.scores)]
+        self.archive[order] = candidate.scored(score)
+        return self.archive[order]
+
+    def ranked(self) -> list[Candidate]:
+        """Return all scored candidates, best first.
+
+        Those scored on more pictures come first, as they were the best of those scored on fewer; among those scored
+        on equally many, the objectives decide.
+        """
+        found: list[Candidate] = []
+        for rung in range(len(self.settings.num_images), 0, -1):
+            members = [one for one in self.archive if len(one.scores) == rung]
+            found += [members[i] for i in self._order(members, rung - 1)]
+        return found
+
+    def front(self) -> list[Candidate]:
+        """Return the candidates that no other one scored on as many pictures dominates, among those with the most."""
+        most = max((len(one.scores) for one in self.archive), default=0)
+        members = [one for one in self.archive if one.scores and len(one.scores) == most]
+        found = fronts(self._values(members, most - 1), np.zeros(len(members)))
+        return [one for one, front in zip(members, found, strict=True) if front == 0]
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values which, with the rows of what was scored, are all that :meth:`restore` needs."""
+        pending = [one for one in self.archive if not one.scores]
+        return {
+            "rng": self.rng.bit_generator.state,
+            "num_proposed": len(self.archive),
+            "exhausted": self._exhausted,
+            "pending": [
+                {"order": one.order, "generation": one.generation, "origin": one.origin, "predicted": one.predicted}
+                | {"arch": one.arch.to_dict()}
+                for one in pending
+            ],
+        }
+
+    def restore(self, state: Mapping[str, Any], scored: Sequence[Candidate]) -> None:
+        """Go on from a state, saved after a call of :meth:`tasks`, and the candidates scored before and since.
+
+        Raises:
+            ValueError: The scored candidates are not those of the state.
+        """
+        self.rng.bit_generator.state = state["rng"]
+        self._exhausted = state["exhausted"]
+        found = {one.order: one for one in scored}
+        for one in state["pending"]:
+            arch = Arch.from_dict(one["arch"])
+            waiting = Candidate(
+                arch, one["order"], one["generation"], one["origin"], self.model.of(arch), one["predicted"]
+            )
+            known = found.setdefault(one["order"], waiting)
+            if known.arch != arch:
+                raise ValueError(f"candidate {one['order']} is another arch than was proposed")
+        self.archive = [found[order] for order in sorted(found)]
+        if [one.order for one in self.archive] != list(range(state["num_proposed"])):
+            raise ValueError(f"there are {len(found)} candidates of {state['num_proposed']} that were proposed")
+        if self.archive:
+            self._genes = list(self.space.encode([one.arch for one in self.archive]))
+            self._known = {row.tobytes() for row in self._genes}
+
+    def _unscored(self) -> list[Task]:
+        return [Task(one, self.settings.num_images[0]) for one in self.archive if not one.scores]
+
+    def _promoted(self) -> list[Task]:
+        """The best of each number of pictures that were not scored on the next."""
+        for rung, num_images in enumerate(self.settings.num_images[1:], start=1):
+            members = [one for one in self.archive if len(one.scores) >= rung]
+            chosen = self._order(members, rung - 1)[: math.ceil(self.settings.keep_share * len(members))]
+            found = [Task(members[i], num_images) for i in sorted(chosen) if len(members[i].scores) == rung]
+            if found:
+                return found
+        return []
+
+    def _propose(self) -> None:
+        """Add the next generation to the archive, unscored."""
+        settings = self.settings
+        num = min(settings.population, settings.num_evaluations - len(self.archive))
+        brood, predicted = Brood(set(self._known)), None
+        if self.archive:
+            share = 1.0 if len(settings.objectives) > 1 else settings.parent_share
+            best = self.ranked()[: max(2, round(share * settings.population))]
+            parents = np.stack([self._genes[one.order] for one in best])
+            if self.surrogate:
+                scores = np.array([one.scores[0].ap for one in self.archive])
+                predicted = self.surrogate.propose(np.stack(self._genes), scores, parents, num, brood, self.rng)
+            self._breeder.children(num - len(brood.rows), parents, brood, self.rng)
+        else:
+            self._breeder.random(num, brood, self.rng)
+        self._exhausted = not brood.rows
+        if self._exhausted:
+            return
+        rows = np.stack(brood.rows)
+        costs = self.model(rows)
+        generation = self.archive[-1].generation + 1 if self.archive else 0
+        for i, (arch, origin) in enumerate(zip(self.space.decode(rows), brood.origins, strict=True)):
+            own = {name: values[i].item() for name, values in costs.items()}
+            foreseen = predicted[i] if predicted is not None and i < len(predicted) else None
+            self.archive.append(Candidate(arch, len(self.archive), generation, origin, own, foreseen))
+        self._genes += brood.rows
+        self._known |= brood.known
+
+    def _values(self, members: Sequence[Candidate], rung: int) -> Floats:
+        """Objectives (N, M), lower is better, with APs on the pictures of one rung."""
+        columns = [
+            [-one.scores[rung].ap if name == AP else one.costs[name] for one in members]
+            for name in self.settings.objectives
+        ]
+        return np.array(columns, np.float64).T.reshape(len(members), len(columns))
+
+    def _order(self, members: Sequence[Candidate], rung: int) -> list[int]:
+        order: list[int] = best_first(self._values(members, rung), np.zeros(len(members))).tolist()
+        return order
 
 
 @dataclass(frozen=True)
 class Result:
-    """The best candidate (the first scored, of equals) and all candidates in the order they were scored."""
+    """The candidates of a search: the best, the front (the best alone where AP is the only objective), and all."""
 
     best: Candidate
+    front: tuple[Candidate, ...]
     archive: tuple[Candidate, ...]
 
 
 def evolve(
-    space: SearchSpace,
-    score: Callable[[Arch], float],
-    fits: Callable[[Arch], bool],
-    settings: EvolutionSettings,
-    rng: np.random.Generator,
-    on_evaluated: Callable[[Candidate], None] | None = None,
+    search: Evolution,
+    score: Callable[[Sequence[Task]], Sequence[Score]],
+    batch_size: int = 1,
+    on_proposed: Callable[[], None] = lambda: None,
+    on_scored: Callable[[Candidate], None] = lambda candidate: None,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Search ``space`` for the arch of the highest score; ``score`` sees only archs that fit, each once.
-
-    At most ``population * generations`` archs are scored; fewer where no more new ones that fit are found within
-    ``MAX_TRIES`` proposals a member.
+    """Run a search to its end.
 
     Args:
-        space: What to draw from.
-        score: Higher is better.
-        fits: Whether an arch is within the budget.
-        settings: How to search.
-        rng: The only source of randomness: an equal state gives an equal result.
-        on_evaluated: Called with each candidate when it has been scored.
+        search: New, or restored.
+        score: Scores tasks; it sees archs within the budget only, and none twice on as many pictures.
+        batch_size: Tasks that ``score`` gets at a time, at most.
+        on_proposed: Called when there are new tasks, before the first is scored: time to keep the search's state.
+        on_scored: Called with each candidate when it has been scored.
+        on_batch: Called after each call of ``score``: what it raises ends the search.
 
     Raises:
         UserError: No arch that fits was found.
         ValueError: A score is not finite.
     """
-    archive: dict[Arch, Candidate] = {}
-    num_parents = max(2, round(settings.parent_share * settings.population))
-    num_mutations = round(settings.mutation_share * settings.population)
-    for generation in range(settings.generations):
-        before = len(archive)
-        parents = [c.arch for c in sorted(archive.values(), key=lambda c: -c.score)[:num_parents]]
-        for slot in range(settings.population):
-            proposed = None
-            if parents:
-                origin: Origin = "mutation" if slot < num_mutations or len(parents) < 2 else "crossover"
-                child = partial(_child, space, parents, rng, settings.mutation_rate if origin == "mutation" else None)
-                proposed = _propose(child, space, fits, rng, archive)
-            if proposed is None:
-                origin = "random"
-                proposed = _propose(partial(space.sample, rng), space, fits, rng, archive)
-            if proposed is None:
-                break
-            value = float(score(proposed))
-            if not math.isfinite(value):
-                raise ValueError(f"the score of {proposed.describe()} is {value}; scores must be finite numbers")
-            archive[proposed] = Candidate(proposed, value, generation, len(archive), origin)
-            if on_evaluated:
-                on_evaluated(archive[proposed])
-        if len(archive) == before:
-            break
-    if not archive:
-        raise UserError(f"no arch of space {space.name} fits the budget; allow more")
-    return Result(max(archive.values(), key=lambda c: (c.score, -c.order)), tuple(archive.values()))
-
-
-def draw_fitting(
-    space: SearchSpace, fits: Callable[[Arch], bool], rng: np.random.Generator, num: int, max_tries: int
-) -> tuple[list[Arch], int]:
-    """Draw up to ``num`` distinct archs that fit, uniformly as far as ``max_tries`` draws reach.
-
-    Where they do not reach, further archs are random ones shrunk until they fit, which lie near the budget's edge.
-
-    Returns:
-        The archs, and how many of them (the first ones) are uniform draws.
-    """
-    found: dict[Arch, None] = {}
-    for _ in range(max_tries if num else 0):
-        arch = space.sample(rng)
-        if fits(arch):
-            found[arch] = None
-            if len(found) == num:
-                return list(found), num
-    num_uniform = len(found)
-    for _ in range(MAX_TRIES):
-        if len(found) == num:
-            break
-        shrunk = shrink(space, space.sample(rng), fits, rng)
-        if shrunk is not None:
-            found[shrunk] = None
-    return list(found), num_uniform
-
-
-def shrink(space: SearchSpace, arch: Arch, fits: Callable[[Arch], bool], rng: np.random.Generator) -> Arch | None:
-    """Lower random choices of ``arch`` by one step each until it fits; None if not even the smallest arch fits."""
-    while not fits(arch):
-        steps = _steps_down(space, arch)
-        if not steps:
-            return None
-        arch = steps[int(rng.integers(len(steps)))]()
-    return arch
-
-
-def _propose(
-    draw: Callable[[], Arch],
-    space: SearchSpace,
-    fits: Callable[[Arch], bool],
-    rng: np.random.Generator,
-    known: dict[Arch, Candidate],
-) -> Arch | None:
-    """Draw until an arch fits and is not known; from half of the tries on, shrink those that do not fit."""
-    for attempt in range(MAX_TRIES):
-        drawn = draw()
-        if fits(drawn):
-            found: Arch | None = drawn
-        else:
-            found = shrink(space, drawn, fits, rng) if attempt >= MAX_TRIES // 2 else None
-        if found is not None and found not in known:
-            return found
-    return None
-
-
-def _child(space: SearchSpace, parents: list[Arch], rng: np.random.Generator, mutation_rate: float | None) -> Arch:
-    """Mutate a random parent, or cross two different ones if there is no rate."""
-    if mutation_rate is not None:
-        return space.mutate(parents[int(rng.integers(len(parents)))], rng, mutation_rate)
-    first, second = rng.choice(len(parents), size=2, replace=False)
-    return space.crossover(parents[first], parents[second], rng)
-
-
-def _steps_down(space: SearchSpace, arch: Arch) -> list[Callable[[], Arch]]:
-    """Return, for each choice of ``arch`` that is not at its least, a function that makes the arch one step lower."""
-
-    def below(choices: tuple[int, ...], value: int) -> tuple[int, ...]:
-        position = choices.index(value)
-        return choices[max(0, position - 1) : position]
-
-    changes: list[dict[str, Any]] = [{"resolution": value} for value in below(space.resolutions, arch.resolution)]
-    changes += [{"stem_width": value} for value in below(space.stem_widths, arch.stem_width)]
-    for i, (widths, width) in enumerate(zip(space.deconv_widths, arch.deconv_widths, strict=True)):
-        changes += [{"deconv_widths": _with(arch.deconv_widths, i, value)} for value in below(widths, width)]
-    steps: list[Callable[[], Arch]] = [partial(replace, arch, **change) for change in changes]
-
-    for i, (choices, stage) in enumerate(zip(space.stages, arch.stages, strict=True)):
-        changes = [{"width": value} for value in below(choices.widths, stage.width)]
-        for depth in below(choices.depths, stage.depth):
-            changes.append({"expand_ratios": stage.expand_ratios[:depth], "kernel_sizes": stage.kernel_sizes[:depth]})
-        for name, allowed in (("expand_ratios", choices.expand_ratios), ("kernel_sizes", choices.kernel_sizes)):
-            values = getattr(stage, name)
-            for j, value in enumerate(values):
-                changes += [{name: _with(values, j, less)} for less in below(allowed, value)]
-        steps += [partial(_with_stage, arch, i, **change) for change in changes]
-    return steps
-
-
-def _with_stage(arch: Arch, i: int, **change: Any) -> Arch:
-    return replace(arch, stages=_with(arch.stages, i, replace(arch.stages[i], **change)))
-
-
-def _with(values: tuple[T, ...], i: int, value: T) -> tuple[T, ...]:
-    return (*values[:i], value, *values[i + 1 :])
+    while tasks := search.tasks():
+        on_proposed()
+        for start in range(0, len(tasks), batch_size):
+            batch = tasks[start : start + batch_size]
+            for task, found in zip(batch, score(batch), strict=True):
+                on_scored(search.tell(task.candidate.order, found))
+            on_batch()
+    if not search.archive:
+        raise UserError(f"no arch of space {search.space.name} fits the budget; allow more")
+    front = search.front()
+    if len(search.settings.objectives) == 1:
+        front = search.ranked()[:1]
+    return Result(max(front, key=lambda one: (one.ap, -one.order)), tuple(front), tuple(search.archive))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from supernet.cli import run_with_config
+from supernet.cli import command_line_overrides, run_with_config
 
 
 def main() -> None:
@@ -11,9 +11,9 @@ def main() -> None:
 
 
 def _job(config: dict[str, Any]) -> None:
-    from search.evolve_run import run  # keeps --help free of torch
+    from search.evolve_run import start_or_resume  # keeps --help free of torch
 
-    run(config)
+    start_or_resume(config, command_line_overrides())
 
 
 if __name__ == "__main__":

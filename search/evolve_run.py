@@ -1,210 +1,176 @@
-"""A search run: from a trained supernet to the best arch within a budget, in a run folder."""
+"""A search run: from a trained supernet to the best archs within a budget, in a run folder that can be resumed."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 
-from search import report
-from search.budget import Budget, CostModel
-from search.evolution import Candidate, EvolutionSettings, Result, draw_fitting, evolve
-from supernet import cli, files
-from supernet.arch import Arch
-from supernet.checkpoint import TrainedSupernet, load_supernet
-from supernet.device import pick_device
+from search.breeding import Breeder, BreedingSettings
+from search.candidate import Candidate, Score
+from search.evolution import Evolution, EvolutionSettings, Result, Task, evolve
+from search.predicted import PredictedProposals, PredictionSettings
+from search.predictor import LEAST_HELD_OUT, Predictor, held_out
+from search.problem import Problem, ProblemSettings, prepare
+from search.resuming import run_to_resume
+from search.search_log import SearchLog, load_scored
+from search.search_run import SearchRun
+from supernet import cli
+from supernet.distributed import launched
 from supernet.errors import UserError
-from supernet.pose.dataset import PoseDataset
-from supernet.pose.datasets import resolved
-from supernet.pose.inference import InferenceSettings
-from supernet.pose.kept import KeptPictures
-from supernet.scoring import SubnetScorer, pictures_for
 from supernet.settings import from_mapping
-from supernet.space import SearchSpace
 
-ARCH_FILE = "arch.json"
-CANDIDATES_FILE = "candidates.json"
-PICTURE_FILE = "pareto.png"
-BASELINE_TRIES = 20_000
+WAIT_SECONDS = 1800.0
+"""How long a process waits for another that scores a subnet."""
 
 
-@dataclass(frozen=True)
-class EvolveSettings:
+@dataclass(frozen=True, kw_only=True)
+class EvolveSettings(ProblemSettings):
     """The options of ``conf/evolve.yaml``, which documents them."""
 
-    supernet: str
-    constraint: dict[str, Any]
     population: int
     generations: int
     parent_share: float
     mutation_share: float
     mutation_rate: float
-    baseline: int
-    num_images: int | None
-    num_calibration_images: int
-    batch_size: int
-    seed: int
-    threads: int | None
-    device: str
-    runs: str
-    name: str | None
-    dataset: dict[str, Any] | None = None
+    keep_share: float
+    resume: str | None
+    predictor: bool
+    prediction: PredictionSettings = field(default_factory=PredictionSettings)
 
-    def __post_init__(self) -> None:
-        """Raise UserError for counts below what makes sense."""
-        least = {"baseline": 0, "seed": 0, "num_images": 1, "num_calibration_images": 1, "batch_size": 1, "threads": 1}
-        for name, limit in least.items():
-            value = getattr(self, name)
-            if value is not None and value < limit:
-                raise UserError(f"{name} is {value}; it must be at least {limit}")
-
-    def evolution(self) -> EvolutionSettings:
-        """Return the part that concerns the evolution itself."""
+    def evolution(self, num_available: int) -> EvolutionSettings:
+        """Return the part that concerns the evolution itself, for so many validation pictures."""
+        if self.generations < 1:
+            raise UserError(f"generations is {self.generations}; it must be at least 1")
+        if self.predictor and self.prediction.first >= self.population * self.generations:
+            raise UserError(
+                f"prediction.first is {self.prediction.first} but {self.population * self.generations} subnets are "
+                "scored in all; lower it, or score more"
+            )
         return EvolutionSettings(
-            self.population, self.generations, self.parent_share, self.mutation_share, self.mutation_rate
+            self.population,
+            self.population * self.generations,
+            self.parent_share,
+            BreedingSettings(self.mutation_share, self.mutation_rate),
+            self.numbers_of_images(num_available),
+            self.keep_share,
+            self.objectives,
         )
 
 
-def run(config: Mapping[str, Any]) -> Path:
-    """Search as configured and return the run folder.
+def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Path:
+    """Search as configured, or continue the run that ``resume`` names, and return the run folder.
 
-    Every candidate is scored, calibrated, on validation pictures; the chosen one and random subnets within the same
-    budget are then scored on test pictures, which took no part in the choice.
+    Every candidate is scored, calibrated, on validation pictures; the best are scored again on all of them; the chosen
+    one and random subnets within the same budget are then scored on test pictures, which took no part in the choice.
+
+    Args:
+        config: Plain configuration.
+        overrides: What the command line changed, in Hydra's ``key=value`` form.
 
     Raises:
-        UserError: A wrong option, no such supernet, or a budget that no subnet fits; all before any evaluation.
+        UserError: A wrong option, no such supernet, a budget that no subnet fits, or a run that cannot be resumed; all
+            before any evaluation. Also where the run is stopped by a signal.
     """
-    start = time.perf_counter()
-    settings = from_mapping(EvolveSettings, config, "")
-    evolution = settings.evolution()
-    trained = load_supernet(settings.supernet)
-    space, num_keypoints = trained.supernet.space, trained.keypoints.num
-    budget = Budget.from_mapping(settings.constraint, CostModel(space, num_keypoints))
-    budget.check_reachable()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    cv2.setNumThreads(0)
-    trained.supernet.to(pick_device(settings.device))
-    dataset = trained.dataset if settings.dataset is None else settings.dataset
-    search_scorer, final_scorer = _scorers(trained, dataset, settings)
-    folder = cli.create_run(settings.runs, "evolve", settings.name)
-    cli.CONSOLE.print(
-        f"searching space [bold]{space.name}[/] of {trained.path}: {budget.describe()}; writing to {folder}",
-        soft_wrap=True,
-    )
-    search_rng, baseline_rng = np.random.default_rng(settings.seed).spawn(2)
-    result, rows = _search(search_scorer, space, budget.fits_arch, evolution, search_rng, num_keypoints, folder)
-    search_seconds = time.perf_counter() - start
-    origin = {
-        "supernet": str(trained.path.resolve()),
-        "space": space.name,
-        "space_digest": space.digest(),
-        "keypoints": trained.keypoints.name,
-        "constraint": budget.to_dict(),
-        "seed": settings.seed,
-    }
-    best = rows[result.best.order]
-    figures: dict[str, Any] = {"digest": best["digest"], "costs": best["costs"], "ap": {"val": result.best.score}}
-    result.best.arch.save(folder / ARCH_FILE, origin | figures)  # at once: the final check may be interrupted
-    cli.point_latest(folder)
-    drawn, num_uniform = draw_fitting(space, budget.fits_arch, baseline_rng, settings.baseline, BASELINE_TRIES)
-    chosen, *baseline = _check(final_scorer, [result.best.arch, *drawn])
-    check = report.FinalCheck(chosen, tuple(baseline), num_uniform)
-
-    figures["ap"]["test"] = chosen.ap
-    result.best.arch.save(folder / ARCH_FILE, origin | figures)
-    report.draw(folder / PICTURE_FILE, budget, result.archive, check, num_keypoints)
-    summary = origin | {
-        "num_evaluations": len(rows),
-        "num_validation_images": len(search_scorer.evaluation_set),
-        "num_test_images": len(final_scorer.evaluation_set),
-        "test_is_validation": dataset["test"] == dataset["val"],
-        "chosen": best | {"metrics": {"val": best["metrics"], "test": chosen.metrics}},
-        "baseline": report.baseline_figures(check, num_keypoints),
-        "search_seconds": round(search_seconds, 1),
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    cli.write_summary(folder, summary)
-    cli.CONSOLE.print(report.table(check, len(final_scorer.evaluation_set), num_keypoints))
-    if summary["test_is_validation"]:
-        cli.CONSOLE.print("this data set has the same pictures for val and test, so the chosen subnet is favoured")
-    cli.CONSOLE.print(f"arch: {folder / ARCH_FILE}   all candidates: {folder / CANDIDATES_FILE}", soft_wrap=True)
-    cli.CONSOLE.print(f"picture: {folder / PICTURE_FILE}   report: {folder / 'summary.json'}", soft_wrap=True)
-    return folder
+    with launched(WAIT_SECONDS) as ranks:
+        start = time.perf_counter()
+        settings, folder, kept = from_mapping(EvolveSettings, config, ""), None, None
+        if settings.resume is not None:
+            folder, kept, config = run_to_resume(config, overrides, "evolve")
+            settings = from_mapping(EvolveSettings, config, "")
+        settings.evolution(1)
+        problem = prepare(settings, ranks)
+        search_rng, baseline_rng = np.random.default_rng(settings.seed).spawn(2)
+        search = _engine(problem, settings, search_rng)
+        if folder is None:
+            folder = Path(ranks.of_main(lambda: str(cli.create_run(settings.runs, "evolve", settings.name))))
+        log = SearchLog(folder, {**config, "supernet": str(problem.trained.path.resolve())}, problem.identity)
+        if kept is not None:
+            log.check_identity(kept)
+            search.restore(kept["search"], load_scored(folder))
+        if ranks.is_main:
+            cli.point_latest(folder)  # it can be resumed from here on
+        with cli.stop_request() as stop_requested:
+            run = _Run(problem, folder, ranks, lambda: ranks.any(stop_requested()), f"resume={folder}", settings, log)
+            run.say(
+                f"searching space [bold]{problem.space.name}[/] of {problem.trained.path}: "
+                f"{problem.budget.describe()}; writing to {folder}"
+            )
+            result = run.search(search)
+            best = result.front if len(settings.objectives) > 1 else search.ranked()[: settings.top_k]
+            run.finish(best, search.archive, baseline_rng, start, lambda: run.prediction_figures(search))
+        return folder
 
 
-def _scorers(
-    trained: TrainedSupernet, dataset: Mapping[str, Any], settings: EvolveSettings
-) -> tuple[SubnetScorer, SubnetScorer]:
-    """Return the scorer of the search (validation pictures) and that of the final check (test pictures)."""
+def _engine(problem: Problem, settings: EvolveSettings, rng: np.random.Generator) -> Evolution:
+    evolution = settings.evolution(len(problem.validation.pictures))
+    surrogate = None
+    if settings.predictor:
+        breeder = Breeder(problem.space, problem.model, problem.budget, evolution.breeding)
+        make = partial(Predictor, problem.space)
+        surrogate = PredictedProposals(make, breeder, settings.prediction, evolution.objectives)
+    return Evolution(problem.space, problem.model, problem.budget, evolution, rng, surrogate)
 
-    def pictures(split: str) -> PoseDataset:
-        return pictures_for(trained.keypoints, dataset, split, f"the supernet {trained.path}")
 
-    train_set = pictures("train")
-    dataset = resolved(dataset, trained.keypoints)
-    inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
+@dataclass(frozen=True)
+class _Run(SearchRun):
+    """One run of the evolution, with all that it needs to go on later."""
 
-    def scorer(scored: KeptPictures) -> SubnetScorer:
-        return SubnetScorer(
-            trained.supernet,
-            train_set,
-            scored,
-            inference,
-            num_calibration_images=settings.num_calibration_images,
-            batch_size=settings.batch_size,
+    settings: EvolveSettings
+    log: SearchLog
+
+    def search(self, search: Evolution) -> Result:
+        """Evolve under a progress bar; all scores are kept as they come."""
+        most = search.settings.num_images[-1]
+        with cli.progress_bar(self.console) as progress:
+            task = progress.add_task("searching", total=search.settings.num_evaluations, note="")
+
+            def show() -> None:
+                scored = [one for one in search.archive if one.scores]
+                best = [one.ap for one in scored if one.scores[-1].num_images == most]
+                note = f"generation {scored[-1].generation}" if scored else ""
+                if best:
+                    note += f": best AP {max(best):.3f} on {most} pictures"
+                progress.update(task, completed=len(scored), note=note)
+
+            def on_proposed() -> None:
+                if self.ranks.is_main:
+                    self.log.save_state(search.state())
+
+            def on_scored(candidate: Candidate) -> None:
+                if self.ranks.is_main:
+                    self.log.add(candidate)
+                show()
+
+            def on_batch() -> None:
+                self.check_stop(search.archive)
+
+            show()
+            # Several for each process at a time, as they take unequally long.
+            batch_size = 1 if self.ranks.count == 1 else 4 * self.ranks.count
+            result = evolve(search, self._score, batch_size, on_proposed, on_scored, on_batch)
+            progress.update(task, total=len(result.archive))
+        self.write_candidates(search.archive)
+        return result
+
+    def _score(self, tasks: Sequence[Task]) -> list[Score]:
+        return self.problem.validation([task.candidate.arch for task in tasks], tasks[0].num_images)
+
+    def prediction_figures(self, search: Evolution) -> dict[str, Any]:
+        """How well scores can be predicted from those of this search, on archs held out; None for too few."""
+        if not self.settings.predictor:
+            return {}
+        scored = [one for one in search.archive if one.scores]
+        genes = self.problem.space.encode([one.arch for one in scored])
+        scores = np.array([one.scores[0].ap for one in scored])
+        if len(scored) < LEAST_HELD_OUT:
+            return {"prediction": None}
+        quality = held_out(self.problem.space, genes, scores, np.random.default_rng(self.settings.seed))
+        self.say(
+            f"predictor, on {quality.num_held_out} subnets held out, {quality.num_train} known: Kendall tau "
+            f"{quality.kendall_tau:.2f}, {quality.top_k_recall:.0%} of the best {quality.k} recalled"
         )
-
-    return scorer(KeptPictures(pictures("val"), settings.num_images)), scorer(KeptPictures(pictures("test")))
-
-
-def _search(
-    scorer: SubnetScorer,
-    space: SearchSpace,
-    fits: Callable[[Arch], bool],
-    evolution: EvolutionSettings,
-    rng: np.random.Generator,
-    num_keypoints: int,
-    folder: Path,
-) -> tuple[Result, list[dict[str, Any]]]:
-    """Evolve under a progress bar; return the result and all candidates as rows, which are also written to a file."""
-    metrics: dict[Arch, dict[str, float]] = {}
-    rows: list[dict[str, Any]] = []
-
-    def score(arch: Arch) -> float:
-        metrics[arch] = scorer(arch).metrics
-        return metrics[arch]["AP"]
-
-    with cli.progress_bar() as progress:
-        task = progress.add_task("searching", total=evolution.population * evolution.generations, note="")
-
-        def on_evaluated(candidate: Candidate) -> None:
-            rows.append(report.candidate_row(candidate, metrics[candidate.arch], num_keypoints))
-            if len(rows) % evolution.population == 0:
-                files.write_json(folder / CANDIDATES_FILE, rows)
-            best = max(row["metrics"]["AP"] for row in rows)
-            progress.update(task, advance=1, note=f"generation {candidate.generation}: best AP {best:.3f}")
-
-        try:
-            result = evolve(space, score, fits, evolution, rng, on_evaluated)
-        except KeyboardInterrupt:
-            files.write_json(folder / CANDIDATES_FILE, rows)
-            raise UserError(f"stopped after {len(rows)} evaluations; their figures are in {folder}") from None
-        progress.update(task, total=len(rows))
-    files.write_json(folder / CANDIDATES_FILE, rows)
-    return result, rows
-
-
-def _check(scorer: SubnetScorer, archs: list[Arch]) -> list[report.Checked]:
-    """Score ``archs`` on test pictures under a progress bar."""
-    found = []
-    with cli.progress_bar() as progress:
-        task = progress.add_task("final check", total=len(archs), note="")
-        for arch in archs:
-            found.append(report.Checked(arch, scorer(arch).metrics))
-            progress.update(task, advance=1)
-    return found
+        return {"prediction": asdict(quality)}

@@ -1,98 +1,68 @@
-"""What a search run reports: candidates and random baseline as plain values, a picture and a table (no torch)."""
+"""What a search run reports: all scores, chosen subnet and random baseline as plain values, and a table (no torch)."""
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.table import Table
 
-from search import pareto
-from search.budget import Budget, readable
-from search.cost import COSTS, arch_costs
-from search.evolution import Candidate
+from search.budget import readable
+from search.candidate import Candidate, Score
+from search.final_check import Conclusion
+from search.problem import Problem
 from supernet.arch import Arch
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A subnet of the final check, with its metrics on test pictures."""
-
-    arch: Arch
-    metrics: dict[str, float]
-
-    @property
-    def ap(self) -> float:
-        """Average precision."""
-        return self.metrics["AP"]
-
-
-@dataclass(frozen=True)
-class FinalCheck:
-    """The chosen subnet beside random ones within the same budget; the first ``num_uniform`` are uniform draws."""
-
-    chosen: Checked
-    baseline: tuple[Checked, ...]
-    num_uniform: int
-
-
-def candidate_row(candidate: Candidate, metrics: Mapping[str, float], num_keypoints: int) -> dict[str, Any]:
-    """Return one candidate as plain values; ``metrics`` are those on validation pictures."""
+def summary(conclusion: Conclusion, problem: Problem, archive: Sequence[Candidate]) -> dict[str, Any]:
+    """Return the figures of a search as plain values."""
+    chosen = conclusion.chosen.row()
     return {
-        "order": candidate.order,
-        "generation": candidate.generation,
-        "origin": candidate.origin,
-        "digest": candidate.arch.digest(),
-        "costs": arch_costs(candidate.arch, num_keypoints),
-        "metrics": dict(metrics),
-        "arch": candidate.arch.to_dict(),
+        "num_evaluations": sum(bool(one.scores) for one in archive),
+        "num_scores": {"measured": problem.validation.num_measured, "reused": problem.validation.num_reused},
+        "num_validation_images": len(problem.validation.pictures),
+        "num_test_images": len(problem.test.pictures),
+        "test_is_validation": problem.test_is_validation,
+        "chosen": chosen | {"metrics": {"val": chosen["metrics"], "test": conclusion.test.metrics}},
+        "finalists": [one.row() for one in conclusion.finalists],
+        "baseline": baseline_figures(conclusion, problem),
     }
 
 
-def baseline_figures(check: FinalCheck, num_keypoints: int) -> dict[str, Any]:
+def baseline_figures(conclusion: Conclusion, problem: Problem) -> dict[str, Any]:
     """Return the random subnets and the mean, standard deviation and best of their AP, None where there are too few."""
-    aps = [one.ap for one in check.baseline]
+    aps = [score.ap for _, score in conclusion.baseline]
     return {
         "num": len(aps),
-        "num_uniform": check.num_uniform,
+        "num_uniform": conclusion.num_uniform,
         "ap_mean": statistics.mean(aps) if aps else None,
         "ap_sd": statistics.stdev(aps) if len(aps) > 1 else None,
         "ap_best": max(aps, default=None),
         "subnets": [
-            {"metrics": one.metrics, "costs": arch_costs(one.arch, num_keypoints), "arch": one.arch.to_dict()}
-            for one in check.baseline
+            {"metrics": score.metrics, "costs": problem.model.of(arch), "arch": arch.to_dict()}
+            for arch, score in conclusion.baseline
         ],
     }
 
 
-def draw(path: Path, budget: Budget, archive: Sequence[Candidate], check: FinalCheck, num_keypoints: int) -> None:
-    """Draw search and final check over the first limited cost, or over MACs without a budget."""
-    cost_name, limit = budget.limits[0] if budget.limits else ("macs", None)
-
-    def point(arch: Arch, ap: float) -> pareto.Point:
-        return pareto.Point(COSTS[cost_name](arch, num_keypoints), ap)
-
-    candidates = [point(candidate.arch, candidate.score) for candidate in archive]
-    chosen = next(i for i, candidate in enumerate(archive) if candidate.arch == check.chosen.arch)
-    final = point(check.chosen.arch, check.chosen.ap)
-    baseline = [point(one.arch, one.ap) for one in check.baseline]
-    pareto.draw(path, cost_name, limit, candidates, candidates[chosen], final, baseline)
+def score_rows(archive: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """Return a row for each score of each candidate, as one may have been scored on several numbers of pictures."""
+    return [replace(one, scores=(score,)).row() for one in archive for score in one.scores]
 
 
-def table(check: FinalCheck, num_images: int, num_keypoints: int) -> Table:
+def table(conclusion: Conclusion, problem: Problem) -> Table:
     """Return the final check for the console: the chosen subnet, the best of the random ones, and their mean."""
-    found = Table("subnet", "AP", "MACs", "parameters", "arch", title=f"final check on {num_images} test pictures")
+    title = f"final check on {len(problem.test.pictures)} test pictures"
+    found = Table("subnet", "AP", "MACs", "parameters", "arch", title=title)
 
-    def add(label: str, one: Checked) -> None:
-        costs = arch_costs(one.arch, num_keypoints)
-        macs, params = readable(costs["macs"]), readable(costs["params"])
-        found.add_row(label, f"{one.ap:.3f}", macs, params, one.arch.describe())
+    def add(label: str, arch: Arch, score: Score) -> None:
+        costs = problem.model.of(arch)
+        found.add_row(label, f"{score.ap:.3f}", readable(costs["macs"]), readable(costs["params"]), arch.describe())
 
-    add("chosen", check.chosen)
-    if check.baseline:
-        add("best random", max(check.baseline, key=lambda one: one.ap))
-        figures = baseline_figures(check, num_keypoints)
+    add("chosen", conclusion.chosen.arch, conclusion.test)
+    if conclusion.baseline:
+        add("best random", *max(conclusion.baseline, key=lambda one: one[1].ap))
+        figures = baseline_figures(conclusion, problem)
         spread = "" if figures["ap_sd"] is None else f" ± {figures['ap_sd']:.3f}"
         macs, params = (
             readable(round(statistics.mean(subnet["costs"][name] for subnet in figures["subnets"])))

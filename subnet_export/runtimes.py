@@ -67,10 +67,7 @@ class OnnxRuntime:
         import onnxruntime
 
         self.library = f"onnxruntime {onnxruntime.__version__}"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = onnx_session(path, threads)
         self._takes: Input = "uint8" if "uint8" in self._session.get_inputs()[0].type else "float32"
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,20 +93,12 @@ class OpenVinoRuntime:
         import openvino
 
         self.library = f"openvino {openvino.__version__.split('-')[0]}"
-        settings = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        core = openvino_core()
-        if precision == "bf16" and not bf16_is_native():
-            raise UserError("this CPU does not compute in bf16; choose f32")
-        model = core.read_model(path)
+        check_openvino_precision(precision)
+        model = openvino_core().read_model(path)
         self._takes: Input = "uint8" if model.input(0).element_type == openvino.Type.u8 else "float32"
         quantised = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
         self.precision = f"int8/{precision}" if quantised else precision
-        _outputs_channels_last(model)
-        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self._request = openvino_request(model, threads, precision)
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
@@ -117,6 +106,27 @@ class OpenVinoRuntime:
         found = self._request.infer([images], share_inputs=True)
         low, high = (torch.from_numpy(np.asarray(maps)).permute(0, 3, 1, 2) for maps in found.values())
         return low, high
+
+
+def onnx_session(model: Path | bytes, threads: int | None = None) -> Any:
+    """Open a model in ONNX Runtime, which must be installed, on the CPU; with the threads of torch if None."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def openvino_request(model: Any, threads: int | None = None, precision: Precision = "f32") -> Any:
+    """Compile a model that OpenVINO read, with its outputs in channels-last order; see ``OpenVinoRuntime``."""
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    _outputs_channels_last(model)
+    return openvino_core().compile_model(model, "CPU", settings).create_infer_request()
 
 
 @functools.cache
@@ -136,6 +146,12 @@ def openvino_core() -> Any:
 def bf16_is_native() -> bool:
     """Whether OpenVINO, which must be installed, computes in bf16 on this processor instead of imitating it."""
     return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def check_openvino_precision(precision: Precision) -> None:
+    """Raise UserError if OpenVINO, which must be installed, does not compute in ``precision`` on this processor."""
+    if precision == "bf16" and not bf16_is_native():
+        raise UserError("this CPU does not compute in bf16; choose f32")
 
 
 def network_input(pictures: Tensor, takes: Input) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from search.evolve_run import run as search
+from search.evolve_run import start_or_resume as search
 from subnet_export.extract import extract_model
 from subnet_export.model import load_model, save_model
 from supernet.checkpoint import TrainedSupernet, load_supernet, save_supernet

@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from search.cost import COSTS, arch_costs, costs
-from search.evolution import shrink
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.litepose import LitePose
@@ -187,16 +186,14 @@ def test_costs_refuse_genes_outside_the_space() -> None:
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_no_cost_rises_when_one_choice_is_lowered(space: SearchSpace) -> None:
     rng = np.random.default_rng(0)
-    walk: list[dict[str, int]] = []
-
-    def remember(arch: Arch) -> bool:
-        walk.append({name: cost(arch, 17) for name, cost in COSTS.items()})
-        return False  # go on, down to the smallest
-
     for start in (space.largest(), *(space.sample(rng) for _ in range(5))):
-        walk.clear()
-        assert shrink(space, start, remember, rng) is None
+        genes = space.encode([start])
+        walk = [arch_costs(start, 17)]
+        while (genes > 0).any():
+            genes[0, rng.choice(np.flatnonzero(genes[0] > 0))] -= 1
+            genes = space.layout.checked(genes)  # without the blocks past a depth that was lowered
+            walk.append(arch_costs(space.decode(genes)[0], 17))
         for before, after in pairwise(walk):
             assert all(after[name] <= before[name] for name in COSTS)
             assert after["macs"] < before["macs"]
-        assert walk[-1] == {name: cost(space.smallest(), 17) for name, cost in COSTS.items()}
+        assert walk[-1] == arch_costs(space.smallest(), 17)

@@ -1,18 +1,23 @@
 """Evolution on scores that cost nothing: it finds the best, within the budget, and scores nothing twice."""
 
+import itertools
+import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from search.cost import macs, params
-from search.evolution import Candidate, EvolutionSettings, Result, draw_fitting, evolve, shrink
+from search.breeding import BreedingSettings, draw_fitting
+from search.budget import Budget, CostModel
+from search.candidate import Candidate, Score, from_rows
+from search.evolution import Evolution, EvolutionSettings, Result, Task, evolve
 from supernet.arch import Arch
 from supernet.errors import UserError
+from supernet.genes import Genes
 from supernet.space import SearchSpace, StageChoices
 
 ELASTIC = StageChoices((16, 24, 32), (1, 2), 2, (3, 4, 6), (3, 5, 7))
@@ -28,12 +33,21 @@ MEDIUM = SearchSpace(
     ),
     ((16, 24, 32), (16, 24), (16, 24)),
 )
-FULL = SearchSpace.load("litepose")
 FIXED = StageChoices((24,), (1,), 2, (3,), (3,))
 TINY = SearchSpace(
     "tiny", (64, 96), (8, 16), (FIXED, FIXED, FIXED, replace(FIXED, stride=1)), ((16, 24), (16, 24), (16, 24))
 )
-SETTINGS = EvolutionSettings(population=20, generations=15)
+MODELS = {space.name: CostModel(space, 17) for space in (MEDIUM, TINY, SearchSpace.load("litepose"))}
+Value = Callable[[Arch], float]
+
+
+def params(arch: Arch) -> float:
+    return MODELS["medium"].of(arch)["params"]
+
+
+def hashed(arch: Arch) -> float:
+    """As good as a random score."""
+    return int(arch.digest(), 16) / 16**12
 
 
 def distance(first: Arch, second: Arch) -> int:
@@ -50,84 +64,88 @@ def distance(first: Arch, second: Arch) -> int:
     return sum(mine.get(key) != theirs.get(key) for key in mine.keys() | theirs.keys())
 
 
-def accept(arch: Arch) -> bool:
-    return True
-
-
-def within(space: SearchSpace, slack: float) -> Callable[[Arch], bool]:
+def within(space: SearchSpace, slack: float) -> Budget:
     """A budget of ``slack`` times the smallest arch's MACs."""
-    limit = slack * macs(space.smallest(), 17)
-    return lambda arch: macs(arch, 17) <= limit
+    model = MODELS[space.name]
+    return Budget.from_mapping({"macs": int(slack * model.of(space.smallest())["macs"])}, model)
+
+
+def machine(space: SearchSpace, settings: EvolutionSettings, seed: int = 0, budget: Budget | None = None) -> Evolution:
+    model = MODELS[space.name]
+    return Evolution(space, model, budget or Budget.from_mapping({}, model), settings, np.random.default_rng(seed))
+
+
+def scorer(value: Value, seen: list[tuple[Arch, int]] | None = None) -> Callable[[Sequence[Task]], list[Score]]:
+    def score(tasks: Sequence[Task]) -> list[Score]:
+        if seen is not None:
+            seen.extend((task.candidate.arch, task.num_images) for task in tasks)
+        return [Score(task.num_images, {"AP": value(task.candidate.arch)}) for task in tasks]
+
+    return score
 
 
 def run(
     space: SearchSpace = MEDIUM,
-    score: Callable[[Arch], float] = lambda arch: params(arch, 17),
-    fits: Callable[[Arch], bool] = accept,
-    settings: EvolutionSettings = SETTINGS,
+    value: Value = params,
+    budget: Budget | None = None,
+    settings: EvolutionSettings = EvolutionSettings(20, 300),  # noqa: B008 - a frozen value
     seed: int = 0,
-    on_evaluated: Callable[[Candidate], None] | None = None,
 ) -> Result:
-    return evolve(space, score, fits, settings, np.random.default_rng(seed), on_evaluated)
+    return evolve(machine(space, settings, seed, budget), scorer(value))
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_it_comes_near_a_hidden_target(seed: int) -> None:
     target = MEDIUM.sample(np.random.default_rng(100 + seed))
-    result = run(score=lambda arch: -distance(arch, target), seed=seed)
+    result = run(value=lambda arch: -distance(arch, target), seed=seed)
     rng = np.random.default_rng(seed)
     best_random = max(-distance(MEDIUM.sample(rng), target) for _ in range(2000))
-    assert result.best.score > best_random
-    assert result.best.score >= -3
+    assert result.best.ap > best_random
+    assert result.best.ap >= -3
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_under_a_budget_it_beats_ten_times_as_many_random_draws(seed: int) -> None:
-    fits, rng = within(MEDIUM, 2.0), np.random.default_rng(seed)
-    result = run(fits=fits, seed=seed)
-    random, _ = draw_fitting(MEDIUM, fits, rng, 10 * len(result.archive), 100_000)
+def test_under_a_budget_it_beats_ten_times_as_many_random_draws() -> None:
+    budget, rng = within(MEDIUM, 2.5), np.random.default_rng(0)
+    result = run(budget=budget, settings=EvolutionSettings(20, 200))
+    random, _ = draw_fitting(MEDIUM, MODELS["medium"], budget, rng, 10 * len(result.archive), 100_000)
     assert len(random) == 10 * len(result.archive)
-    assert result.best.score > max(params(arch, 17) for arch in random)
+    assert result.best.ap > max(map(params, random))
 
 
 def test_only_new_archs_within_space_and_budget_are_scored() -> None:
-    fits = within(MEDIUM, 1.5)
-    scored: list[Arch] = []
-
-    def score(arch: Arch) -> float:
-        scored.append(arch)
-        return params(arch, 17)
-
-    result = run(score=score, fits=fits)
-    assert len(scored) == len(set(scored)) == SETTINGS.population * SETTINGS.generations
-    assert all(arch in MEDIUM and fits(arch) for arch in scored)
-    assert [candidate.arch for candidate in result.archive] == scored
-    assert [candidate.order for candidate in result.archive] == list(range(len(scored)))
-    assert Counter(candidate.generation for candidate in result.archive) == dict.fromkeys(range(15), 20)
-    assert result.best == max(result.archive, key=lambda candidate: candidate.score)
+    budget, seen = within(MEDIUM, 1.5), []  # type: ignore[var-annotated]
+    result = evolve(machine(MEDIUM, EvolutionSettings(20, 110), 0, budget), scorer(params, seen), 7)
+    scored = [arch for arch, _ in seen]
+    assert len(scored) == len(set(scored)) == 110
+    assert all(arch in MEDIUM and budget.fits_arch(arch) for arch in scored)
+    assert [one.arch for one in result.archive] == scored
+    assert [one.order for one in result.archive] == list(range(110))
+    assert Counter(one.generation for one in result.archive) == {0: 20, 1: 20, 2: 20, 3: 20, 4: 20, 5: 10}
+    assert result.best == max(result.archive, key=lambda one: one.ap)
+    assert result.front == (result.best,)
 
 
 def test_equal_seeds_give_equal_searches() -> None:
-    settings = EvolutionSettings(8, 4)
+    settings = EvolutionSettings(8, 32)
     assert run(settings=settings, seed=1) == run(settings=settings, seed=1)
     assert run(settings=settings, seed=1).archive[0] != run(settings=settings, seed=2).archive[0]
 
 
-def test_candidates_are_reported_as_they_are_scored() -> None:
-    seen: list[Candidate] = []
-    result = run(settings=EvolutionSettings(5, 3), on_evaluated=seen.append)
-    assert tuple(seen) == result.archive
+def test_how_many_are_scored_at_once_changes_nothing() -> None:
+    settings = EvolutionSettings(8, 30, num_images=(5, 10))
+    one, many = (evolve(machine(MEDIUM, settings), scorer(hashed), size) for size in (1, 5))
+    assert one == many
 
 
 def test_parents_are_the_best_of_all_generations() -> None:
     # Crossover alone, two parents: every value of a child is that of one of the two best archs before its generation.
-    settings = EvolutionSettings(8, 6, parent_share=0.25, mutation_share=0.0)
-    result = run(settings=settings, score=lambda arch: int(arch.digest(), 16))
-    crossed = [candidate for candidate in result.archive if candidate.origin == "crossover"]
-    assert {candidate.generation for candidate in crossed} >= {1, 2, 3}
+    settings = EvolutionSettings(8, 48, 0.25, BreedingSettings(mutation_share=0.0))
+    result = run(settings=settings, value=hashed)
+    crossed = [one for one in result.archive if one.origin == "crossover"]
+    assert {one.generation for one in crossed} >= {1, 2, 3}
     for child in crossed:
-        before = [candidate for candidate in result.archive if candidate.generation < child.generation]
-        parents = [one.arch for one in sorted(before, key=lambda one: -one.score)[:2]]
+        before = [one for one in result.archive if one.generation < child.generation]
+        parents = [one.arch for one in sorted(before, key=lambda one: -one.ap)[:2]]
         for place in ("resolution", "stem_width"):
             assert getattr(child.arch, place) in [getattr(parent, place) for parent in parents]
         for i in range(4):
@@ -136,102 +154,184 @@ def test_parents_are_the_best_of_all_generations() -> None:
 
 
 def test_children_are_made_in_the_shares_asked_for() -> None:
-    result = run(settings=EvolutionSettings(20, 2, mutation_share=0.25, mutation_rate=0.3))
-    origins = Counter((candidate.generation, candidate.origin) for candidate in result.archive)
+    result = run(settings=EvolutionSettings(20, 40, breeding=BreedingSettings(0.25, 0.3)))
+    origins = Counter((one.generation, one.origin) for one in result.archive)
     assert origins == {(0, "random"): 20, (1, "mutation"): 5, (1, "crossover"): 15}
 
 
-def test_a_mutation_that_cannot_change_anything_is_replaced_by_random_archs() -> None:
-    result = run(settings=EvolutionSettings(4, 3, mutation_share=1.0, mutation_rate=0.0))
-    assert [candidate.origin for candidate in result.archive] == ["random"] * 12
-
-
 def test_of_equal_scores_the_first_wins() -> None:
-    result = run(settings=EvolutionSettings(6, 2), score=lambda arch: 1.0)
+    result = run(settings=EvolutionSettings(6, 12), value=lambda arch: 1.0)
     assert result.best == result.archive[0]
 
 
-@pytest.mark.parametrize("space", [MEDIUM, FULL], ids=["nano", "litepose"])
-def test_archs_that_fit_are_found_where_chance_finds_none(space: SearchSpace) -> None:
-    fits, rng = within(space, 1.1), np.random.default_rng(1)
-    assert not any(fits(space.sample(rng)) for _ in range(2000))
-    result = run(space, fits=fits, settings=EvolutionSettings(10, 2))
+@pytest.mark.parametrize("space", ["medium", "litepose"])
+def test_archs_that_fit_are_found_where_chance_finds_none(space: str) -> None:
+    chosen = MODELS[space].space
+    budget, rng = within(chosen, 1.1), np.random.default_rng(1)
+    assert not any(budget.fits_arch(chosen.sample(rng)) for _ in range(500))
+    result = run(chosen, lambda arch: 0.0, budget, EvolutionSettings(10, 20))
     assert len(result.archive) == 20
-    assert all(fits(candidate.arch) and candidate.arch in space for candidate in result.archive)
+    assert all(budget.fits_arch(one.arch) and one.arch in chosen for one in result.archive)
+
+
+def test_archs_between_two_bounds_are_found() -> None:
+    model = MODELS["litepose"]
+    budget = Budget.from_mapping({"min_macs": "3G", "macs": "3.01G"}, model)
+    result = run(model.space, lambda arch: 0.0, budget, EvolutionSettings(10, 20))
+    assert len(result.archive) == 20
+    assert all(3e9 <= model.of(one.arch)["macs"] <= 3.01e9 for one in result.archive)
 
 
 def test_a_budget_that_only_the_smallest_arch_meets_finds_it() -> None:
-    result = run(fits=within(MEDIUM, 1.0))
-    assert [candidate.arch for candidate in result.archive] == [MEDIUM.smallest()]
+    result = run(budget=within(MEDIUM, 1.0))
+    assert [one.arch for one in result.archive] == [MEDIUM.smallest()]
 
 
 def test_an_exhausted_space_ends_the_search() -> None:
-    result = run(TINY, settings=EvolutionSettings(10, 100))
+    result = run(TINY, lambda arch: MODELS["tiny"].of(arch)["params"], settings=EvolutionSettings(10, 1000))
     assert TINY.count() == 32
-    assert len(result.archive) == len({candidate.arch for candidate in result.archive}) == 32
+    assert len(result.archive) == len({one.arch for one in result.archive}) == 32
     assert result.best.arch == TINY.largest()
-
-
-def test_a_budget_that_nothing_meets_is_told() -> None:
-    with pytest.raises(UserError, match="no arch of space medium fits the budget"):
-        run(fits=lambda arch: False)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match=f"the score of .* is {value}; scores must be finite"):
-        run(score=lambda arch: value)
+        run(value=lambda arch: value)
+
+
+def test_a_front_holds_what_nothing_scored_dominates() -> None:
+    settings = EvolutionSettings(10, 60, objectives=("ap", "macs", "params"))
+    result = run(settings=settings, value=hashed)
+
+    def figures(one: Candidate) -> tuple[float, ...]:
+        return one.ap, -one.costs["macs"], -one.costs["params"]
+
+    def dominated(one: Candidate) -> bool:
+        return any(
+            figures(other) != figures(one) and all(a >= b for a, b in zip(figures(other), figures(one), strict=True))
+            for other in result.archive
+        )
+
+    assert [one.order for one in result.front] == [one.order for one in result.archive if not dominated(one)]
+    assert result.best.ap == max(one.ap for one in result.archive)
+
+
+def test_the_best_are_scored_on_more_pictures_and_only_equal_numbers_are_compared() -> None:
+    # On 5 pictures scores are high and on 20 low, so that comparing them would keep the worst.
+    seen: list[tuple[Arch, int]] = []
+    settings = EvolutionSettings(10, 40, num_images=(5, 20, 50), keep_share=0.3)
+
+    def score(tasks: Sequence[Task]) -> list[Score]:
+        seen.extend((task.candidate.arch, task.num_images) for task in tasks)
+        return [Score(t.num_images, {"AP": hashed(t.candidate.arch) / t.num_images}) for t in tasks]
+
+    search = machine(MEDIUM, settings)
+    result = evolve(search, score)
+    assert len(seen) == len(set(seen))
+    by_score = sorted(result.archive, key=lambda one: -hashed(one.arch))
+    counts = Counter(len(one.scores) for one in result.archive)
+    assert counts.total() == 40
+    assert counts[2] + counts[3] >= 12
+    # Whoever was among the best 30 % of all in the end was scored on more pictures, and the best of these on most.
+    assert all(len(one.scores) >= 2 for one in by_score[:12])
+    assert len(by_score[0].scores) == 3
+    assert result.best == by_score[0]
+    ranked = search.ranked()
+    assert [len(one.scores) for one in ranked] == sorted((len(one.scores) for one in ranked), reverse=True)
+    for one, other in itertools.pairwise(ranked):
+        assert len(one.scores) > len(other.scores) or one.ap >= other.ap
+
+
+class Stopped(Exception):
+    """Raised in place of a signal."""
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not_been(seed: int) -> None:
+    settings = EvolutionSettings(6, 40, num_images=(5, 20), objectives=("ap", "macs") if seed % 2 else ("ap",))
+    whole: list[tuple[Arch, int]] = []
+    expected = evolve(machine(MEDIUM, settings, seed), scorer(hashed, whole))
+    stop_after = int(np.random.default_rng(seed).integers(1, len(whole)))
+
+    kept: dict[str, str] = {}
+    rows: list[str] = []
+    seen: list[tuple[Arch, int]] = []
+
+    def go_on(search: Evolution, most: int) -> Result:
+        def keep_state() -> None:
+            kept["state"] = json.dumps(search.state())
+
+        def keep(candidate: Candidate) -> None:
+            rows.append(json.dumps(candidate.row()))
+            if len(rows) == most:
+                raise Stopped
+
+        return evolve(search, scorer(hashed, seen), 1, keep_state, keep)
+
+    with pytest.raises(Stopped):
+        go_on(machine(MEDIUM, settings, seed), stop_after)
+    resumed = machine(MEDIUM, settings, seed + 1000)
+    resumed.restore(json.loads(kept["state"]), from_rows([json.loads(row) for row in rows]))
+    assert go_on(resumed, -1) == expected
+    assert seen == whole
+
+
+def test_scores_of_another_search_are_not_taken_for_its_own() -> None:
+    settings = EvolutionSettings(4, 8)
+    search, other = machine(MEDIUM, settings, 0), machine(MEDIUM, settings, 1)
+    state = search.state() if search.tasks() else {}
+    other.tasks()
+    foreign = [one.scored(Score(1, {"AP": 0.5})) for one in other.archive]
+    with pytest.raises(ValueError, match="candidate 0 is another arch than was proposed"):
+        machine(MEDIUM, settings).restore(state, foreign)
+
+
+class Foresight:
+    """Proposes the smallest arch once three are scored."""
+
+    def propose(self, genes: Genes, scores: Any, parents: Genes, num: int, brood: Any, rng: Any) -> list[float] | None:
+        assert len(genes) == len(scores)
+        if len(scores) < 3 or not brood.add(MEDIUM.encode([MEDIUM.smallest()])[0], "predicted"):
+            return None
+        return [0.25]
+
+
+def test_what_a_surrogate_proposes_is_scored_with_the_prediction_beside_it() -> None:
+    model = MODELS["medium"]
+    budget = Budget.from_mapping({}, model)
+    search = Evolution(MEDIUM, model, budget, EvolutionSettings(4, 12), np.random.default_rng(0), Foresight())
+    result = evolve(search, scorer(hashed))
+    (one,) = (one for one in result.archive if one.origin == "predicted")
+    assert (one.arch, one.predicted, one.generation) == (MEDIUM.smallest(), 0.25, 1)
+    assert one.row()["predicted"] == 0.25
+    assert [other.predicted for other in result.archive].count(None) == 11
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"population": 0}, "population is 0; it must be at least 1"),
-        ({"generations": 0}, "generations is 0; it must be at least 1"),
+        ({"num_evaluations": 0}, "num_evaluations is 0; it must be at least 1"),
         ({"parent_share": 1.1}, r"parent_share is 1\.1; it must be from 0 to 1"),
-        ({"mutation_share": -0.1}, r"mutation_share is -0\.1; it must be from 0 to 1"),
-        ({"mutation_rate": math.nan}, "mutation_rate is nan; it must be from 0 to 1"),
+        ({"keep_share": 0.0}, r"keep_share is 0\.0; it must be above 0 and at most 1"),
+        ({"num_images": (5, 5)}, r"num_images is \[5, 5\]; give numbers of pictures, ascending"),
+        ({"objectives": ("macs",)}, r"objectives is \['macs'\]; give ap and names of costs"),
+        ({"objectives": ("ap", "macs", "macs")}, r"objectives is .*each once"),
     ],
 )
 def test_settings_out_of_range_are_refused(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        EvolutionSettings(**{"population": 2, "generations": 2, **change})
+        EvolutionSettings(**{"population": 2, "num_evaluations": 2, **change})
 
 
-def test_shrinking_stops_at_the_first_arch_that_fits() -> None:
-    rng = np.random.default_rng(0)
-    fits = within(MEDIUM, 2.0)
-    for _ in range(20):
-        arch = MEDIUM.sample(rng)
-        shrunk = shrink(MEDIUM, arch, fits, rng)
-        assert shrunk is not None
-        assert shrunk in MEDIUM
-        assert fits(shrunk)
-        assert (shrunk == arch) == fits(arch)
+@pytest.mark.parametrize("name", ["mutation_share", "mutation_rate"])
+@pytest.mark.parametrize("value", [-0.1, 1.5, math.nan])
+def test_shares_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"{name} is .*; it must be from 0 to 1"):
+        BreedingSettings(**{name: value})
 
 
-def test_draws_within_a_budget_are_uniform_and_distinct() -> None:
-    def fits(arch: Arch) -> bool:
-        return arch.resolution == 64 and arch.stem_width == 8
-
-    rng = np.random.default_rng(0)
-    all_eight, num_uniform = draw_fitting(TINY, fits, rng, 8, 1000)
-    assert len(set(all_eight)) == num_uniform == 8
-    counts = Counter(draw_fitting(TINY, fits, rng, 1, 1000)[0][0] for _ in range(1600))
-    assert set(counts) == set(all_eight)
-    assert all(abs(count - 200) < 4 * (1600 * 1 / 8 * 7 / 8) ** 0.5 for count in counts.values())
-
-
-def test_draws_beyond_chance_are_shrunk_and_say_so() -> None:
-    fits = within(FULL, 1.1)
-    archs, num_uniform = draw_fitting(FULL, fits, np.random.default_rng(0), 5, 200)
-    assert num_uniform == 0
-    assert len(set(archs)) == 5
-    assert all(map(fits, archs))
-
-
-def test_fewer_archs_than_asked_are_drawn_where_there_are_no_more() -> None:
-    archs, _ = draw_fitting(TINY, within(TINY, 1.0), np.random.default_rng(0), 5, 300)
-    assert archs == [TINY.smallest()]
-    assert draw_fitting(TINY, lambda arch: False, np.random.default_rng(0), 5, 50) == ([], 0)
-    assert draw_fitting(TINY, accept, np.random.default_rng(0), 0, 50) == ([], 0)
+def test_an_objective_that_is_no_cost_is_refused() -> None:
+    with pytest.raises(UserError, match="there is no objective mac; choose among ap, macs"):
+        machine(MEDIUM, EvolutionSettings(2, 2, objectives=("ap", "mac")))

@@ -1,0 +1,53 @@
+"""The overhead of a table: what makes sums over blocks the latencies of the whole networks measured with them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from supernet.latency_blocks import Block, Bottleneck, Stem, blocks_of
+from supernet.latency_rows import Entry
+from supernet.latency_table import MeasuredNetwork, Overhead
+
+PULL = 0.1
+"""Relative error of one network that weighs as much as a factor that is off 1 by 1: few networks cannot mislead."""
+TYPICAL_ERROR = 0.03
+"""Relative errors well above this count less than by their square, so that one disturbed network does no harm."""
+
+
+def fit(
+    entries: Mapping[Block, Entry], call_ms: float, networks: Sequence[MeasuredNetwork], num_keypoints: int
+) -> Overhead:
+    """Fit fixed part and factors by the relative errors of ``networks``; without any, the bare sum is taken.
+
+    Args:
+        entries: Of all their blocks.
+        call_ms: What the graph that does nothing takes.
+        networks: Whole networks, measured.
+        num_keypoints: Of these.
+    """
+    sums = np.array([_sums(entries, call_ms, each, num_keypoints) for each in networks]).reshape(-1, 2)
+    measured = np.array([each.entry.p50_ms for each in networks])
+
+    def errors(values: np.ndarray) -> np.ndarray:
+        fixed, *factors = values
+        relative = (fixed + sums @ factors - measured) / measured
+        return np.array([*relative, *(PULL * (np.array(factors) - 1))])
+
+    bounds = ([-np.inf, 0.05, 0.05], [np.inf, 20, 20])
+    found = least_squares(
+        errors, [0.0, 1.0, 1.0], bounds=bounds, loss="soft_l1", f_scale=TYPICAL_ERROR, x_scale=[1, 1, 1]
+    )
+    fixed, backbone, head = (round(float(value), 6) for value in found.x)
+    return Overhead(call_ms, fixed, backbone, head)
+
+
+def _sums(
+    entries: Mapping[Block, Entry], call_ms: float, network: MeasuredNetwork, num_keypoints: int
+) -> tuple[float, float]:
+    """Return the sums over the blocks of the backbone and over those of the head, ms, without the calls."""
+    totals = [0.0, 0.0]
+    for block in blocks_of(network.arch, num_keypoints):
+        is_head = not isinstance(block, Stem | Bottleneck)
+        totals[is_head] += max(0.0, entries[block].p50_ms - call_ms)
+    return totals[0], totals[1]

@@ -1,0 +1,217 @@
+"""Blocks and whole networks as ONNX graphs, with batch norm folded and normalisation inside, as exports have them.
+
+They are written node by node, since tracing thousands of blocks would take hours. One function writes the nodes of a
+block, for the block alone and for every place in a network, so what is measured apart is what runs together; a test
+holds that a network's graph computes the same as the exported one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
+from supernet.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of
+from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+Array: TypeAlias = npt.NDArray[np.float32]
+Weights = Callable[[str, tuple[int, ...]], "Array | onnx.TensorProto"]
+"""Returns the tensor of a name and shape. Names are those of the published state dict, with ``.bias`` for what batch
+norm leaves; in a block alone they begin with "block"."""
+WEIGHT_POOL = 1 << 20
+"""Random numbers that all random weights are taken from, the same from the start for each tensor."""
+
+
+def random_weights() -> Weights:
+    """Return weights that are small random numbers; what they are does not change how long a network takes."""
+    pool = weight_pool()
+
+    def weights(name: str, shape: tuple[int, ...]) -> Array:
+        return pool[: int(np.prod(shape))].reshape(shape)
+
+    return weights
+
+
+def weight_pool() -> Array:
+    """Return the numbers that random weights are made of, (WEIGHT_POOL,)."""
+    return np.random.default_rng(0).normal(0, 0.05, WEIGHT_POOL).astype(np.float32)
+
+
+def input_shapes(block: Block, batch: int) -> list[tuple[int, ...]]:
+    """Return the shapes of a block's inputs in order: a stem's picture is (B, H, W, 3) uint8, others (B, C, H, W)."""
+    size = block.input_size
+    if isinstance(block, Stem):
+        return [(batch, size, size, 3)]
+    if isinstance(block, Bottleneck):
+        return [(batch, block.in_width, size, size)]
+    return [(batch, block.in_width, size, size), (batch, block.skip_width, size, size)]
+
+
+def block_graph(block: Block, batch: int, weights: Weights) -> "onnx.ModelProto":
+    """Return the ONNX model of one block, with its inputs in float32 (a stem's in uint8)."""
+    writer = _Writer(weights)
+    names = [writer.declare(f"input{i}", shape) for i, shape in enumerate(input_shapes(block, batch))]
+    return writer.model({"output": _block(writer, "block", block, names)})
+
+
+def empty_graph(batch: int) -> "onnx.ModelProto":
+    """Return an ONNX model that does next to nothing, whose time is what any call of the library costs."""
+    writer = _Writer(random_weights())
+    return writer.model({"output": writer.node("Relu", [writer.declare("input0", (batch, 8, 1, 1))])})
+
+
+def network_graph(arch: Arch, num_keypoints: int, batch: int, weights: Weights) -> "onnx.ModelProto":
+    """Return the ONNX model of ``LitePose(arch, num_keypoints)`` for square pictures of its resolution."""
+    writer = _Writer(weights)
+    value = writer.declare("images", (batch, arch.resolution, arch.resolution, 3))
+    blocks = iter(blocks_of(arch, num_keypoints))
+    features = [_block(writer, "first", next(blocks), [value])]
+    for i, stage in enumerate(arch.stages):
+        value = features[-1]
+        for j in range(stage.depth):
+            value = _block(writer, f"stage.{i}.{j}", next(blocks), [value])
+        features.append(value)
+    value, outputs = features[-1], []
+    for level in range(len(arch.deconv_widths)):
+        value = _block(writer, str(level), next(blocks), [value, features[3 - level]])
+        if level > 0:
+            outputs.append(_block(writer, str(level - 1), next(blocks), [value, features[2 - level]]))
+    assert next(blocks, None) is None
+    return writer.model(dict(zip(("low", "high"), outputs, strict=True)))
+
+
+def _block(writer: "_Writer", name: str, block: Block, inputs: Sequence[str]) -> str:
+    """Write the nodes of a block and return the name of its output."""
+    if isinstance(block, Stem):
+        value = writer.node("Transpose", inputs, perm=[0, 3, 1, 2])
+        value = writer.node("Cast", [value], to=1)  # FLOAT
+        for operator, numbers in (("Sub", IMAGENET_MEAN), ("Div", IMAGENET_STD)):
+            constant = writer.constant(255.0 * np.array(numbers, np.float32).reshape(1, 3, 1, 1))
+            value = writer.node(operator, [value, constant])
+        value = writer.relu6(writer.conv(f"{name}.0.0", value, 3, STEM_CHANNELS, 3, stride=2))
+        value = writer.relu6(writer.conv(f"{name}.1.0", value, STEM_CHANNELS, STEM_CHANNELS, 3, groups=STEM_CHANNELS))
+        return writer.conv(f"{name}.2", value, STEM_CHANNELS, block.width, 1)
+    if isinstance(block, Bottleneck):
+        hidden = make_divisible(block.in_width * block.expand_ratio)
+        value = writer.relu6(writer.conv(f"{name}.inv.0", inputs[0], block.in_width, hidden, 1))
+        depthwise = (hidden, hidden, block.kernel_size, block.stride, hidden)
+        value = writer.relu6(writer.conv(f"{name}.depth_conv.0", value, *depthwise))
+        value = writer.conv(f"{name}.point_conv.0", value, hidden, block.width, 1)
+        is_residual = block.stride == 1 and block.in_width == block.width
+        return writer.node("Add", [inputs[0], value]) if is_residual else value
+    if isinstance(block, Deconv):
+        refined = writer.deconv(f"deconv_refined.{name}", inputs[0], block.in_width, block.width, bias=True)
+        raw = writer.deconv(f"deconv_raw.{name}", inputs[1], block.skip_width, block.width, bias=False)
+        return writer.node("Relu", [writer.node("Add", [refined, raw])])
+    summands = []
+    for part, value, width in zip(("refined", "raw"), inputs, (block.in_width, block.skip_width), strict=True):
+        prefix = f"final_{part}.{name}.conv"
+        value = writer.node("Relu", [writer.conv(f"{prefix}.0", value, width, width, HEAD_KERNEL_SIZE, groups=width)])
+        summands.append(writer.conv(f"{prefix}.3", value, width, block.outputs, 1, bias=False))
+    return writer.node("Add", summands)
+
+
+class _Writer:
+    """Collects the parts of a graph; every method that adds a node returns the name of its output."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._nodes: list[Any] = []
+        self._inputs: list[Any] = []
+        self._tensors: list[Any] = []
+        self._limits: tuple[str, str] | None = None
+
+    def declare(self, name: str, shape: Sequence[int]) -> str:
+        from onnx import TensorProto, helper
+
+        kind = TensorProto.UINT8 if shape[-1] == 3 else TensorProto.FLOAT
+        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def node(self, operator: str, inputs: Sequence[str], name: str = "", **attributes: Any) -> str:
+        from onnx import helper
+
+        output = f"value{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [output], name=name, **attributes))
+        return output
+
+    def constant(self, values: Array) -> str:
+        from onnx import numpy_helper
+
+        name = f"constant{len(self._tensors)}"
+        self._tensors.append(numpy_helper.from_array(values, name))
+        return name
+
+    def conv(
+        self,
+        name: str,
+        value: str,
+        inputs: int,
+        outputs: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> str:
+        weight = (outputs, inputs // groups, kernel_size, kernel_size)
+        return self._convolution("Conv", name, value, weight, outputs if bias else 0, stride, kernel_size // 2, groups)
+
+    def deconv(self, name: str, value: str, inputs: int, outputs: int, bias: bool) -> str:
+        weight = (inputs, outputs, DECONV_KERNEL_SIZE, DECONV_KERNEL_SIZE)
+        return self._convolution("ConvTranspose", name, value, weight, outputs if bias else 0, 2, 1, 1)
+
+    def relu6(self, value: str) -> str:
+        if self._limits is None:
+            self._limits = self.constant(np.array(0, np.float32)), self.constant(np.array(6, np.float32))
+        return self.node("Clip", [value, *self._limits])
+
+    def model(self, outputs: Mapping[str, str]) -> "onnx.ModelProto":
+        """Return the model; ``outputs`` maps the names that its outputs get to those of values."""
+        from onnx import TensorProto, helper
+
+        names = {value: name for name, value in outputs.items()}
+        for node in self._nodes:
+            for place, value in enumerate(node.output):
+                node.output[place] = names.get(value, value)
+            for place, value in enumerate(node.input):
+                node.input[place] = names.get(value, value)
+        found = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        graph = helper.make_graph(self._nodes, "graph", self._inputs, found, self._tensors)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+
+    def _convolution(
+        self,
+        operator: str,
+        name: str,
+        value: str,
+        weight: tuple[int, ...],
+        num_biases: int,
+        stride: int,
+        padding: int,
+        groups: int,
+    ) -> str:
+        inputs = [value, self._weight(f"{name}.weight", weight)]
+        if num_biases:
+            inputs.append(self._weight(f"{name}.bias", (num_biases,)))
+        return self.node(
+            operator,
+            inputs,
+            name,
+            dilations=[1, 1],
+            group=groups,
+            kernel_shape=list(weight[2:]),
+            pads=[padding] * 4,
+            strides=[stride] * 2,
+        )
+
+    def _weight(self, name: str, shape: tuple[int, ...]) -> str:
+        from onnx import numpy_helper
+
+        values = self._weights(name, shape)
+        self._tensors.append(numpy_helper.from_array(values, name) if isinstance(values, np.ndarray) else values)
+        return name

@@ -1,0 +1,104 @@
+"""The kit for devices without this project: a zip of ONNX graphs and one script that measures them there.
+
+Weights are the same random numbers in every graph: one file that all refer to, so that thousands of graphs are a few
+megabytes.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.lut.graphs import Weights, block_graph, empty_graph, network_graph, weight_pool
+from search.lut.subjects import EMPTY, header, subjects
+from subnet_export.formats import ONNX, require
+from supernet import files
+from supernet.arch import Arch
+from supernet.space import SearchSpace
+
+if TYPE_CHECKING:
+    import onnx
+
+FOLDER, SCRIPT, WEIGHTS_FILE = "latency_kit", "measure.py", "weights.bin"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_README = """Latency kit
+
+On the device (Python 3.9 or newer):
+    pip install onnxruntime numpy
+    python measure.py --threads 2
+
+Ctrl-C stops it, the same command goes on from there. Bring measurements.jsonl back and make a table of it:
+    python -m search.lut merge measurements.jsonl --output table.json
+"""
+
+
+def write_kit(
+    path: Path,
+    space: SearchSpace,
+    num_keypoints: int,
+    networks: Sequence[Arch],
+    batch: int,
+    advance: Callable[[], None] = lambda: None,
+) -> int:
+    """Write a kit and return how many graphs are in it.
+
+    Args:
+        path: Of the zip.
+        space: Whose blocks are measured.
+        num_keypoints: Of the networks.
+        networks: Whole networks to fit the overhead on.
+        batch: Pictures a run.
+        advance: Called after each graph.
+
+    Raises:
+        UserError: The package onnx is not installed, or the file cannot be written.
+    """
+    require(("onnx",), ONNX.extra, "a kit")
+    found, weights, names = subjects(space, num_keypoints, networks), shared_weights(), {}
+    head = header(space, num_keypoints, networks, {})
+    del head["settings"]  # the device's, filled in there
+    with files.atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, (name, subject) in enumerate(found.items()):
+            if subject is EMPTY:
+                model = empty_graph(batch)
+            elif isinstance(subject, Arch):
+                model = network_graph(subject, num_keypoints, batch, weights)
+            else:
+                model = block_graph(subject, batch, weights)
+            names[name] = f"{number:05}.onnx"
+            _add(archive, f"graphs/{names[name]}", model.SerializeToString())
+            advance()
+        buffer = io.BytesIO(weight_pool().tobytes())
+        _add(archive, f"graphs/{WEIGHTS_FILE}", buffer.getvalue())
+        manifest = {"header": head, "batch": batch, "graphs": names}
+        _add(archive, "manifest.json", json.dumps(manifest).encode())
+        script = resources.files("search.lut") / "device_script.py"
+        _add(archive, SCRIPT, script.read_bytes())
+        _add(archive, "README.txt", _README.encode())
+    return len(names)
+
+
+def shared_weights() -> Weights:
+    """Return weights that refer to the beginning of ``WEIGHTS_FILE``, beside the graph."""
+    from onnx import TensorProto
+
+    def weights(name: str, shape: tuple[int, ...]) -> "onnx.TensorProto":
+        tensor = TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+        length = 4
+        for side in shape:
+            length *= side
+        for key, value in (("location", WEIGHTS_FILE), ("offset", 0), ("length", length)):
+            tensor.external_data.add(key=key, value=str(value))
+        return tensor
+
+    return weights
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """Add a file with a fixed time, so that the same kit is the same bytes."""
+    info = zipfile.ZipInfo(f"{FOLDER}/{name}", _EPOCH)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(info, content)

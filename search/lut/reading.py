@@ -1,0 +1,107 @@
+"""From a file of measurements, which may be a stranger's, to a latency table."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.lut.device_script import FORMAT, VERSION, JournalError, read_journal
+from search.lut.fitting import fit
+from search.lut.subjects import EMPTY, Subject, network_key, subjects
+from supernet.arch import Arch
+from supernet.errors import UserError
+from supernet.latency_blocks import blocks_of_space, key_of
+from supernet.latency_rows import FIELDS, Entry, check_head, check_latency
+from supernet.latency_table import LatencyTable, MeasuredNetwork, Settings
+from supernet.settings import from_mapping
+from supernet.space import SearchSpace
+
+HEADER_FIELDS = {name: kind for name, kind in FIELDS.items() if name not in ("overhead", "blocks")}
+MOST_RUNS = 100_000
+
+
+def read_measurements(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the header and the visits of a file of measurements.
+
+    Raises:
+        UserError: The file cannot be read, or is not of this format, version and unit.
+    """
+    try:
+        header, visits = read_journal(path)
+    except JournalError as error:
+        raise UserError(str(error)) from error
+    try:
+        check_head(header, FORMAT, VERSION, HEADER_FIELDS)
+    except UserError as error:
+        raise UserError(f"measurements {path}: {error}") from error
+    return header, visits
+
+
+def table_from(header: Mapping[str, Any], visits: Sequence[Any]) -> LatencyTable:
+    """Make a table of measurements, with the overhead fitted on their whole networks.
+
+    Raises:
+        UserError: Something is malformed, repeated, unknown or missing; the field or subject is named.
+    """
+    space, num_keypoints = SearchSpace.from_dict(header["space"]), header["num_keypoints"]
+    if space.digest() != header["space_digest"]:
+        raise UserError(
+            f"space_digest is {header['space_digest']!r}, the space listed has {space.digest()}; measure again"
+        )
+    networks = [_network(i, value, space) for i, value in enumerate(header["networks"])]
+    entries = entries_of(visits, subjects(space, num_keypoints, networks))
+    blocks = {block: entries[key_of(block)] for block in blocks_of_space(space, num_keypoints)}
+    measured = tuple(MeasuredNetwork(arch, entries[network_key(arch)]) for arch in networks)
+    overhead = fit(blocks, entries[EMPTY].p50_ms, measured, num_keypoints)
+    settings = from_mapping(Settings, header["settings"], "settings")
+    table = LatencyTable(settings, space, num_keypoints, overhead, measured, blocks)
+    table.check_overhead()
+    return table
+
+
+def entries_of(visits: Iterable[Any], known: Mapping[str, Subject]) -> dict[str, Entry]:
+    """Return the figures of each subject from all its visits.
+
+    Raises:
+        UserError: A visit is malformed, of no subject known or there twice, or a subject was never visited.
+    """
+    medians: dict[str, list[float]] = {name: [] for name in known}
+    runs: dict[str, list[float]] = {name: [] for name in known}
+    seen = set()
+    for number, visit in enumerate(visits, start=2):  # the header is line 1
+        place = f"line {number}"
+        if not isinstance(visit, Mapping) or set(visit) != {"round", "subject", "ms"}:
+            raise UserError(f"{place} must be an object with round, subject and ms; measure again")
+        subject, milliseconds = visit["subject"], visit["ms"]
+        if not isinstance(visit["round"], int) or isinstance(visit["round"], bool):
+            raise UserError(f"{place}: round is {visit['round']!r}; it must be a whole number")
+        if not isinstance(subject, str) or subject not in known:
+            raise UserError(f"{place}: subject is {subject!r:.80}, which the space listed does not have; remove it")
+        if (visit["round"], subject) in seen:
+            raise UserError(f"{place} repeats the subject {subject} in round {visit['round']}; remove one")
+        seen.add((visit["round"], subject))
+        if not isinstance(milliseconds, list) or not 0 < len(milliseconds) <= MOST_RUNS:
+            raise UserError(f"{place}: ms is {milliseconds!r:.80}; it must be a list of latencies")
+        for i, value in enumerate(milliseconds):
+            check_latency(f"{place}: ms[{i}] of {subject}", value)
+        medians[subject].append(float(np.median(milliseconds)))
+        runs[subject] += milliseconds
+    if missing := [name for name in known if not medians[name]]:
+        raise UserError(f"{len(missing)} of {len(known)} subjects were not measured, first {missing[0]}; end the run")
+    return {name: _entry(medians[name], runs[name]) for name in known}
+
+
+def _entry(medians: Sequence[float], runs: Sequence[float]) -> Entry:
+    """Summarise visits: at least a quarter of all runs are no shorter than the p50, so p90 cannot be below it."""
+    p50, p90 = float(np.median(medians)), float(np.percentile(runs, 90))
+    return Entry(round(p50, 5), round(max(p50, p90), 5), len(runs))
+
+
+def _network(i: int, value: Any, space: SearchSpace) -> Arch:
+    try:
+        arch = Arch.from_dict(value)
+        space.check(arch)
+    except UserError as error:
+        raise UserError(f"networks[{i}]: {error}") from error
+    return arch

@@ -1,0 +1,24 @@
+"""Search with Optuna: ``python -m search.optuna_search constraint.macs=60M`` (options: ``--help``)."""
+
+from importlib.util import find_spec
+from typing import Any
+
+from supernet.cli import run_with_config
+from supernet.errors import UserError
+
+
+def main() -> None:
+    """Run the entry point."""
+    run_with_config("optuna_search", _job)
+
+
+def _job(config: dict[str, Any]) -> None:
+    if find_spec("optuna") is None:
+        raise UserError("search.optuna_search needs Optuna; install it with pip install 'litepose-supernet[optuna]'")
+    from search.optuna_run import run  # keeps --help free of torch
+
+    run(config)
+
+
+if __name__ == "__main__":
+    main()

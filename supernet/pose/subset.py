@@ -1,0 +1,59 @@
+"""Some pictures of a data set."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from supernet.pose.dataset import Example, PoseDataset
+from supernet.pose.keypoints import KeypointSet
+
+
+class Subset:
+    """Chosen pictures of a data set, itself a ``PoseDataset``.
+
+    Args:
+        dataset: Where the pictures come from.
+        indices: Which ones, in the order they get here.
+    """
+
+    def __init__(self, dataset: PoseDataset, indices: Sequence[int]) -> None:
+        self._dataset, self._indices = dataset, tuple(indices)
+
+    @property
+    def keypoints(self) -> KeypointSet:
+        """The K keypoints that people are annotated with."""
+        return self._dataset.keypoints
+
+    @cached_property
+    def image_ids(self) -> Sequence[int]:
+        """The id of each picture, in index order."""
+        ids = self._dataset.image_ids
+        return [ids[index] for index in self._indices]
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        """The picture at ``index``, from 0."""
+        return self._dataset[self._indices[index]]
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Images, annotations and categories of exactly these pictures, in COCO's format; not to be changed."""
+        return self._ground_truth
+
+    @cached_property
+    def _ground_truth(self) -> dict[str, Any]:
+        truth, chosen = self._dataset.ground_truth(), set(self.image_ids)
+        images = [image for image in truth["images"] if image["id"] in chosen]
+        annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
+        return {**truth, "images": images, "annotations": annotations}
+
+
+def evenly_spread(dataset: PoseDataset, num_images: int) -> PoseDataset:
+    """Return ``num_images`` pictures of ``dataset``, evenly spread over it; all of it if it has no more."""
+    if num_images >= len(dataset):
+        return dataset
+    return Subset(dataset, np.linspace(0, len(dataset) - 1, num_images).round().astype(int).tolist())

@@ -1,0 +1,72 @@
+"""Files of lines: what is cut off is repaired, what is damaged is told, and several processes may add."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search import journal
+from supernet.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_rows_come_back_in_order(tmp_path: Path) -> None:
+    rows = [{"number": i, "text": "ä\n"} for i in range(5)]
+    for row in rows:
+        journal.append(tmp_path / "log", row)
+    assert journal.read(tmp_path / "log", "log") == journal.read_whole_lines(tmp_path / "log", "log") == rows
+
+
+@pytest.mark.parametrize("cut", [1, 5, 12])
+def test_a_cut_last_line_is_taken_away_with_a_warning_and_new_rows_follow(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "log"
+    for i in range(3):
+        journal.append(path, {"number": i})
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.warns(UserWarning, match="the last line is cut off and was taken away"):
+        assert journal.read(path, "log") == [{"number": 0}, {"number": 1}]
+    journal.append(path, {"number": 9})
+    assert journal.read(path, "log") == [{"number": 0}, {"number": 1}, {"number": 9}]
+
+
+def test_adding_after_a_cut_line_closes_it_off(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    journal.append(path, {"number": 0})
+    path.write_bytes(path.read_bytes() + b'{"numb')
+    journal.append(path, {"number": 1})
+    assert journal.read_whole_lines(path, "log") == [{"number": 0}, {"number": 1}]
+
+
+@pytest.mark.parametrize("line", [b"garbage", b"[1]", b"", b"\xff\xfe"])
+def test_a_damaged_line_in_the_middle_is_told_with_its_number_and_the_file_left_alone(
+    tmp_path: Path, line: bytes
+) -> None:
+    path = tmp_path / "log"
+    content = b'{"number": 0}\n' + line + b'\n{"number": 2}\n'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"my log .*log, line 2 is damaged; restore"):
+        journal.read(path, "my log")
+    assert path.read_bytes() == content
+    assert journal.read_whole_lines(path, "log") == [{"number": 0}, {"number": 2}]
+
+
+def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read log .*: No such file or directory"):
+        journal.read(tmp_path / "log", "log")
+    assert journal.read_whole_lines(tmp_path / "log", "log") == []
+    with pytest.raises(UserError, match=r"cannot write .*: Is a directory"):
+        journal.append(tmp_path, {})
+
+
+def test_two_processes_add_at_once_and_lose_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from search import journal\n"
+        "for i in range(100): journal.append(sys.argv[1], {'who': sys.argv[2], 'number': i, 'text': 'x' * 5000})"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "log")]
+    started = [subprocess.Popen([*command, who], cwd=ROOT) for who in ("a", "b")]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    rows = journal.read(tmp_path / "log", "log")
+    assert sorted((row["who"], row["number"]) for row in rows) == [(who, i) for who in "ab" for i in range(100)]
