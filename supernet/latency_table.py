@@ -10,6 +10,7 @@ bare entries.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,6 +74,13 @@ class Overhead:
     fixed_ms: float
     backbone_factor: float
     head_factor: float
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that no fit can give."""
+        for name, least in (("call_ms", 0), ("fixed_ms", -math.inf), ("backbone_factor", 0), ("head_factor", 0)):
+            value = getattr(self, name)
+            if not least < value < math.inf:
+                raise UserError(f"overhead.{name} is {value}; it must be a number above {least}, so measure again")
 
 
 @dataclass(frozen=True)

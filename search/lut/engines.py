@@ -8,9 +8,9 @@ import torch
 from search.lut.device_script import Run, runner
 from search.lut.graphs import block_graph, empty_graph, network_graph, random_weights
 from search.lut.parts import part
-from search.lut.subjects import EMPTY, Subject
+from search.lut.subjects import Empty, Subject
 from subnet_export.formats import ONNX, OPENVINO, require
-from subnet_export.runtimes import check_openvino_precision, onnx_session, openvino_core, openvino_request
+from subnet_export.runtimes import Precision, check_openvino_precision, onnx_session, openvino_core, openvino_request
 from supernet import measurement
 from supernet.arch import Arch
 from supernet.errors import UserError
@@ -73,13 +73,13 @@ class OnnxEngine:
 
     def _graph(self, subject: Subject) -> bytes:
         batch = self.settings.batch
-        if subject is EMPTY:
+        if isinstance(subject, Empty):
             model = empty_graph(batch)
         elif isinstance(subject, Arch):
             model = network_graph(subject, self._num_keypoints, batch, self._weights)
         else:
             model = block_graph(subject, batch, self._weights)
-        return model.SerializeToString()
+        return bytes(model.SerializeToString())
 
 
 class OpenVinoEngine(OnnxEngine):
@@ -88,8 +88,7 @@ class OpenVinoEngine(OnnxEngine):
     library = "openvino"
 
     def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int) -> None:
-        assert precision in ("f32", "bf16")
-        self._precision = precision
+        self._precision: Precision = "bf16" if precision == "bf16" else "f32"
         check_openvino_precision(self._precision)
         super().__init__(precision, threads, batch, num_keypoints)
 

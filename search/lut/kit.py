@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.lut.graphs import Weights, block_graph, empty_graph, network_graph, weight_pool
-from search.lut.subjects import EMPTY, header, subjects
+from search.lut.subjects import Empty, header, subjects
 from subnet_export.formats import ONNX, require
 from supernet import files
 from supernet.arch import Arch
@@ -62,7 +62,7 @@ def write_kit(
     del head["settings"]  # the device's, filled in there
     with files.atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, (name, subject) in enumerate(found.items()):
-            if subject is EMPTY:
+            if isinstance(subject, Empty):
                 model = empty_graph(batch)
             elif isinstance(subject, Arch):
                 model = network_graph(subject, num_keypoints, batch, weights)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from search.lut.graphs import input_shapes
-from search.lut.subjects import EMPTY, Subject
+from search.lut.subjects import Empty, Subject
 from subnet_export.deployment_network import DeploymentNetwork
 from supernet.arch import Arch, Stage
 from supernet.latency_blocks import Block, Bottleneck, Deconv, Stem
@@ -34,7 +34,7 @@ def part(
     subject: Subject, num_keypoints: int, batch: int, dtype: torch.dtype = torch.float32
 ) -> tuple[nn.Module, list[tuple[int, ...]]]:
     """Return the module of a block, network or nothing, on the CPU in evaluation mode, and its input shapes."""
-    if subject is EMPTY:
+    if isinstance(subject, Empty):
         return nn.ReLU(), [(batch, 8, 1, 1)]
     arch = subject if isinstance(subject, Arch) else smallest_with(subject)
     with torch.random.fork_rng(devices=[]):

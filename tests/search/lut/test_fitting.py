@@ -1,0 +1,42 @@
+"""The fit finds the overhead that networks were made with, and one bad measurement does not mislead it."""
+
+import numpy as np
+import pytest
+
+from search.lut.build import fitting_networks
+from search.lut.fitting import fit
+from supernet.latency_rows import Entry
+from supernet.latency_table import MeasuredNetwork
+from supernet.space import SearchSpace
+from tests.made_up_table import NUM_KEYPOINTS, OVERHEAD, made_up_table, network_ms
+
+SPACE = SearchSpace.load("litepose")
+TABLE = made_up_table(SPACE)
+
+
+def measured(num: int, noise: float, disturbed: int = 0) -> list[MeasuredNetwork]:
+    """Networks of known times with relative noise, the last of them measured at three times their time."""
+    rng, found = np.random.default_rng(0), []
+    for i, arch in enumerate(fitting_networks(SPACE, num, seed=0)):
+        time = network_ms(arch) * (1 + noise * rng.standard_normal()) * (3.0 if i >= num - disturbed else 1.0)
+        found.append(MeasuredNetwork(arch, Entry(time, time, 10)))
+    return found
+
+
+@pytest.mark.parametrize(("disturbed", "tolerance"), [(0, 0.05), (2, 0.1)])
+def test_the_overhead_is_found(disturbed: int, tolerance: float) -> None:
+    found = fit(TABLE.entries, OVERHEAD.call_ms, measured(40, 0.0, disturbed), NUM_KEYPOINTS)
+    for name, value in vars(OVERHEAD).items():
+        assert getattr(found, name) == pytest.approx(value, rel=tolerance), name
+
+
+def test_noise_of_networks_averages_out() -> None:
+    found = fit(TABLE.entries, OVERHEAD.call_ms, measured(40, 0.03), NUM_KEYPOINTS)
+    table = made_up_table(SPACE, overhead=found)
+    archs = [SPACE.sample(np.random.default_rng(9)) for _ in range(50)]
+    assert np.mean([abs(table.predict_ms(arch) / network_ms(arch) - 1) for arch in archs]) < 0.015
+
+
+def test_without_networks_the_sum_stands_alone() -> None:
+    found = fit(TABLE.entries, OVERHEAD.call_ms, [], NUM_KEYPOINTS)
+    assert (found.fixed_ms, found.backbone_factor, found.head_factor) == pytest.approx((0, 1, 1), abs=1e-6)
