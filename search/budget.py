@@ -1,117 +1,227 @@
-"""Budgets: quantities such as 60M, and which archs stay within the costs they name (no torch)."""
+"""Budgets: which archs stay within bounds on their costs (no torch)."""
 
 import difflib
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Self
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, Self
 
-from search.cost import COSTS
+import numpy as np
+from numpy.typing import NDArray
+
+from search import reachability
+from search.cost import COSTS, arch_costs, costs
+from search.quantity import BYTES, COUNT, MILLISECONDS, Dimension, Rounding, Share, parse
+from search.quantity import readable as readable
 from supernet.arch import Arch
 from supernet.errors import UserError
+from supernet.genes import Genes
 from supernet.space import SearchSpace
 
-_SUFFIXES = {"G": 10**9, "M": 10**6, "K": 10**3}
-_QUANTITY = re.compile(r"(\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:E([+-]?\d{1,2}))? ?([KMG]?)", re.ASCII | re.IGNORECASE)
-_LARGEST = 10**18
-_DIGITS = 4
+LATENCY = "latency_ms"
+_BOUNDED: dict[str, tuple[str, Dimension]] = {
+    "macs": ("macs", COUNT),
+    "macs_paper": ("macs_paper", COUNT),
+    "params": ("params", COUNT),
+    "memory": ("memory", BYTES),
+    "weights": ("weight_bytes", BYTES),
+    "latency": (LATENCY, MILLISECONDS),
+}
+"""By name under ``constraint``: the cost and how it is measured."""
+_NAMES = {cost: name for name, (cost, _) in _BOUNDED.items()}
+_LEAST = "min_"
 
 
-def parse_quantity(value: Any, place: str) -> int:
-    """Read a positive whole number from 60M, 5G, 1.2e9, "933 M" or a plain number; a fraction of one is cut off.
+class LatencyTable(Protocol):
+    """What a budget asks of a latency table."""
 
-    Args:
-        value: Text, int or float, as configuration files hold them.
-        place: What to call the value in an error message.
+    def check(self, space: SearchSpace, num_keypoints: int) -> None:
+        """Raise UserError if the table is not of ``space``."""
 
-    Raises:
-        UserError: Anything else: another unit, a negative number, zero, NaN, infinity, a truth value.
+    def latency_ms(self, space: SearchSpace, genes: Genes) -> NDArray[np.float64]:
+        """Return the predicted latency (N,) of genes (N, G)."""
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """All costs of the archs of one space.
+
+    Attributes:
+        space: The space.
+        num_keypoints: K.
+        latency_table: Where predicted latencies come from; without it there are none.
     """
-    text = repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-    match = _QUANTITY.fullmatch(text.strip()) if isinstance(text, str) else None
-    if match:
-        number, exponent, suffix = match.groups()
-        quantity = Decimal(number).scaleb(int(exponent or 0)) * _SUFFIXES.get(suffix.upper(), 1)
-        if 1 <= quantity <= _LARGEST:
-            return math.floor(quantity)
-    raise UserError(
-        f"{place} is {value!r}; give a number from 1 to 1e18, plain (1.2e9) or with K, M or G for thousands, millions "
-        "or billions (60M)"
-    )
+
+    space: SearchSpace
+    num_keypoints: int
+    latency_table: LatencyTable | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a latency table of another space."""
+        if self.latency_table is not None:
+            self.latency_table.check(self.space, self.num_keypoints)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the costs."""
+        return (*COSTS, *[LATENCY] * (self.latency_table is not None))
+
+    def of(self, arch: Arch) -> dict[str, float]:
+        """Return the costs of one arch by name."""
+        found: dict[str, float] = dict(arch_costs(arch, self.num_keypoints))
+        if self.latency_table is not None:
+            found[LATENCY] = float(self.latency_table.latency_ms(self.space, self.space.encode([arch]))[0])
+        return found
+
+    def __call__(self, genes: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return the costs (N,) of genes (N, G) by name: int64, and float64 for ``latency_ms``."""
+        genes = self.space.layout.checked(genes)
+        found: dict[str, NDArray[Any]] = dict(costs(self.space, genes, self.num_keypoints))
+        if self.latency_table is not None:
+            found[LATENCY] = self.latency_table.latency_ms(self.space, genes)
+        return found
+
+    @cached_property
+    def extremes(self) -> dict[str, tuple[float, float]]:
+        """What the smallest and the largest arch cost, by name.
+
+        No analytic cost ever falls when one choice grows (a test holds this), so these are the exact least and
+        greatest of the whole space; of a latency they mostly are, but need not be.
+        """
+        least, greatest = self.of(self.space.smallest()), self.of(self.space.largest())
+        return {name: (least[name], greatest[name]) for name in self.names}
 
 
-def readable(value: int, round_up: bool = False) -> str:
-    """Return ``value`` with four digits and a unit, "22.97 M"; rounded to nearest, or up if asked."""
-    step = 10 ** max(0, len(str(value)) - _DIGITS)
-    rounded = (value + step - 1 if round_up else value + step // 2) // step * step
-    for suffix, factor in _SUFFIXES.items():
-        if rounded >= factor:
-            return f"{rounded / factor:.{_DIGITS}g} {suffix}"
-    return str(rounded)
+@dataclass(frozen=True)
+class Bound:
+    """A limit on one cost, inclusive: the most it may be, or the least where ``is_least``."""
 
+    cost: str
+    value: float
+    is_least: bool = False
 
-def reachable(space: SearchSpace, num_keypoints: int) -> dict[str, tuple[int, int]]:
-    """Return the exact least and greatest value over the whole space by cost name.
+    @property
+    def name(self) -> str:
+        """What the bound is called under ``constraint``."""
+        return f"{_LEAST if self.is_least else ''}{_NAMES[self.cost]}"
 
-    No cost ever falls when one choice grows (a test holds this), so the extremes belong to the smallest and the
-    largest arch.
-    """
-    return {
-        name: (cost(space.smallest(), num_keypoints), cost(space.largest(), num_keypoints))
-        for name, cost in COSTS.items()
-    }
+    def excess(self, value: NDArray[Any]) -> NDArray[Any]:
+        """Return by how much (N,) of the bound it is missed; at most 0 where it is met."""
+        missed = self.value - value if self.is_least else value - self.value
+        return np.asarray(missed / self.value)
+
+    def show(self, value: float | None = None, rounding: Rounding = "nearest") -> str:
+        """Return ``value``, or the bound's own, with its unit."""
+        return readable(self.value if value is None else value, rounding, _BOUNDED[_NAMES[self.cost]][1])
+
+    def __str__(self) -> str:
+        return f"constraint.{self.name}={self.show().replace(' ', '')}"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper limits on costs; without any, every arch fits.
+    """Bounds on costs, all of which an arch must meet; without any, every arch fits."""
 
-    Attributes:
-        limits: Pairs of a cost name of ``search.cost.COSTS`` and the largest value allowed. MACs are those of one
-            square input at the arch's own resolution.
-    """
-
-    limits: tuple[tuple[str, int], ...]
+    bounds: tuple[Bound, ...]
+    model: CostModel = field(compare=False)
 
     @classmethod
-    def from_mapping(cls, constraint: Mapping[str, Any]) -> Self:
-        """Read limits by cost name, such as ``{"macs": "60M"}``; None sets no limit.
+    def from_mapping(cls, constraint: Mapping[str, Any], model: CostModel) -> Self:
+        """Read bounds such as ``{"macs": "60M", "min_params": "1M", "memory": "40%"}``; None sets none.
 
         Raises:
-            UserError: A name that is no cost, or a value that is no positive quantity.
+            UserError: A name that is no cost, a value that is no positive quantity, a latency without a table, or a
+                least that is above the most.
         """
+        known = [*_BOUNDED, *(f"{_LEAST}{name}" for name in _BOUNDED)]
         for name in constraint:
-            if name not in COSTS:
-                near = difflib.get_close_matches(str(name), COSTS, n=1)
-                hint = f"did you mean constraint.{near[0]}?" if near else f"choose among {', '.join(COSTS)}"
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"did you mean constraint.{near[0]}?" if near else f"choose among {', '.join(known)}"
                 raise UserError(f"there is no cost constraint.{name}; {hint}")
-        given = {name: value for name, value in constraint.items() if value is not None}
-        return cls(tuple((name, parse_quantity(value, f"constraint.{name}")) for name, value in given.items()))
+        bounds = tuple(_read(name, value, model) for name, value in constraint.items() if value is not None)
+        for least in (bound for bound in bounds if bound.is_least):
+            for most in bounds:
+                if most.cost == least.cost and most.value < least.value:
+                    raise UserError(f"{least} is above {most}; no subnet can meet both, so loosen one")
+        return cls(bounds, model)
 
-    def costs(self, arch: Arch, num_keypoints: int) -> dict[str, int]:
-        """Return the costs of ``arch`` that this budget limits, by name."""
-        return {name: COSTS[name](arch, num_keypoints) for name, _ in self.limits}
+    @property
+    def limits(self) -> tuple[tuple[str, float], ...]:
+        """Pairs of a cost and the most it may be."""
+        return tuple((bound.cost, bound.value) for bound in self.bounds if not bound.is_least)
 
-    def fits(self, arch: Arch, num_keypoints: int) -> bool:
-        """Whether no limited cost of ``arch`` exceeds its limit."""
-        return all(COSTS[name](arch, num_keypoints) <= limit for name, limit in self.limits)
+    def fits(self, costs: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Whether (N,) archs with these costs (N,) by name meet all bounds."""
+        return np.asarray(self.violation(costs) == 0)
 
-    def check_reachable(self, space: SearchSpace, num_keypoints: int) -> None:
-        """Make sure that at least one arch of ``space`` fits, without drawing any.
+    def violation(self, costs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Return how far (N,) all bounds together are missed, each relative to itself; 0 where all are met."""
+        total = np.zeros(len(next(iter(costs.values()))))
+        for bound in self.bounds:
+            total += np.maximum(bound.excess(costs[bound.cost]), 0)
+        return total
 
-        Exact also for several limits together, because the smallest arch has the least of every cost at once.
+    def fits_arch(self, arch: Arch) -> bool:
+        """Whether ``arch`` meets all bounds."""
+        return bool(self.fits({name: np.array([value]) for name, value in self.model.of(arch).items()})[0])
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the bounds as numbers by their names: counts, bytes and milliseconds."""
+        return {bound.name: bound.value for bound in self.bounds}
+
+    def describe(self) -> str:
+        """Return the bounds in words, "macs up to 60 M, params from 1 M"."""
+        words = (f"{_NAMES[b.cost]} {'from' if b.is_least else 'up to'} {b.show()}" for b in self.bounds)
+        return ", ".join(words) or "no budget"
+
+    def check_reachable(self) -> None:
+        """Make sure that some arch meets all bounds.
+
+        Each bound alone is judged by :attr:`CostModel.extremes`. Upper bounds without lower ones, or the other way
+        round, are then met together by the smallest or the largest arch. Otherwise archs are tried; see
+        :mod:`search.reachability`.
 
         Raises:
-            UserError: A limit below the smallest arch's cost, with the reachable range and the nearest arch.
+            UserError: A bound beyond the reachable range, with that range and the nearest arch; or no arch was found
+                that meets all bounds, with how many were tried and the nearest one.
         """
-        for name, (least, greatest) in reachable(space, num_keypoints).items():
-            limit = dict(self.limits).get(name, least)
-            if limit < least:
-                low, high = readable(least, round_up=True), readable(greatest, round_up=True)
+        space = self.model.space
+        for bound in self.bounds:
+            least, greatest = self.model.extremes[bound.cost]
+            beyond = bound.value > greatest if bound.is_least else bound.value < least
+            if beyond and bound.cost != LATENCY:
+                nearest = space.largest() if bound.is_least else space.smallest()
+                words = "above the largest" if bound.is_least else "below the smallest"
+                ends = (bound.show(least, "up"), bound.show(greatest, "down"))
                 raise UserError(
-                    f"constraint.{name}={readable(limit).replace(' ', '')} is below the smallest subnet of space "
-                    f"{space.name} ({low}); reachable are {low} to {high}; "
-                    f"the nearest arch is {space.smallest().describe()}"
+                    f"{bound} is {words} subnet of space {space.name} ({ends[bound.is_least]}); reachable are "
+                    f"{ends[0]} to {ends[1]}; the nearest arch is {nearest.describe()}"
                 )
+        if any(map(self.fits_arch, (space.smallest(), space.largest()))):
+            return
+        found = reachability.nearest(space, lambda genes: self.violation(self.model(genes)))
+        if found.violation > 0:
+            has = self.model.of(found.arch)
+            bounded = {bound.cost: f"{_NAMES[bound.cost]} {bound.show(has[bound.cost])}" for bound in self.bounds}
+            raise UserError(
+                f"no subnet of space {space.name} with {self.describe()} was found among {found.num_tried:,} tried; "
+                f"loosen a bound; the nearest has {', '.join(bounded.values())}: {found.arch.describe()}"
+            )
+
+
+def _read(name: str, value: Any, model: CostModel) -> Bound:
+    is_least = name.startswith(_LEAST)
+    cost, dimension = _BOUNDED[name.removeprefix(_LEAST)]
+    found = parse(value, dimension, f"constraint.{name}")
+    if cost not in model.names:
+        raise UserError(
+            f"constraint.{name} needs a latency table; measure one with `python -m search.lut build` and give it as "
+            "latency_table=FILE"
+        )
+    if isinstance(found, Share):
+        found = found.of_largest * type(found.of_largest)(model.extremes[cost][1])
+    if cost == LATENCY:
+        return Bound(cost, float(found), is_least)
+    return Bound(cost, math.ceil(found) if is_least else math.floor(found), is_least)

@@ -1,16 +1,19 @@
-"""Analytic costs of one arch: multiply-adds in two countings, and parameters (no torch)."""
+"""Analytic costs of archs: multiply-adds in two countings, parameters, memory and weights (no torch)."""
 
 from collections.abc import Callable
+from typing import Any
 
-from supernet.arch import Arch, Layer, layers
+from numpy.typing import NDArray
+
+from search import layer_costs
+from search.cost_tables import Integers, cost_tables
+from supernet.arch import Arch, layers
+from supernet.space import SearchSpace
 
 
 def macs(arch: Arch, num_keypoints: int) -> int:
     """Multiply-adds performed by all convolutions for one square input, each counted once."""
-    return sum(
-        _layer_macs(layer, layer.input_size if layer.transposed else layer.output_size)
-        for layer in layers(arch, num_keypoints)
-    )
+    return layer_costs.macs(layers(arch, num_keypoints))
 
 
 def macs_paper(arch: Arch, num_keypoints: int) -> int:
@@ -19,26 +22,68 @@ def macs_paper(arch: Arch, num_keypoints: int) -> int:
     It differs from :func:`macs` in taking transposed convolutions at their output positions (four times what is
     performed at stride 2) and in adding 2 per batch-norm element and 1 per activation element.
     """
-    total = 0
-    for layer in layers(arch, num_keypoints):
-        norm, activation = layer.norm_activation
-        elements = layer.out_channels * layer.output_size**2
-        total += _layer_macs(layer, layer.output_size) + (2 * norm + activation) * elements
-    return total
+    return layer_costs.macs_paper(layers(arch, num_keypoints))
 
 
 def params(arch: Arch, num_keypoints: int) -> int:
     """Trainable parameters: convolution weights and batch-norm scales and shifts."""
-    return sum(
-        layer.kernel_size**2 * layer.in_channels // layer.groups * layer.out_channels
-        + 2 * layer.norm_activation[0] * layer.out_channels
-        for layer in layers(arch, num_keypoints)
-    )
+    return layer_costs.params(layers(arch, num_keypoints))
 
 
-COSTS: dict[str, Callable[[Arch, int], int]] = {"macs": macs, "macs_paper": macs_paper, "params": params}
-"""Every cost a budget can name."""
+def memory(arch: Arch, num_keypoints: int) -> int:
+    """Peak activation bytes: float32, one square input at the arch's resolution.
+
+    Layers run in the order of :func:`supernet.arch.layers`, and batch norm, activation and addition work in place, as
+    runtimes do that fold them. The peak is taken over all layers. While a layer runs, alive are
+
+    - its input and its output,
+    - every tensor written before that is still read or added later: a block's input until its residual is added, the
+      stem and stages 0 to 2 until their place in the head, one branch of the head until the other is added to it,
+    - ``low``, once it is computed; ``high`` is the last layer's output.
+
+    The image counts as the first layer's input. Weights and scratch space of kernels do not count. A runtime that
+    reorders layers or runs them in tiles may need less, and one that does not fold, more.
+    """
+    return max(layer_costs.memory_profile(layers(arch, num_keypoints)))
 
 
-def _layer_macs(layer: Layer, size: int) -> int:
-    return layer.kernel_size**2 * layer.in_channels // layer.groups * layer.out_channels * size**2
+def weight_bytes(arch: Arch, num_keypoints: int) -> int:
+    """Bytes of all float32 entries of the state dict: parameters and the batch norms' running means and variances.
+
+    The batch norms' counters of batches, which no forward pass reads, are left out.
+    """
+    return layer_costs.weight_bytes(layers(arch, num_keypoints))
+
+
+COSTS: dict[str, Callable[[Arch, int], int]] = {
+    "macs": macs,
+    "macs_paper": macs_paper,
+    "params": params,
+    "weight_bytes": weight_bytes,
+    "memory": memory,
+}
+"""Every analytic cost."""
+
+
+def costs(space: SearchSpace, genes: NDArray[Any], num_keypoints: int) -> dict[str, Integers]:
+    """Return all costs of many archs, equal to those of :data:`COSTS`.
+
+    Args:
+        space: The space of the genes.
+        genes: (N, G), see :mod:`supernet.genes`.
+        num_keypoints: K.
+
+    Returns:
+        By name of :data:`COSTS`, int64 (N,).
+
+    Raises:
+        UserError: Genes outside the space.
+    """
+    return cost_tables(space, num_keypoints)(space.layout.checked(genes))
+
+
+def arch_costs(arch: Arch, num_keypoints: int) -> dict[str, int]:
+    """Return all costs of one arch by name."""
+    walk = layers(arch, num_keypoints)
+    found = {name: cost(walk) for name, cost in layer_costs.ADDITIVE.items()}
+    return found | {"memory": max(layer_costs.memory_profile(walk))}

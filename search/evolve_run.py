@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from search import report
-from search.budget import Budget, readable
+from search.budget import Budget, CostModel
 from search.evolution import Candidate, EvolutionSettings, Result, draw_fitting, evolve
 from supernet import cli, files
 from supernet.arch import Arch
@@ -80,10 +80,11 @@ def run(config: Mapping[str, Any]) -> Path:
     """
     start = time.perf_counter()
     settings = from_mapping(EvolveSettings, config, "")
-    evolution, budget = settings.evolution(), Budget.from_mapping(settings.constraint)
+    evolution = settings.evolution()
     trained = load_supernet(settings.supernet)
     space, num_keypoints = trained.supernet.space, trained.keypoints.num
-    budget.check_reachable(space, num_keypoints)
+    budget = Budget.from_mapping(settings.constraint, CostModel(space, num_keypoints))
+    budget.check_reachable()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     cv2.setNumThreads(0)
@@ -91,29 +92,25 @@ def run(config: Mapping[str, Any]) -> Path:
     dataset = trained.dataset if settings.dataset is None else settings.dataset
     search_scorer, final_scorer = _scorers(trained, dataset, settings)
     folder = cli.create_run(settings.runs, "evolve", settings.name)
-    limits = ", ".join(f"{name} up to {readable(limit)}" for name, limit in budget.limits) or "no budget"
     cli.CONSOLE.print(
-        f"searching space [bold]{space.name}[/] of {trained.path}: {limits}; writing to {folder}", soft_wrap=True
+        f"searching space [bold]{space.name}[/] of {trained.path}: {budget.describe()}; writing to {folder}",
+        soft_wrap=True,
     )
-
-    def fits(arch: Arch) -> bool:
-        return budget.fits(arch, num_keypoints)
-
     search_rng, baseline_rng = np.random.default_rng(settings.seed).spawn(2)
-    result, rows = _search(search_scorer, space, fits, evolution, search_rng, num_keypoints, folder)
+    result, rows = _search(search_scorer, space, budget.fits_arch, evolution, search_rng, num_keypoints, folder)
     search_seconds = time.perf_counter() - start
     origin = {
         "supernet": str(trained.path.resolve()),
         "space": space.name,
         "space_digest": space.digest(),
         "keypoints": trained.keypoints.name,
-        "constraint": dict(budget.limits),
+        "constraint": budget.to_dict(),
         "seed": settings.seed,
     }
     best = rows[result.best.order]
     figures: dict[str, Any] = {"digest": best["digest"], "costs": best["costs"], "ap": {"val": result.best.score}}
     result.best.arch.save(folder / ARCH_FILE, origin | figures)  # at once: the final check may be interrupted
-    drawn, num_uniform = draw_fitting(space, fits, baseline_rng, settings.baseline, BASELINE_TRIES)
+    drawn, num_uniform = draw_fitting(space, budget.fits_arch, baseline_rng, settings.baseline, BASELINE_TRIES)
     chosen, *baseline = _check(final_scorer, [result.best.arch, *drawn])
     check = report.FinalCheck(chosen, tuple(baseline), num_uniform)
 

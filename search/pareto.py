@@ -16,8 +16,11 @@ COST_LABELS = {
     "macs": "multiply-adds per square input",
     "macs_paper": "multiply-adds per square input, LitePose's counting",
     "params": "parameters",
+    "memory": "peak activation bytes of one square input",
+    "weight_bytes": "bytes of float32 weights",
+    "latency_ms": "predicted latency, ms",
 }
-"""Axis titles of the costs of ``search.cost.COSTS``."""
+"""Axis titles of every cost a budget can name."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def front(points: Sequence[Point]) -> list[int]:
 def draw(
     path: str | Path,
     cost_name: str,
-    limit: int | None,
+    limit: float | None,
     candidates: Sequence[Point],
     chosen: Point,
     final_chosen: Point,

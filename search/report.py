@@ -10,7 +10,7 @@ from rich.table import Table
 
 from search import pareto
 from search.budget import Budget, readable
-from search.cost import COSTS
+from search.cost import COSTS, arch_costs
 from search.evolution import Candidate
 from supernet.arch import Arch
 
@@ -44,7 +44,7 @@ def candidate_row(candidate: Candidate, metrics: Mapping[str, float], num_keypoi
         "generation": candidate.generation,
         "origin": candidate.origin,
         "digest": candidate.arch.digest(),
-        "costs": _costs(candidate.arch, num_keypoints),
+        "costs": arch_costs(candidate.arch, num_keypoints),
         "metrics": dict(metrics),
         "arch": candidate.arch.to_dict(),
     }
@@ -60,7 +60,7 @@ def baseline_figures(check: FinalCheck, num_keypoints: int) -> dict[str, Any]:
         "ap_sd": statistics.stdev(aps) if len(aps) > 1 else None,
         "ap_best": max(aps, default=None),
         "subnets": [
-            {"metrics": one.metrics, "costs": _costs(one.arch, num_keypoints), "arch": one.arch.to_dict()}
+            {"metrics": one.metrics, "costs": arch_costs(one.arch, num_keypoints), "arch": one.arch.to_dict()}
             for one in check.baseline
         ],
     }
@@ -85,7 +85,7 @@ def table(check: FinalCheck, num_images: int, num_keypoints: int) -> Table:
     found = Table("subnet", "AP", "MACs", "parameters", "arch", title=f"final check on {num_images} test pictures")
 
     def add(label: str, one: Checked) -> None:
-        costs = _costs(one.arch, num_keypoints)
+        costs = arch_costs(one.arch, num_keypoints)
         macs, params = readable(costs["macs"]), readable(costs["params"])
         found.add_row(label, f"{one.ap:.3f}", macs, params, one.arch.describe())
 
@@ -100,7 +100,3 @@ def table(check: FinalCheck, num_images: int, num_keypoints: int) -> Table:
         )
         found.add_row("mean random", f"{figures['ap_mean']:.3f}{spread}", macs, params, f"{figures['num']} subnets")
     return found
-
-
-def _costs(arch: Arch, num_keypoints: int) -> dict[str, int]:
-    return {name: cost(arch, num_keypoints) for name, cost in COSTS.items()}

@@ -1,7 +1,7 @@
 """Export a subnet of a trained supernet: ``python -m subnet_export`` (options: ``--help``)."""
 
 from subnet_export.command_line import CommandLine, list_of, number, whole_number
-from subnet_export.formats import FORMATS, parse_formats
+from subnet_export.formats import CHECK_IMAGES, FORMATS, MAX_INT8_LOSS, parse_formats
 
 
 def main() -> None:
@@ -40,14 +40,14 @@ def main() -> None:
         "--check-images",
         metavar="N",
         type=whole_number(1),
-        default=100,
+        default=CHECK_IMAGES,
         help="test pictures on which AP of each file is compared with the network's (default: %(default)s)",
     )
     parser.add_argument(
         "--max-int8-loss",
         metavar="AP",
         type=number(0.0, 1.0),
-        default=0.02,
+        default=MAX_INT8_LOSS,
         help="AP that format openvino_int8 may cost, on all pictures measured on (default: %(default)s)",
     )
     parser.add_argument(

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from subnet_export.deployment_network import DeploymentNetwork, Input
 from subnet_export.exported_model import ExportedModel, FormatRecord
-from subnet_export.formats import LITEPOSE, ONNX, OPENVINO_INT8, SAFETENSORS, TORCH_EXPORT, Format
+from subnet_export.formats import (
+    FORMATS,
+    LITEPOSE,
+    MAX_INT8_LOSS,
+    ONNX,
+    OPENVINO_INT8,
+    SAFETENSORS,
+    TORCH_EXPORT,
+    Format,
+)
 from subnet_export.identity import check_maps, differences, made_up_pictures
 from subnet_export.measuring import measure
 from subnet_export.onnx_graph import onnx_graph
@@ -28,6 +37,12 @@ if TYPE_CHECKING:
 
 AP_TOLERANCE = 1e-3
 """How far the AP of a file in float may be from the network's."""
+
+
+def formats_of(model: ExportedModel) -> tuple[tuple[Format, ...], Input]:
+    """Return the formats a model was exported in, and what its graphs take ("uint8" if it has none)."""
+    takes = {record.takes for record in model.formats.values()} - {"state"}
+    return tuple(FORMATS[name] for name in model.formats), "float32" if takes == {"float32"} else "uint8"
 
 
 @dataclass
@@ -50,7 +65,7 @@ class Deployment:
     test_set: PoseDataset
     num_images: int
     calibration: Callable[[], list[Tensor]]
-    max_int8_loss: float = 0.02
+    max_int8_loss: float = MAX_INT8_LOSS
     batch_size: int = 32
     _graph: "onnx.ModelProto | None" = field(default=None, init=False, repr=False)
     _own: dict[int, float] = field(default_factory=dict, init=False, repr=False)

@@ -1,6 +1,7 @@
 """Fine-tune an exported subnet: ``python -m subnet_export.finetune`` (options: ``--help``)."""
 
-from subnet_export.command_line import CommandLine, number, whole_number
+from subnet_export.command_line import CommandLine, list_of, number, whole_number
+from subnet_export.formats import MAX_INT8_LOSS, parse_formats
 
 DECIDED = (
     ("--steps", whole_number(1), 500, "optimizer steps"),
@@ -63,6 +64,19 @@ def main() -> None:
         parser.add_argument(name, metavar="N", type=kind, help=f"{meaning} (default: {default})")
         for name, kind, default, meaning in DECIDED
     ]
+    parser.add_argument(
+        "--format",
+        metavar="LIST",
+        type=list_of(parse_formats),
+        help="formats to write, as of python -m subnet_export (default: those of the model it starts from)",
+    )
+    parser.add_argument(
+        "--max-int8-loss",
+        metavar="AP",
+        type=number(0.0, 1.0),
+        default=MAX_INT8_LOSS,
+        help="AP that format openvino_int8 may cost, on all pictures measured on (default: %(default)s)",
+    )
     parser.add_argument(
         "--num-workers",
         metavar="N",

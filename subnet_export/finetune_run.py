@@ -7,10 +7,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from subnet_export.deploying import Deployment, formats_of
 from subnet_export.exported_model import Measurement
 from subnet_export.extract import calibration_record
 from subnet_export.finetune_plan import Plan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning import FineTuner
+from subnet_export.formats import CHECK_IMAGES, require
 from subnet_export.measuring import check_measurement, measure
 from subnet_export.model import save_model
 from subnet_export.report import finish, prepare
@@ -21,6 +25,7 @@ from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.datasets import build, resolved
 from supernet.pose.kept import KeptPictures
+from supernet.scoring import calibration_batches
 from supernet.settings import from_mapping
 
 PICTURE_BYTES = 2**30
@@ -61,6 +66,10 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
     plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints))
     splits = {split: KeptPictures(build(plan.dataset, split)) for split in ("val", "test")}
     model, start = starting_model(plan, train_set.keypoints, device)
+    formats, takes = formats_of(model)
+    formats = options.format or formats
+    for each in formats:  # before the training, not after it
+        require(each.packages, each.extra, f"format {each.name}")
     changed = start.network is not model.network
     num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
     calibration = calibration_record(plan.dataset, train_set, num_calibration, model.arch.resolution)
@@ -113,7 +122,20 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
     if not improved:
         kept = "the result is kept, as the start was no finished model" if changed else "the original weights are kept"
         cli.CONSOLE.print(f"[bold yellow]Fine-tuning did not improve AP on the val split: {kept}.[/]")
-    save_model(options.folder, result, lambda read: check_measurement(read, splits["test"], plan.eval_batch_size))
+
+    def calibration_pictures() -> list[Tensor]:
+        size_divisor = model.settings.size_divisor
+        return calibration_batches(train_set, calibration.resolution, calibration.num_images, size_divisor)
+
+    deployment = Deployment(
+        formats, takes, splits["test"], CHECK_IMAGES, calibration_pictures, options.max_int8_loss, plan.eval_batch_size
+    )
+    result = save_model(
+        options.folder,
+        result,
+        lambda read: check_measurement(read, splits["test"], plan.eval_batch_size),
+        deployment.write,
+    )
     plan.checkpoint.unlink(missing_ok=True)
     figures = {
         f"AP_{split}_{when}": round(found[split].metrics["AP"], 6)

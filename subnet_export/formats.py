@@ -10,6 +10,12 @@ from supernet.errors import UserError
 PROJECT = "litepose-supernet"
 
 
+CHECK_IMAGES = 100
+"""Pictures on which the AP of a file is compared with the network's unless told otherwise."""
+MAX_INT8_LOSS = 0.02
+"""AP that quantisation may cost unless told otherwise."""
+
+
 @dataclass(frozen=True)
 class Format:
     """One way to write the network.

@@ -18,6 +18,8 @@ STEM_CHANNELS = 32
 HEAD_KERNEL_SIZE = 5
 DECONV_KERNEL_SIZE = 4
 NUM_LEVELS = 3
+IMAGE = "image"
+"""What the first layer reads, in :class:`Layer`."""
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -173,6 +175,9 @@ class Layer:
         input_size, output_size: Side of the square maps, px.
         norm_activation: Batch-norm elements and activation elements per output element (0 or 1 each). The two
             transposed convolutions of a level are summed first; their batch norm is counted with the refined one.
+        reads: Name of the layer whose output this one takes, or ``IMAGE``.
+        adds: Name of the layer whose output is added to this one's (the residual, or the other branch of the head);
+            the sum then goes by this layer's name. None where nothing is added.
     """
 
     name: str
@@ -185,6 +190,8 @@ class Layer:
     input_size: int
     output_size: int
     norm_activation: tuple[int, int]
+    reads: str
+    adds: str | None = None
 
 
 def layers(arch: Arch, num_keypoints: int) -> list[Layer]:
@@ -193,6 +200,7 @@ def layers(arch: Arch, num_keypoints: int) -> list[Layer]:
 
     def conv(
         name: str,
+        reads: str,
         inputs: int,
         outputs: int,
         kernel: int,
@@ -200,38 +208,41 @@ def layers(arch: Arch, num_keypoints: int) -> list[Layer]:
         stride: int = 1,
         groups: int = 1,
         after: tuple[int, int] = (1, 1),
-    ) -> int:
+        adds: str | None = None,
+    ) -> str:
         out = (size - 1) // stride + 1
-        found.append(Layer(name, inputs, outputs, kernel, stride, groups, False, size, out, after))
-        return out
+        found.append(Layer(name, inputs, outputs, kernel, stride, groups, False, size, out, after, reads, adds))
+        return name
 
-    size = conv("first.0.0", 3, STEM_CHANNELS, 3, arch.resolution, 2)
-    conv("first.1.0", STEM_CHANNELS, STEM_CHANNELS, 3, size, groups=STEM_CHANNELS)
-    conv("first.2", STEM_CHANNELS, arch.stem_width, 1, size, after=(1, 0))
+    x = conv("first.0.0", IMAGE, 3, STEM_CHANNELS, 3, arch.resolution, 2)
+    size = found[-1].output_size
+    x = conv("first.1.0", x, STEM_CHANNELS, STEM_CHANNELS, 3, size, groups=STEM_CHANNELS)
+    x = conv("first.2", x, STEM_CHANNELS, arch.stem_width, 1, size, after=(1, 0))
     width = arch.stem_width
-    skips = [(width, size)]
+    skips = [(x, width)]
     for i, stage in enumerate(arch.stages):
         for j, (ratio, kernel_size) in enumerate(stage.blocks()):
-            prefix, hidden = f"stage.{i}.{j}", make_divisible(width * ratio)
-            conv(f"{prefix}.inv.0", width, hidden, 1, size)
-            size = conv(
-                f"{prefix}.depth_conv.0", hidden, hidden, kernel_size, size, stage.stride if j == 0 else 1, hidden
-            )
-            conv(f"{prefix}.point_conv.0", hidden, stage.width, 1, size, after=(1, 0))
-            width = stage.width
-        skips.append((width, size))
+            prefix, hidden, stride = f"stage.{i}.{j}", make_divisible(width * ratio), stage.stride if j == 0 else 1
+            residual = x if stride == 1 and width == stage.width else None
+            x = conv(f"{prefix}.inv.0", x, width, hidden, 1, size)
+            x = conv(f"{prefix}.depth_conv.0", x, hidden, hidden, kernel_size, size, stride, hidden)
+            size, width = found[-1].output_size, stage.width
+            x = conv(f"{prefix}.point_conv.0", x, hidden, width, 1, size, after=(1, 0), adds=residual)
+        skips.append((x, width))
     for level, outputs in enumerate(arch.deconv_widths):
-        for name, inputs, after in (("refined", width, (1, 1)), ("raw", skips[3 - level][0], (0, 0))):
-            found.append(
-                Layer(f"deconv_{name}.{level}", inputs, outputs, DECONV_KERNEL_SIZE, 2, 1, True, size, 2 * size, after)
-            )
-        width, size = outputs, 2 * size
+        added = None
+        for name, (reads, inputs), after in (("refined", (x, width), (1, 1)), ("raw", skips[3 - level], (0, 0))):
+            name = f"deconv_{name}.{level}"
+            sizes = (DECONV_KERNEL_SIZE, 2, 1, True, size, 2 * size)
+            found.append(Layer(name, inputs, outputs, *sizes, after, reads, added))
+            added = name
+        x, width, size = found[-1].name, outputs, 2 * size
         if level > 0:
-            predicted = num_keypoints * (2 if level == 1 else 1)
-            for name, inputs in (("refined", width), ("raw", skips[2 - level][0])):
+            predicted, added = num_keypoints * (2 if level == 1 else 1), None
+            for name, (reads, inputs) in (("refined", (x, width)), ("raw", skips[2 - level])):
                 prefix = f"final_{name}.{level - 1}.conv"
-                conv(f"{prefix}.0", inputs, inputs, HEAD_KERNEL_SIZE, size, groups=inputs)
-                conv(f"{prefix}.3", inputs, predicted, 1, size, after=(0, 0))
+                reads = conv(f"{prefix}.0", reads, inputs, inputs, HEAD_KERNEL_SIZE, size, groups=inputs)
+                added = conv(f"{prefix}.3", reads, inputs, predicted, 1, size, after=(0, 0), adds=added)
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
+from supernet.depthwise import DepthwiseConv2d
 
 _HEATMAP_STD, _TAG_STD = 0.001, 0.1
 
@@ -24,7 +25,7 @@ class InvertedBottleneck(nn.Module):
         super().__init__()
         hidden = make_divisible(in_width * expand_ratio)
         self.inv = _conv_norm(in_width, hidden, 1)
-        self.depth_conv = _conv_norm(hidden, hidden, kernel_size, stride, groups=hidden)
+        self.depth_conv = _normed(DepthwiseConv2d(hidden, kernel_size, stride))
         self.point_conv = _conv_norm(hidden, width, 1, activation=False)
         self.residual = stride == 1 and in_width == width
 
@@ -40,7 +41,7 @@ class SeparablePrediction(nn.Module):
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            _conv(width, width, HEAD_KERNEL_SIZE, groups=width),
+            DepthwiseConv2d(width, HEAD_KERNEL_SIZE),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             _conv(width, outputs, 1),
@@ -65,7 +66,7 @@ class LitePose(nn.Module):
         self.arch, self.num_keypoints = arch, num_keypoints
         self.first = nn.Sequential(
             _conv_norm(3, STEM_CHANNELS, 3, 2),
-            _conv_norm(STEM_CHANNELS, STEM_CHANNELS, 3, groups=STEM_CHANNELS),
+            _normed(DepthwiseConv2d(STEM_CHANNELS, 3)),
             _conv(STEM_CHANNELS, arch.stem_width, 1),
             nn.BatchNorm2d(arch.stem_width),
         )
@@ -137,19 +138,20 @@ class LitePose(nn.Module):
                         nn.init.normal_(weight[self.num_keypoints :], std=_TAG_STD)
 
 
-def _conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+def _conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel_size, stride, kernel_size // 2, bias=False)
 
 
 def _deconv(inputs: int, outputs: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(inputs, outputs, DECONV_KERNEL_SIZE, 2, 1, bias=False)
 
 
-def _conv_norm(
-    inputs: int, outputs: int, kernel_size: int, stride: int = 1, groups: int = 1, activation: bool = True
-) -> nn.Sequential:
-    layers: list[nn.Module] = [_conv(inputs, outputs, kernel_size, stride, groups), nn.BatchNorm2d(outputs)]
-    return nn.Sequential(*layers, *[nn.ReLU6(inplace=True)] * activation)
+def _conv_norm(inputs: int, outputs: int, kernel_size: int, stride: int = 1, activation: bool = True) -> nn.Sequential:
+    return _normed(_conv(inputs, outputs, kernel_size, stride), activation)
+
+
+def _normed(conv: nn.Conv2d, activation: bool = True) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), *[nn.ReLU6(inplace=True)] * activation)
 
 
 def normalisation_layers(network: nn.Module) -> list[nn.BatchNorm2d]:

@@ -5,30 +5,24 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from supernet.arch import Arch, Stage
+from supernet.choices import StageChoices as StageChoices
+from supernet.choices import check_keys, check_value, integers
 from supernet.errors import UserError
+from supernet.genes import Genes, Layout
 
 DIMENSIONS = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
 """Elastic dimensions by name; ``width`` covers stem, stages and deconvolutions."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class StageChoices:
-    """Choices of one stage, each tuple ascending; every block chooses its own expand ratio and kernel size."""
-
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    stride: int
-    expand_ratios: tuple[int, ...]
-    kernel_sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -66,21 +60,17 @@ class SearchSpace:
         Raises:
             UserError: An unknown or missing key, or a choice that is not a list of whole numbers.
         """
-        _check_keys(cls, "the space", value)
+        check_keys(cls, "the space", value)
         name = str(value["name"])
         if not isinstance(value["stages"], list | tuple) or not isinstance(value["deconv_widths"], list | tuple):
             raise UserError(f"space {name}: stages and deconv_widths must be lists, one entry per stage and level")
-        stages = []
-        for i, stage in enumerate(value["stages"]):
-            _check_keys(StageChoices, f"space {name}: stages[{i}]", stage)
-            lists = {key: _integers(f"stages[{i}].{key}", stage[key]) for key in stage if key != "stride"}
-            stages.append(StageChoices(stride=_integers("stride", [stage["stride"]])[0], **lists))
+        places = (f"space {name}: stages[{i}]" for i in range(len(value["stages"])))
         return cls(
             name,
-            _integers("resolutions", value["resolutions"]),
-            _integers("stem_widths", value["stem_widths"]),
-            tuple(stages),
-            tuple(_integers(f"deconv_widths[{i}]", widths) for i, widths in enumerate(value["deconv_widths"])),
+            integers("resolutions", value["resolutions"]),
+            integers("stem_widths", value["stem_widths"]),
+            tuple(map(StageChoices.from_dict, places, value["stages"])),
+            tuple(integers(f"deconv_widths[{i}]", widths) for i, widths in enumerate(value["deconv_widths"])),
         )
 
     @classmethod
@@ -172,6 +162,19 @@ class SearchSpace:
             tuple(keep("width", widths) for widths in self.deconv_widths),
         )
 
+    @cached_property
+    def layout(self) -> Layout:
+        """Which column of a gene row holds which choice."""
+        return Layout(self.resolutions, self.stem_widths, self.stages, self.deconv_widths)
+
+    def encode(self, archs: Iterable[Arch]) -> Genes:
+        """Return the genes (N, G) of archs, see :mod:`supernet.genes`; UserError names the first value outside."""
+        return self.layout.encode(archs)
+
+    def decode(self, genes: NDArray[Any]) -> list[Arch]:
+        """Return the archs of genes (N, G); UserError names the first gene outside, with its stage and block."""
+        return self.layout.decode(genes)
+
     def sample(self, rng: np.random.Generator) -> Arch:
         """Draw every choice independently and uniformly."""
         return Arch(
@@ -191,17 +194,17 @@ class SearchSpace:
 
     def check(self, arch: Arch) -> None:
         """Raise UserError naming the first value outside the space, with its stage and block and the allowed values."""
-        _check_value("resolution", arch.resolution, self.resolutions)
-        _check_value("stem width", arch.stem_width, self.stem_widths)
+        check_value("resolution", arch.resolution, self.resolutions)
+        check_value("stem width", arch.stem_width, self.stem_widths)
         for i, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
-            _check_value(f"stage {i}: width", stage.width, choices.widths)
-            _check_value(f"stage {i}: depth", stage.depth, choices.depths)
-            _check_value(f"stage {i}: stride", stage.stride, (choices.stride,))
+            check_value(f"stage {i}: width", stage.width, choices.widths)
+            check_value(f"stage {i}: depth", stage.depth, choices.depths)
+            check_value(f"stage {i}: stride", stage.stride, (choices.stride,))
             for j, (ratio, kernel_size) in enumerate(stage.blocks()):
-                _check_value(f"stage {i}, block {j}: expand ratio", ratio, choices.expand_ratios)
-                _check_value(f"stage {i}, block {j}: kernel size", kernel_size, choices.kernel_sizes)
+                check_value(f"stage {i}, block {j}: expand ratio", ratio, choices.expand_ratios)
+                check_value(f"stage {i}, block {j}: kernel size", kernel_size, choices.kernel_sizes)
         for i, (width, widths) in enumerate(zip(arch.deconv_widths, self.deconv_widths, strict=True)):
-            _check_value(f"deconv {i}: width", width, widths)
+            check_value(f"deconv {i}: width", width, widths)
 
     def __contains__(self, arch: object) -> bool:
         """Whether ``arch`` is an Arch with every value among the choices."""
@@ -269,23 +272,3 @@ def _pick(rng: np.random.Generator, choices: Sequence[int]) -> int:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _check_value(what: str, value: int, allowed: Sequence[int]) -> None:
-    if value not in allowed:
-        raise UserError(f"{what} is {value}, which is outside the space; allowed: {', '.join(map(str, allowed))}")
-
-
-def _check_keys(kind: type, place: str, value: Any) -> None:
-    expected = {field.name for field in fields(kind)}
-    if not isinstance(value, Mapping):
-        raise UserError(f"{place} is {type(value).__name__}; it must be a mapping with the keys {sorted(expected)}")
-    if expected != set(value):
-        wrong = sorted(map(str, expected ^ set(value)))
-        raise UserError(f"{place} has missing or unknown keys: {wrong}; it needs exactly {sorted(expected)}")
-
-
-def _integers(place: str, value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or any(not isinstance(v, int) or isinstance(v, bool) for v in value):
-        raise UserError(f"{place} is {value!r}; it must be a list of whole numbers")
-    return tuple(value)

@@ -1,140 +1,169 @@
-"""Budgets: what a quantity may look like, and that an impossible one is told before any work."""
+"""Budgets: which archs fit, and that an impossible one is told before any work."""
 
+import json
 import re
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from numpy.typing import NDArray
 
-from search.budget import Budget, parse_quantity, reachable, readable
+from search.budget import Budget, CostModel
 from search.cost import COSTS
+from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.space import SearchSpace
 
-NANO = SearchSpace.load("nano")
+ROOT = Path(__file__).parents[2]
+NANO, FULL = SearchSpace.load("nano"), SearchSpace.load("litepose")
+MODEL = CostModel(NANO, 17)
+GENES = NANO.layout.sample(np.random.default_rng(0), 300)
+BOUND_OF = {**dict(zip(COSTS, COSTS, strict=True)), "weight_bytes": "weights"}
+UNIT_OF = {"memory": "B", "weight_bytes": "B"}
+ENTRIES = json.loads((ROOT / "tests" / "golden" / "costs.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("5G", 5_000_000_000),
-        ("450M", 450_000_000),
-        ("60M", 60_000_000),
-        ("60m", 60_000_000),
-        ("933 M", 933_000_000),
-        (" 1.5k ", 1_500),
-        (".5K", 500),
-        ("2.M", 2_000_000),
-        ("1.2e9", 1_200_000_000),
-        ("1.2E+9", 1_200_000_000),
-        ("1e3K", 1_000_000),
-        ("0.001", None),
-        ("12345678", 12_345_678),
-        ("1.9", 1),
-        (7, 7),
-        (1.2e9, 1_200_000_000),
-        (1e18, 10**18),
-        (60_000_000.0, 60_000_000),
-        ("0.3M", 300_000),
-        ("5.07M", 5_070_000),  # 5.07 * 1e6 is 5069999.999999999 in floating point
-        *((bad, None) for bad in ("", "M", "60 MMac", "933MMac", "60MB", "5T", "-5M", "+5M", "0", "0M", "nan", "inf")),
-        *(
-            (bad, None)
-            for bad in ("1e19", "1e99", "9" * 30, "1e999999999", "1,2M", "1_000", "0x10", "60  M", "\u0665M", "5 5M")
-        ),
-        *(
-            (bad, None)
-            for bad in (0, -1, -1.0, 0.5, float("nan"), float("inf"), 10**19, True, False, None, [60], {"M": 1})
-        ),
-    ],
-    ids=repr,
-)
-def test_quantities(text: Any, value: int | None) -> None:
-    if value is not None:
-        assert parse_quantity(text, "constraint.macs") == value
-        return
-    sentence = f"constraint.macs is {text!r}; give a number from 1 to 1e18, plain (1.2e9) or with K, M or G"
-    with pytest.raises(UserError, match=re.escape(sentence)):
-        parse_quantity(text, "constraint.macs")
+class Table:
+    """A latency table that knows one thing: a millisecond for each 10 px and half of one for each gene above 0."""
+
+    def check(self, space: SearchSpace, num_keypoints: int) -> None:
+        if space != NANO:
+            raise UserError("the table is of another space")
+
+    def latency_ms(self, space: SearchSpace, genes: NDArray[Any]) -> NDArray[np.float64]:
+        resolutions = np.array(space.resolutions)[genes[:, 0]]
+        found: NDArray[np.float64] = resolutions / 10 + 0.5 * (genes > 0).sum(axis=1)
+        return found
 
 
-@pytest.mark.parametrize(
-    ("value", "text", "rounded_up"),
-    [
-        (999, "999", "999"),
-        (1000, "1 K", "1 K"),
-        (22_971_904, "22.97 M", "22.98 M"),
-        (205_521_408, "205.5 M", "205.6 M"),
-        (1_202_000_001, "1.202 G", "1.203 G"),
-        (999_960_000, "1 G", "1 G"),
-        (60_000_000, "60 M", "60 M"),
-    ],
-)
-def test_readable_keeps_four_digits(value: int, text: str, rounded_up: str) -> None:
-    assert readable(value) == text
-    assert readable(value, round_up=True) == rounded_up
+TIMED = CostModel(NANO, 17, Table())
 
 
-@pytest.mark.parametrize("name", ["nano", "litepose"])
-def test_no_arch_lies_outside_the_reachable_range(name: str) -> None:
-    space, rng = SearchSpace.load(name), np.random.default_rng(0)
-    limits = reachable(space, 17)
-    assert set(limits) == set(COSTS)
-    for arch in (space.smallest(), space.largest(), *(space.sample(rng) for _ in range(300))):
-        for cost, (least, greatest) in limits.items():
-            assert least <= COSTS[cost](arch, 17) <= greatest
+def budget(**constraint: Any) -> Budget:
+    return Budget.from_mapping(constraint, MODEL)
 
 
-def test_an_arch_fits_up_to_and_including_the_limit() -> None:
-    arch = NANO.smallest()
-    costs = {name: cost(arch, 17) for name, cost in COSTS.items()}
-    for name, value in costs.items():
-        assert Budget.from_mapping({name: value}).fits(arch, 17)
-        assert not Budget.from_mapping({name: value - 1}).fits(arch, 17)
-        assert not Budget.from_mapping({**costs, name: value - 1}).fits(arch, 17)
-    assert Budget.from_mapping(costs).fits(arch, 17)
-    assert Budget.from_mapping(costs).costs(arch, 17) == costs
+def timed(**constraint: Any) -> Budget:
+    return Budget.from_mapping(constraint, TIMED)
 
 
-def test_macs_count_at_the_archs_own_resolution() -> None:
-    small, large = (replace(NANO.smallest(), resolution=resolution) for resolution in (96, 192))
-    macs = Budget.from_mapping({"macs": "1G"})
-    assert macs.costs(large, 17)["macs"] == 4 * macs.costs(small, 17)["macs"]
+def test_a_model_gives_one_and_many_the_same_costs() -> None:
+    assert MODEL.names == tuple(COSTS)
+    many, archs = TIMED(GENES), NANO.decode(GENES)
+    assert tuple(many) == TIMED.names == (*COSTS, "latency_ms")
+    for i, arch in enumerate(archs[:30]):
+        assert TIMED.of(arch) == {name: values[i] for name, values in many.items()}
+    with pytest.raises(UserError, match="the table is of another space"):
+        CostModel(FULL, 17, Table())
 
 
-def test_no_limit_lets_everything_through() -> None:
-    budget = Budget.from_mapping({"macs": None, "params": None})
-    assert budget == Budget(())
-    assert budget.fits(SearchSpace.load("litepose").largest(), 17)
-    budget.check_reachable(NANO, 17)
+@pytest.mark.parametrize("space", [NANO, FULL], ids=["nano", "litepose"])
+def test_no_arch_lies_outside_the_reachable_range(space: SearchSpace) -> None:
+    model = CostModel(space, 17)
+    found = model(space.layout.sample(np.random.default_rng(0), 2000))
+    for cost, (least, greatest) in model.extremes.items():
+        assert least <= found[cost].min() <= found[cost].max() <= greatest
 
 
 @pytest.mark.parametrize("name", COSTS)
-def test_an_impossible_budget_is_told_with_the_range_and_the_nearest_arch(name: str) -> None:
+def test_bounds_are_inclusive(name: str) -> None:
+    arch, bound, unit = NANO.smallest(), BOUND_OF[name], UNIT_OF.get(name, "")
+    value = COSTS[name](arch, 17)
+    assert budget(**{bound: f"{value}{unit}"}).fits_arch(arch)
+    assert not budget(**{bound: f"{value - 1}{unit}"}).fits_arch(arch)
+    assert budget(**{f"min_{bound}": f"{value}{unit}"}).fits_arch(arch)
+    assert not budget(**{f"min_{bound}": f"{value + 1}{unit}"}).fits_arch(arch)
+
+
+def test_a_mix_of_bounds_is_met_where_each_is() -> None:
+    mixed = timed(macs="120M", min_params="300K", latency="40ms", memory="1.7MB")
+    found = TIMED(GENES)
+    expected = (found["macs"] <= 120e6) & (found["params"] >= 300e3) & (found["latency_ms"] <= 40)
+    expected &= found["memory"] <= 1.7e6
+    assert 0 < expected.sum() < len(expected)
+    assert mixed.fits(found).tolist() == expected.tolist()
+    assert [mixed.fits_arch(arch) for arch in NANO.decode(GENES)] == expected.tolist()
+    missed = np.maximum(found["macs"] / 120e6 - 1, 0) + np.maximum(1 - found["params"] / 300e3, 0)
+    missed += np.maximum(found["latency_ms"] / 40 - 1, 0) + np.maximum(found["memory"] / 1.7e6 - 1, 0)
+    assert mixed.violation(found) == pytest.approx(missed, abs=1e-12)
+
+
+def test_a_share_is_one_of_the_largest_archs_costs() -> None:
+    largest = COSTS["macs"](NANO.largest(), 17)
+    found = budget(macs="40%", min_macs="10.5%").to_dict()
+    assert found == {"macs": largest * 40 // 100, "min_macs": -(-largest * 105 // 1000)}
+
+
+def test_fractions_of_one_never_loosen_a_bound() -> None:
+    assert budget(macs="1000.9", min_macs="900.1").to_dict() == {"macs": 1000, "min_macs": 901}
+
+
+@pytest.mark.parametrize(("text", "value"), [("30ms", 30), ("0.03s", 30), ("900us", 0.9)])
+def test_latencies_are_milliseconds(text: str, value: float) -> None:
+    assert timed(latency=text).to_dict() == {"latency": value}
+
+
+def test_no_bound_lets_everything_through() -> None:
+    none = budget(macs=None, min_latency=None)
+    assert none.bounds == ()
+    assert none.fits(MODEL(GENES)).all()
+    none.check_reachable()
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_an_impossible_bound_is_told_with_the_range_and_the_nearest_arch(name: str) -> None:
+    bound, unit = BOUND_OF[name], UNIT_OF.get(name, "")
     least, greatest = (COSTS[name](arch, 17) for arch in (NANO.smallest(), NANO.largest()))
-    Budget.from_mapping({name: least}).check_reachable(NANO, 17)
+    low = budget(**{bound: f"{least}{unit}"}).bounds[0].show(rounding="up")
+    high = budget(**{bound: f"{greatest}{unit}"}).bounds[0].show(rounding="down")
     with pytest.raises(UserError) as caught:
-        Budget.from_mapping({name: "10K"}).check_reachable(NANO, 17)
-    low, high = readable(least, round_up=True), readable(greatest, round_up=True)
+        budget(**{bound: f"10K{unit}"}).check_reachable()
     assert str(caught.value) == (
-        f"constraint.{name}=10K is below the smallest subnet of space nano ({low}); reachable are {low} to {high}; "
-        f"the nearest arch is {NANO.smallest().describe()}"
+        f"constraint.{bound}=10K{unit} is below the smallest subnet of space nano ({low}); "
+        f"reachable are {low} to {high}; the nearest arch is {NANO.smallest().describe()}"
     )
-    Budget.from_mapping({name: low}).check_reachable(NANO, 17)  # what the sentence offers is accepted
+    with pytest.raises(UserError, match=re.escape(f"constraint.min_{bound}=90G{unit} is above the largest subnet")):
+        budget(**{f"min_{bound}": f"90G{unit}"}).check_reachable()
+    budget(**{bound: low}).check_reachable()  # what the sentence offers is accepted
+    budget(**{f"min_{bound}": high}).check_reachable()
 
 
-def test_one_impossible_limit_among_several_is_named() -> None:
-    with pytest.raises(UserError, match=r"constraint\.params=1K is below"):
-        Budget.from_mapping({"macs": "1G", "params": "1K"}).check_reachable(NANO, 17)
+def test_bounds_that_no_corner_meets_are_searched_for() -> None:
+    budget(macs="60M", min_params="250K").check_reachable()
+    told = r"no subnet of space nano with macs up to 44 M, params from 800 K was found among [\d,]+ tried; loosen"
+    with pytest.raises(UserError, match=told):
+        budget(macs="44M", min_params="800K").check_reachable()
 
 
-def test_an_unknown_cost_is_refused_with_the_nearest_known_one() -> None:
-    with pytest.raises(UserError, match=r"no cost constraint\.mac; did you mean constraint\.macs\?"):
-        Budget.from_mapping({"mac": "1G"})
-    with pytest.raises(UserError, match=r"no cost constraint\.latency; choose among macs, macs_paper, params"):
-        Budget.from_mapping({"latency": "1G"})
+@pytest.mark.parametrize(
+    ("constraint", "sentence"),
+    [
+        ({"mac": "1G"}, "there is no cost constraint.mac; did you mean constraint.macs?"),
+        ({"min_parms": "1G"}, "there is no cost constraint.min_parms; did you mean constraint.min_params?"),
+        ({"watts": "1G"}, "there is no cost constraint.watts; choose among macs, macs_paper, params, memory"),
+        ({"latency": "30ms"}, "constraint.latency needs a latency table; measure one with"),
+        ({"macs": "1G", "min_macs": "2G"}, "constraint.min_macs=2G is above constraint.macs=1G; no subnet can meet"),
+        ({"macs": "5GB"}, "constraint.macs is '5GB'; give a number from 1"),
+        ({"latency": 30}, "constraint.latency is 30; give a time with its unit, us, ms or s (30ms)"),
+    ],
+)
+def test_wrong_constraints_are_told(constraint: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        Budget.from_mapping(constraint, MODEL)
 
 
 def test_equal_budgets_are_one_key() -> None:
-    assert len({Budget.from_mapping({"macs": text}) for text in ("60M", "0.06G", 6e7)}) == 1
+    assert len({budget(macs=text) for text in ("60M", "0.06G", 6e7)}) == 1
+
+
+@pytest.mark.parametrize("preset", ["xs", "s", "m", "l"])
+def test_a_preset_holds_its_published_arch(preset: str) -> None:
+    text = yaml.safe_load((ROOT / "conf" / "constraint" / f"{preset}.yaml").read_text())["macs_paper"]
+    published = [entry for entry in ENTRIES if entry["name"] == f"search-{preset.upper()}"]
+    assert {entry["joints"] for entry in published} == {14, 17}
+    for entry in published:
+        assert Budget.from_mapping({"macs_paper": text}, CostModel(FULL, entry["joints"])).fits_arch(
+            Arch.from_dict(entry["arch"])
+        )

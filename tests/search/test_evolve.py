@@ -269,3 +269,16 @@ def test_the_command_tells_an_impossible_budget_in_one_line_and_exits_2(supernet
 def test_the_entry_point_starts_without_torch() -> None:
     code = "import search.evolve, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=True)
+
+
+def test_presets_and_bounds_mix_on_the_command_line() -> None:
+    def constraint(*overrides: str) -> dict[str, Any]:
+        with initialize_config_module("conf", version_base="1.3"):
+            found = OmegaConf.to_container(compose("evolve", list(overrides)).constraint, resolve=True)
+        assert isinstance(found, dict)
+        return {str(name): value for name, value in found.items() if value is not None}
+
+    assert constraint() == {}
+    assert constraint("constraint=xs") == {"macs_paper": "1.21G"}
+    assert constraint("constraint=s", "constraint.latency=30ms") == {"macs_paper": "5G", "latency": "30ms"}
+    assert constraint("constraint.macs=40%", "constraint.min_params=1M") == {"macs": "40%", "min_params": "1M"}

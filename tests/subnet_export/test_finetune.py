@@ -15,11 +15,14 @@ import torch
 
 from subnet_export import finetune as entry
 from subnet_export import finetune_run
+from subnet_export.deploying import Deployment
 from subnet_export.exported_model import ExportedModel, Measurement
 from subnet_export.finetuning import FineTuner
+from subnet_export.formats import FORMATS
 from subnet_export.measuring import measure
 from subnet_export.model import load_model, save_model
 from supernet.calibration import calibrate
+from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.datasets import build
 from supernet.pose.geometry import normalise
@@ -130,6 +133,41 @@ def test_a_fine_tuned_model_can_be_fine_tuned_again(
         start = exported[1] if before == "exported" else tmp_path / before
         assert run(monkeypatch, *three_steps(start, tmp_path / after)) == 0
     assert load_model(tmp_path / "second").origin.num_finetune_steps == 6
+
+
+def test_the_result_has_the_formats_of_the_model_it_started_from(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    start = tmp_path / "start"
+    chosen = tuple(FORMATS[name] for name in ("onnx", "safetensors"))
+    test_set = build(exported[0].dataset, "test")
+    save_model(start, exported[0], write_formats=Deployment(chosen, "float32", test_set, 2, list).write)
+    pretend(monkeypatch, 0.1, 0.2)
+    assert run(monkeypatch, *three_steps(start, tmp_path / "tuned")) == 0
+    tuned = load_model(tmp_path / "tuned")
+    assert {name: record.takes for name, record in tuned.formats.items()} == {"onnx": "float32", "safetensors": "state"}
+    in_onnx, images = load_model(tmp_path / "tuned", format="onnx"), torch.randint(0, 256, (1, 3, 64, 64)).byte()
+    assert in_onnx.runtime is not None
+    for found, own in zip(in_onnx.runtime(images), tuned.network(normalise(images)), strict=True):
+        torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-4)
+
+
+def test_a_format_that_fails_costs_no_training(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> Any:
+        raise UserError("8-bit integers cost too much")
+
+    with monkeypatch.context() as failing:
+        failing.setattr("subnet_export.deploying.Deployment.write", refuse)
+        assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
+    assert "8-bit integers cost too much" in capsys.readouterr().err
+    monkeypatch.setattr(FineTuner, "run", lambda *_: None)  # every step is done
+    checkpoint = tmp_path / "tuned.checkpoint.pt"
+    assert run(monkeypatch, "--resume", checkpoint, "--format", "litepose") == 0
+    assert load_model(tmp_path / "tuned").formats == {}
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])

@@ -1,0 +1,167 @@
+"""Archs as rows of small whole numbers, for whatever handles many of them at once (no torch).
+
+A gene is the index of a value among its choices. A row holds the resolution, the stem width, then for each stage its
+width, its depth and (expand ratio, kernel size) of every block up to the greatest depth, then the deconvolution
+widths. Blocks past the depth are no part of an arch: they hold ``ABSENT``, so that archs are equal exactly where
+their rows are.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernet.arch import Arch, Stage
+from supernet.choices import StageChoices, check_value
+from supernet.errors import UserError
+
+ABSENT = -1
+"""Gene of a block past the depth of its stage."""
+
+Genes = NDArray[np.int16]
+_RESOLUTION, _STEM_WIDTH = 0, 1
+
+
+@dataclass(frozen=True)
+class StageColumns:
+    """Columns of one stage; block ``j`` has its expand ratio at ``blocks[j]`` and its kernel size right after it."""
+
+    width: int
+    depth: int
+    blocks: tuple[int, ...]
+
+
+class Layout:
+    """Which column holds which choice of a space.
+
+    Attributes:
+        names: (G,) what each column decides, such as "stage 1, block 2: kernel size".
+        choices: (G,) the values behind its genes, ascending.
+        num_choices: (G,) how many these are.
+        resolution, stem_width: Columns.
+        stages: Columns of each stage.
+        deconv_widths: Column of each level.
+    """
+
+    def __init__(
+        self,
+        resolutions: tuple[int, ...],
+        stem_widths: tuple[int, ...],
+        stages: Sequence[StageChoices],
+        deconv_widths: Sequence[tuple[int, ...]],
+    ) -> None:
+        self.resolution, self.stem_width = _RESOLUTION, _STEM_WIDTH
+        found = [("resolution", resolutions), ("stem width", stem_widths)]
+        columns: list[StageColumns] = []
+        owner: dict[int, tuple[int, int]] = {}
+        for i, stage in enumerate(stages):
+            start, deepest = len(found), stage.depths[-1]
+            found += [(f"stage {i}: width", stage.widths), (f"stage {i}: depth", stage.depths)]
+            columns.append(StageColumns(start, start + 1, tuple(start + 2 + 2 * j for j in range(deepest))))
+            for j in range(deepest):
+                owner |= {len(found): (i, j), len(found) + 1: (i, j)}
+                found.append((f"stage {i}, block {j}: expand ratio", stage.expand_ratios))
+                found.append((f"stage {i}, block {j}: kernel size", stage.kernel_sizes))
+        self.stages = tuple(columns)
+        self.deconv_widths = tuple(range(len(found), len(found) + len(deconv_widths)))
+        found += [(f"deconv {i}: width", widths) for i, widths in enumerate(deconv_widths)]
+        self.names = tuple(name for name, _ in found)
+        self.choices = tuple(choices for _, choices in found)
+        self.num_choices = np.array([len(choices) for choices in self.choices], np.int16)
+        self._strides = tuple(stage.stride for stage in stages)
+        self._depths = [np.array(stage.depths, np.int16) for stage in stages]
+        self._values = np.zeros((len(found), int(self.num_choices.max())), np.int64)
+        for row, choices in zip(self._values, self.choices, strict=True):
+            row[: len(choices)] = choices
+        owners = [owner.get(column, (0, ABSENT)) for column in range(len(found))]
+        self._stage_of = np.array([stage for stage, _ in owners])
+        self._block_of = np.array([block for _, block in owners], np.int16)
+
+    def encode(self, archs: Iterable[Arch]) -> Genes:
+        """Return one row a arch, (N, G).
+
+        Raises:
+            UserError: An arch outside the space, with the first value at fault.
+        """
+        rows = [self._row(arch) for arch in archs]
+        values = np.array(rows, np.int64).reshape(len(rows), len(self.names))
+        genes = np.empty(values.shape, np.int16)
+        for column, choices in enumerate(self.choices):
+            genes[:, column] = np.searchsorted(choices, values[:, column]).clip(max=len(choices) - 1)
+        absent = values == 0
+        found = self._values[np.arange(len(self.names)), genes]
+        for row, column in np.argwhere((found != values) & ~absent)[:1]:
+            check_value(self.names[column], int(values[row, column]), self.choices[column])
+        genes[absent] = ABSENT
+        return genes
+
+    def decode(self, genes: NDArray[Any]) -> list[Arch]:
+        """Return the arch of each row; genes of blocks past the depth do not matter.
+
+        Raises:
+            UserError: What :meth:`checked` refuses.
+        """
+        values = self._values[np.arange(len(self.names)), self.checked(genes)]
+        return [self._arch(row) for row in values.tolist()]
+
+    def checked(self, genes: NDArray[Any]) -> Genes:
+        """Return ``genes`` in the one form that their archs have: blocks past the depth ``ABSENT``.
+
+        Args:
+            genes: (N, G) of any integer type.
+
+        Raises:
+            UserError: Another shape or type, or a gene without a choice, with its row, stage and block.
+        """
+        genes = np.asarray(genes)
+        if genes.ndim != 2 or genes.shape[1] != len(self.names) or not np.issubdtype(genes.dtype, np.integer):
+            raise UserError(
+                f"genes are {genes.dtype} of shape {genes.shape}; archs of this space are whole numbers of shape "
+                f"(N, {len(self.names)})"
+            )
+        present = self.present(genes)
+        wrong = present & ((genes < 0) | (genes >= self.num_choices))
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            choices = ", ".join(map(str, self.choices[column]))
+            raise UserError(
+                f"{self.names[column]}: the gene in row {row} is {genes[row, column]}, which is outside the space; "
+                f"it must be from 0 to {self.num_choices[column] - 1}, an index into {choices}"
+            )
+        return np.where(present, genes, ABSENT).astype(np.int16)
+
+    def present(self, genes: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether a gene (N, G) is part of its arch: false for blocks past the depth."""
+        depths = np.stack(
+            [
+                values[np.clip(genes[:, columns.depth], 0, len(values) - 1)]
+                for columns, values in zip(self.stages, self._depths, strict=True)
+            ],
+            axis=1,
+        )
+        found: NDArray[np.bool_] = depths[:, self._stage_of] > self._block_of
+        return found
+
+    def sample(self, rng: np.random.Generator, num: int) -> Genes:
+        """Draw ``num`` rows, every choice independently and uniformly, as ``SearchSpace.sample`` draws archs."""
+        return self.checked(rng.integers(0, self.num_choices, (num, len(self.names)), np.int16))
+
+    def _row(self, arch: Arch) -> list[int]:
+        """Return the values of ``arch`` column by column, 0 for absent blocks."""
+        row = [arch.resolution, arch.stem_width]
+        for stage, columns in zip(arch.stages, self.stages, strict=True):
+            check_value(self.names[columns.depth], stage.depth, self.choices[columns.depth])
+            row += [stage.width, stage.depth, *chain.from_iterable(stage.blocks())]
+            row += [0] * (2 * (len(columns.blocks) - stage.depth))
+        return row + list(arch.deconv_widths)
+
+    def _arch(self, row: list[int]) -> Arch:
+        stages = []
+        for columns, stride in zip(self.stages, self._strides, strict=True):
+            blocks = columns.blocks[: row[columns.depth]]
+            ratios, kernel_sizes = tuple(row[c] for c in blocks), tuple(row[c + 1] for c in blocks)
+            stages.append(Stage(row[columns.width], stride, ratios, kernel_sizes))
+        return Arch(row[_RESOLUTION], row[_STEM_WIDTH], tuple(stages), tuple(row[c] for c in self.deconv_widths))
