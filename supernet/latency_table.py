@@ -66,6 +66,20 @@ class Settings:
         return f"{self.runtime} {self.runtime_version} {self.precision} on {self.device}, {threads}, {batch}"
 
 
+def check_settings(table: Settings, here: Settings) -> None:
+    """Make sure that what is measured here can be compared with a table.
+
+    Raises:
+        UserError: A setting differs; it is named with both values.
+    """
+    for name, value in asdict(here).items():
+        if name != "system" and getattr(table, name) != value:
+            raise UserError(
+                f"settings.{name} of the latency table is {getattr(table, name)!r}, here it is {value!r}; "
+                "use it where and as it was measured, or build one here"
+            )
+
+
 @dataclass(frozen=True)
 class Overhead:
     """What turns sums over blocks into the latency of a network; fitted, see the head of this module."""

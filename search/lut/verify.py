@@ -18,21 +18,8 @@ from search.lut.reading import entries_of, read_measurements
 from search.lut.subjects import draw_networks, network_key
 from supernet import cli
 from supernet.errors import UserError
-from supernet.latency_table import LatencyTable, Settings
-
-
-def check_settings(table: Settings, here: Settings) -> None:
-    """Make sure that what is measured here can be compared with the table.
-
-    Raises:
-        UserError: A setting differs; it is named with both values.
-    """
-    for name, value in asdict(here).items():
-        if name != "system" and getattr(table, name) != value:
-            raise UserError(
-                f"settings.{name} of the latency table is {getattr(table, name)!r}, here it is {value!r}; "
-                "verify it where and as it was measured, or build one here"
-            )
+from supernet.latency_table import LatencyTable
+from supernet.latency_table import check_settings as check_settings
 
 
 def verify(
