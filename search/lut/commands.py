@@ -83,7 +83,7 @@ def run_kit(options: argparse.Namespace) -> None:
         task = progress.add_task("writing graphs", total=total, note=space.name)
         write_kit(options.output, space, num_keypoints, networks, options.batch, lambda: progress.advance(task))
     megabytes = options.output.stat().st_size / 1e6
-    _tell(f"{options.output}: {total} graphs, {megabytes:.1f} MB; unpack it on the device and read its README.txt")
+    _tell(f"{options.output}: {total} blocks and networks, {megabytes:.1f} MB; its README.txt tells how to use it")
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -1,10 +1,8 @@
 """Measure latencies on this device: ``python measure.py`` beside the files of its kit; ``--help`` lists the options.
 
-It needs Python 3.9 or newer, onnxruntime and numpy, and nothing else of the project that made the kit. It may be
+It needs Python 3.10 or newer, onnxruntime and numpy, and nothing else of the project that made the kit. It may be
 stopped at any time: the same command goes on from there. What it writes goes back to where the kit came from.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -193,15 +191,15 @@ def _measure_kit(kit: Path, options: argparse.Namespace) -> int:
         "precision": "f32",
         "batch": manifest["batch"],
     }
-    graphs: dict[str, str] = manifest["graphs"]
+    graphs: dict[str, Any] = manifest["graphs"]
     journal = Journal(options.output, {**manifest["header"], "settings": settings})
 
     def open_subject(subject: str) -> Run:
         session_options = onnxruntime.SessionOptions()
         session_options.intra_op_num_threads = options.threads
         session_options.log_severity_level = 3
-        path = str(kit / "graphs" / graphs[subject])
-        return runner(onnxruntime.InferenceSession(path, session_options, providers=[options.provider]))
+        path, shapes = str(kit / "graphs" / graphs[subject]["file"]), graphs[subject]["inputs"]
+        return runner(onnxruntime.InferenceSession(path, session_options, providers=[options.provider]), shapes)
 
     num_visits, started = len(journal.visits), time.perf_counter()
     for number in measure(journal, list(graphs), open_subject, options.rounds, options.minutes):
@@ -216,14 +214,14 @@ def _measure_kit(kit: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def runner(session: Any) -> Run:
-    """Return what runs an ONNX Runtime session once, on inputs of noise."""
+def runner(session: Any, shapes: Sequence[Sequence[int]]) -> Run:
+    """Return what runs an ONNX Runtime session once, on noise of the given shapes."""
     import numpy as np
 
     rng, feeds = np.random.default_rng(0), {}
-    for each in session.get_inputs():
+    for each, shape in zip(session.get_inputs(), shapes, strict=True):
         is_picture = "uint8" in each.type
-        noise = rng.integers(0, 256, each.shape) if is_picture else rng.standard_normal(each.shape)
+        noise = rng.integers(0, 256, shape) if is_picture else rng.standard_normal(shape)
         feeds[each.name] = noise.astype(np.uint8 if is_picture else np.float32)
     return lambda: session.run(None, feeds)
 

@@ -6,13 +6,12 @@ import numpy as np
 import torch
 
 from search.lut.device_script import Run, runner
-from search.lut.graphs import block_graph, empty_graph, network_graph, random_weights
+from search.lut.graphs import graph_of, input_shapes, random_weights
 from search.lut.parts import part
-from search.lut.subjects import Empty, Subject
+from search.lut.subjects import Subject
 from subnet_export.formats import ONNX, OPENVINO, require
 from subnet_export.runtimes import Precision, check_openvino_precision, onnx_session, openvino_core, openvino_request
 from supernet import measurement
-from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.latency_table import Settings
 
@@ -64,7 +63,7 @@ class OnnxEngine:
 
     def open(self, subject: Subject) -> Run:
         """See ``Engine``."""
-        return runner(onnx_session(self._graph(subject), self.settings.threads))
+        return runner(onnx_session(self._graph(subject), self.settings.threads), self._shapes(subject))
 
     def _version(self) -> str:
         import onnxruntime
@@ -72,14 +71,10 @@ class OnnxEngine:
         return str(onnxruntime.__version__)
 
     def _graph(self, subject: Subject) -> bytes:
-        batch = self.settings.batch
-        if isinstance(subject, Empty):
-            model = empty_graph(batch)
-        elif isinstance(subject, Arch):
-            model = network_graph(subject, self._num_keypoints, batch, self._weights)
-        else:
-            model = block_graph(subject, batch, self._weights)
-        return bytes(model.SerializeToString())
+        return bytes(graph_of(subject, self._num_keypoints, self._weights).SerializeToString())
+
+    def _shapes(self, subject: Subject) -> list[tuple[int, ...]]:
+        return input_shapes(subject, self.settings.batch)
 
 
 class OpenVinoEngine(OnnxEngine):
@@ -98,10 +93,11 @@ class OpenVinoEngine(OnnxEngine):
         _inputs_channels_last(model)
         request = openvino_request(model, self.settings.threads, self._precision)
         rng, inputs = np.random.default_rng(0), []
-        for each in model.inputs:
-            is_picture = each.element_type.is_integral()
-            noise = rng.integers(0, 256, list(each.shape)) if is_picture else rng.standard_normal(list(each.shape))
-            inputs.append(noise.astype(np.uint8 if is_picture else np.float32))
+        for shape in self._shapes(subject):
+            if shape[-1] == 3:
+                inputs.append(rng.integers(0, 256, shape, np.uint8))
+            else:
+                inputs.append(rng.standard_normal([shape[0], *shape[2:], shape[1]], np.float32))
         return lambda: request.infer(inputs, share_inputs=True)
 
     def _version(self) -> str:

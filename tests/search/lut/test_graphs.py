@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search.cost import macs, params
 from search.lut.engines import PRECISIONS, open_engine
-from search.lut.graphs import block_graph, network_graph, random_weights
+from search.lut.graphs import graph_of, random_weights
 from search.lut.parts import part
 from search.lut.subjects import Empty
 from subnet_export.benchmarking import random_network
@@ -32,7 +32,7 @@ def test_the_graph_of_a_network_computes_what_the_deployed_one_does() -> None:
         assert found.shape == shape, name
         return found
 
-    model = network_graph(ARCH, NUM_KEYPOINTS, 2, weights)
+    model = graph_of(ARCH, NUM_KEYPOINTS, weights)
     assert not state  # every weight has its place
     side = ARCH.resolution
     pictures = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
@@ -51,8 +51,8 @@ def num_weights(graphs: list[object]) -> int:
 @pytest.mark.parametrize("arch", [ARCH, SPACE.largest()], ids=["random", "largest"])
 def test_blocks_make_up_the_network_without_remainder(arch: Arch) -> None:
     blocks, weights = blocks_of(arch, NUM_KEYPOINTS), random_weights()
-    whole = num_weights([network_graph(arch, NUM_KEYPOINTS, 1, weights)])
-    assert num_weights([block_graph(block, 1, weights) for block in blocks]) == whole
+    whole = num_weights([graph_of(arch, NUM_KEYPOINTS, weights)])
+    assert num_weights([graph_of(block, NUM_KEYPOINTS, weights) for block in blocks]) == whole
     # Folding leaves one number of each pair that batch norm has.
     norms = normalisation_layers(LitePose(arch, NUM_KEYPOINTS))
     assert whole == params(arch, NUM_KEYPOINTS) - sum(norm.num_features for norm in norms)
