@@ -1,5 +1,6 @@
 """Libraries that run blocks and whole networks, opened as the exports of this project are opened."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from search.lut.subjects import Subject
 from subnet_export.formats import ONNX, OPENVINO, require
 from subnet_export.runtimes import Precision, check_openvino_precision, onnx_session, openvino_core, openvino_request
 from supernet import measurement
+from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.latency_table import Settings
 
@@ -59,22 +61,26 @@ class OnnxEngine:
 
     def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int) -> None:
         self._num_keypoints, self._weights = num_keypoints, random_weights()
+        self._last: tuple[bytes, Any] = (b"", None)
         self.settings = _settings(self.library, self._version(), precision, threads, batch)
 
     def open(self, subject: Subject) -> Run:
-        """See ``Engine``."""
-        return runner(onnx_session(self._graph(subject), self.settings.threads), self._shapes(subject))
+        """See ``Engine``; blocks that differ in nothing but their size share a graph while they follow each other."""
+        graph = bytes(graph_of(subject, self._num_keypoints, self._weights).SerializeToString())
+        if isinstance(subject, Arch) or graph != self._last[0]:
+            self._last = (graph, self._load(graph))
+        return self._runner(self._last[1], input_shapes(subject, self.settings.batch))
+
+    def _load(self, graph: bytes) -> Any:
+        return onnx_session(graph, self.settings.threads)
+
+    def _runner(self, loaded: Any, shapes: Sequence[tuple[int, ...]]) -> Run:
+        return runner(loaded, shapes)
 
     def _version(self) -> str:
         import onnxruntime
 
         return str(onnxruntime.__version__)
-
-    def _graph(self, subject: Subject) -> bytes:
-        return bytes(graph_of(subject, self._num_keypoints, self._weights).SerializeToString())
-
-    def _shapes(self, subject: Subject) -> list[tuple[int, ...]]:
-        return input_shapes(subject, self.settings.batch)
 
 
 class OpenVinoEngine(OnnxEngine):
@@ -87,18 +93,19 @@ class OpenVinoEngine(OnnxEngine):
         check_openvino_precision(self._precision)
         super().__init__(precision, threads, batch, num_keypoints)
 
-    def open(self, subject: Subject) -> Run:
-        """See ``Engine``."""
-        model = openvino_core().read_model(self._graph(subject))
+    def _load(self, graph: bytes) -> Any:
+        model = openvino_core().read_model(graph)
         _inputs_channels_last(model)
-        request = openvino_request(model, self.settings.threads, self._precision)
+        return openvino_request(model, self.settings.threads, self._precision)
+
+    def _runner(self, loaded: Any, shapes: Sequence[tuple[int, ...]]) -> Run:
         rng, inputs = np.random.default_rng(0), []
-        for shape in self._shapes(subject):
+        for shape in shapes:
             if shape[-1] == 3:
                 inputs.append(rng.integers(0, 256, shape, np.uint8))
             else:
                 inputs.append(rng.standard_normal([shape[0], *shape[2:], shape[1]], np.float32))
-        return lambda: request.infer(inputs, share_inputs=True)
+        return lambda: loaded.infer(inputs, share_inputs=True)
 
     def _version(self) -> str:
         import openvino

@@ -34,17 +34,17 @@ def test_a_build_finds_the_times_and_the_overhead(tmp_path: Path) -> None:
         assert 3 * LEAST_RUNS <= entry.runs <= 3 * MOST_RUNS
     assert table.overhead.call_ms == pytest.approx(OVERHEAD.call_ms)
     for arch in draw_networks(SPACE, 50, seed=5):
-        assert table.predict_ms(arch) == pytest.approx(network_ms(arch), rel=0.005)
+        assert table.predict_ms(arch) == pytest.approx(network_ms(arch), rel=0.01)
     assert LatencyTable.load(path).to_dict() == table.to_dict()
     assert list(path.parent.iterdir()) == [path]
     assert len(path.read_text().splitlines()) < len(table.entries) + 150  # a block a line, to be read and compared
 
 
 def test_disturbances_hardly_change_a_table(tmp_path: Path) -> None:
-    """A fifth of all visits takes three times as long; the median of five rounds does not follow them."""
-    table = built(MadeUpEngine(disturbed=spikes(0.2, 3.0)), tmp_path / "table.json", rounds=5)
+    """A tenth of all visits takes three times as long; the median of five rounds does not follow them."""
+    table = built(MadeUpEngine(disturbed=spikes(0.1, 3.0)), tmp_path / "table.json", rounds=5)
     errors = [abs(entry.p50_ms / block_ms(block) - 1) for block, entry in table.entries.items()]
-    assert np.mean(np.array(errors) > 0.01) < 0.12  # P(at least 3 of 5) = 0.058
+    assert np.mean(np.array(errors) > 0.01) < 0.04  # P(at least 3 of 5) = 0.009
     predicted = [table.predict_ms(arch) / network_ms(arch) for arch in draw_networks(SPACE, 50, seed=5)]
     assert np.abs(np.array(predicted) - 1).mean() < 0.05
 
