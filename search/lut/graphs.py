@@ -24,23 +24,21 @@ Array: TypeAlias = npt.NDArray[np.float32]
 Weights = Callable[[str, tuple[int, ...]], "Array | onnx.TensorProto"]
 """Returns the tensor of a name and shape. Names are those of the published state dict, with ``.bias`` for what batch
 norm leaves; in a block alone they begin with "block"."""
-WEIGHT_POOL = 1 << 20
-"""Random numbers that all random weights are taken from, the same from the start for each tensor."""
 
 
 def random_weights() -> Weights:
     """Return weights that are small random numbers; what they are does not change how long a network takes."""
-    pool = weight_pool()
+    pool = weight_pool(1 << 18)
 
     def weights(name: str, shape: tuple[int, ...]) -> Array:
-        return pool[: int(np.prod(shape))].reshape(shape)
+        return np.resize(pool, shape)
 
     return weights
 
 
-def weight_pool() -> Array:
-    """Return the numbers that random weights are made of, (WEIGHT_POOL,)."""
-    return np.random.default_rng(0).normal(0, 0.05, WEIGHT_POOL).astype(np.float32)
+def weight_pool(num: int) -> Array:
+    """Return the numbers that random weights are made of, (num,)."""
+    return np.random.default_rng(0).normal(0, 0.05, num).astype(np.float32)
 
 
 def input_shapes(subject: Subject, batch: int) -> list[tuple[int, ...]]:

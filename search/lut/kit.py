@@ -5,13 +5,14 @@ megabytes.
 """
 
 import json
+import math
 import zipfile
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.lut.graphs import Weights, graph_of, input_shapes, weight_pool
+from search.lut.graphs import graph_of, input_shapes, weight_pool
 from search.lut.subjects import header, subjects
 from subnet_export.formats import ONNX, require
 from supernet import files
@@ -56,7 +57,7 @@ def write_kit(
         UserError: The package onnx is not installed, or the file cannot be written.
     """
     require(("onnx",), ONNX.extra, "a kit")
-    found, weights = subjects(space, num_keypoints, networks), shared_weights()
+    found, weights = subjects(space, num_keypoints, networks), SharedWeights()
     graphs: dict[str, dict[str, Any]] = {}
     written: dict[bytes, str] = {}  # blocks that differ in nothing but the size of their input are one graph
     head = header(space, num_keypoints, networks, {})
@@ -69,7 +70,7 @@ def write_kit(
                 _add(archive, f"graphs/{written[graph]}", graph)
             graphs[name] = {"file": written[graph], "inputs": input_shapes(subject, batch)}
             advance()
-        _add(archive, f"graphs/{WEIGHTS_FILE}", weight_pool().tobytes())
+        _add(archive, f"graphs/{WEIGHTS_FILE}", weight_pool(weights.num).tobytes())
         manifest = {"header": head, "batch": batch, "graphs": graphs}
         _add(archive, "manifest.json", json.dumps(manifest).encode())
         script = resources.files("search.lut") / "device_script.py"
@@ -78,20 +79,26 @@ def write_kit(
     return len(graphs)
 
 
-def shared_weights() -> Weights:
-    """Return weights that refer to the beginning of ``WEIGHTS_FILE``, beside the graph."""
-    from onnx import TensorProto
+class SharedWeights:
+    """Weights that refer to the beginning of ``WEIGHTS_FILE``, beside the graph.
 
-    def weights(name: str, shape: tuple[int, ...]) -> "onnx.TensorProto":
+    Attributes:
+        num: Numbers that the file must hold for all weights there were so far.
+    """
+
+    def __init__(self) -> None:
+        self.num = 0
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> "onnx.TensorProto":
+        """Return a tensor without content; see ``search.lut.graphs.Weights``."""
+        from onnx import TensorProto
+
+        num = math.prod(shape)
+        self.num = max(self.num, num)
         tensor = TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
-        length = 4
-        for side in shape:
-            length *= side
-        for key, value in (("location", WEIGHTS_FILE), ("offset", 0), ("length", length)):
+        for key, value in (("location", WEIGHTS_FILE), ("offset", 0), ("length", 4 * num)):
             tensor.external_data.add(key=key, value=str(value))
         return tensor
-
-    return weights
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
