@@ -52,7 +52,6 @@ def parse() -> argparse.Namespace:
         "--rounds", metavar="N", type=whole_number(1), default=5, help="visits of each (default: %(default)s)"
     )
     verify.add_argument("--seed", metavar="N", type=whole_number(0), default=1, help="of the draw (default: 1)")
-    verify.add_argument("--device", default="auto", help="of torch: auto, cpu or cuda (default: %(default)s)")
     verify.add_argument(
         "--output", metavar="FILE", type=Path, help="where the figures go (default: beside TABLE, .verified.json)"
     )

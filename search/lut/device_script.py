@@ -48,6 +48,8 @@ class Journal:
             found, self.visits = read_journal(path)
             for field in {**found, **header}:
                 _compare(path, field, found.get(field), header.get(field))
+            if not all(type(each.get("round")) is int and type(each.get("subject")) is str for each in self.visits):
+                raise JournalError(f"{path} holds a line that is no visit; remove that file and measure again")
         self._file = path.open("a", encoding="utf-8")
         try:
             _lock(self._file)

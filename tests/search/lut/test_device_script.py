@@ -65,6 +65,9 @@ def test_what_is_no_file_of_measurements_is_refused(text: str, named: str, tmp_p
     path.write_text(text)
     with pytest.raises(JournalError, match=named):
         read_journal(path)
+    path.write_text(json.dumps(HEADER) + '\n{"round": []}\n')
+    with pytest.raises(JournalError, match="holds a line that is no visit"):
+        Journal(path, HEADER)
     with pytest.raises(JournalError, match=r"cannot read .*nowhere"):
         read_journal(tmp_path / "nowhere")
 
