@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from search.lut.device_script import Run, runner
-from search.lut.graphs import graph_of, input_shapes, random_weights
+from search.lut.graphs import graph_of, input_shapes, is_picture, random_weights
 from search.lut.parts import part
 from search.lut.subjects import Subject
 from subnet_export.formats import ONNX, OPENVINO, require
@@ -101,7 +101,7 @@ class OpenVinoEngine(OnnxEngine):
     def _runner(self, loaded: Any, shapes: Sequence[tuple[int, ...]]) -> Run:
         rng, inputs = np.random.default_rng(0), []
         for shape in shapes:
-            if shape[-1] == 3:
+            if is_picture(shape):
                 inputs.append(rng.integers(0, 256, shape, np.uint8))
             else:
                 inputs.append(rng.standard_normal([shape[0], *shape[2:], shape[1]], np.float32))
@@ -150,7 +150,7 @@ def _settings(
 
 def _noise(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
     """Return noise: pictures (B, H, W, 3) in uint8, maps (B, C, H, W) in channels-last order."""
-    if shape[-1] == 3:
+    if is_picture(shape):
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     return torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
 

@@ -55,6 +55,11 @@ def input_shapes(subject: Subject, batch: int) -> list[tuple[int, ...]]:
     return [(batch, subject.in_width, size, size), (batch, subject.skip_width, size, size)]
 
 
+def is_picture(shape: Sequence[int]) -> bool:
+    """Whether a shape is that of pictures (B, H, W, 3), which are square, and not of square maps (B, C, H, W)."""
+    return shape[2] != shape[3]
+
+
 def graph_of(subject: Subject, num_keypoints: int, weights: Weights) -> "onnx.ModelProto":
     """Return the ONNX model of a subject, for any batch and size, as exports are; ``input_shapes`` tells its inputs.
 
@@ -131,11 +136,10 @@ class _Writer:
     def declare(self, name: str, shape: Sequence[int]) -> str:
         from onnx import TensorProto, helper
 
-        is_picture = shape[-1] == 3
-        kind = TensorProto.UINT8 if is_picture else TensorProto.FLOAT
-        sizes: list[str | int | None] = (
-            ["batch", "height", "width", 3] if is_picture else ["batch", shape[1], "height", "width"]
-        )
+        sizes: list[str | int | None] = ["batch", shape[1], "height", "width"]
+        if is_picture(shape):
+            sizes = ["batch", "height", "width", shape[3]]
+        kind = TensorProto.UINT8 if is_picture(shape) else TensorProto.FLOAT
         self._inputs.append(helper.make_tensor_value_info(name, kind, sizes))
         return name
 

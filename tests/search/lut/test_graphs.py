@@ -15,7 +15,7 @@ from subnet_export.deployment_network import DeploymentNetwork
 from subnet_export.runtimes import bf16_is_native, onnx_session
 from supernet.arch import Arch
 from supernet.errors import UserError
-from supernet.latency_blocks import blocks_of, kind_of
+from supernet.latency_blocks import Bottleneck, Deconv, blocks_of, kind_of
 from supernet.litepose import LitePose, normalisation_layers
 from tests.made_up_table import NUM_KEYPOINTS, SPACE
 
@@ -71,6 +71,13 @@ def test_every_runtime_runs_every_kind_of_block(runtime: str) -> None:
         run = engine.open(subject)
         run()
         run()
+
+
+@pytest.mark.parametrize("runtime", PRECISIONS)
+def test_maps_as_small_as_a_pixel_has_colours_are_no_pictures(runtime: str) -> None:
+    engine = open_engine(runtime, "f32", 1, 1, NUM_KEYPOINTS, CPU)
+    engine.open(Bottleneck(8, 8, 1, 3, 3, 3))()
+    engine.open(Deconv(8, 8, 8, 3))()
 
 
 @pytest.mark.gpu
