@@ -18,9 +18,9 @@ TORCH_FREE = (
     "search.cost",
     "search.budget",
     "search.evolution",
-    "search.predicted",
     "search.optuna_engine",
     "search.optuna_storage",
+    "search.predicted",
 )
 """Modules that must start fast and run where torch is not wanted, with all they import."""
 
