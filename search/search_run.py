@@ -16,6 +16,8 @@ from search import report
 from search.candidate import Candidate
 from search.final_check import (
     ARCH_FILE,
+    FRONT_FILE,
+    FRONT_FOLDER,
     Progress,
     choose,
     conclude,
@@ -135,6 +137,8 @@ class SearchRun:
         self.say(report.table(conclusion, problem))
         if problem.test_is_validation:
             self.say("this data set has the same pictures for val and test, so the chosen subnet is favoured")
+        if len(settings.objectives) > 1:
+            self.say(f"front: {self.folder / FRONT_FILE}   its {len(finalists)} archs: {self.folder / FRONT_FOLDER}")
         self.say(f"arch: {self.folder / ARCH_FILE}   all candidates: {self.folder / CANDIDATES_FILE}")
         self.say(f"picture: {self.folder / PICTURE_FILE}   report: {self.folder / 'summary.json'}")
 
