@@ -42,7 +42,7 @@ def main() -> None:
     table.add_row(
         f"mean of {baseline['num']} random within {BUDGET}",
         f"AP {baseline['ap_mean']:.3f}",
-        str(RUNS / "evolve" / "latest" / "pareto.png"),
+        str(RUNS / "evolve" / "latest" / "report.html"),
     )
     table.add_row(
         "exported subnet", f"AP {exported['measurement']['metrics']['AP']:.3f}", str(RUNS / "export" / "latest")

@@ -17,6 +17,11 @@ def gene_values(space: SearchSpace, genes: Genes) -> Floats:
     return np.stack(columns, axis=1)
 
 
+def one_hot(space: SearchSpace, genes: Genes) -> Floats:
+    """Return a 1 for each chosen value among 0s, (N, choices of all columns and one for an absent block each)."""
+    return np.hstack([np.eye(len(choices) + 1)[genes[:, i]] for i, choices in enumerate(space.layout.choices)])
+
+
 def features(space: SearchSpace, genes: Genes) -> Floats:
     """Return the features of archs, (N, F).
 

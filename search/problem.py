@@ -87,6 +87,7 @@ class Problem:
         test_is_validation: Whether the data set has the same pictures for both.
         identity: What makes a search comparable with itself later, by name.
         latency_table: Where predicted latencies come from.
+        dataset_kind: Kind of the data set, such as "synthetic" or "coco".
     """
 
     trained: TrainedSupernet
@@ -97,6 +98,7 @@ class Problem:
     test_is_validation: bool
     identity: dict[str, str]
     latency_table: LatencyTable | None
+    dataset_kind: str
 
     @property
     def space(self) -> SearchSpace:
@@ -174,6 +176,7 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
         described["test"] == described["val"],
         identity,
         table,
+        described["kind"],
     )
 
 

@@ -1,13 +1,12 @@
-"""What a search run reports: chosen subnet and random baseline as plain values, a picture and a table (no torch)."""
+"""What a search run reports: all scores, chosen subnet and random baseline as plain values, and a table (no torch)."""
 
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from rich.table import Table
 
-from search import pareto
 from search.budget import readable
 from search.candidate import Candidate, Score
 from search.final_check import Conclusion
@@ -46,27 +45,9 @@ def baseline_figures(conclusion: Conclusion, problem: Problem) -> dict[str, Any]
     }
 
 
-def draw(path: Path, problem: Problem, archive: Sequence[Candidate], conclusion: Conclusion) -> None:
-    """Draw search and final check over the first limited cost, or over MACs without a budget."""
-    limits = [(name, limit) for name, limit in problem.budget.limits if name in pareto.COST_LABELS]
-    cost_name, limit = limits[0] if limits else ("macs", None)
-
-    def point(costs: dict[str, float], score: Score) -> pareto.Point:
-        return pareto.Point(costs[cost_name], score.ap)
-
-    # APs on different numbers of pictures do not belong into one picture.
-    candidates = [point(one.costs, one.scores[0]) for one in archive if one.scores]
-    chosen = conclusion.chosen
-    baseline = [point(problem.model.of(arch), score) for arch, score in conclusion.baseline]
-    pareto.draw(
-        path,
-        cost_name,
-        limit,
-        candidates,
-        point(chosen.costs, chosen.scores[0]),
-        point(chosen.costs, conclusion.test),
-        baseline,
-    )
+def score_rows(archive: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """Return a row for each score of each candidate, as one may have been scored on several numbers of pictures."""
+    return [replace(one, scores=(score,)).row() for one in archive for score in one.scores]
 
 
 def table(conclusion: Conclusion, problem: Problem) -> Table:

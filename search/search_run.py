@@ -12,10 +12,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from search import report
+from search import html_report, report
 from search.candidate import Candidate
 from search.final_check import (
     ARCH_FILE,
+    FRONT_FILE,
+    FRONT_FOLDER,
     Progress,
     choose,
     conclude,
@@ -31,7 +33,6 @@ from supernet.distributed import Ranks
 from supernet.errors import UserError
 
 CANDIDATES_FILE = "candidates.json"
-PICTURE_FILE = "pareto.png"
 
 
 @dataclass(frozen=True)
@@ -125,18 +126,18 @@ class SearchRun:
             return
         save_tested(self.folder, conclusion.test)
         figures = report.summary(conclusion, problem, archive) | more_figures()
-        cli.write_summary(
-            self.folder,
-            origin
-            | figures
-            | {"search_seconds": round(search_seconds, 1), "seconds": round(time.perf_counter() - start, 1)},
-        )
-        report.draw(self.folder / PICTURE_FILE, problem, archive, conclusion)
+        seconds = {"search_seconds": round(search_seconds, 1), "seconds": round(time.perf_counter() - start, 1)}
+        summary = origin | figures | seconds
+        rows = report.score_rows(archive)
+        page = html_report.write(self.folder, summary, rows, problem.budget, problem.dataset_kind)
+        cli.write_summary(self.folder, summary)  # last: it marks a finished run
         self.say(report.table(conclusion, problem))
         if problem.test_is_validation:
             self.say("this data set has the same pictures for val and test, so the chosen subnet is favoured")
+        if len(settings.objectives) > 1:
+            self.say(f"front: {self.folder / FRONT_FILE}   its {len(finalists)} archs: {self.folder / FRONT_FOLDER}")
         self.say(f"arch: {self.folder / ARCH_FILE}   all candidates: {self.folder / CANDIDATES_FILE}")
-        self.say(f"picture: {self.folder / PICTURE_FILE}   report: {self.folder / 'summary.json'}")
+        self.say(f"report: {page}   figures: {self.folder / 'summary.json'}")
 
     def _with_latencies(self, finalists: list[Candidate], progress: Progress) -> list[Candidate]:
         """Return the finalists with latencies measured on this device, where it is the table's."""

@@ -1,13 +1,10 @@
-"""The Pareto front against its definition, and the picture as a file."""
+"""The Pareto front against its definition."""
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
 
 from search.cost import COSTS
-from search.pareto import COST_LABELS, Point, draw, front
+from search.pareto import COST_LABELS, Point, front
 
 
 def dominates(first: Point, second: Point) -> bool:
@@ -35,16 +32,3 @@ def test_a_front_of_few_points() -> None:
 
 def test_every_cost_has_an_axis_title() -> None:
     assert set(COST_LABELS) == {*COSTS, "latency_ms"}
-
-
-@pytest.mark.parametrize("limit", [None, 60_000_000])
-@pytest.mark.parametrize("num_baseline", [0, 3])
-def test_the_picture_is_written(tmp_path: Path, limit: int | None, num_baseline: int) -> None:
-    points = [Point(3e7 + 5e6 * i, 0.1 * i) for i in range(5)]
-    path = tmp_path / "pareto.png"
-    draw(path, "macs", limit, points, points[-1], Point(5e7, 0.35), points[:num_baseline])
-    picture = cv2.imread(str(path))
-    assert picture is not None
-    assert min(picture.shape[:2]) > 300
-    assert picture.std() > 5
-    assert [entry.name for entry in tmp_path.iterdir()] == ["pareto.png"]
