@@ -16,11 +16,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import optuna
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.special import gammaln
@@ -29,6 +31,10 @@ from search.breeding import Breeder
 from search.budget import Budget, CostModel
 from search.candidate import Score
 from search.evolution import Evolution, EvolutionSettings, Task, evolve
+from search.optuna_claims import SharedStudy
+from search.optuna_engine import OptunaSearch, OptunaSettings
+from search.optuna_samplers import SAMPLERS, SamplerSettings
+from search.optuna_storage import open_study
 from search.predicted import PredictedProposals, PredictionSettings
 from search.predictor import Predictor
 from supernet import files
@@ -147,7 +153,31 @@ def predictor(
     return _evolved(space, score, model, budget, settings, seed, PredictionSettings(32, 600))
 
 
-ENGINES: dict[str, Engine] = {"evolution": evolution, "predictor": predictor}
+def optuna_search(
+    sampler: str,
+    space: SearchSpace,
+    score: ScoreFunction,
+    model: CostModel,
+    budget: Budget,
+    num_evaluations: int,
+    seed: int,
+) -> Arch:
+    """``search.optuna_search`` with a sampler."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.InMemoryStorage()
+    shared = SharedStudy(open_study(storage, "search", ("ap",), {}, "memory"), storage, lost_after=60)
+    settings = OptunaSettings(num_evaluations, SamplerSettings(sampler))
+    search = OptunaSearch(space, model, budget, settings, seed, shared)
+    return search.run(lambda arch: Score(1, {"AP": score(arch)})).best.arch
+
+
+ENGINES: dict[str, Engine] = {
+    "evolution": evolution,
+    "predictor": predictor,
+    **{f"optuna_{name}": partial(optuna_search, name) for name in SAMPLERS if name != "random"},
+}
+SLOW = ("optuna_gp",)
+"""Engines that run only when named: minutes for every seed."""
 
 
 def _evolved(
@@ -312,7 +342,8 @@ def main() -> None:
     """Run the study as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of study.json and study.png")
-    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
+    fast = [name for name in ENGINES if name not in SLOW]
+    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=fast)
     parser.add_argument("--problems", type=int, default=5, help="different random scores")
     parser.add_argument("--seeds", type=int, default=10, help="runs of each engine on each")
     parser.add_argument("--table", type=Path, help="a table of real scores in place of random ones")

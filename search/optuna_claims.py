@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from supernet.errors import UserError
 
 ARCH, WORKER, CLAIM, SIGN, WITHDRAWN = "arch", "worker", "claim", "sign_of_life", "withdrawn"
 MAX_ATTEMPTS = 3
@@ -117,6 +119,8 @@ class SharedStudy:
                     self.storage.set_trial_user_attr(trial._trial_id, SIGN, count)
                 except UpdateFinishedTrialError:
                     return  # somebody thought us dead
+                except (StorageInternalError, UserError):
+                    continue  # if the storage stays away, the score cannot be written, and that is told
 
         thread = threading.Thread(target=renew, daemon=True)
         thread.start()

@@ -99,18 +99,13 @@ class OptunaSearch:
         self._rows: dict[int, Genes] = {}
         self._scored: dict[int, Candidate] = {}
 
-    def run(
-        self,
-        score: Callable[[Arch], Score],
-        on_scored: Callable[[Candidate, int], None] = lambda candidate, num: None,
-        on_round: Callable[[], None] = lambda: None,
-    ) -> Result:
+    def run(self, score: Callable[[Arch], Score], on_round: Callable[[], None] = lambda: None) -> Result:
         """Search until the study has as many scored archs as wanted, or there are no more within the budget.
 
         Args:
             score: Sees archs within the budget only, and none that another evaluation has or had.
-            on_scored: Called with each candidate that this worker has scored, and how many the study holds.
-            on_round: Called between evaluations, and now and then while this worker waits for others: time to stop.
+            on_round: Called before and after each evaluation, and now and then while this worker waits for others:
+                time to show progress, or to stop by an exception.
 
         Raises:
             UserError: No arch that fits was found.
@@ -127,7 +122,7 @@ class OptunaSearch:
                 break
             proposal = (self._retried(trials) or self._propose(trials)) if num_active < limit else None
             if proposal is not None:
-                self._evaluate(proposal, score, on_scored)
+                self._evaluate(proposal, score)
             elif num_active == num_scored:
                 break  # there is nothing new within the budget
             else:
@@ -200,9 +195,7 @@ class OptunaSearch:
             params, distributions = self._mirror.params(asked.row)
             self.shared.note(digest, params, distributions, asked.constraints, asked.system_attrs)
 
-    def _evaluate(
-        self, proposal: Proposal, score: Callable[[Arch], Score], on_scored: Callable[[Candidate, int], None]
-    ) -> None:
+    def _evaluate(self, proposal: Proposal, score: Callable[[Arch], Score]) -> None:
         """Claim a proposal and score it, unless another worker was first."""
         (arch,) = self.space.decode(proposal.row[None])
         params, distributions = self._mirror.params(proposal.row)
@@ -225,8 +218,6 @@ class OptunaSearch:
         candidate = Candidate(arch, 0, 0, proposal.origin, self.model.of(arch), None, (found,))
         attrs = {METRICS: found.metrics, NUM_IMAGES: found.num_images}
         self.shared.complete(trial, list(self._values(candidate).values()), attrs)
-        archive = self.candidates()
-        on_scored(next((one for one in archive if one.arch == arch), candidate), len(archive))
 
     def _values(self, candidate: Candidate) -> dict[str, float]:
         return {name: candidate.ap if name == AP else candidate.costs[name] for name in self.settings.objectives}

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import StorageInternalError
 
-from search.candidate import Candidate, Score
+from search.candidate import Score
 from search.evolution import Result
 from search.optuna_claims import SharedStudy
 from search.optuna_engine import OptunaSearch, OptunaSettings
@@ -122,10 +123,11 @@ def _search(run: SearchRun, search: OptunaSearch, num_images: int) -> Result:
             progress.update(task, completed=len(archive), note=best)
             run.check_stop(archive)
 
-        def on_scored(candidate: Candidate, num_scored: int) -> None:
-            progress.update(task, completed=num_scored)
-
-        result = search.run(score, on_scored, on_round)
-        progress.update(task, total=len(result.archive), completed=len(result.archive))
+        try:
+            result = search.run(score, on_round)
+        except StorageInternalError as error:
+            reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())
+            raise UserError(f"the study's storage failed ({reason}); continue with {run.continued_with}") from error
+        progress.update(task, total=len(result.archive))
     run.write_candidates(result.archive)
     return result

@@ -85,15 +85,13 @@ def open_study(
     if not kept.keys() & wanted.keys() and study.get_trials(deepcopy=False):
         raise UserError(f"study {name} in {place} is none of this search; name another with study=NAME")
     for key, value in wanted.items():
-        if key not in kept:
-            study.set_user_attr(key, value)
-        elif kept[key] != value:
+        if kept.get(key, value) != value:
             raise UserError(
                 f"study {name} in {place} was made with {key} {kept[key]}, but now it is {value}; "
                 "restore what it was, or start another with study=NAME"
             )
     if study.directions != directions:
-        raise UserError(
-            f"study {name} in {place} maximises and minimises other things than {wanted[OBJECTIVES]}; name another with study=NAME"
-        )
+        raise UserError(f"study {name} in {place} is not one that maximises AP; name another with study=NAME")
+    for key in wanted.keys() - kept.keys():
+        study.set_user_attr(key, wanted[key])
     return study

@@ -19,6 +19,8 @@ TORCH_FREE = (
     "search.budget",
     "search.evolution",
     "search.predicted",
+    "search.optuna_engine",
+    "search.optuna_storage",
 )
 """Modules that must start fast and run where torch is not wanted, with all they import."""
 

@@ -14,9 +14,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+from optuna.exceptions import StorageInternalError
 
 from search import problem
 from search.cost import COSTS, arch_costs
+from search.optuna_engine import OptunaSearch
 from search.optuna_run import run
 from search.optuna_storage import open_storage
 from supernet.arch import Arch
@@ -136,6 +138,17 @@ def test_with_costs_as_objectives_the_front_is_written(configure: Configure, fre
     assert aps == sorted(aps)
     assert macs == sorted(macs)
     assert len(list((folder / "front").iterdir())) == len(front)
+
+
+def test_a_database_that_goes_away_is_one_sentence(
+    configure: Configure, free_scores: FreeScores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: OptunaSearch, score: object, on_round: object) -> None:
+        raise StorageInternalError from OSError("server closed\nthe connection")
+
+    monkeypatch.setattr(OptunaSearch, "run", fail)
+    with pytest.raises(UserError, match=r"failed \(server closed the connection\); continue with storage="):
+        run(configure())
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,10 @@ def test_passwords_are_never_shown() -> None:
     assert describe("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert describe("runs/study.journal") == "runs/study.journal"
     assert "secret" not in describe("postgresql://me:secret@host:port/db")
+
+
+def test_a_study_that_minimises_ap_is_refused() -> None:
+    storage = InMemoryStorage()
+    optuna.create_study(storage=storage, study_name="search", direction="minimize")
+    with pytest.raises(UserError, match="is not one that maximises AP"):
+        study(storage)
