@@ -59,6 +59,8 @@ FITTING_SHARE = 0.4
 """Part of all archs that the budget allows."""
 EVALUATION_SHARE = 0.1
 """Part of these that an engine may evaluate."""
+FIRST_BUDGET = 30
+"""Fewest evaluations at which engines are compared with chance: they begin with a random generation themselves."""
 PAIR_STRENGTH = 0.7
 """Standard deviation of what a pair of choices adds, over that of a single one."""
 
@@ -244,7 +246,7 @@ def study(
     A score counts from the mean of the archs that fit, 0 %, to the best of them, 100 %.
     """
     num = min(problem.num_evaluations for problem in problems)
-    budgets = list(range(20, num + 1, 10))
+    budgets = list(range(FIRST_BUDGET, num + 1, 10))
 
     def share(problem: Landscape, curve: Floats) -> Floats:
         mean, best = problem.fitting.mean(), problem.fitting[0]
