@@ -27,7 +27,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.special import gammaln
 
-from search.breeding import Breeder, BreedingSettings
+from search.breeding import Breeder
 from search.budget import Budget, CostModel
 from search.candidate import Score
 from search.evolution import Evolution, EvolutionSettings, Task, evolve
@@ -59,6 +59,8 @@ FITTING_SHARE = 0.4
 """Part of all archs that the budget allows."""
 EVALUATION_SHARE = 0.1
 """Part of these that an engine may evaluate."""
+FIRST_BUDGET = 30
+"""Fewest evaluations at which engines are compared with chance: they begin with a random generation themselves."""
 PAIR_STRENGTH = 0.7
 """Standard deviation of what a pair of choices adds, over that of a single one."""
 
@@ -142,14 +144,15 @@ def evolution(
     space: SearchSpace, score: ScoreFunction, model: CostModel, budget: Budget, num_evaluations: int, seed: int
 ) -> Arch:
     """``search.evolve`` without a predictor."""
-    return _evolved(space, score, model, budget, num_evaluations, seed, None)
+    return _evolved(space, score, model, budget, EvolutionSettings(8, num_evaluations, 0.75), seed, None)
 
 
 def predictor(
     space: SearchSpace, score: ScoreFunction, model: CostModel, budget: Budget, num_evaluations: int, seed: int
 ) -> Arch:
     """``search.evolve`` with a predictor."""
-    return _evolved(space, score, model, budget, num_evaluations, seed, PredictionSettings(32, 600))
+    settings = EvolutionSettings(16, num_evaluations)
+    return _evolved(space, score, model, budget, settings, seed, PredictionSettings(32, 600))
 
 
 def optuna_search(
@@ -184,14 +187,13 @@ def _evolved(
     score: ScoreFunction,
     model: CostModel,
     budget: Budget,
-    num_evaluations: int,
+    settings: EvolutionSettings,
     seed: int,
     prediction: PredictionSettings | None,
 ) -> Arch:
-    settings = EvolutionSettings(16, num_evaluations)
     surrogate = None
     if prediction:
-        breeder = Breeder(space, model, budget, BreedingSettings())
+        breeder = Breeder(space, model, budget, settings.breeding)
         surrogate = PredictedProposals(lambda: Predictor(space), breeder, prediction)
     search = Evolution(space, model, budget, settings, np.random.default_rng(seed), surrogate)
 
@@ -244,7 +246,7 @@ def study(
     A score counts from the mean of the archs that fit, 0 %, to the best of them, 100 %.
     """
     num = min(problem.num_evaluations for problem in problems)
-    budgets = list(range(20, num + 1, 10))
+    budgets = list(range(FIRST_BUDGET, num + 1, 10))
 
     def share(problem: Landscape, curve: Floats) -> Floats:
         mean, best = problem.fitting.mean(), problem.fitting[0]

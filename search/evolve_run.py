@@ -92,6 +92,7 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
             log.check_identity(kept)
             search.restore(kept["search"], load_scored(folder))
         if ranks.is_main:
+            log.save_state(search.state())
             cli.point_latest(folder)  # it can be resumed from here on
         with cli.stop_request() as stop_requested:
             run = _Run(problem, folder, ranks, lambda: ranks.any(stop_requested()), f"resume={folder}", settings, log)

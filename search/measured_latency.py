@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from search.lut.engines import open_engine
-from search.lut.verify import check_settings
 from supernet.arch import Arch
-from supernet.latency_table import LatencyTable
+from supernet.latency_table import LatencyTable, check_settings
 
 WARM_UP = 5
 ROUNDS = 30

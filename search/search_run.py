@@ -16,6 +16,8 @@ from search import html_report, report
 from search.candidate import Candidate
 from search.final_check import (
     ARCH_FILE,
+    FRONT_FILE,
+    FRONT_FOLDER,
     Progress,
     choose,
     conclude,
@@ -126,12 +128,14 @@ class SearchRun:
         figures = report.summary(conclusion, problem, archive) | more_figures()
         seconds = {"search_seconds": round(search_seconds, 1), "seconds": round(time.perf_counter() - start, 1)}
         summary = origin | figures | seconds
-        cli.write_summary(self.folder, summary)
         rows = report.score_rows(archive)
         page = html_report.write(self.folder, summary, rows, problem.budget, problem.dataset_kind)
+        cli.write_summary(self.folder, summary)  # last: it marks a finished run
         self.say(report.table(conclusion, problem))
         if problem.test_is_validation:
             self.say("this data set has the same pictures for val and test, so the chosen subnet is favoured")
+        if len(settings.objectives) > 1:
+            self.say(f"front: {self.folder / FRONT_FILE}   its {len(finalists)} archs: {self.folder / FRONT_FOLDER}")
         self.say(f"arch: {self.folder / ARCH_FILE}   all candidates: {self.folder / CANDIDATES_FILE}")
         self.say(f"report: {page}   figures: {self.folder / 'summary.json'}")
 

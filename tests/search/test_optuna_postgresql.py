@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,29 +34,33 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database() -> Iterator[str]:
     """The URL of a new database on a server of this test's own."""
     initdb, pg_ctl = binary("initdb"), binary("pg_ctl")
     if initdb is None or pg_ctl is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     if find_spec("psycopg") is None:
         pytest.skip("psycopg is not installed (pip install 'psycopg[binary]')")
-    folder, port = tmp_path_factory.mktemp("postgresql"), free_port()
     as_user: list[str] = []
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None or subprocess.run(["id", USER], capture_output=True).returncode:
             pytest.skip(f"PostgreSQL does not run as root, and there is no user {USER} or no setpriv")
         as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
-        for each in (folder, *folder.parents[:3]):
-            if "pytest" in each.name:
-                each.chmod(0o755)  # pytest keeps its folders to root
-        shutil.chown(folder, USER, USER)
+    # Not in pytest's folder, which only root may enter.
+    with tempfile.TemporaryDirectory(prefix="postgresql") as name:
+        if as_user:
+            shutil.chown(name, USER, USER)
+        yield from served(initdb, pg_ctl, as_user, Path(name))
+
+
+def served(initdb: str, pg_ctl: str, as_user: list[str], folder: Path) -> Iterator[str]:
+    """Start a server with its data in ``folder``, yield a URL, and stop it."""
+    data, port = folder / "data", free_port()
 
     def run(*command: str) -> None:
         done = subprocess.run([*as_user, *command], cwd=folder, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    data = folder / "data"
     run(initdb, "-D", str(data), "-U", USER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
     options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
     run(pg_ctl, "-D", str(data), "-l", str(folder / "log"), "-w", "-t", "60", "-o", options, "start")
