@@ -27,7 +27,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.special import gammaln
 
-from search.breeding import Breeder, BreedingSettings
+from search.breeding import Breeder
 from search.budget import Budget, CostModel
 from search.candidate import Score
 from search.evolution import Evolution, EvolutionSettings, Task, evolve
@@ -142,14 +142,15 @@ def evolution(
     space: SearchSpace, score: ScoreFunction, model: CostModel, budget: Budget, num_evaluations: int, seed: int
 ) -> Arch:
     """``search.evolve`` without a predictor."""
-    return _evolved(space, score, model, budget, num_evaluations, seed, None)
+    return _evolved(space, score, model, budget, EvolutionSettings(8, num_evaluations, 0.75), seed, None)
 
 
 def predictor(
     space: SearchSpace, score: ScoreFunction, model: CostModel, budget: Budget, num_evaluations: int, seed: int
 ) -> Arch:
     """``search.evolve`` with a predictor."""
-    return _evolved(space, score, model, budget, num_evaluations, seed, PredictionSettings(32, 600))
+    settings = EvolutionSettings(16, num_evaluations)
+    return _evolved(space, score, model, budget, settings, seed, PredictionSettings(32, 600))
 
 
 def optuna_search(
@@ -184,14 +185,13 @@ def _evolved(
     score: ScoreFunction,
     model: CostModel,
     budget: Budget,
-    num_evaluations: int,
+    settings: EvolutionSettings,
     seed: int,
     prediction: PredictionSettings | None,
 ) -> Arch:
-    settings = EvolutionSettings(16, num_evaluations)
     surrogate = None
     if prediction:
-        breeder = Breeder(space, model, budget, BreedingSettings())
+        breeder = Breeder(space, model, budget, settings.breeding)
         surrogate = PredictedProposals(lambda: Predictor(space), breeder, prediction)
     search = Evolution(space, model, budget, settings, np.random.default_rng(seed), surrogate)
 

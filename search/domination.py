@@ -20,7 +20,7 @@ def fronts(values: Floats, violation: Floats) -> npt.NDArray[np.int64]:
         values: (N, M), lower is better.
         violation: (N,), 0 where the budget is kept, else more the worse it is broken.
     """
-    less = (violation[:, None] < violation[None]).astype(bool)
+    less = violation[:, None] < violation[None]
     equal = violation[:, None] == violation[None]
     no_worse = np.ones_like(equal)
     better = np.zeros_like(equal)

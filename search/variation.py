@@ -56,7 +56,7 @@ class Variation:
         return self._masked(np.where(take_first, first, second))
 
     def repair(self, genes: Genes, violation: Violation, rng: np.random.Generator) -> Genes:
-        """Move rows that break the budget by random single steps that lessen the violation, until they keep it.
+        """Move rows that break the budget by random steps that lessen the violation, until they keep it.
 
         Rows for which ``REPAIR_ROUNDS`` tries do not suffice come back as far as they got.
         """

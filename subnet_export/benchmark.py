@@ -40,6 +40,11 @@ def main() -> None:
         help="pictures through the whole pipeline; 0: none (default: %(default)s)",
     )
     parser.add_argument(
+        "--latency-table",
+        metavar="FILE",
+        help="of python -m search.lut, measured on this processor: shows what it predicts beside what is measured",
+    )
+    parser.add_argument(
         "--record", action="store_true", help="put the latencies into the model's model.json and README.md as well"
     )
     options = parser.parse()

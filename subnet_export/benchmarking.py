@@ -15,9 +15,10 @@ from rich.table import Table
 from subnet_export.deploying import openvino_model, write_openvino
 from subnet_export.deployment_network import DeploymentNetwork
 from subnet_export.exported_model import ExportedModel, Latency, costs
-from subnet_export.formats import LITEPOSE, ONNX, OPENVINO_INT8, RUNTIMES, Format, missing, require
+from subnet_export.formats import LITEPOSE, ONNX, OPENVINO_INT8, RUNTIMES, TORCH_EXPORT, Format, missing, require
 from subnet_export.identity import made_up_pictures
 from subnet_export.latency import measure_latencies, num_rounds, processor
+from subnet_export.latency_prediction import Prediction, Predictor
 from subnet_export.model import describe_in, load_model
 from subnet_export.onnx_graph import onnx_graph
 from subnet_export.quantisation import quantised
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace) -> None:
         chosen, _ = RUNTIMES[name]
         require(chosen.packages, chosen.extra, f"runtime {name}")
     threads = torch.get_num_threads()
+    predictor = None if options.latency_table is None else Predictor(options.latency_table, names, threads)
     load = os.getloadavg()[0]
     rows = []
     for subject in _subjects(options, device):
@@ -67,8 +69,9 @@ def run(options: argparse.Namespace) -> None:
             runtimes = {name: _open(name, subject, Path(place)) for name in names}
             latencies = _latencies(runtimes, subject, options.repeats, threads)
             throughputs = _throughputs(runtimes, subject, options.pictures)
-        rows.append(_figures(subject, latencies, throughputs))
-        _show(subject, latencies, throughputs)
+        predictions = {} if predictor is None else predictor(subject.network, latencies)
+        rows.append(_figures(subject, latencies, throughputs, predictions))
+        _show(subject, latencies, throughputs, predictions)
         if options.record and subject.model is not None:
             model, folder = subject.model
             describe_in(folder, replace(model, latencies=tuple(latencies.values())))
@@ -120,6 +123,10 @@ def _open(name: str, subject: Subject, place: Path) -> Runtime:
     chosen, precision = RUNTIMES[name]
     if chosen == LITEPOSE:
         return TorchRuntime(subject.network)
+    if chosen == TORCH_EXPORT:
+        deployed = DeploymentNetwork(subject.network)
+        in_channels_last(deployed)
+        return TorchRuntime(deployed.to(next(subject.network.parameters()).device), "uint8")
     folder = place
     if subject.model is not None and chosen.name in subject.model[0].formats:
         folder = subject.model[1]
@@ -166,7 +173,12 @@ def _throughputs(runtimes: dict[str, Runtime], subject: Subject, num_pictures: i
     return found
 
 
-def _figures(subject: Subject, latencies: dict[str, Latency], throughputs: dict[str, Throughput]) -> dict[str, Any]:
+def _figures(
+    subject: Subject,
+    latencies: dict[str, Latency],
+    throughputs: dict[str, Throughput],
+    predictions: dict[str, Prediction],
+) -> dict[str, Any]:
     network = subject.network
     return {
         "name": subject.name,
@@ -175,6 +187,7 @@ def _figures(subject: Subject, latencies: dict[str, Latency], throughputs: dict[
         "arch": network.arch.to_dict(),
         "costs": costs(network.arch, network.num_keypoints),
         "latency": {name: asdict(latency) for name, latency in latencies.items()},
+        "predicted": {name: asdict(prediction) for name, prediction in predictions.items()},
         "pipeline": {
             "grouped_maps": "true" if subject.model is None else "of the network",
             "runtimes": {name: asdict(throughput) for name, throughput in throughputs.items()},
@@ -182,16 +195,27 @@ def _figures(subject: Subject, latencies: dict[str, Latency], throughputs: dict[
     }
 
 
-def _show(subject: Subject, latencies: dict[str, Latency], throughputs: dict[str, Throughput]) -> None:
+def _show(
+    subject: Subject,
+    latencies: dict[str, Latency],
+    throughputs: dict[str, Throughput],
+    predictions: dict[str, Prediction],
+) -> None:
     network = subject.network
     macs = costs(network.arch, network.num_keypoints)["macs"] / 1e6
     title = f"{subject.name}: {network.arch.resolution} px, {macs:,.0f} M multiply-adds"
     table = Table("runtime", "precision", "p50 ms", "p90 ms", "least", title=title, box=None)
+    if predictions:
+        table.add_column("predicted ms")
     if throughputs:
         table.add_column("pictures/s")
         table.add_column(f"{' / '.join(STEPS)} ms")
     for name, latency in latencies.items():
         row = [name, latency.precision, *(f"{ms:.2f}" for ms in (latency.p50_ms, latency.p90_ms, latency.least_ms))]
+        if name in predictions:
+            row.append(f"{predictions[name].predicted_ms:.2f} ({predictions[name].error:+.1f} %)")
+        elif predictions:
+            row.append("")
         if name in throughputs:
             steps = " / ".join(f"{value:.1f}" for value in throughputs[name].median_ms.values())
             row += [f"{throughputs[name].frames_per_second:.1f}", steps]

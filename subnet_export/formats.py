@@ -78,8 +78,10 @@ RUNTIMES = {
     "openvino_f32": (OPENVINO, "f32"),
     "openvino_bf16": (OPENVINO, "bf16"),
     "openvino_int8": (OPENVINO_INT8, "int8"),
+    "torch_export": (TORCH_EXPORT, "f32"),
 }
-"""Ways to run a network: the format, and what it computes in."""
+"""Ways to run a network: the format, and what it computes in. Of ``torch_export`` it is the network that is exported:
+batch norm folded, normalisation inside."""
 
 
 def parse_runtimes(text: str) -> tuple[str, ...]:

@@ -44,7 +44,9 @@ def measure_latencies(
                 runtime(picture)
             for _ in range(ROUND):
                 start = time.perf_counter()
-                runtime(picture)
+                low, _ = runtime(picture)
+                if low.is_cuda:
+                    torch.cuda.synchronize(low.device)
                 seconds[name].append(time.perf_counter() - start)
             advance()
     return {name: _latency(runtimes[name], times, threads) for name, times in seconds.items()}

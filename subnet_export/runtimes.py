@@ -46,7 +46,7 @@ class TorchRuntime:
     precision = "f32"
 
     def __init__(self, network: nn.Module, takes: Input = "float32") -> None:
-        self.library = f"torch {torch.__version__}"
+        self.library = f"torch {torch.__version__}{' exported' * (takes == 'uint8')}"
         self._network, self._takes = network, takes
         self._device = next(network.parameters()).device
 

@@ -42,16 +42,13 @@ class LatencyGrid:
         self._stem = _tabulate(lambda r, width: figure(Stem(width, r)), resolutions, space.stem_widths)
         self._first, self._later = [], []
         for i, stage in enumerate(space.stages):
-            shapes = (stage.expand_ratios, stage.kernel_sizes)
-            self._first.append(
-                _tabulate(_first_block(figure, i, stage.stride), resolutions, widths[i], stage.widths, *shapes)
-            )
+            shapes = (stage.widths, stage.expand_ratios, stage.kernel_sizes)
+            first, other = _first_block(figure, i, stage.stride), _later_block(figure, i, stage.stride)
+            self._first.append(_tabulate(first, resolutions, widths[i], *shapes))
             # Absent blocks have the genes -1, which is the last place: one more of either, where nothing is added.
             later = np.zeros([len(each) + 1 for each in (resolutions, *shapes)])
             if self._depths[i] > 1:
-                later[:-1, :-1, :-1, :-1] = _tabulate(
-                    _later_block(figure, i, stage.stride), resolutions, stage.widths, *shapes
-                )
+                later[:-1, :-1, :-1, :-1] = _tabulate(other, resolutions, *shapes)
             self._later.append(later)
         self._deconv, self._prediction = [], []
         for level, outputs in enumerate(space.deconv_widths):

@@ -10,6 +10,7 @@ bare entries.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -65,6 +66,20 @@ class Settings:
         return f"{self.runtime} {self.runtime_version} {self.precision} on {self.device}, {threads}, {batch}"
 
 
+def check_settings(table: Settings, here: Settings) -> None:
+    """Make sure that what is measured here can be compared with a table.
+
+    Raises:
+        UserError: A setting differs; it is named with both values.
+    """
+    for name, value in asdict(here).items():
+        if name != "system" and getattr(table, name) != value:
+            raise UserError(
+                f"settings.{name} of the latency table is {getattr(table, name)!r}, here it is {value!r}; "
+                "use it where and as it was measured, or build one here"
+            )
+
+
 @dataclass(frozen=True)
 class Overhead:
     """What turns sums over blocks into the latency of a network; fitted, see the head of this module."""
@@ -73,6 +88,13 @@ class Overhead:
     fixed_ms: float
     backbone_factor: float
     head_factor: float
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that no fit can give."""
+        for name, least in (("call_ms", 0), ("fixed_ms", -math.inf), ("backbone_factor", 0), ("head_factor", 0)):
+            value = getattr(self, name)
+            if not least < value < math.inf:
+                raise UserError(f"overhead.{name} is {value}; it must be a number above {least}, so measure again")
 
 
 @dataclass(frozen=True)

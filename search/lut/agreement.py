@@ -1,9 +1,11 @@
 """How well predicted latencies agree with measured ones, and with how much noise these were measured."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 
@@ -44,12 +46,13 @@ def agreement(predicted: Sequence[float], medians: Sequence[Sequence[float]]) ->
         round(float(np.abs(errors).mean()), 2),
         round(float(np.abs(errors).max()), 2),
         round(float(errors.mean()), 2),
-        _correlation(stats.spearmanr(predicted, measured).statistic if len(measured) > 2 else np.nan),
-        _correlation(stats.kendalltau(predicted, measured).statistic if len(measured) > 2 else np.nan),
+        _correlation(stats.spearmanr, predicted, measured),
+        _correlation(stats.kendalltau, predicted, measured),
         round(float(np.mean(noise)), 2) if max(map(len, medians)) > 1 else None,
         len(measured),
     )
 
 
-def _correlation(value: float) -> float | None:
-    return round(float(value), 4) if np.isfinite(value) else None
+def _correlation(of: Callable[..., Any], first: npt.ArrayLike, second: npt.ArrayLike) -> float | None:
+    """Return a rank correlation; None where one side has no order."""
+    return round(float(of(first, second).statistic), 4) if np.ptp(first) > 0 and np.ptp(second) > 0 else None

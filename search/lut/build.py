@@ -94,6 +94,8 @@ def run_rounds(
         except KeyboardInterrupt:
             told = f"{len(journal.visits)} of {rounds * len(found)} visits"
             raise UserError(f"stopped after {told}; the same command goes on from there ({journal_file})") from None
+        except OSError as error:
+            raise UserError(f"cannot write {journal_file}: {error.strerror}; free space and go on") from error
 
 
 def fitting_networks(space: SearchSpace, num: int, seed: int) -> list[Arch]:

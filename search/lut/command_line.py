@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import re
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -17,18 +16,19 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` and stop."""
-        unknown = re.match(r"unrecognized arguments: (\S+)", message)
-        if unknown:
-            near = difflib.get_close_matches(unknown[1].partition("=")[0], self._option_string_actions, n=1)
-            message = f"there is no option {unknown[1]}" + (f", did you mean {near[0]}?" if near else "")
         print(f"error: {message}; {self.prog} --help lists the options", file=sys.stderr)
         raise SystemExit(2)
+
+    def refuse(self, unknown: str) -> NoReturn:
+        """Stop because of an option that does not exist, naming the nearest that does."""
+        near = difflib.get_close_matches(unknown.partition("=")[0], self._option_string_actions, n=1)
+        self.error(f"there is no option {unknown}" + (f", did you mean {near[0]}?" if near else ""))
 
 
 def parse() -> argparse.Namespace:
     """Parse the process's arguments; ``command`` is one of build, verify, show, merge and kit."""
-    parser = Parser(PROGRAM, description=__doc__.partition(";")[0] + ".", allow_abbrev=False)
-    parser.description = "Latency tables: how long each block of a search space takes on a device."
+    told = "Latency tables: how long each block of a search space takes on a device, and so any arch of it."
+    parser = Parser(PROGRAM, description=told, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
     def command(name: str, told: str) -> argparse.ArgumentParser:
@@ -52,7 +52,6 @@ def parse() -> argparse.Namespace:
         "--rounds", metavar="N", type=whole_number(1), default=5, help="visits of each (default: %(default)s)"
     )
     verify.add_argument("--seed", metavar="N", type=whole_number(0), default=1, help="of the draw (default: 1)")
-    verify.add_argument("--device", default="auto", help="of torch: auto, cpu or cuda (default: %(default)s)")
     verify.add_argument(
         "--output", metavar="FILE", type=Path, help="where the figures go (default: beside TABLE, .verified.json)"
     )
@@ -70,7 +69,10 @@ def parse() -> argparse.Namespace:
     kit.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="pictures a run (default: 1)")
     _fitting(kit)
     kit.add_argument("--output", metavar="FILE", type=Path, required=True, help="new zip")
-    return parser.parse_args()
+    options, unknown = parser.parse_known_args()
+    if unknown:
+        commands.choices[options.command].refuse(unknown[0])
+    return options
 
 
 def _space(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ def run_verify(options: argparse.Namespace) -> None:
     output = options.output or options.table.with_suffix(".verified.json")
     table = LatencyTable.load(options.table)
     _warn_if_busy()
-    found = verify(table, _engine_of(table, options.device), options.networks, options.rounds, options.seed)
+    found = verify(table, _engine_of(table), options.networks, options.rounds, options.seed)
     files.write_json(output, found)
     cli.CONSOLE.print(report(found))
     _tell(f"{table.settings.describe()}; {output}")
@@ -83,7 +83,7 @@ def run_kit(options: argparse.Namespace) -> None:
         task = progress.add_task("writing graphs", total=total, note=space.name)
         write_kit(options.output, space, num_keypoints, networks, options.batch, lambda: progress.advance(task))
     megabytes = options.output.stat().st_size / 1e6
-    _tell(f"{options.output}: {total} graphs, {megabytes:.1f} MB; unpack it on the device and read its README.txt")
+    _tell(f"{options.output}: {total} blocks and networks, {megabytes:.1f} MB; its README.txt tells how to use it")
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -113,12 +113,12 @@ def _measured_space(options: argparse.Namespace) -> tuple[SearchSpace, int]:
     return replace(space, resolutions=tuple(sorted(known[name] for name in wanted))), num_keypoints
 
 
-def _engine_of(table: LatencyTable, device: str) -> Engine:
-    settings = table.settings
-    place = pick_device(device) if settings.runtime == "torch" else torch.device("cpu")
-    return open_engine(
-        settings.runtime, settings.precision, settings.threads, settings.batch, table.num_keypoints, place
-    )
+def _engine_of(table: LatencyTable) -> Engine:
+    """Open what a table was measured with, on the GPU of its name if that is here."""
+    told = table.settings
+    is_gpu = torch.cuda.is_available() and told.device == torch.cuda.get_device_name()
+    device = torch.device("cuda" if is_gpu else "cpu")
+    return open_engine(told.runtime, told.precision, told.threads, told.batch, table.num_keypoints, device)
 
 
 def _warn_if_busy() -> None:

@@ -1,16 +1,17 @@
 """Libraries that run blocks and whole networks, opened as the exports of this project are opened."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from search.lut.device_script import Run, runner
-from search.lut.graphs import block_graph, empty_graph, network_graph, random_weights
+from search.lut.graphs import graph_of, input_shapes, random_weights
 from search.lut.parts import part
-from search.lut.subjects import EMPTY, Subject
+from search.lut.subjects import Subject
 from subnet_export.formats import ONNX, OPENVINO, require
-from subnet_export.runtimes import check_openvino_precision, onnx_session, openvino_core, openvino_request
+from subnet_export.runtimes import Precision, check_openvino_precision, onnx_session, openvino_core, openvino_request
 from supernet import measurement
 from supernet.arch import Arch
 from supernet.errors import UserError
@@ -60,26 +61,26 @@ class OnnxEngine:
 
     def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int) -> None:
         self._num_keypoints, self._weights = num_keypoints, random_weights()
+        self._last: tuple[bytes, Any] = (b"", None)
         self.settings = _settings(self.library, self._version(), precision, threads, batch)
 
     def open(self, subject: Subject) -> Run:
-        """See ``Engine``."""
-        return runner(onnx_session(self._graph(subject), self.settings.threads))
+        """See ``Engine``; blocks that differ in nothing but their size share a graph while they follow each other."""
+        graph = bytes(graph_of(subject, self._num_keypoints, self._weights).SerializeToString())
+        if isinstance(subject, Arch) or graph != self._last[0]:
+            self._last = (graph, self._load(graph))
+        return self._runner(self._last[1], input_shapes(subject, self.settings.batch))
+
+    def _load(self, graph: bytes) -> Any:
+        return onnx_session(graph, self.settings.threads)
+
+    def _runner(self, loaded: Any, shapes: Sequence[tuple[int, ...]]) -> Run:
+        return runner(loaded, shapes)
 
     def _version(self) -> str:
         import onnxruntime
 
         return str(onnxruntime.__version__)
-
-    def _graph(self, subject: Subject) -> bytes:
-        batch = self.settings.batch
-        if subject is EMPTY:
-            model = empty_graph(batch)
-        elif isinstance(subject, Arch):
-            model = network_graph(subject, self._num_keypoints, batch, self._weights)
-        else:
-            model = block_graph(subject, batch, self._weights)
-        return model.SerializeToString()
 
 
 class OpenVinoEngine(OnnxEngine):
@@ -88,22 +89,23 @@ class OpenVinoEngine(OnnxEngine):
     library = "openvino"
 
     def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int) -> None:
-        assert precision in ("f32", "bf16")
-        self._precision = precision
+        self._precision: Precision = "bf16" if precision == "bf16" else "f32"
         check_openvino_precision(self._precision)
         super().__init__(precision, threads, batch, num_keypoints)
 
-    def open(self, subject: Subject) -> Run:
-        """See ``Engine``."""
-        model = openvino_core().read_model(self._graph(subject))
+    def _load(self, graph: bytes) -> Any:
+        model = openvino_core().read_model(graph)
         _inputs_channels_last(model)
-        request = openvino_request(model, self.settings.threads, self._precision)
+        return openvino_request(model, self.settings.threads, self._precision)
+
+    def _runner(self, loaded: Any, shapes: Sequence[tuple[int, ...]]) -> Run:
         rng, inputs = np.random.default_rng(0), []
-        for each in model.inputs:
-            is_picture = each.element_type.is_integral()
-            noise = rng.integers(0, 256, list(each.shape)) if is_picture else rng.standard_normal(list(each.shape))
-            inputs.append(noise.astype(np.uint8 if is_picture else np.float32))
-        return lambda: request.infer(inputs, share_inputs=True)
+        for shape in shapes:
+            if shape[-1] == 3:
+                inputs.append(rng.integers(0, 256, shape, np.uint8))
+            else:
+                inputs.append(rng.standard_normal([shape[0], *shape[2:], shape[1]], np.float32))
+        return lambda: loaded.infer(inputs, share_inputs=True)
 
     def _version(self) -> str:
         import openvino

@@ -9,7 +9,7 @@ from supernet.latency_blocks import Block, Bottleneck, Stem, blocks_of
 from supernet.latency_rows import Entry
 from supernet.latency_table import MeasuredNetwork, Overhead
 
-PULL = 0.1
+PULL = 0.05
 """Relative error of one network that weighs as much as a factor that is off 1 by 1: few networks cannot mislead."""
 TYPICAL_ERROR = 0.03
 """Relative errors well above this count less than by their square, so that one disturbed network does no harm."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from search.lut.subjects import Empty, Subject
 from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
 from supernet.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
@@ -23,52 +24,53 @@ Array: TypeAlias = npt.NDArray[np.float32]
 Weights = Callable[[str, tuple[int, ...]], "Array | onnx.TensorProto"]
 """Returns the tensor of a name and shape. Names are those of the published state dict, with ``.bias`` for what batch
 norm leaves; in a block alone they begin with "block"."""
-WEIGHT_POOL = 1 << 20
-"""Random numbers that all random weights are taken from, the same from the start for each tensor."""
 
 
 def random_weights() -> Weights:
     """Return weights that are small random numbers; what they are does not change how long a network takes."""
-    pool = weight_pool()
+    pool = weight_pool(1 << 18)
 
     def weights(name: str, shape: tuple[int, ...]) -> Array:
-        return pool[: int(np.prod(shape))].reshape(shape)
+        return np.resize(pool, shape)
 
     return weights
 
 
-def weight_pool() -> Array:
-    """Return the numbers that random weights are made of, (WEIGHT_POOL,)."""
-    return np.random.default_rng(0).normal(0, 0.05, WEIGHT_POOL).astype(np.float32)
+def weight_pool(num: int) -> Array:
+    """Return the numbers that random weights are made of, (num,)."""
+    return np.random.default_rng(0).normal(0, 0.05, num).astype(np.float32)
 
 
-def input_shapes(block: Block, batch: int) -> list[tuple[int, ...]]:
-    """Return the shapes of a block's inputs in order: a stem's picture is (B, H, W, 3) uint8, others (B, C, H, W)."""
-    size = block.input_size
-    if isinstance(block, Stem):
+def input_shapes(subject: Subject, batch: int) -> list[tuple[int, ...]]:
+    """Return the shapes of a subject's inputs in order: pictures are (B, H, W, 3) uint8, maps (B, C, H, W) float32."""
+    if isinstance(subject, Empty):
+        return [(batch, 8, 1, 1)]
+    if isinstance(subject, Arch):
+        return [(batch, subject.resolution, subject.resolution, 3)]
+    size = subject.input_size
+    if isinstance(subject, Stem):
         return [(batch, size, size, 3)]
-    if isinstance(block, Bottleneck):
-        return [(batch, block.in_width, size, size)]
-    return [(batch, block.in_width, size, size), (batch, block.skip_width, size, size)]
+    if isinstance(subject, Bottleneck):
+        return [(batch, subject.in_width, size, size)]
+    return [(batch, subject.in_width, size, size), (batch, subject.skip_width, size, size)]
 
 
-def block_graph(block: Block, batch: int, weights: Weights) -> "onnx.ModelProto":
-    """Return the ONNX model of one block, with its inputs in float32 (a stem's in uint8)."""
+def graph_of(subject: Subject, num_keypoints: int, weights: Weights) -> "onnx.ModelProto":
+    """Return the ONNX model of a subject, for any batch and size, as exports are; ``input_shapes`` tells its inputs.
+
+    The one of ``Empty`` does next to nothing: its time is what any call of the library costs.
+    """
     writer = _Writer(weights)
-    names = [writer.declare(f"input{i}", shape) for i, shape in enumerate(input_shapes(block, batch))]
-    return writer.model({"output": _block(writer, "block", block, names)})
+    if isinstance(subject, Arch):
+        return _network(writer, subject, num_keypoints)
+    names = [writer.declare(f"input{i}", shape) for i, shape in enumerate(input_shapes(subject, 1))]
+    if isinstance(subject, Empty):
+        return writer.model({"output": writer.node("Relu", names)})
+    return writer.model({"output": _block(writer, "block", subject, names)})
 
 
-def empty_graph(batch: int) -> "onnx.ModelProto":
-    """Return an ONNX model that does next to nothing, whose time is what any call of the library costs."""
-    writer = _Writer(random_weights())
-    return writer.model({"output": writer.node("Relu", [writer.declare("input0", (batch, 8, 1, 1))])})
-
-
-def network_graph(arch: Arch, num_keypoints: int, batch: int, weights: Weights) -> "onnx.ModelProto":
-    """Return the ONNX model of ``LitePose(arch, num_keypoints)`` for square pictures of its resolution."""
-    writer = _Writer(weights)
-    value = writer.declare("images", (batch, arch.resolution, arch.resolution, 3))
+def _network(writer: "_Writer", arch: Arch, num_keypoints: int) -> "onnx.ModelProto":
+    value = writer.declare("images", input_shapes(arch, 1)[0])
     blocks = iter(blocks_of(arch, num_keypoints))
     features = [_block(writer, "first", next(blocks), [value])]
     for i, stage in enumerate(arch.stages):
@@ -129,8 +131,12 @@ class _Writer:
     def declare(self, name: str, shape: Sequence[int]) -> str:
         from onnx import TensorProto, helper
 
-        kind = TensorProto.UINT8 if shape[-1] == 3 else TensorProto.FLOAT
-        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        is_picture = shape[-1] == 3
+        kind = TensorProto.UINT8 if is_picture else TensorProto.FLOAT
+        sizes: list[str | int | None] = (
+            ["batch", "height", "width", 3] if is_picture else ["batch", shape[1], "height", "width"]
+        )
+        self._inputs.append(helper.make_tensor_value_info(name, kind, sizes))
         return name
 
     def node(self, operator: str, inputs: Sequence[str], name: str = "", **attributes: Any) -> str:

@@ -4,16 +4,16 @@ Weights are the same random numbers in every graph: one file that all refer to, 
 megabytes.
 """
 
-import io
 import json
+import math
 import zipfile
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from search.lut.graphs import Weights, block_graph, empty_graph, network_graph, weight_pool
-from search.lut.subjects import EMPTY, header, subjects
+from search.lut.graphs import graph_of, input_shapes, weight_pool
+from search.lut.subjects import header, subjects
 from subnet_export.formats import ONNX, require
 from supernet import files
 from supernet.arch import Arch
@@ -26,7 +26,7 @@ FOLDER, SCRIPT, WEIGHTS_FILE = "latency_kit", "measure.py", "weights.bin"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _README = """Latency kit
 
-On the device (Python 3.9 or newer):
+On the device (Python 3.10 or newer):
     pip install onnxruntime numpy
     python measure.py --threads 2
 
@@ -43,7 +43,7 @@ def write_kit(
     batch: int,
     advance: Callable[[], None] = lambda: None,
 ) -> int:
-    """Write a kit and return how many graphs are in it.
+    """Write a kit and return how many blocks and networks it measures.
 
     Args:
         path: Of the zip.
@@ -57,44 +57,48 @@ def write_kit(
         UserError: The package onnx is not installed, or the file cannot be written.
     """
     require(("onnx",), ONNX.extra, "a kit")
-    found, weights, names = subjects(space, num_keypoints, networks), shared_weights(), {}
+    found, weights = subjects(space, num_keypoints, networks), SharedWeights()
+    graphs: dict[str, dict[str, Any]] = {}
+    written: dict[bytes, str] = {}  # blocks that differ in nothing but the size of their input are one graph
     head = header(space, num_keypoints, networks, {})
     del head["settings"]  # the device's, filled in there
     with files.atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, (name, subject) in enumerate(found.items()):
-            if subject is EMPTY:
-                model = empty_graph(batch)
-            elif isinstance(subject, Arch):
-                model = network_graph(subject, num_keypoints, batch, weights)
-            else:
-                model = block_graph(subject, batch, weights)
-            names[name] = f"{number:05}.onnx"
-            _add(archive, f"graphs/{names[name]}", model.SerializeToString())
+        for name, subject in found.items():
+            graph = graph_of(subject, num_keypoints, weights).SerializeToString()
+            if graph not in written:
+                written[graph] = f"{len(written):05}.onnx"
+                _add(archive, f"graphs/{written[graph]}", graph)
+            graphs[name] = {"file": written[graph], "inputs": input_shapes(subject, batch)}
             advance()
-        buffer = io.BytesIO(weight_pool().tobytes())
-        _add(archive, f"graphs/{WEIGHTS_FILE}", buffer.getvalue())
-        manifest = {"header": head, "batch": batch, "graphs": names}
+        _add(archive, f"graphs/{WEIGHTS_FILE}", weight_pool(weights.num).tobytes())
+        manifest = {"header": head, "batch": batch, "graphs": graphs}
         _add(archive, "manifest.json", json.dumps(manifest).encode())
         script = resources.files("search.lut") / "device_script.py"
         _add(archive, SCRIPT, script.read_bytes())
         _add(archive, "README.txt", _README.encode())
-    return len(names)
+    return len(graphs)
 
 
-def shared_weights() -> Weights:
-    """Return weights that refer to the beginning of ``WEIGHTS_FILE``, beside the graph."""
-    from onnx import TensorProto
+class SharedWeights:
+    """Weights that refer to the beginning of ``WEIGHTS_FILE``, beside the graph.
 
-    def weights(name: str, shape: tuple[int, ...]) -> "onnx.TensorProto":
+    Attributes:
+        num: Numbers that the file must hold for all weights there were so far.
+    """
+
+    def __init__(self) -> None:
+        self.num = 0
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> "onnx.TensorProto":
+        """Return a tensor without content; see ``search.lut.graphs.Weights``."""
+        from onnx import TensorProto
+
+        num = math.prod(shape)
+        self.num = max(self.num, num)
         tensor = TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
-        length = 4
-        for side in shape:
-            length *= side
-        for key, value in (("location", WEIGHTS_FILE), ("offset", 0), ("length", length)):
+        for key, value in (("location", WEIGHTS_FILE), ("offset", 0), ("length", 4 * num)):
             tensor.external_data.add(key=key, value=str(value))
         return tensor
-
-    return weights
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

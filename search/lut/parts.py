@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from search.lut.graphs import input_shapes
-from search.lut.subjects import EMPTY, Subject
+from search.lut.subjects import Empty, Subject
 from subnet_export.deployment_network import DeploymentNetwork
 from supernet.arch import Arch, Stage
 from supernet.latency_blocks import Block, Bottleneck, Deconv, Stem
@@ -34,8 +34,9 @@ def part(
     subject: Subject, num_keypoints: int, batch: int, dtype: torch.dtype = torch.float32
 ) -> tuple[nn.Module, list[tuple[int, ...]]]:
     """Return the module of a block, network or nothing, on the CPU in evaluation mode, and its input shapes."""
-    if subject is EMPTY:
-        return nn.ReLU(), [(batch, 8, 1, 1)]
+    shapes = input_shapes(subject, batch)
+    if isinstance(subject, Empty):
+        return nn.ReLU(), shapes
     arch = subject if isinstance(subject, Arch) else smallest_with(subject)
     with torch.random.fork_rng(devices=[]):
         deployed = DeploymentNetwork(LitePose(arch, num_keypoints).eval())
@@ -48,9 +49,7 @@ def part(
         return images.to(dtype)
 
     if isinstance(subject, Arch):
-        side = subject.resolution
-        return Part(deployed, lambda pictures: network(normalised(pictures))), [(batch, side, side, 3)]
-    shapes = input_shapes(subject, batch)
+        return Part(deployed, lambda pictures: network(normalised(pictures))), shapes
     if isinstance(subject, Stem):
         return Part(deployed, lambda pictures: network.first(normalised(pictures))), shapes
     if isinstance(subject, Bottleneck):

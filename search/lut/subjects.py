@@ -1,7 +1,8 @@
 """What is measured for a table: nothing at all, every block of a space, and some whole networks."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,14 +11,20 @@ from supernet.arch import Arch
 from supernet.latency_blocks import Block, blocks_of_space, key_of
 from supernet.space import SearchSpace
 
-EMPTY: Literal["empty"] = "empty"
-"""A graph that does next to nothing: what a call of the library costs."""
-Subject = Block | Arch | Literal["empty"]
+
+@dataclass(frozen=True)
+class Empty:
+    """A graph that does next to nothing: what a call of the library costs."""
+
+
+EMPTY = "empty"
+"""Name of the ``Empty`` subject."""
+Subject = Block | Arch | Empty
 
 
 def subjects(space: SearchSpace, num_keypoints: int, networks: Sequence[Arch]) -> dict[str, Subject]:
     """Return all that is measured, by the names that files of measurements have for it."""
-    found: dict[str, Subject] = {EMPTY: EMPTY}
+    found: dict[str, Subject] = {EMPTY: Empty()}
     found |= {network_key(arch): arch for arch in networks}
     return found | {key_of(block): block for block in blocks_of_space(space, num_keypoints)}
 

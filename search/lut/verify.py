@@ -1,6 +1,8 @@
 """Measure whole networks that a table never saw and compare with what it predicts."""
 
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,27 +18,29 @@ from search.lut.reading import entries_of, read_measurements
 from search.lut.subjects import draw_networks, network_key
 from supernet import cli
 from supernet.errors import UserError
-from supernet.latency_table import LatencyTable, Settings
-
-
-def check_settings(table: Settings, here: Settings) -> None:
-    """Make sure that what is measured here can be compared with the table.
-
-    Raises:
-        UserError: A setting differs; it is named with both values.
-    """
-    for name, value in asdict(here).items():
-        if name != "system" and getattr(table, name) != value:
-            raise UserError(
-                f"settings.{name} of the latency table is {getattr(table, name)!r}, here it is {value!r}; "
-                "verify it where and as it was measured, or build one here"
-            )
+from supernet.latency_table import LatencyTable
+from supernet.latency_table import check_settings as check_settings
 
 
 def verify(
-    table: LatencyTable, engine: Engine, num_networks: int, rounds: int, seed: int, console: Console = cli.CONSOLE
+    table: LatencyTable,
+    engine: Engine,
+    num_networks: int,
+    rounds: int,
+    seed: int,
+    console: Console = cli.CONSOLE,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """Measure random networks in rounds and return how the predictions agree, in plain values.
+
+    Args:
+        table: That predicts.
+        engine: Runs the networks, with the settings of the table.
+        num_networks: How many; fewer only if the space is that small.
+        rounds: Visits of each.
+        seed: Of their draw.
+        console: Where progress is shown.
+        clock: Seconds.
 
     Raises:
         UserError: The table was measured with other settings, or its space has no networks left.
@@ -48,7 +52,7 @@ def verify(
         raise UserError(f"all networks of space {table.space.name} were used in fitting; build with fewer --networks")
     with tempfile.TemporaryDirectory() as place:
         journal = Path(place) / "journal"
-        run_rounds(engine, table.space, table.num_keypoints, archs, journal, rounds, 60.0, console, with_blocks=False)
+        run_rounds(engine, table.space, table.num_keypoints, archs, journal, rounds, 60.0, console, clock, False)
         _, visits = read_measurements(journal)
     entries = entries_of(visits, {network_key(arch): arch for arch in archs})
     predicted = [table.predict_ms(arch) for arch in archs]

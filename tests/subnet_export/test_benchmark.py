@@ -12,13 +12,19 @@ import torch
 from torch import Tensor
 
 from subnet_export import benchmark as entry
-from subnet_export.benchmarking import random_network
+from subnet_export.benchmarking import Subject, _open, random_network
 from subnet_export.exported_model import ExportedModel, costs
-from subnet_export.latency import ROUND, WARM_UP, measure_latencies
+from subnet_export.latency import ROUND, WARM_UP, measure_latencies, processor
 from subnet_export.model import load_model
+from subnet_export.runtimes import TorchRuntime
 from subnet_export.throughput import STEPS, perfect_maps
+from supernet.latency_blocks import blocks_of_space
+from supernet.latency_rows import Entry
+from supernet.latency_table import LatencyTable, Overhead, Settings
 from supernet.pose.grouping import group
 from supernet.pose.maps import heatmaps, resize
+from supernet.space import SearchSpace
+from tests.subnet_export.conftest import SPACE
 
 Exported = tuple[ExportedModel, Path]
 
@@ -162,3 +168,72 @@ def test_a_mistake_is_told_in_a_sentence(
     assert told.count("\n") == 1
     assert message in told
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def table_file(exported: Exported, tmp_path: Path) -> Path:
+    """A made-up latency table for the exported model, as if measured with the ONNX Runtime that is here."""
+    import onnxruntime
+
+    model = exported[0]
+    space = SearchSpace.from_dict({**SPACE, "resolutions": [model.arch.resolution]})
+    settings = Settings("onnxruntime", onnxruntime.__version__, processor(), "", torch.get_num_threads(), "f32", 1)
+    entries = {block: Entry(0.5, 0.6, 10) for block in blocks_of_space(space, 14)}
+    table = LatencyTable(settings, space, 14, Overhead(0.1, 2.0, 1.0, 0.5), (), entries)
+    (tmp_path / "table.json").write_text(json.dumps(table.to_dict()))
+    return tmp_path / "table.json"
+
+
+def test_a_latency_table_predicts_beside_what_is_measured(
+    exported: Exported,
+    table_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    options = ("--runtimes", "torch_export,onnxruntime", "--repeats", 10, "--pictures", 0, "--output", tmp_path / "out")
+    assert run(monkeypatch, "--model", exported[1], "--latency-table", table_file, *options) == 0
+    (subnet,) = json.loads((tmp_path / "out" / "summary.json").read_text())["subnets"]
+    # A stem and four blocks of the backbone; three levels and two predictions of the head, at half.
+    expected = 2.0 + 5 * (0.5 - 0.1) + 5 * 0.5 * (0.5 - 0.1)
+    assert subnet["predicted"]["onnxruntime"]["predicted_ms"] == pytest.approx(expected)
+    measured = subnet["latency"]["onnxruntime"]["p50_ms"]
+    assert subnet["predicted"]["onnxruntime"]["error"] == pytest.approx(100 * (expected / measured - 1), abs=0.01)
+    assert list(subnet["predicted"]) == ["onnxruntime"]
+    assert f"{expected:.2f} (" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--runtimes", "torch"], "is of runtime onnxruntime, which is not measured; give --runtimes with it"),
+        (["--threads", "3"], "settings.threads of the latency table is 1, here it is 3"),
+    ],
+)
+def test_a_table_of_something_else_is_refused(
+    arguments: list[str],
+    message: str,
+    exported: Exported,
+    table_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = ("--output", tmp_path / "out")
+    threads = torch.get_num_threads()
+    try:
+        assert run(monkeypatch, "--model", exported[1], "--latency-table", table_file, *arguments, *output) == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert message in capsys.readouterr().err
+
+
+def test_the_network_that_torch_export_writes_runs_as_the_model_does(exported: Exported) -> None:
+    pictures = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pictures = pictures.permute(0, 3, 1, 2)
+    model, folder = exported
+    subject = Subject("model", model.network, model.keypoints, model.settings)
+    exports = _open("torch_export", subject, folder)
+    for found, expected in zip(exports(pictures), TorchRuntime(model.network)(pictures), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,85 @@
+"""The command line of latency tables, from the first build to the last error."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from search.lut import __main__ as entry
+from supernet.latency_table import LatencyTable
+from tests.made_up_table import SPACE, made_up_table
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Call the entry point as from a command line; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["lut", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "150")
+    try:
+        entry.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_a_table_is_built_verified_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(yaml.safe_dump(SPACE.to_dict()))
+    options = ("--space", space, "--num-keypoints", 14, "--resolutions", "64", "--threads", 1)
+    assert run(monkeypatch, "build", *options, "--networks", 3, "--rounds", 1, "--runs", tmp_path / "runs") == 0
+    path = tmp_path / "runs" / "lut" / "tiny-onnxruntime-f32-1threads.json"
+    table = LatencyTable.load(path)
+    assert table.space.resolutions == (64,)
+    assert table.settings.threads == 1
+    assert "3 in fitting" in capsys.readouterr().out
+    assert run(monkeypatch, "verify", path, "--networks", 4, "--rounds", 2) == 0
+    assert "repeat noise" in capsys.readouterr().out
+    figures = json.loads(path.with_suffix(".verified.json").read_text())
+    assert len(figures["networks"]) == 4
+    assert figures["agreement"]["num_networks"] == 4
+    arch = table.space.sample(np.random.default_rng(0))
+    arch.save(tmp_path / "arch.json")
+    assert run(monkeypatch, "show", path, "--arch", tmp_path / "arch.json") == 0
+    assert f"{table.predict_ms(arch):.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "--runtime", "tensorrt"], "there is no runtime 'tensorrt'; choose among onnxruntime"),
+        (["build", "--precision", "f16"], "onnxruntime computes in f32 here, not in f16"),
+        (["build", "--space", "nowhere"], "there is no space named 'nowhere'"),
+        (["build", "--resolutions", "128,200"], "'200' is no resolution of space nano; choose among 128, 144, 160"),
+        (["build", "--threads", "0"], "'0' must be a whole number of at least 1"),
+        (["build", "--supernet", "nowhere", "--space", "nano"], "--supernet brings its own space"),
+        (["build", "--output", "table.json"], "table.json exists already"),
+        (["build", "--treads", "1"], "there is no option --treads, did you mean --threads?"),
+        (["verify", "nowhere.json"], "cannot read latency table nowhere.json"),
+        (["verify", "table.json"], "settings.runtime_version of the latency table is '1.0', here it is"),
+        (["show", "table.json", "--arch", "nowhere.json"], "cannot read arch file nowhere.json"),
+        (["merge", "nowhere.jsonl", "--output", "new.json"], "cannot read nowhere.jsonl"),
+        (["merge", "nowhere.jsonl"], "--output"),
+        (["kit", "--output", "table.json"], "table.json exists already"),
+        (["measure"], "invalid choice: 'measure'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.json").write_text(json.dumps(made_up_table().to_dict()))
+    assert run(monkeypatch, *arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert message in told
+    assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
