@@ -3,6 +3,7 @@
 A study lives in a journal file, on one machine or a shared file system, or in any database that Optuna knows.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from search.optuna_journal import open_journal
 from supernet.errors import UserError
 
 OBJECTIVES = "the objectives"
+OPEN_TRIES, OPEN_WAIT_SECONDS = 4, 0.5
 
 
 def open_storage(storage: str | Path) -> BaseStorage:
@@ -35,8 +37,7 @@ def open_storage(storage: str | Path) -> BaseStorage:
         url = make_url(str(storage))
         if url.drivername == "postgresql":  # SQLAlchemy's own choice of a driver differs between its releases
             url = url.set(drivername="postgresql+psycopg")
-        text = url.render_as_string(hide_password=False)
-        return get_storage(RDBStorage(text, engine_kwargs={"pool_pre_ping": True}))
+        return get_storage(_database(url.render_as_string(hide_password=False)))
     except ImportError as error:
         raise UserError(
             f"storage {shown} needs a database driver; pip install 'litepose-supernet[postgresql]' for PostgreSQL, or "
@@ -47,6 +48,16 @@ def open_storage(storage: str | Path) -> BaseStorage:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())
         raise UserError(f"cannot open storage {shown} ({reason}); check that it runs and lets you in") from error
+
+
+def _database(url: str) -> RDBStorage:
+    """Open a database; again if that fails, as workers that start at once are in each other's way making its tables."""
+    for _ in range(OPEN_TRIES - 1):
+        try:
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        except DBAPIError:
+            time.sleep(OPEN_WAIT_SECONDS)
+    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
 
 
 def describe(storage: str | Path) -> str:

@@ -253,7 +253,6 @@ def check_two_workers(storage: str, folder: Path) -> None:
     """Two workers, one of which is killed while it evaluates, do all there is to do, and only that one's work twice."""
     notes = folder / "notes"
     notes.mkdir()
-    make(open_storage(storage))  # tables of a database are not made by two at once
     workers = [
         FORK.Process(target=work, args=(storage, notes, "killed", 24, 0.02, 4)),
         FORK.Process(target=work, args=(storage, notes, "other", 24, 0.02)),
