@@ -44,9 +44,11 @@ PACKAGES = (
     Package("matplotlib", "matplotlib", "pictures of curves and fronts"),
     Package("opencv-python-headless", "cv2", "reading, drawing and resizing pictures and videos"),
     Package("pillow", "PIL", "reading pictures that OpenCV hides the damage of"),
+    Package("plotly", "plotly", "the report of a search"),
     Package("pycocotools", "pycocotools", "average precision"),
     Package("pyyaml", "yaml", "search spaces"),
     Package("rich", "rich", "progress bars and tables"),
+    Package("scikit-learn", "sklearn", "predicting AP in a search"),
     Package("scipy", "scipy", "matching in grouping"),
     Package("simplejpeg", "simplejpeg", "fast JPEG decoding"),
     Package("tensorboard", "tensorboard", "training curves in TensorBoard"),
@@ -56,6 +58,10 @@ PACKAGES = (
     Package("openvino", "openvino", "export to OpenVINO, and running it", "openvino"),
     Package("nncf", "nncf", "8-bit OpenVINO exports", "openvino"),
     Package("safetensors", "safetensors", "export to safetensors", "safetensors"),
+    Package("optuna", "optuna", "search with Optuna's samplers", "optuna"),
+    Package("optuna-dashboard", "optuna_dashboard", "a study in the browser", "optuna"),
+    Package("psycopg", "psycopg", "searching by many workers through PostgreSQL", "postgresql"),
+    Package("hydra-submitit-launcher", "submitit", "starting runs on a SLURM cluster", "slurm"),
     Package("crowdposetools", "crowdposetools", "CrowdPose's own evaluation (pycocotools does it otherwise)", None),
 )
 
@@ -89,9 +95,7 @@ def look(package: Package) -> Finding:
     Some of these leave files in the home folder when they are imported, and report their use.
     """
     if package.extra != "":
-        if importlib.util.find_spec(package.module) is None:
-            return Finding(package, None)
-        return Finding(package, _version(package, None))
+        return Finding(package, _version(package, importlib.util.find_spec(package.module)))
     try:
         module = importlib.import_module(package.module)
     except ModuleNotFoundError as error:
@@ -103,11 +107,12 @@ def look(package: Package) -> Finding:
     return Finding(package, _version(package, module))
 
 
-def _version(package: Package, module: object) -> str:
+def _version(package: Package, module: object | None) -> str | None:
+    """Return the version of a package that was found, None where nothing was."""
     try:
         return importlib.metadata.version(package.name)
     except importlib.metadata.PackageNotFoundError:  # such as opencv-python instead of the headless one
-        return str(getattr(module, "__version__", "of unknown version"))
+        return None if module is None else str(getattr(module, "__version__", "of unknown version"))
 
 
 def report(findings: Sequence[Finding]) -> Iterator[str]:
