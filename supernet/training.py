@@ -257,9 +257,9 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
     objective = PoseObjective(keypoints.num, settings.sigma, settings.push_weight, settings.pull_weight)
     trainer = Trainer(supernet, objective, plan.train_set, plan.scheduled, loop_settings, ranks)
     evaluation = None
-    if plan.val_set is not None and ranks.is_main:
+    if plan.val_set is not None:
         val_scorer = SubnetScorer(
-            supernet, plan.train_set, plan.val_set, settings.evaluation, settings.num_evaluate_images
+            supernet, plan.train_set, plan.val_set, settings.evaluation, settings.num_evaluate_images, ranks=ranks
         )
         evaluation = PeriodicEvaluation(val_scorer, settings.evaluate_every)
     watch = Watch(trainer, settings.explosion_factor, settings.rollback_factor, evaluation)
@@ -273,8 +273,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
         "space_digest": space.digest(),
     }
     if state is not None:
-        if ranks.is_main:
-            run_folder.check_made_with(state["made_with"], made_with, folder)
+        run_folder.check_made_with(state["made_with"], made_with, folder)
         trainer.load_state(state["trainer"])
         watch.load_state(state["watch"])
     cli.CONSOLE.print(

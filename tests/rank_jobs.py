@@ -160,7 +160,7 @@ def poisoned(ranks: Ranks, folder: Path) -> None:
             return original(low * float("nan") if ranks.index == 1 and run.step == 3 else low, high, truth)
 
     run.objective = Poison()  # type: ignore[assignment]
-    watch = LossWatch(0.0)
+    watch = LossWatch(explosion_factor=0.0)
 
     def check(report: StepReport) -> None:
         watch.follow(report)
@@ -170,7 +170,8 @@ def poisoned(ranks: Ranks, folder: Path) -> None:
         run.run(check, lambda _: None)
     except Unhealthy as error:
         error.pictures = ranks.lists(error.pictures)
-        (folder / f"rank{ranks.index}").write_text(str(error))
+        sound = all(bool(weight.isfinite().all()) for weight in run.weights.values())
+        (folder / f"rank{ranks.index}").write_text(f"{error}; weights are {'sound' if sound else 'spoilt'}")
 
 
 def disagreeing(ranks: Ranks, folder: Path) -> None:

@@ -93,7 +93,10 @@ def test_a_synchronised_norm_is_batch_norm_of_the_joined_batch(work: Path) -> No
 def test_a_loss_that_is_no_number_stops_all_ranks_at_the_same_step(work: Path) -> None:
     messages = [(work / "poisoned" / f"rank{rank}").read_text() for rank in range(2)]
     assert messages[0] == messages[1]
-    assert "the loss is nan at step 3, phase" in messages[0]
+    assert "the loss is nan at step 3" in messages[0]
+    assert messages[0].endswith("; weights are sound")
+    pictures = messages[0].partition("pictures ")[2].partition(";")[0].split(", ")
+    assert len(pictures) == 4  # those of both ranks
 
 
 def test_ranks_that_would_train_different_subnets_stop_before_the_step(work: Path) -> None:
