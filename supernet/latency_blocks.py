@@ -82,6 +82,17 @@ def key_of(block: Block) -> str:
     return " ".join(map(str, (kind_of(block), *astuple(block))))
 
 
+def num_border_elements(block: Block) -> int:
+    """Return how many numbers go into a block and out of it, for one picture; those of the picture do not count."""
+    area = block.input_size**2
+    if isinstance(block, Stem):
+        return block.width * area // 4
+    if isinstance(block, Bottleneck):
+        return block.in_width * area + block.width * area // block.stride**2
+    inputs = (block.in_width + block.skip_width) * area
+    return inputs + (4 * block.width if isinstance(block, Deconv) else block.outputs) * area
+
+
 def blocks_of(arch: Arch, num_keypoints: int) -> list[Block]:
     """Return the blocks of ``LitePose(arch, num_keypoints)`` in forward order, for one square picture."""
     found: list[Block] = [Stem(arch.stem_width, arch.resolution)]

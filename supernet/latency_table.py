@@ -1,9 +1,9 @@
 """Latency tables: what each block of a space takes on one device, and the predicted latency of an arch (no torch).
 
-The prediction is ``fixed_ms + factor * sum(p50_ms - call_ms)``, with one factor for the blocks of the backbone and one
-for those of the head. A block alone pays for the call of its library (``call_ms``, that of a graph that does nothing),
-for reordering its inputs and for a cold cache; the factors and the fixed part are fitted on whole networks that are
-measured along with the blocks.
+The prediction is ``fixed_ms`` and, for each block, ``factor * (p50_ms - call_ms) + border_ms * border elements / 1e6``,
+with one factor for the blocks of the backbone and one for those of the head. A block alone pays for the call of its
+library (``call_ms``, that of a graph that does nothing), for reordering what goes in and out, and for a cold cache; the
+factors, the fixed part and that at the borders are fitted on whole networks that are measured along with the blocks.
 
 Source: the idea of a table per block is FBNet's and Once-for-All's (arXiv 1812.03443, 1908.09791); these add up the
 bare entries.
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from supernet import files
 from supernet.arch import Arch
 from supernet.errors import UserError
-from supernet.latency_blocks import Block, Bottleneck, Stem, blocks_of, blocks_of_space, key_of
+from supernet.latency_blocks import Block, Bottleneck, Stem, blocks_of, blocks_of_space, key_of, num_border_elements
 from supernet.latency_grid import Floats, LatencyGrid
 from supernet.latency_rows import FORMAT, UNIT, VERSION, Entry, block_row, check_form, figures, read_blocks
 from supernet.settings import from_mapping
@@ -88,10 +88,12 @@ class Overhead:
     fixed_ms: float
     backbone_factor: float
     head_factor: float
+    border_ms: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that no fit can give."""
-        for name, least in (("call_ms", 0), ("fixed_ms", -math.inf), ("backbone_factor", 0), ("head_factor", 0)):
+        signed = (("fixed_ms", -math.inf), ("border_ms", -math.inf))
+        for name, least in (("call_ms", 0), ("backbone_factor", 0), ("head_factor", 0), *signed):
             value = getattr(self, name)
             if not least < value < math.inf:
                 raise UserError(f"overhead.{name} is {value}; it must be a number above {least}, so measure again")
@@ -222,7 +224,8 @@ class LatencyTable:
         """
         if block not in self.entries:
             raise UserError(f"the latency table lacks the block {key_of(block)}; build one for this arch's space")
-        return self._factor(block) * max(0.0, self.entries[block].p50_ms - self.overhead.call_ms)
+        border = self.overhead.border_ms * num_border_elements(block) * self.settings.batch / 1e6
+        return self._factor(block) * max(0.0, self.entries[block].p50_ms - self.overhead.call_ms) + border
 
     def check_overhead(self) -> None:
         """Raise UserError if blocks and networks of this table contradict each other, as after a mistake of units."""

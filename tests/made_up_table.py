@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from supernet.arch import Arch, Stage
-from supernet.latency_blocks import Block, Bottleneck, Stem, blocks_of, blocks_of_space, kind_of
+from supernet.latency_blocks import Block, Bottleneck, Stem, blocks_of, blocks_of_space, kind_of, num_border_elements
 from supernet.latency_rows import Entry
 from supernet.latency_table import LatencyTable, MeasuredNetwork, Overhead, Settings
 from supernet.space import SearchSpace
@@ -30,7 +30,7 @@ SPACE = SearchSpace.from_dict(
 )
 NUM_KEYPOINTS = 14
 SETTINGS = Settings("onnxruntime", "1.0", "a processor", "a system", 2, "f32", 1)
-OVERHEAD = Overhead(call_ms=0.02, fixed_ms=0.5, backbone_factor=0.9, head_factor=1.2)
+OVERHEAD = Overhead(call_ms=0.02, fixed_ms=0.5, backbone_factor=0.9, head_factor=1.2, border_ms=0.07)
 
 
 def block_ms(block: Block) -> float:
@@ -44,7 +44,7 @@ def network_ms(arch: Arch) -> float:
     total = OVERHEAD.fixed_ms
     for block in blocks_of(arch, NUM_KEYPOINTS):
         factor = OVERHEAD.backbone_factor if isinstance(block, Stem | Bottleneck) else OVERHEAD.head_factor
-        total += factor * (block_ms(block) - OVERHEAD.call_ms)
+        total += factor * (block_ms(block) - OVERHEAD.call_ms) + OVERHEAD.border_ms * num_border_elements(block) / 1e6
     return total
 
 

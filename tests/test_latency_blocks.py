@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from supernet.arch import Layer, layers, make_divisible
-from supernet.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of, blocks_of_space, key_of
+from supernet.latency_blocks import (
+    Block,
+    Bottleneck,
+    Deconv,
+    Prediction,
+    Stem,
+    blocks_of,
+    blocks_of_space,
+    key_of,
+    num_border_elements,
+)
 from supernet.space import SearchSpace
 from tests.made_up_table import NUM_KEYPOINTS, SPACE, enumerate_archs
 
@@ -40,6 +50,14 @@ def test_the_blocks_of_an_arch_are_its_layers(name: str) -> None:
     for arch in [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(50))]:
         found = [each for block in blocks_of(arch, 17) for each in shapes_of_layers(block)]
         assert found == [shape(layer) for layer in layers(arch, 17)]
+
+
+def test_border_elements_are_those_of_the_layers_at_both_ends() -> None:
+    assert num_border_elements(Stem(8, 64)) == 8 * 32 * 32
+    assert num_border_elements(Bottleneck(8, 16, 2, 3, 3, 32)) == 8 * 32 * 32 + 16 * 16 * 16
+    assert num_border_elements(Bottleneck(8, 8, 1, 3, 3, 32)) == 2 * 8 * 32 * 32
+    assert num_border_elements(Deconv(8, 24, 16, 4)) == (8 + 24) * 16 + 16 * 64
+    assert num_border_elements(Prediction(8, 24, 28, 4)) == (8 + 24 + 28) * 16
 
 
 def test_a_space_has_the_blocks_of_its_archs_and_no_others() -> None:

@@ -53,8 +53,8 @@ def table_from(header: Mapping[str, Any], visits: Sequence[Any]) -> LatencyTable
     entries = entries_of(visits, subjects(space, num_keypoints, networks))
     blocks = {block: entries[key_of(block)] for block in blocks_of_space(space, num_keypoints)}
     measured = tuple(MeasuredNetwork(arch, entries[network_key(arch)]) for arch in networks)
-    overhead = fit(blocks, entries[EMPTY].p50_ms, measured, num_keypoints)
     settings = from_mapping(Settings, header["settings"], "settings")
+    overhead = fit(blocks, entries[EMPTY].p50_ms, measured, num_keypoints, settings.batch)
     table = LatencyTable(settings, space, num_keypoints, overhead, measured, blocks)
     table.check_overhead()
     return table

@@ -25,6 +25,7 @@ def overview(table: LatencyTable) -> RenderableType:
         ("space digest", table.space.digest()),
         ("fixed part", f"{overhead.fixed_ms:.3f} ms; a call {overhead.call_ms:.4f} ms"),
         ("factors", f"backbone {overhead.backbone_factor:.3f}, head {overhead.head_factor:.3f}"),
+        ("at borders", f"{overhead.border_ms:+.3f} ms per million numbers"),
         ("whole networks", _fit(table)),
         ("smallest subnet", f"{table.predict_ms(table.space.smallest()):.2f} ms"),
         ("largest subnet", f"{table.predict_ms(table.space.largest()):.2f} ms"),

@@ -45,4 +45,6 @@ def test_noise_and_disturbed_networks_hardly_matter() -> None:
 
 def test_without_networks_the_sum_stands_alone() -> None:
     found = fit(TABLE.entries, OVERHEAD.call_ms, [], NUM_KEYPOINTS)
-    assert (found.fixed_ms, found.backbone_factor, found.head_factor) == pytest.approx((0, 1, 1), abs=1e-6)
+    assert (found.fixed_ms, found.backbone_factor, found.head_factor, found.border_ms) == pytest.approx(
+        (0, 1, 1, 0), abs=1e-6
+    )
