@@ -61,9 +61,12 @@ def agreements(alone: Scores, shared: Mapping[str, Scores]) -> dict[str, Any]:
         mean = compared(means(alone), means(scores))
         by_seed = [compared(*pair) for pair in zip(alone, scores, strict=True)]
         found[strategy] = {"mean": _plain(mean), "by_seed": [_plain(each) for each in by_seed]}
-    pairs = [compared(alone[i], alone[j]) for i in range(len(alone)) for j in range(i)]
-    found["alone, between seeds"] = {"mean": None, "by_seed": [_plain(each) for each in pairs]}
+    found["alone, between seeds"] = {"mean": None, "by_seed": [_plain(each) for each in _between_seeds(alone)]}
     return found
+
+
+def _between_seeds(alone: Scores) -> list[Agreement | None]:
+    return [compared(alone[i], alone[j]) for i in range(len(alone)) for j in range(i)]
 
 
 def _plain(found: Agreement | None) -> dict[str, Any] | None:
@@ -93,10 +96,11 @@ def markdown(
     for strategy, aps in cut.items():
         found = compared(own, aps)
         if found is not None:
-            tau = "undefined" if found.kendall_tau is None else f"{found.kendall_tau:.2f}"
             reached = found.median_gap <= AIM_GAP and found.kendall_tau is not None and found.kendall_tau >= AIM_TAU
-            cells = [tau, f"{found.median_gap:+.3f}", f"{found.largest_gap:+.3f}", "yes" if reached else "no"]
-            told.append([strategy, f"{found.num} of {len(archs)}", *cells])
+            told.append([strategy, *_told(found, len(archs)), "yes" if reached else "no"])
+    for found in _between_seeds(alone):
+        if found is not None:
+            told.append(["alone, another seed", *_told(found, len(archs)), ""])
     names = ["strategy", "archs", "Kendall tau", "median gap", "largest gap", f"gap <= {AIM_GAP} and tau >= {AIM_TAU}"]
     parts = ["# Subnets of a supernet and the same archs trained alone", *heading, table(columns, rows)]
     if told:
@@ -117,8 +121,7 @@ def draw(path: Path, alone: Scores, shared: Mapping[str, Scores]) -> bool:
             continue
         points = [(a, s, i) for i, (a, s) in enumerate(zip(own, aps, strict=True)) if a is not None and s is not None]
         marker = MARKERS[number % len(MARKERS)]
-        tau = "undefined" if found.kendall_tau is None else f"{found.kendall_tau:.2f}"
-        label = f"{strategy}: Kendall tau {tau}, median gap {found.median_gap:+.3f}"
+        label = f"{strategy}: Kendall tau {_tau(found)}, median gap {found.median_gap:+.3f}"
         drawn = axes.scatter([a for a, _, _ in points], [s for _, s, _ in points], marker=marker, label=label)
         for a, s, i in points:
             colour = drawn.get_facecolor()[0]
@@ -140,6 +143,14 @@ def draw(path: Path, alone: Scores, shared: Mapping[str, Scores]) -> bool:
 
 def _difference(alone: float | None, shared: float | None) -> float | None:
     return None if alone is None or shared is None else alone - shared
+
+
+def _told(found: Agreement, num_archs: int) -> list[str]:
+    return [f"{found.num} of {num_archs}", _tau(found), f"{found.median_gap:+.3f}", f"{found.largest_gap:+.3f}"]
+
+
+def _tau(found: Agreement) -> str:
+    return "undefined" if found.kendall_tau is None else f"{found.kendall_tau:.2f}"
 
 
 def _ap(value: float | None) -> str:

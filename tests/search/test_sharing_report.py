@@ -45,6 +45,7 @@ def test_the_tables_hold_scores_gaps_and_whether_the_aim_is_reached() -> None:
     assert "| 2: large | 169.0 M | 0.310 | 0.300 |  | +0.010 |  |" in lines
     assert "| progressive | 3 of 3 | 1.00 | +0.010 | +0.020 | yes |" in lines
     assert "| sandwich | 2 of 3 | -1.00 | +0.080 | +0.100 | no |" in lines
+    assert "| alone, another seed | 3 of 3 | 1.00 | +0.020 | +0.020 |  |" in lines
     assert lines.index("Above.") < lines.index("Below.")
 
 
