@@ -5,6 +5,7 @@ import json
 import statistics
 import tempfile
 import time
+import warnings
 from collections import defaultdict
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from supernet import files
 from supernet.pose.datasets import build
 from supernet.training import start_or_resume
 
-_STEPS_PER_PHASE = 3
+_STEPS_PER_PHASE = 4
 _NUM_PICTURES = 16
 
 
@@ -60,7 +61,8 @@ def measured_pace(study: Study, part: Part) -> Pace:
         "num_calibration_images": _NUM_PICTURES,
         "dataset": dataset | {name: dataset[name] | {"num_images": _NUM_PICTURES} for name in ("train", "test")},
     }
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that so few steps train little is no news
         start_or_resume(config | few | {"runs": folder}, [])
         run = Path(folder) / "train" / part.file_name
         by_phase: dict[int, list[float]] = defaultdict(list)
