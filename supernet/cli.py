@@ -84,6 +84,22 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
         fail(_bad_override(error))
 
 
+def composed(config_name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose ``conf/<config_name>.yaml`` (or nothing) with overrides in Hydra's ``key=value`` form, as plain values.
+
+    Raises:
+        UserError: There is no such configuration, or an override does not fit it.
+    """
+    try:
+        with hydra.initialize_config_module("conf", version_base="1.3"):
+            config = hydra.compose(config_name, overrides=[*overrides])
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _bad_override(error) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
 def dataset_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Compose ``conf/dataset/<name>.yaml`` with overrides such as ``dataset.root=FOLDER``, as plain values.
 
@@ -93,14 +109,8 @@ def dataset_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         if not override.startswith("dataset."):
             raise UserError(f"{override!r} is no option of the data set; write dataset.KEY=VALUE")
-    try:
-        with hydra.initialize_config_module("conf", version_base="1.3"):
-            config = hydra.compose(overrides=[f"+dataset={name}", *overrides])
-        plain = OmegaConf.to_container(config.dataset, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _bad_override(error) from error
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    found: dict[str, Any] = composed(None, [f"+dataset={name}", *overrides])["dataset"]
+    return found
 
 
 def _bad_override(error: Exception) -> UserError:

@@ -98,3 +98,11 @@ def test_a_wrong_data_set_is_told_in_one_line(name: str, override: str, told: st
     with pytest.raises(UserError, match=re.escape(told)) as caught:
         cli.dataset_config(name, [override])
     assert "\n" not in str(caught.value)
+
+
+def test_a_composed_configuration_is_that_of_the_command_line_as_plain_values() -> None:
+    found = cli.composed("train", ["steps=7", "phases=sandwich"])
+    assert (found["steps"], [phase["name"] for phase in found["phases"]]) == (7, ["sandwich"])
+    assert "hydra" not in found
+    with pytest.raises(UserError, match="Could not override 'stepz'"):
+        cli.composed("train", ["stepz=7"])
