@@ -1,6 +1,8 @@
 """What all entry points share: configuration, error reporting, run folders, progress bars."""
 
+import difflib
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +65,7 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
             assert isinstance(plain, dict)
             job({str(key): value for key, value in plain.items()})
         except OmegaConfBaseException as error:
-            fail(_bad_override(error))
+            fail(_bad_override(error, config_name, []))
         except UserError as error:
             fail(error)
 
@@ -81,7 +83,7 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
     try:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_bad_override(error))
+        fail(_bad_override(error, config_name, [each for each in sys.argv[1:] if "=" in each]))
 
 
 def composed(config_name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def composed(config_name: str | None, overrides: Sequence[str]) -> dict[str, Any
             config = hydra.compose(config_name, overrides=[*overrides])
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise _bad_override(error) from error
+        raise _bad_override(error, config_name, overrides) from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -113,10 +115,34 @@ def dataset_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _bad_override(error: Exception) -> UserError:
+def _bad_override(error: Exception, config_name: str | None, overrides: Sequence[str]) -> UserError:
     """Return Hydra's or OmegaConf's error without the lines that speak of their insides, in one line."""
     told = str(error).partition("Config search path:")[0].partition("\n    full_key:")[0]
+    if unknown := re.match(r"Could not override '([^']+)'", told):
+        key = unknown[1]  # Hydra would advise to add it, which helps nobody
+        others = [each for each in overrides if each.lstrip("+~").partition("=")[0] != key]
+        near = difflib.get_close_matches(key, _options(config_name, others), n=1)
+        told = f"there is no option {key}" + (f", did you mean {near[0]}?" if near else "")
     return UserError(f"{' '.join(told.split())}; --help lists the options")
+
+
+def _options(config_name: str | None, overrides: Sequence[str]) -> list[str]:
+    """Return the names of all options, nested ones with dots; none where the other overrides are wrong, too."""
+    try:
+        with hydra.initialize_config_module("conf", version_base="1.3"):
+            config = hydra.compose(config_name, overrides=[*overrides])
+    except (HydraException, OmegaConfBaseException):
+        return []
+    found: list[str] = []
+
+    def collect(place: str, value: Any) -> None:
+        for key, inner in value.items():
+            found.append(f"{place}{key}")
+            if isinstance(inner, dict):
+                collect(f"{place}{key}.", inner)
+
+    collect("", OmegaConf.to_container(config, resolve=False))
+    return found
 
 
 def guarded(job: Callable[[], None]) -> None:

@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("stepz=3", "Could not override 'stepz'"),
+        ("stepz=3", "there is no option stepz, did you mean steps?"),
+        ("+batchsize=3", "there is no option batchsize; did you mean batch_size?"),
+        ("evaluation.flip_tset=true", "did you mean evaluation.flip_test?"),
         (
             "dataset=nowhere",
             "Could not find 'dataset/nowhere' Available options in 'dataset': coco crowdpose custom synthetic",
@@ -89,7 +91,7 @@ def test_a_data_set_is_composed_with_its_overrides() -> None:
     ("name", "override", "told"),
     [
         ("nowhere", "dataset.root=/", "Could not find 'dataset/nowhere'"),
-        ("coco", "dataset.rot=/", "Could not override 'dataset.rot'"),
+        ("coco", "dataset.rot=/", "there is no option dataset.rot, did you mean dataset.root?"),
         ("coco", "dataset.root=${nothing}", "Interpolation key 'nothing' not found"),
         ("coco", "steps=3", "'steps=3' is no option of the data set; write dataset.KEY=VALUE"),
     ],
@@ -104,5 +106,5 @@ def test_a_composed_configuration_is_that_of_the_command_line_as_plain_values() 
     found = cli.composed("train", ["steps=7", "phases=sandwich"])
     assert (found["steps"], [phase["name"] for phase in found["phases"]]) == (7, ["sandwich"])
     assert "hydra" not in found
-    with pytest.raises(UserError, match="Could not override 'stepz'"):
+    with pytest.raises(UserError, match="there is no option stepz, did you mean steps"):
         cli.composed("train", ["stepz=7"])
