@@ -1,7 +1,7 @@
 """Export a subnet of a trained supernet: ``python -m subnet_export`` (options: ``--help``)."""
 
-from subnet_export.command_line import CommandLine, list_of, number, whole_number
-from subnet_export.formats import CHECK_IMAGES, FORMATS, MAX_INT8_LOSS, parse_formats
+from subnet_export.command_line import CommandLine, list_of, whole_number
+from subnet_export.formats import CHECK_IMAGES, FORMATS, parse_formats
 
 
 def main() -> None:
@@ -43,13 +43,7 @@ def main() -> None:
         default=CHECK_IMAGES,
         help="test pictures on which AP of each file is compared with the network's (default: %(default)s)",
     )
-    parser.add_argument(
-        "--max-int8-loss",
-        metavar="AP",
-        type=number(0.0, 1.0),
-        default=MAX_INT8_LOSS,
-        help="AP that format openvino_int8 may cost, on all pictures measured on (default: %(default)s)",
-    )
+    parser.add_max_int8_loss()
     parser.add_argument(
         "--calibration-images",
         metavar="N",

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from subnet_export.formats import MAX_INT8_LOSS
+
 T = TypeVar("T")
 
 
@@ -68,6 +70,16 @@ class CommandLine(FolderCommandLine):
             "--dataset-root",
             metavar="FOLDER",
             help="where the data set on disk is now, if it moved (not for built-in people)",
+        )
+
+    def add_max_int8_loss(self) -> None:
+        """Add the option that bounds what quantisation may cost."""
+        self.add_argument(
+            "--max-int8-loss",
+            metavar="AP",
+            type=number(0.0, 1.0),
+            default=MAX_INT8_LOSS,
+            help="AP that format openvino_int8 may cost, on all pictures measured on (default: %(default)s)",
         )
 
 

@@ -1,7 +1,7 @@
 """Fine-tune an exported subnet: ``python -m subnet_export.finetune`` (options: ``--help``)."""
 
 from subnet_export.command_line import CommandLine, list_of, number, whole_number
-from subnet_export.formats import MAX_INT8_LOSS, parse_formats
+from subnet_export.formats import parse_formats
 
 DECIDED = (
     ("--steps", whole_number(1), 500, "optimizer steps"),
@@ -70,13 +70,7 @@ def main() -> None:
         type=list_of(parse_formats),
         help="formats to write, as of python -m subnet_export (default: those of the model it starts from)",
     )
-    parser.add_argument(
-        "--max-int8-loss",
-        metavar="AP",
-        type=number(0.0, 1.0),
-        default=MAX_INT8_LOSS,
-        help="AP that format openvino_int8 may cost, on all pictures measured on (default: %(default)s)",
-    )
+    parser.add_max_int8_loss()
     parser.add_argument(
         "--num-workers",
         metavar="N",

@@ -1,50 +1,16 @@
 """Evaluation shared out among ranks: every rank runs its part of the pictures and receives the people of all."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from supernet.distributed import Ranks
-from supernet.pose.dataset import Example, PoseDataset
+from supernet.pose.dataset import PoseDataset
 from supernet.pose.geometry import normalise
 from supernet.pose.inference import InferenceSettings, People, Prepare, estimate_dataset
-from supernet.pose.keypoints import KeypointSet
 from supernet.pose.maps import Network
-
-
-class EveryNth:
-    """Pictures ``start``, ``start`` + ``step``, ... of the first ``total`` of a data set; itself a ``PoseDataset``."""
-
-    def __init__(self, dataset: PoseDataset, start: int, step: int, total: int) -> None:
-        self._dataset, self._indices = dataset, range(start, total, step)
-
-    @property
-    def keypoints(self) -> KeypointSet:
-        """The K keypoints that people are annotated with."""
-        return self._dataset.keypoints
-
-    @property
-    def image_ids(self) -> Sequence[int]:
-        """The id of each picture, in index order."""
-        ids = self._dataset.image_ids
-        return [ids[index] for index in self._indices]
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Example:
-        """The picture at ``index``, from 0."""
-        return self._dataset[self._indices[index]]
-
-    def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories of exactly these pictures, in COCO's format."""
-        truth, chosen = self._dataset.ground_truth(), set(self.image_ids)
-        images = [image for image in truth["images"] if image["id"] in chosen]
-        annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
-        return {**truth, "images": images, "annotations": annotations}
+from supernet.pose.subset import Subset
 
 
 def estimate_on_ranks(
@@ -66,7 +32,7 @@ def estimate_on_ranks(
     of this rank. All ranks must call it, with the same network.
     """
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
-    part = EveryNth(dataset, ranks.index, ranks.count, total)
+    part = Subset(dataset, range(ranks.index, total, ranks.count))
     own = estimate_dataset(
         network, part, resolution, settings, batch_size, device=device, progress=progress, prepare=prepare
     )

@@ -34,20 +34,10 @@ from supernet.scoring import SubnetScorer
 from supernet.space import SearchSpace
 from supernet.synchronised_norm import SynchronisedBatchNorm
 from supernet.weight_sharing import SuperNet
+from tests.test_train import TINY
 
 EVERY = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
-SPACE = {
-    "name": "tiny",
-    "resolutions": [64, 96],
-    "stem_widths": [8],
-    "stages": [
-        {"widths": [8], "depths": [1], "stride": 2, "expand_ratios": [2], "kernel_sizes": [3, 5]},
-        {"widths": [8, 16], "depths": [1], "stride": 2, "expand_ratios": [2], "kernel_sizes": [3]},
-        {"widths": [16], "depths": [1, 2], "stride": 2, "expand_ratios": [2], "kernel_sizes": [3]},
-        {"widths": [24], "depths": [1], "stride": 1, "expand_ratios": [2, 3], "kernel_sizes": [3]},
-    ],
-    "deconv_widths": [[8], [8], [8]],
-}
+SPACE = TINY
 STEPS = 8
 
 

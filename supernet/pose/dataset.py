@@ -52,3 +52,11 @@ class PoseDataset(Protocol):
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of exactly these pictures, in COCO's format, as evaluation reads them."""
         ...
+
+
+def truth_of(dataset: PoseDataset, image_ids: Sequence[int]) -> dict[str, Any]:
+    """Return the ground truth of ``dataset`` with nothing but the pictures of these ids."""
+    truth, chosen = dataset.ground_truth(), set(image_ids)
+    images = [image for image in truth["images"] if image["id"] in chosen]
+    annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
+    return {**truth, "images": images, "annotations": annotations}

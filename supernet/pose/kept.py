@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from supernet.pose.dataset import Example, PoseDataset
+from supernet.pose.dataset import Example, PoseDataset, truth_of
 from supernet.pose.keypoints import KeypointSet
 
 MEMORY_BYTES: Final = 512 * 2**20
@@ -67,7 +67,4 @@ class KeptPictures:
 
     @cached_property
     def _ground_truth(self) -> dict[str, Any]:
-        truth, chosen = self._dataset.ground_truth(), set(self.image_ids)
-        images = [image for image in truth["images"] if image["id"] in chosen]
-        annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
-        return {**truth, "images": images, "annotations": annotations}
+        return truth_of(self._dataset, self.image_ids)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from supernet.pose.dataset import Example, PoseDataset
+from supernet.pose.dataset import Example, PoseDataset, truth_of
 from supernet.pose.keypoints import KeypointSet
 
 
@@ -46,10 +46,7 @@ class Subset:
 
     @cached_property
     def _ground_truth(self) -> dict[str, Any]:
-        truth, chosen = self._dataset.ground_truth(), set(self.image_ids)
-        images = [image for image in truth["images"] if image["id"] in chosen]
-        annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
-        return {**truth, "images": images, "annotations": annotations}
+        return truth_of(self._dataset, self.image_ids)
 
 
 def evenly_spread(dataset: PoseDataset, num_images: int) -> PoseDataset:
