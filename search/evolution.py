@@ -11,21 +11,21 @@ as in ASHA, Li et al. 2020) the best of those scored on few pictures are scored 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from search.breeding import Breeder, BreedingSettings, Brood
+from search.breeding import Breeder, Brood
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Score
 from search.domination import Floats, best_first, fronts
+from search.evolution_settings import EvolutionSettings
+from search.objectives import AP, check_known
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.genes import Genes
 from supernet.space import SearchSpace
-
-AP = "ap"
 
 
 class Surrogate(Protocol):
@@ -36,45 +36,6 @@ class Surrogate(Protocol):
     ) -> list[float] | None:
         """Add up to ``num`` new rows to ``brood`` and return their predicted APs; None while it knows too little."""
         ...
-
-
-@dataclass(frozen=True)
-class EvolutionSettings:
-    """How to search.
-
-    Attributes:
-        population: New archs scored in each generation, the first of which is drawn at random.
-        num_evaluations: Archs to score in all.
-        parent_share: Parents of a generation over ``population`` (at least two); with several objectives as many
-            parents as children, as in NSGA-II.
-        breeding: How children come from parents.
-        num_images: Pictures to score on, ascending: every arch on the first number of them, the best of these on
-            the next, and so on.
-        keep_share: The best part of all archs scored on one number of pictures that is scored on the next.
-        objectives: "ap", alone or with names of costs that are to be low.
-    """
-
-    population: int
-    num_evaluations: int
-    parent_share: float = 0.35
-    breeding: BreedingSettings = field(default_factory=BreedingSettings)
-    num_images: tuple[int, ...] = (1,)
-    keep_share: float = 1 / 3
-    objectives: tuple[str, ...] = (AP,)
-
-    def __post_init__(self) -> None:
-        """Raise UserError for a value outside its range."""
-        for name in ("population", "num_evaluations"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.parent_share <= 1:
-            raise UserError(f"parent_share is {self.parent_share}; it must be from 0 to 1")
-        if not 0 < self.keep_share <= 1:
-            raise UserError(f"keep_share is {self.keep_share}; it must be above 0 and at most 1")
-        if list(self.num_images) != sorted(set(self.num_images)) or not self.num_images or self.num_images[0] < 1:
-            raise UserError(f"num_images is {list(self.num_images)}; give numbers of pictures, ascending, none twice")
-        if self.objectives.count(AP) != 1 or len(set(self.objectives)) < len(self.objectives):
-            raise UserError(f"objectives is {list(self.objectives)}; give ap and names of costs, each once")
 
 
 @dataclass(frozen=True)
@@ -112,9 +73,7 @@ class Evolution:
         rng: np.random.Generator,
         surrogate: Surrogate | None = None,
     ) -> None:
-        for name in settings.objectives:
-            if name != AP and name not in model.names:
-                raise UserError(f"there is no objective {name}; choose among {', '.join((AP, *model.names))}")
+        check_known(settings.objectives, model.names)
         self.space, self.model, self.budget, self.settings = space, model, budget, settings
         self.rng, self.surrogate = rng, surrogate
         self.archive: list[Candidate] = []

@@ -11,7 +11,8 @@ import numpy as np
 
 from search.breeding import Breeder, BreedingSettings
 from search.candidate import Candidate, Score
-from search.evolution import Evolution, EvolutionSettings, Result, Task, evolve
+from search.evolution import Evolution, Result, Task, evolve
+from search.evolution_settings import EvolutionSettings
 from search.predicted import PredictedProposals, PredictionSettings
 from search.predictor import LEAST_HELD_OUT, Predictor, held_out
 from search.problem import Problem, ProblemSettings, prepare
@@ -21,7 +22,7 @@ from search.search_run import SearchRun
 from supernet import cli
 from supernet.distributed import launched
 from supernet.errors import UserError
-from supernet.settings import from_mapping
+from supernet.settings import check_least, from_mapping
 
 WAIT_SECONDS = 1800.0
 """How long a process waits for another that scores a subnet."""
@@ -43,8 +44,7 @@ class EvolveSettings(ProblemSettings):
 
     def evolution(self, num_available: int) -> EvolutionSettings:
         """Return the part that concerns the evolution itself, for so many validation pictures."""
-        if self.generations < 1:
-            raise UserError(f"generations is {self.generations}; it must be at least 1")
+        check_least(self, {"generations": 1})
         if self.predictor and self.prediction.first >= self.population * self.generations:
             raise UserError(
                 f"prediction.first is {self.prediction.first} but {self.population * self.generations} subnets are "

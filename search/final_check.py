@@ -12,6 +12,7 @@ from search.budget import LATENCY, Budget
 from search.candidate import Candidate, Score
 from search.domination import fronts
 from search.evaluator import Evaluator
+from search.objectives import AP
 from search.problem import Problem
 from supernet import files
 from supernet.arch import Arch
@@ -77,7 +78,7 @@ def choose(finalists: Sequence[Candidate], objectives: Sequence[str], budget: Bu
 
     costs = {name: np.array([cost(one, name) for one in finalists]) for name in finalists[0].costs if name != MEASURED}
     violation = budget.violation(costs)
-    values = np.stack([np.array([-one.ap for one in finalists]) if n == "ap" else costs[n] for n in objectives], 1)
+    values = np.stack([np.array([-one.ap for one in finalists]) if n == AP else costs[n] for n in objectives], 1)
     kept = np.flatnonzero(fronts(values, violation) == 0) if len(objectives) > 1 else np.arange(len(finalists))
     order = sorted(kept.tolist(), key=lambda i: (violation[i], -finalists[i].ap, finalists[i].order))
     return [finalists[i] for i in order]

@@ -13,6 +13,7 @@ from search import arch_drawing, charts, search_charts
 from search.budget import Budget, readable
 from search.charts import Chart
 from search.importance import importance
+from search.objectives import AP
 from search.pareto import COST_LABELS
 from search.predictor import LEAST_HELD_OUT, Quality, held_out
 from search.search_charts import Row
@@ -106,7 +107,7 @@ def write(folder: str | Path, summary: Row, rows: Sequence[Row], budget: Budget,
 
 def costs_of_interest(summary: Row, budget: Budget) -> list[str]:
     """Return the costs that were bounded or minimised, in order; MACs if none was."""
-    names = [bound.cost for bound in budget.bounds] + [name for name in summary.get("objectives", ()) if name != "ap"]
+    names = [bound.cost for bound in budget.bounds] + [name for name in summary.get("objectives", ()) if name != AP]
     return list(dict.fromkeys(names)) or ["macs"]
 
 

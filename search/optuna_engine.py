@@ -19,7 +19,8 @@ from search.breeding import Breeder, BreedingSettings, Brood
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Score
 from search.domination import fronts
-from search.evolution import AP, Result
+from search.evolution import Result
+from search.objectives import AP, check_known, check_objectives
 from search.optuna_claims import ARCH, WITHDRAWN, SharedStudy, is_active, to_retry
 from search.optuna_mirror import Asked, Mirror, sampler_notes
 from search.optuna_samplers import SamplerSettings, make_sampler
@@ -61,8 +62,7 @@ class OptunaSettings:
         """Raise UserError for a value outside its range."""
         if self.num_evaluations < 1:
             raise UserError(f"evaluations is {self.num_evaluations}; it must be at least 1")
-        if self.objectives.count(AP) != 1 or len(set(self.objectives)) < len(self.objectives):
-            raise UserError(f"objectives is {list(self.objectives)}; give ap and names of costs, each once")
+        check_objectives(self.objectives)
 
 
 class OptunaSearch:
@@ -87,9 +87,7 @@ class OptunaSearch:
         seed: int,
         shared: SharedStudy,
     ) -> None:
-        for name in settings.objectives:
-            if name != AP and name not in model.names:
-                raise UserError(f"there is no objective {name}; choose among {', '.join((AP, *model.names))}")
+        check_known(settings.objectives, model.names)
         self.space, self.model, self.budget, self.settings, self.shared = space, model, budget, settings, shared
         for_sampler, for_rest = np.random.SeedSequence([seed, len(shared.trials())]).spawn(2)
         sampler = make_sampler(settings.sampler, int(for_sampler.generate_state(1)[0]))

@@ -8,6 +8,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from supernet.errors import UserError
+from supernet.settings import check_least
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class SamplerSettings:
         """Raise UserError for an unknown sampler or too few archs to begin with."""
         if self.sampler not in SAMPLERS:
             raise UserError(f"there is no sampler {self.sampler!r}; choose among {', '.join(SAMPLERS)}")
-        if self.startup < 2:
-            raise UserError(f"startup is {self.startup}; it must be at least 2")
+        check_least(self, {"startup": 2})
 
 
 def make_sampler(settings: SamplerSettings, seed: int) -> BaseSampler:

@@ -13,6 +13,7 @@ from optuna.study import StudyDirection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from search.objectives import AP
 from search.optuna_journal import open_journal
 from supernet.errors import UserError
 
@@ -83,7 +84,7 @@ def open_study(
     Raises:
         UserError: The study there is was made for something else, or not by us.
     """
-    directions = [StudyDirection.MAXIMIZE if objective == "ap" else StudyDirection.MINIMIZE for objective in objectives]
+    directions = [StudyDirection.MAXIMIZE if objective == AP else StudyDirection.MINIMIZE for objective in objectives]
     study = optuna.create_study(
         storage=storage,
         sampler=optuna.samplers.RandomSampler(),  # proposals are made elsewhere

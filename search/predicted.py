@@ -8,10 +8,11 @@ import numpy as np
 
 from search.breeding import Breeder, Brood
 from search.domination import Floats, best_first
+from search.objectives import AP
 from supernet.errors import UserError
 from supernet.genes import Genes
+from supernet.settings import check_least
 
-AP = "ap"
 ROUNDS = 8
 """Generations of the evolution on predicted scores."""
 PARENTS = 50
@@ -46,9 +47,7 @@ class PredictionSettings:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range."""
-        for name, least in (("first", 10), ("num_candidates", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"prediction.{name} is {getattr(self, name)}; it must be at least {least}")
+        check_least(self, {"first": 10, "num_candidates": 1}, "prediction.")
         if not 0 < self.share <= 1:
             raise UserError(f"prediction.share is {self.share}; it must be above 0 and at most 1")
 

@@ -23,7 +23,7 @@ from supernet.pose.evaluation import evaluate
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
 from supernet.scoring import SubnetScorer, pictures_for
-from supernet.settings import from_mapping
+from supernet.settings import check_least, from_mapping
 from supernet.space import SearchSpace
 
 
@@ -51,10 +51,7 @@ class ProblemSettings:
     def __post_init__(self) -> None:
         """Raise UserError for counts below what makes sense."""
         least = {"top_k": 1, "baseline": 0, "seed": 0, "num_calibration_images": 1, "batch_size": 1, "threads": 1}
-        for name, limit in least.items():
-            value = getattr(self, name)
-            if value is not None and value < limit:
-                raise UserError(f"{name} is {value}; it must be at least {limit}")
+        check_least(self, least)
         self.numbers_of_images(1)
 
     def numbers_of_images(self, num_available: int) -> tuple[int, ...]:

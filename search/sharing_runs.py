@@ -24,7 +24,8 @@ from supernet.pose.kept import KeptPictures
 from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
-from supernet.training import TrainSettings, start_or_resume
+from supernet.training import start_or_resume
+from supernet.training_settings import TrainSettings
 
 STRATEGIES = ("progressive", "sandwich")
 """Of ``conf/phases``, those that a supernet is trained by."""

@@ -26,7 +26,8 @@ from supernet.pose.dataset import PoseDataset
 from supernet.pose.datasets import build
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
-from supernet.scoring import SubnetScorer, calibration_batches, calibration_indices
+from supernet.pose.subset import spread_indices
+from supernet.scoring import SubnetScorer, calibration_batches
 from supernet.settings import from_mapping
 
 COMPARED_IMAGES = 32
@@ -99,9 +100,9 @@ def calibration_record(
 ) -> Calibration:
     """Return the record of a calibration on ``num_images`` pictures of ``train_set``, the split "train" of ``dataset``.
 
-    Which pictures these are follows from their number alone (:func:`supernet.scoring.calibration_indices`).
+    Which pictures these are follows from their number alone (:func:`supernet.pose.subset.spread_indices`).
     """
-    chosen = calibration_indices(len(train_set), num_images)
+    chosen = spread_indices(len(train_set), num_images)
     ids = tuple(int(train_set.image_ids[index]) for index in chosen)
     return Calibration("train", len(ids), resolution, ids, dataset["train"].get("seed"))
 

@@ -29,7 +29,7 @@ from supernet.pose.inference import InferenceSettings
 from supernet.pose.kept import KeptPictures
 from supernet.pose.plots import prediction_sheet
 from supernet.scoring import SubnetScorer, pictures_for
-from supernet.settings import from_mapping
+from supernet.settings import check_least, from_mapping
 
 RESULTS_FILE = "results.json"
 PICTURE_FILE = "plots/predictions.png"
@@ -59,10 +59,7 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         """Raise UserError for counts below what makes sense."""
-        for name in ("num_images", "batch_size", "num_calibration_images", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}; it must be at least 1")
+        check_least(self, dict.fromkeys(("num_images", "batch_size", "num_calibration_images", "threads"), 1))
 
     def inference(self, measured: InferenceSettings, arch: Arch) -> InferenceSettings:
         """Return the settings that the weights were ``measured`` with, changed where these options say so.

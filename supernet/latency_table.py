@@ -25,7 +25,7 @@ from supernet.errors import UserError
 from supernet.latency_blocks import Block, Bottleneck, Stem, blocks_of, blocks_of_space, key_of, num_border_elements
 from supernet.latency_grid import Floats, LatencyGrid
 from supernet.latency_rows import FORMAT, UNIT, VERSION, Entry, block_row, check_form, figures, read_blocks
-from supernet.settings import from_mapping
+from supernet.settings import check_least, from_mapping
 from supernet.space import SearchSpace
 
 FARTHEST = 2.0
@@ -56,9 +56,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that nothing can be measured with."""
-        for name in ("threads", "batch"):
-            if getattr(self, name) < 1:
-                raise UserError(f"settings.{name} is {getattr(self, name)}; it must be at least 1")
+        check_least(self, {"threads": 1, "batch": 1}, "settings.")
 
     def describe(self) -> str:
         """Return one line for people."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from supernet.pose.evaluation import Evaluation, evaluate
 from supernet.pose.geometry import normalise, resize_for_network
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import KeypointSet
+from supernet.pose.subset import spread_indices
 from supernet.precision import tf32
 from supernet.sharding import estimate_on_ranks
 from supernet.weight_sharing import SuperNet
@@ -109,12 +109,6 @@ def pictures_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str,
     return pictures
 
 
-def calibration_indices(num_pictures: int, num_images: int) -> list[int]:
-    """Return which of ``num_pictures`` to calibrate on: ``num_images`` of them (all, if fewer), evenly spread."""
-    indices: list[int] = np.linspace(0, num_pictures - 1, min(num_images, num_pictures)).round().astype(int).tolist()
-    return indices
-
-
 def calibration_batches(
     dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int, ranks: Ranks = ALONE
 ) -> list[Tensor]:
@@ -124,7 +118,7 @@ def calibration_batches(
     batches that one would, each its share of them, which may be none.
     """
     by_size: dict[tuple[int, ...], list[Tensor]] = {}
-    for index in calibration_indices(len(dataset), num_images):
+    for index in spread_indices(len(dataset), num_images):
         image, _ = resize_for_network(dataset[index].image, resolution, size_divisor)
         by_size.setdefault(image.shape, []).append(torch.from_numpy(image).permute(2, 0, 1))
     batches = [

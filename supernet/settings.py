@@ -42,6 +42,20 @@ def from_mapping(kind: type[T], value: Any, place: str) -> T:
     return kind(**arguments)
 
 
+def check_least(settings: object, limits: Mapping[str, int], place: str = "") -> None:
+    """Raise UserError for a value below its limit; None is never below.
+
+    Args:
+        settings: What holds the values.
+        limits: Least value of each attribute.
+        place: What stands before the names in error messages, such as "prediction.".
+    """
+    for name, limit in limits.items():
+        value = getattr(settings, name)
+        if value is not None and value < limit:
+            raise UserError(f"{place}{name} is {value}; it must be at least {limit}")
+
+
 def _convert(hint: Any, value: Any, place: str) -> Any:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):

@@ -59,7 +59,7 @@ def test_a_run_that_ended_before_its_report_is_resumed(
     folder, _, dataset = trained
     config = configuration(tmp_path, dataset=dataset, steps=4, phases=[PHASE], checkpoint_every=2)
     with monkeypatch.context() as patch:
-        patch.setattr("supernet.training.SubnetScorer", None)
+        patch.setattr("supernet.training_run.SubnetScorer", None)
         with pytest.raises(TypeError):
             start_or_resume(config, [])
     start_or_resume(config | {"resume": "latest"}, ["resume=latest"])

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from supernet.phases import schedule
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
-from supernet.training import TrainSettings, start_or_resume
+from supernet.training import start_or_resume
+from supernet.training_settings import TrainSettings
 
 RECIPES = {"crowdpose": 10_000, "coco": 57_000}
 """Experiments, and the training pictures that their headers count on."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from supernet.errors import UserError
-from supernet.settings import from_mapping
+from supernet.settings import check_least, from_mapping
 
 
 @dataclass(frozen=True)
@@ -82,3 +82,10 @@ def test_the_place_stands_before_every_option() -> None:
 def test_what_is_no_mapping_is_refused(value: Any) -> None:
     with pytest.raises(UserError, match=r"the configuration is .*; it must be a mapping"):
         from_mapping(Outer, value, "")
+
+
+def test_a_value_below_its_least_is_named_with_its_place() -> None:
+    settings = outer(steps=0, threads=None)
+    check_least(settings, {"steps": 0, "threads": 1})
+    with pytest.raises(UserError, match=r"^run\.steps is 0; it must be at least 1$"):
+        check_least(settings, {"threads": 1, "steps": 1}, "run.")

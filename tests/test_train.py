@@ -30,7 +30,8 @@ from supernet.pose.synthetic import SyntheticPeople
 from supernet.scoring import SubnetScorer
 from supernet.settings import from_mapping
 from supernet.space import SearchSpace
-from supernet.training import TrainSettings, start_or_resume
+from supernet.training import start_or_resume
+from supernet.training_settings import TrainSettings
 from supernet.weight_sharing import SuperNet
 
 TINY = {
@@ -120,7 +121,7 @@ def test_the_report_is_calibrated_on_training_and_scored_on_test_pictures(
         seen.append((calibration_set._dataset.seed, evaluation_set._dataset.seed))
         raise UserError("seen enough")
 
-    monkeypatch.setattr("supernet.training.SubnetScorer", remember)
+    monkeypatch.setattr("supernet.training_run.SubnetScorer", remember)
     config = configuration(tmp_path)
     with pytest.raises(UserError, match="seen enough"):
         start_or_resume(config, [])

@@ -13,7 +13,7 @@ from supernet import cli
 from supernet.errors import UserError
 from supernet.pose.dataset_on_disk import DatasetOnDisk
 from supernet.pose.validation import ALL_KINDS, PICTURE_KINDS, Report, check_part, distinct_parts
-from supernet.settings import from_mapping
+from supernet.settings import check_least, from_mapping
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,7 @@ class CheckSettings:
         """Raise UserError for numbers outside of what makes sense."""
         if not self.splits:
             raise UserError("splits is empty; name at least one of train, val and test")
-        for name in ("limit", "examples", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < (name == "threads"):
-                raise UserError(f"{name} is {value}; it must be at least {int(name == 'threads')}")
+        check_least(self, {"limit": 0, "examples": 0, "threads": 1})
         if self.dataset.get("kind") == "synthetic":
             raise UserError("built-in people have no files to check; give a data set on disk, such as dataset=coco")
 

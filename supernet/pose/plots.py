@@ -19,6 +19,7 @@ from supernet.pose.drawing import (
 from supernet.pose.inference import People
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.objective import Targets
+from supernet.pose.subset import spread_indices
 
 MOST_SAMPLES = 8
 MOST_PICTURES = 12
@@ -63,9 +64,8 @@ def prediction_sheet(dataset: PoseDataset, people: Sequence[People]) -> Picture:
         dataset: Where the pictures come from.
         people: Those found in each picture from the start of the data set.
     """
-    num_shown = min(MOST_PICTURES, len(people))
     cells = []
-    for index in np.unique(np.linspace(0, len(people) - 1, num_shown).round().astype(int)).tolist():
+    for index in spread_indices(len(people), MOST_PICTURES):
         example, found = dataset[index], people[index]
         poses = found.poses[found.scores >= LEAST_SCORE]
         factor = _PICTURE_SIDE / max(example.image.shape[:2])

@@ -49,8 +49,14 @@ class Subset:
         return truth_of(self._dataset, self.image_ids)
 
 
+def spread_indices(total: int, num: int) -> list[int]:
+    """Return ``num`` of the indices below ``total`` (all, if there are no more), evenly spread with first and last."""
+    indices: list[int] = np.linspace(0, total - 1, min(num, total)).round().astype(int).tolist()
+    return indices
+
+
 def evenly_spread(dataset: PoseDataset, num_images: int) -> PoseDataset:
     """Return ``num_images`` pictures of ``dataset``, evenly spread over it; all of it if it has no more."""
     if num_images >= len(dataset):
         return dataset
-    return Subset(dataset, np.linspace(0, len(dataset) - 1, num_images).round().astype(int).tolist())
+    return Subset(dataset, spread_indices(len(dataset), num_images))

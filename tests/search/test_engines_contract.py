@@ -13,7 +13,8 @@ import pytest
 
 from search.budget import Budget, CostModel
 from search.candidate import Score
-from search.evolution import Evolution, EvolutionSettings, Task, evolve
+from search.evolution import Evolution, Task, evolve
+from search.evolution_settings import EvolutionSettings
 from search.optuna_claims import SharedStudy
 from search.optuna_engine import OptunaSearch, OptunaSettings
 from search.optuna_samplers import SAMPLERS, SamplerSettings

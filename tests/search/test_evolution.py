@@ -14,7 +14,8 @@ import pytest
 from search.breeding import BreedingSettings, draw_fitting
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Score, from_rows
-from search.evolution import Evolution, EvolutionSettings, Result, Task, evolve
+from search.evolution import Evolution, Result, Task, evolve
+from search.evolution_settings import EvolutionSettings
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.genes import Genes

@@ -1,56 +1,29 @@
 """Runs of search.optuna_search from a supernet file to arch.json, with scores that cost nothing."""
 
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 from optuna.exceptions import StorageInternalError
 
-from search import problem
 from search.cost import COSTS, arch_costs
 from search.optuna_engine import OptunaSearch
 from search.optuna_run import run
 from search.optuna_storage import open_storage
 from supernet.arch import Arch
-from supernet.checkpoint import SUPERNET_FILE, save_supernet
 from supernet.errors import UserError
 from supernet.files import read_json
-from supernet.pose.dataset import PoseDataset
-from supernet.pose.inference import InferenceSettings
-from supernet.pose.keypoints import COCO
-from supernet.pose.objective import PoseObjective
-from supernet.scoring import SubnetScorer
-from supernet.weight_sharing import SuperNet
-from tests.search.test_evolve import DATASET, ROOT, SPACE
-
-Configure = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def supernet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as training leaves it, with random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("train")
-    state = SuperNet(SPACE, COCO.num).state_dict()
-    save_supernet(folder / SUPERNET_FILE, SPACE, state, COCO, DATASET, asdict(InferenceSettings()), PoseObjective(17))
-    return folder
+from tests.search.tiny_search import NUM_IMAGES, ROOT, SMALL, SPACE, VAL_SEED, Configure, FreeScores, plain_config
 
 
 @pytest.fixture
 def overrides(supernet_folder: Path, tmp_path: Path) -> list[str]:
     """A small run in this test's folder."""
-    small = ["evaluations=8", "startup=3", "baseline=2", "num_images=5", "top_k=2", "num_calibration_images=4"]
-    return [f"supernet={supernet_folder}", f"runs={tmp_path}", *small, "batch_size=4", "device=cpu", "threads=1"]
+    small = ["evaluations=8", "startup=3", "baseline=2", *SMALL]
+    return [f"supernet={supernet_folder}", f"runs={tmp_path}", *small]
 
 
 @pytest.fixture
@@ -58,34 +31,9 @@ def configure(overrides: list[str]) -> Configure:
     """Makes the plain configuration of ``conf/optuna_search.yaml`` with overrides."""
 
     def make(*more: str) -> dict[str, Any]:
-        with initialize_config_module("conf", version_base="1.3"):
-            config = OmegaConf.to_container(compose("optuna_search", [*overrides, *more]), resolve=True)
-        assert isinstance(config, dict)
-        return {str(key): value for key, value in config.items()}
+        return plain_config("optuna_search", [*overrides, *more])
 
     return make
-
-
-class FreeScores:
-    """Takes the place of evaluation: AP is known from the arch and the number of pictures."""
-
-    def __init__(self) -> None:
-        self.on_five: list[Arch] = []
-        self.stop_at = -1
-
-    def __call__(self, scorer: SubnetScorer, arch: Arch, pictures: PoseDataset) -> dict[str, float]:
-        if len(pictures) == 5:
-            self.on_five.append(arch)
-            if len(self.on_five) == self.stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-        return {"AP": arch_costs(arch, 17)["params"] / 1e6 - len(pictures) / 1000}
-
-
-@pytest.fixture
-def free_scores(monkeypatch: pytest.MonkeyPatch) -> FreeScores:
-    found = FreeScores()
-    monkeypatch.setattr(problem, "measured", found)
-    return found
 
 
 def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -99,14 +47,14 @@ def test_a_run_leaves_what_an_evolution_leaves_and_its_study(
     folder = run(configure(f"constraint.macs={macs}", "name=first"))
     assert (tmp_path / "optuna_search" / "latest").resolve() == folder.resolve()
     rows = read_json(folder / "candidates.json", "candidates")
-    assert [Arch.from_dict(row["arch"]) for row in rows] == free_scores.on_five
-    assert len(set(free_scores.on_five)) == 8
-    for order, (row, arch) in enumerate(zip(rows, free_scores.on_five, strict=True)):
+    assert [Arch.from_dict(row["arch"]) for row in rows] == free_scores.searched()
+    assert len(set(free_scores.searched())) == 8
+    for order, (row, arch) in enumerate(zip(rows, free_scores.searched(), strict=True)):
         assert (row["order"], row["digest"], row["num_images"]) == (order, arch.digest(), 5)
         assert row["costs"] == arch_costs(arch, 17)
         assert row["costs"]["macs"] <= macs
-        assert row["metrics"]["AP"] == pytest.approx(arch_costs(arch, 17)["params"] / 1e6 - 0.005)
-    best = max(free_scores.on_five, key=lambda arch: arch_costs(arch, 17)["params"])
+        assert row["metrics"]["AP"] == pytest.approx(free_scores.ap(VAL_SEED, arch, NUM_IMAGES))
+    best = max(free_scores.searched(), key=lambda arch: arch_costs(arch, 17)["params"])
     assert Arch.load(folder / "arch.json") == best
     assert (folder / "pareto.png").stat().st_size > 10_000
     assert (folder / "report.html").stat().st_size > 10_000
@@ -123,7 +71,7 @@ def test_a_stopped_run_goes_on_with_its_study(configure: Configure, free_scores:
     with pytest.raises(UserError, match=rf"stopped after 4 evaluations; continue with storage={journal}"):
         run(configure("name=first", "cache=null"))
     folder = run(configure("name=second", "cache=null", f"storage={journal}"))
-    assert len(free_scores.on_five) == len(set(free_scores.on_five)) == 8
+    assert len(free_scores.searched()) == len(set(free_scores.searched())) == 8
     assert len(read_json(folder / "candidates.json", "candidates")) == 8
     with pytest.raises(UserError, match=r"was made with the constraint \{\}, but now it is .*; restore what it was"):
         run(configure("name=third", f"storage={journal}", "constraint.macs=90%"))
@@ -172,7 +120,7 @@ def test_a_wrong_option_is_one_sentence_before_anything_is_scored(
     with pytest.raises(UserError, match=says.replace("[", r"\[")) as caught:
         run(configure(override))
     assert "\n" not in str(caught.value)
-    assert not free_scores.on_five
+    assert not free_scores.searched()
 
 
 @pytest.mark.slow

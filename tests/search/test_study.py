@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from scripts import study_search
-from scripts.study_search import ENGINES, enumerated, front_share, hypervolume, random_search, study, synthetic
+from scripts.study_search import ENGINES, front_share, study
+from search.landscape import SPACE, enumerated, hypervolume, random_search, synthetic
 from supernet.space import SearchSpace
 
 
 def test_evolution_finds_the_optimum_in_nine_of_ten_seeds_and_beats_random_search() -> None:
     problem = synthetic(0)
-    assert len(problem.scores) == SearchSpace.from_dict(study_search.SPACE).count() == 3456
+    assert len(problem.scores) == SearchSpace.from_dict(SPACE).count() == 3456
     assert problem.num_evaluations == len(problem.fitting) // 10
     figures, curves = study({"evolution": ENGINES["evolution"]}, [problem], 10)
     found = figures["engines"]["evolution"]
@@ -45,7 +46,7 @@ def test_random_search_is_what_drawing_many_times_finds() -> None:
 
 
 def test_every_arch_of_a_small_space_is_enumerated_once() -> None:
-    space = SearchSpace.from_dict(study_search.SPACE)
+    space = SearchSpace.from_dict(SPACE)
     archs = enumerated(space)
     assert len(archs) == len(set(archs)) == space.count()
     assert all(arch in space for arch in archs)
