@@ -177,11 +177,16 @@ def open_runtime(
 
 
 def _outputs_channels_last(model: Any) -> None:
-    """Transpose the outputs (B, C, H, W) of an OpenVINO model to (B, H, W, C), in place."""
+    """Transpose the outputs (B, C, H, W) of an OpenVINO model to (B, H, W, C), in place.
+
+    Maps are computed in that order, so nothing need move. But a transposition right behind a sum that was fused into a
+    convolution is carried out, twice over; the maximum over one pixel in between, which changes nothing, avoids that.
+    """
     from openvino import opset13 as operations
 
     for result in model.get_results():
-        source = result.input_value(0)
+        one = [1, 1]
+        kept = operations.max_pool(result.input_value(0), one, one, [0, 0], [0, 0], one).output(0)
         order = operations.constant([0, 2, 3, 1], dtype=np.int64)
-        result.input(0).replace_source_output(operations.transpose(source, order).output(0))
+        result.input(0).replace_source_output(operations.transpose(kept, order).output(0))
     model.validate_nodes_and_infer_types()

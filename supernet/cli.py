@@ -26,25 +26,10 @@ from supernet.errors import UserError
 CONSOLE = Console()
 
 
-def _choose_how_threads_wait() -> None:
-    """Let threads sleep while they wait where others want the cores, and spin for a moment where nobody does.
-
-    Waking a thread costs up to a third of a training step; but spinning beside other busy processes makes a step take
-    several times as long. Only before torch is loaded, and only where the environment says nothing else.
-    """
-    if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
-        return
-    try:
-        num_running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
-    except (OSError, ValueError, IndexError):
-        num_running = 2
-    if num_running > 1:  # one is this process
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-    else:
-        os.environ["GOMP_SPINCOUNT"] = "10000"
-
-
-_choose_how_threads_wait()
+# How long a thread spins before it sleeps, as GNU OpenMP counts. Waking one costs up to a fifth of a training step; but
+# spinning for long beside other busy processes makes a step take several times as long. Before torch is loaded.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "200")
 
 
 def fail(error: UserError) -> NoReturn:

@@ -1,6 +1,5 @@
 """Libraries that run blocks and whole networks, opened as the exports of this project are opened."""
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,16 +65,13 @@ class OnnxEngine:
 
     def open(self, subject: Subject) -> Run:
         """See ``Engine``; blocks that differ in nothing but their size share a graph while they follow each other."""
-        graph = bytes(graph_of(subject, self._num_keypoints, self._weights).SerializeToString())
+        graph = self._graph(subject)
         if isinstance(subject, Arch) or graph != self._last[0]:
-            self._last = (graph, self._load(graph))
-        return self._runner(self._last[1], input_shapes(subject, self.settings.batch))
+            self._last = (graph, onnx_session(graph, self.settings.threads))
+        return runner(self._last[1], input_shapes(subject, self.settings.batch))
 
-    def _load(self, graph: bytes) -> Any:
-        return onnx_session(graph, self.settings.threads)
-
-    def _runner(self, loaded: Any, shapes: Sequence[tuple[int, ...]]) -> Run:
-        return runner(loaded, shapes)
+    def _graph(self, subject: Subject) -> bytes:
+        return bytes(graph_of(subject, self._num_keypoints, self._weights).SerializeToString())
 
     def _version(self) -> str:
         import onnxruntime
@@ -93,19 +89,24 @@ class OpenVinoEngine(OnnxEngine):
         check_openvino_precision(self._precision)
         super().__init__(precision, threads, batch, num_keypoints)
 
-    def _load(self, graph: bytes) -> Any:
-        model = openvino_core().read_model(graph)
-        _inputs_channels_last(model)
-        return openvino_request(model, self.settings.threads, self._precision)
+    def open(self, subject: Subject) -> Run:
+        """See ``Engine``; networks take any size, as exports do, and blocks one.
 
-    def _runner(self, loaded: Any, shapes: Sequence[tuple[int, ...]]) -> Run:
+        What it costs to find sizes at run time and to hand outputs over, blocks do not pay inside a network.
+        """
+        model, shapes = openvino_core().read_model(self._graph(subject)), input_shapes(subject, self.settings.batch)
+        is_block = not isinstance(subject, Arch)
+        if is_block:
+            model.reshape(dict(enumerate(shapes)))
+        _inputs_channels_last(model)
+        request = openvino_request(model, self.settings.threads, self._precision)
         rng, inputs = np.random.default_rng(0), []
         for shape in shapes:
             if is_picture(shape):
                 inputs.append(rng.integers(0, 256, shape, np.uint8))
             else:
                 inputs.append(rng.standard_normal([shape[0], *shape[2:], shape[1]], np.float32))
-        return lambda: loaded.infer(inputs, share_inputs=True)
+        return lambda: request.infer(inputs, share_inputs=True, share_outputs=is_block)
 
     def _version(self) -> str:
         import openvino
