@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -24,6 +25,8 @@ from supernet import files, measurement
 from supernet.errors import UserError
 
 CONSOLE = Console()
+SAME_REQUEST_SECONDS = 2.0
+"""SIGTERM comes twice where two ask for one stop: SLURM signals every process of a job, and ``torchrun`` its own."""
 
 
 def _choose_how_threads_wait() -> None:
@@ -212,9 +215,9 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 def stop_request() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C or SIGTERM has come, so that work can end at a clean point.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once, unless it is a SIGTERM within ``SAME_REQUEST_SECONDS`` of the first.
     """
-    requested = False
+    asked_at: float | None = None
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
@@ -222,14 +225,18 @@ def stop_request() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
     def request(number: int, frame: object) -> None:
-        nonlocal requested
-        requested = True
-        restore()
+        nonlocal asked_at
+        now = time.monotonic()
+        if asked_at is None:
+            asked_at = now
+        elif number != signal.SIGTERM or now - asked_at > SAME_REQUEST_SECONDS:
+            restore()
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, request)
     try:
-        yield lambda: requested
+        yield lambda: asked_at is not None
     finally:
         restore()
 
