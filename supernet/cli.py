@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -59,7 +60,8 @@ def fail(error: UserError) -> NoReturn:
 def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line's overrides and hand it to ``job`` as plain values.
 
-    Bad overrides and UserErrors end in one sentence and exit status 2; anything else keeps its traceback.
+    Bad overrides and UserErrors end in one sentence and exit status 2; anything else keeps its traceback. Of a sweep,
+    the process that was started tells it, whichever process ran the job.
     """
 
     def call(config: DictConfig) -> None:
@@ -67,10 +69,14 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
             job({str(key): value for key, value in plain.items()})
+            return
         except OmegaConfBaseException as error:
-            fail(_bad_override(error, config_name, []))
+            mistake = _bad_override(error, config_name, [])
         except UserError as error:
-            fail(error)
+            mistake = error
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise mistake
+        fail(mistake)
 
     for override in sys.argv[1:]:
         group, _, value = override.partition("=")
@@ -85,6 +91,8 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
     try:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
+    except UserError as error:
+        fail(error)
     except (HydraException, OmegaConfBaseException) as error:
         fail(_bad_override(error, config_name, [each for each in sys.argv[1:] if "=" in each]))
 
