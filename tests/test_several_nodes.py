@@ -23,10 +23,18 @@ def node_options(port: int, *more: str) -> Sequence[str]:
 
 
 def two_nodes(folder: Path, *more: str) -> tuple[Job, Job]:
-    """Start both nodes; the first has the main rank, as it is there before the other."""
-    launch = node_options(free_port(), *more)
+    """Start both nodes, the first of which keeps the meeting point: on one machine whoever is first does."""
+    port = free_port()
+    launch = node_options(port, *more)
     first = Job.new(folder, "runs", max_restarts=3, launch=launch)
+    first.wait(lambda: is_open(port))
     return first, Job.new(folder, "runs", max_restarts=3, launch=launch)
+
+
+def is_open(port: int) -> bool:
+    """Whether a process listens at ``port``, found without connecting to it."""
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
 def end_well(*jobs: Job) -> None:
