@@ -18,6 +18,8 @@ from search.optuna_journal import open_journal
 from supernet.errors import UserError
 
 OBJECTIVES = "the objectives"
+DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+"""Those of our extras, where a URL names none: SQLAlchemy's own choices differ between its releases."""
 OPEN_TRIES, OPEN_WAIT_SECONDS = 4, 0.5
 
 
@@ -36,13 +38,12 @@ def open_storage(storage: str | Path) -> BaseStorage:
     shown = describe(storage)
     try:
         url = make_url(str(storage))
-        if url.drivername == "postgresql":  # SQLAlchemy's own choice of a driver differs between its releases
-            url = url.set(drivername="postgresql+psycopg")
+        url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
         return get_storage(_database(url.render_as_string(hide_password=False)))
     except ImportError as error:
         raise UserError(
-            f"storage {shown} needs a database driver; pip install 'litepose-supernet[postgresql]' for PostgreSQL, or "
-            "pymysql for mysql+pymysql://USER@HOST/NAME"
+            f"storage {shown} needs a database driver; pip install 'litepose-supernet[postgresql]', "
+            "'litepose-supernet[mysql]', or what your database needs"
         ) from error
     except (ArgumentError, ValueError) as error:
         raise UserError(f"storage {shown} is no URL of a database; write KIND://USER@HOST/NAME") from error

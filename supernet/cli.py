@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -24,6 +26,8 @@ from supernet import files, measurement
 from supernet.errors import UserError
 
 CONSOLE = Console()
+SAME_REQUEST_SECONDS = 2.0
+"""SIGTERM comes twice where two ask for one stop: SLURM signals every process of a job, and ``torchrun`` its own."""
 
 
 # How long a thread spins before it sleeps, as GNU OpenMP counts. Waking one costs up to a fifth of a training step; but
@@ -41,7 +45,8 @@ def fail(error: UserError) -> NoReturn:
 def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line's overrides and hand it to ``job`` as plain values.
 
-    Bad overrides and UserErrors end in one sentence and exit status 2; anything else keeps its traceback.
+    Bad overrides and UserErrors end in one sentence and exit status 2; anything else keeps its traceback. Of a sweep,
+    the process that was started tells it, whichever process ran the job.
     """
 
     def call(config: DictConfig) -> None:
@@ -49,10 +54,14 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
             job({str(key): value for key, value in plain.items()})
+            return
         except OmegaConfBaseException as error:
-            fail(_bad_override(error, config_name, []))
+            mistake = _bad_override(error, config_name, [])
         except UserError as error:
-            fail(error)
+            mistake = error
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise mistake
+        fail(mistake)
 
     for override in sys.argv[1:]:
         group, _, value = override.partition("=")
@@ -67,6 +76,8 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
     try:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
+    except UserError as error:
+        fail(error)
     except (HydraException, OmegaConfBaseException) as error:
         fail(_bad_override(error, config_name, [each for each in sys.argv[1:] if "=" in each]))
 
@@ -197,9 +208,9 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 def stop_request() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C or SIGTERM has come, so that work can end at a clean point.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once, unless it is a SIGTERM within ``SAME_REQUEST_SECONDS`` of the first.
     """
-    requested = False
+    asked_at: float | None = None
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
@@ -207,14 +218,18 @@ def stop_request() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
     def request(number: int, frame: object) -> None:
-        nonlocal requested
-        requested = True
-        restore()
+        nonlocal asked_at
+        now = time.monotonic()
+        if asked_at is None:
+            asked_at = now
+        elif number != signal.SIGTERM or now - asked_at > SAME_REQUEST_SECONDS:
+            restore()
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, request)
     try:
-        yield lambda: requested
+        yield lambda: asked_at is not None
     finally:
         restore()
 

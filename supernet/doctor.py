@@ -61,6 +61,7 @@ PACKAGES = (
     Package("optuna", "optuna", "search with Optuna's samplers", "optuna"),
     Package("optuna-dashboard", "optuna_dashboard", "a study in the browser", "optuna"),
     Package("psycopg", "psycopg", "searching by many workers through PostgreSQL", "postgresql"),
+    Package("pymysql", "pymysql", "searching by many workers through MySQL", "mysql"),
     Package("hydra-submitit-launcher", "submitit", "starting runs on a SLURM cluster", "slurm"),
     Package("crowdposetools", "crowdposetools", "CrowdPose's own evaluation (pycocotools does it otherwise)", None),
 )

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.table import Table
 from supernet import cli, files
 from supernet.arch import Arch
 from supernet.checkpoint import load_supernet
-from supernet.device import pick_device
+from supernet.distributed import Ranks, launched
 from supernet.errors import UserError
 from supernet.exported_net import is_exported, load_net
 from supernet.litepose import LitePose
@@ -30,7 +31,10 @@ from supernet.pose.kept import KeptPictures
 from supernet.pose.plots import prediction_sheet
 from supernet.scoring import SubnetScorer, pictures_for
 from supernet.settings import check_least, from_mapping
+from supernet.sharding import estimate_on_ranks
 
+WAIT_SECONDS = 1800.0
+"""How long a process waits for the others, whose pictures may take longer."""
 RESULTS_FILE = "results.json"
 PICTURE_FILE = "plots/predictions.png"
 
@@ -99,30 +103,42 @@ def run(config: Mapping[str, Any]) -> Path:
     """Evaluate as configured and return the run folder.
 
     A subnet of a supernet is cut out and calibrated on training pictures; an exported model is calibrated already.
+    Processes that ``torchrun`` started share the pictures out; the main one alone writes and speaks.
 
     Raises:
         UserError: A wrong option, or weights, arch or pictures that do not fit together; all before any evaluation.
     """
-    start = time.perf_counter()
     settings = from_mapping(EvaluateSettings, config, "")
-    device = pick_device(settings.device)
+    with launched(WAIT_SECONDS) as ranks:
+        cli.CONSOLE.quiet = not ranks.is_main
+        return _run(settings, ranks)
+
+
+def _run(settings: EvaluateSettings, ranks: Ranks) -> Path:
+    start = time.perf_counter()
+    device = ranks.device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     cv2.setNumThreads(0)
     torch.backends.cudnn.deterministic = True
-    subject = _exported(settings, device) if is_exported(settings.weights) else _subnet(settings, device)
-    folder = cli.create_run(settings.runs, "evaluate", settings.name)
+    make_subject = _exported if is_exported(settings.weights) else _subnet
+    subject = make_subject(settings, device, ranks)
+    folder = Path(ranks.of_main(lambda: str(cli.create_run(settings.runs, "evaluate", settings.name))))
     cli.CONSOLE.print(
-        f"{subject.title} of {settings.weights}: {subject.arch.describe()}, on {device}; writing to {folder}",
+        f"{subject.title} of {settings.weights}: {subject.arch.describe()}, on {device}"
+        f"{f', {ranks.count} processes' if ranks.count > 1 else ''}; writing to {folder}",
         soft_wrap=True,
     )
     try:
-        found = _evaluated(subject, settings)
+        found = _evaluated(subject, settings, ranks)
     except BaseException as error:
-        cli.discard_empty(folder)
+        if ranks.is_main:
+            cli.discard_empty(folder)
         if isinstance(error, KeyboardInterrupt):
             raise UserError("stopped before the end; nothing was kept, start it again") from None
         raise
+    if not ranks.is_main:
+        return folder
     files.write_text(folder / RESULTS_FILE, json.dumps(found.results, allow_nan=False) + "\n")
     if settings.plots:
         save_picture(folder / PICTURE_FILE, prediction_sheet(subject.pictures, found.people))
@@ -136,6 +152,7 @@ def run(config: Mapping[str, Any]) -> Path:
         "num_images": num_images,
         "inference": asdict(subject.inference),
         "batch_size": settings.batch_size,
+        "processes": ranks.count,
         "metrics": found.metrics,
         "evaluator": found.tool,
         "num_detections": len(found.results),
@@ -158,10 +175,14 @@ def metrics_table(metrics: Mapping[str, float], title: str) -> Table:
     return table
 
 
-def _evaluated(subject: Subject, settings: EvaluateSettings) -> Evaluation:
+def _evaluated(subject: Subject, settings: EvaluateSettings, ranks: Ranks) -> Evaluation:
     """Calibrate if need be and evaluate, under a progress bar."""
     with cli.progress_bar() as progress:
         task = progress.add_task("evaluating", total=len(subject.pictures), note="calibrating")
+
+        def show(done: int, total: int) -> None:  # of this process; the others are about as far
+            progress.update(task, completed=len(subject.pictures) * done // total)
+
         network = subject.prepared()
         progress.update(task, note="")
         found = evaluate(
@@ -171,13 +192,14 @@ def _evaluated(subject: Subject, settings: EvaluateSettings) -> Evaluation:
             subject.inference,
             settings.batch_size,
             device=next(network.parameters()).device,
-            progress=lambda done, _: progress.update(task, completed=done),
+            progress=show,
+            estimate=partial(estimate_on_ranks, ranks),
         )
         progress.update(task, note=f"AP {found.metrics['AP']:.3f}")
     return found
 
 
-def _exported(settings: EvaluateSettings, device: torch.device) -> Subject:
+def _exported(settings: EvaluateSettings, device: torch.device, _: Ranks) -> Subject:
     """Read an exported model, which is calibrated already."""
     if settings.arch is not None:
         raise UserError(f"{settings.weights} is an exported model, which has an arch of its own; leave out arch")
@@ -191,8 +213,8 @@ def _exported(settings: EvaluateSettings, device: torch.device) -> Subject:
     return Subject("exported model", arch, lambda: net.network.to(device), kept, inference, origin)
 
 
-def _subnet(settings: EvaluateSettings, device: torch.device) -> Subject:
-    """Read a supernet, from which the chosen subnet is to be cut out and calibrated."""
+def _subnet(settings: EvaluateSettings, device: torch.device, ranks: Ranks) -> Subject:
+    """Read a supernet, from which the chosen subnet is to be cut out and calibrated, by all ranks together."""
     if not Path(settings.weights).exists():
         raise UserError(
             f"there is no trained supernet or exported model at {settings.weights}; name a run of supernet.train or of "
@@ -216,7 +238,7 @@ def _subnet(settings: EvaluateSettings, device: torch.device) -> Subject:
     pictures = KeptPictures(pictures_for(trained.keypoints, dataset, settings.split, place), settings.num_images)
     trained.supernet.to(device)
     scorer = SubnetScorer(
-        trained.supernet, train_set, pictures, inference, settings.num_calibration_images, settings.batch_size
+        trained.supernet, train_set, pictures, inference, settings.num_calibration_images, settings.batch_size, ranks
     )
     calibration = {
         "split": "train",

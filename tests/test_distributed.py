@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from supernet import checkpoint
+from supernet import checkpoint, cli, evaluate_run
 from supernet.distributed import ALONE, Ranks
 from supernet.errors import UserError
 from supernet.pose.keypoints import COCO
@@ -17,6 +17,7 @@ from supernet.pose.loader import StepSampler
 from supernet.pose.subset import Subset
 from supernet.pose.synthetic import SyntheticPeople
 from tests.rank_jobs import STEPS, norm_case, trained
+from tests.tiny_training import is_equal
 
 
 def two_ranks(folder: Path, timeout_seconds: float, *jobs: str) -> tuple[list[int], str]:
@@ -31,8 +32,8 @@ def two_ranks(folder: Path, timeout_seconds: float, *jobs: str) -> tuple[list[in
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks left of the jobs that do not end them; the last one makes them end with the same mistake."""
     folder = tmp_path_factory.mktemp("ranks")
-    jobs = ("normalised", "trained", "poisoned", "disagreeing", "gathering")
-    statuses, said = two_ranks(folder, 120, *jobs)
+    jobs = ("normalised", "trained", "poisoned", "returning", "returning_twice", "evaluating", "disagreeing")
+    statuses, said = two_ranks(folder, 120, *jobs, "gathering")
     assert statuses == [2, 2], said
     assert said.count("the same mistake on both") == 1
     return folder
@@ -97,6 +98,56 @@ def test_a_loss_that_is_no_number_stops_all_ranks_at_the_same_step(work: Path) -
     assert messages[0].endswith("; weights are sound")
     pictures = messages[0].partition("pictures ")[2].partition(";")[0].split(", ")
     assert len(pictures) == 4  # those of both ranks
+
+
+def test_a_failure_on_one_rank_takes_all_back_once_to_what_is_recorded(work: Path) -> None:
+    first, second = left(work / "returning")
+    assert is_equal(first["recorded"], second["recorded"])
+    assert is_equal(first["after"], first["recorded"] | {"rate_factor": 0.5})
+    assert is_equal(second["after"], first["after"])
+    assert is_equal(first["end"], second["end"])
+    assert first["end"]["step"] == 12
+    run = work / "returning" / "train" / "run"
+    summary = json.loads((run / "summary.json").read_text())
+    (rollback,) = summary["health"]["rollbacks"]
+    assert (rollback["failed_step"], rollback["back_to"], rollback["rate_factor"]) == (7, 6, 0.5)
+    assert len(rollback["reason"].partition("pictures ")[2].split(", ")) == 4  # those of both ranks
+    rows = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(12))
+    final = checkpoint.load(run / "supernet.pt", "supernet")["state"]
+    for name, value in first["end"]["average"].items():
+        assert torch.equal(final[name], value), name
+
+
+def test_the_second_failure_on_one_rank_ends_all_with_the_same_words(work: Path) -> None:
+    first, second = left(work / "returning_twice")
+    assert first["told"] == second["told"]
+    assert "the loss is nan at step 7" in first["told"]
+    assert "after a return to step 6 with lower rates; the last good checkpoint is " in first["told"]
+    assert "end" not in first
+    assert not (work / "returning_twice" / "train" / "run" / "summary.json").exists()
+
+
+def test_an_evaluation_by_two_ranks_is_that_by_one(work: Path, tmp_path: Path) -> None:
+    folder = work / "evaluating"
+    for name, weights, arch in (("subnet", folder, "smallest"), ("export", folder / "model", "null")):
+        options = [f"weights={weights}", f"arch={arch}", f"runs={tmp_path}", f"name={name}", "batch_size=4"]
+        alone = evaluate_run.run(cli.composed("evaluate", [*options, "num_calibration_images=12", "plots=true"]))
+        both = folder / "evaluate" / name
+        assert sorted(path.name for path in both.iterdir()) == sorted(path.name for path in alone.iterdir())
+        figures, wanted = (json.loads((run / "summary.json").read_text()) for run in (both, alone))
+        assert (figures["processes"], wanted["processes"]) == (2, 1)
+        assert figures["num_images"] == wanted["num_images"] == 12
+        assert figures["num_detections"] == wanted["num_detections"] > 12
+        assert 0.05 < wanted["metrics"]["AP"] < 0.95
+        assert figures["metrics"] == pytest.approx(wanted["metrics"], abs=1e-6)
+        results, others = (json.loads((run / "results.json").read_text()) for run in (both, alone))
+        assert [one["image_id"] for one in results] == [one["image_id"] for one in others]
+    main, other = ((folder / f"rank{rank}").read_text() for rank in range(2))
+    assert main.startswith("[6, 6]")
+    assert "smallest subnet on 12 test pictures" in main
+    assert "2 processes; writing to" in main
+    assert other == "[6, 6]"  # its half of the pictures, and silence
 
 
 def test_ranks_that_would_train_different_subnets_stop_before_the_step(work: Path) -> None:

@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 import torch
 
+from supernet import run_folder
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.exported_net import load_net
 from supernet.initialisation import begin_with, read_start
 from supernet.litepose import LitePose
+from supernet.loop import Trainer
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.published_weights import read_published
 from supernet.space import SearchSpace
+from supernet.training import start_or_resume
 from supernet.weight_sharing import SuperNet
 from tests.evaluated_supernet import SPACE, export_smallest, write_supernet
 from tests.golden.recipes import fill_parameter, image_batch
+from tests.test_train import configuration
 
 FULL = SearchSpace.load("litepose")
 
@@ -68,6 +72,26 @@ def test_the_subnet_of_an_export_is_that_export(tmp_path: Path) -> None:
     exported = load_net(export).network
     for ours, theirs in zip(outputs(supernet, exported.arch), outputs(exported), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_begins_with_the_export_that_init_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_supernet(tmp_path)
+    exported = load_net(export_smallest(tmp_path)).network
+
+    def stop(*_: object) -> None:
+        raise UserError("stopped before the first step")
+
+    monkeypatch.setattr(Trainer, "run", stop)
+    config = configuration(tmp_path, init=str(tmp_path / "model"), space=SPACE.to_dict())
+    config["dataset"]["keypoints"] = "crowdpose"
+    with pytest.raises(UserError, match="stopped before the first step"):
+        start_or_resume(config, [])
+    state = run_folder.load_checkpoint(tmp_path / "train" / "run")["trainer"]
+    supernet = SuperNet(SPACE, CROWDPOSE.num)
+    supernet.load_state_dict(state["network"])
+    for ours, theirs in zip(outputs(supernet, exported.arch), outputs(exported), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(value, state["network"][name]) for name, value in state["average"].items())
 
 
 def test_last_layers_for_other_keypoints_begin_anew(published: tuple[Path, Path]) -> None:

@@ -2,12 +2,14 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from supernet.loop import StepReport, Trainer
+from supernet.precision import Precision
 from tests.tiny_training import NUM_STEPS, STARTS, is_equal, through_a_file, tiny_trainer, watched
 
 State = dict[str, Any]
@@ -114,9 +116,20 @@ def test_going_back_before_there_was_a_teacher_forgets_it(whole: dict[int, State
     assert trainer.teacher is None
 
 
-def test_weights_outside_every_sampled_slice_do_not_move_over_several_steps() -> None:
-    """What no subnet of a step uses stays in that step, weights and moments alike; averages only follow."""
+@pytest.mark.parametrize(
+    ("clip_norm", "average_decay", "rate_factor", "precision"),
+    [(1.0, 0.9, 1.0, "float32"), (1e-3, 0.0, 0.5, "float32"), (1e9, 0.999, 10.0, "bfloat16")],
+)
+def test_weights_outside_every_sampled_slice_do_not_move_over_several_steps(
+    clip_norm: float, average_decay: float, rate_factor: float, precision: Precision
+) -> None:
+    """What no subnet of a step uses stays in that step, weights and moments alike; averages only follow.
+
+    So it is at either end of all settings that the optimizer has; it has neither weight decay nor another momentum.
+    """
     trainer = tiny_trainer()
+    trainer.adam.clip_norm, trainer.average.decay, trainer.rate_factor = clip_norm, average_decay, rate_factor
+    trainer.settings = replace(trainer.settings, precision=precision)
     before: State = {}
 
     def copied() -> State:

@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -109,6 +110,33 @@ def test_training_goes_on_as_if_nothing_had_been_sorted() -> None:
             outputs = zip(trained(images, NANO.largest()), same(images, NANO.largest()), strict=True)
         for old, new in outputs:
             torch.testing.assert_close(new, old, rtol=0, atol=float(old.std()) * 1e-3)
+
+
+def test_sorting_moves_moments_and_averages_with_their_weights_and_changes_no_output() -> None:
+    run = trainer([Phase("alone", 1, ("resolution",), ("largest",), 1e-2, resolution_scale=0.45)], 3)
+    run.run(lambda _: None, lambda _: None)
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 64, 64))).float()
+
+    def seen() -> tuple[list[torch.Tensor], dict[str, npt.NDArray[np.float32]]]:
+        with torch.no_grad():
+            outputs = [each for net in (run.supernet.train(), run.averaged()) for each in net(images, NANO.largest())]
+        tensors = (run.weights, run.average.average, *run.adam.moments_by_name(run.weights))
+        return outputs, {
+            name: torch.stack([each[name].detach().flatten() for each in tensors]).numpy().copy()
+            for name in run.weights
+        }
+
+    outputs, before = seen()
+    run.sort_channels(sorting.DIMENSIONS)
+    same_outputs, after = seen()
+    for old, new in zip(outputs, same_outputs, strict=True):
+        torch.testing.assert_close(new, old, rtol=0, atol=1e-5)
+    # A weight keeps its average and its moments wherever it went.
+    for name, old in before.items():
+        old, new = (each[:, np.lexsort(each)] for each in (old, after[name]))
+        np.testing.assert_array_equal(new, old, err_msg=name)
+    assert sum((before[name] != after[name]).any() for name in before) > 100
+    assert all(np.any(each[2:]) for name, each in before.items() if name.startswith("network."))
 
 
 def test_channels_are_sorted_once_where_they_become_elastic() -> None:

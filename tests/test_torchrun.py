@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,18 +17,21 @@ from supernet import checkpoint
 from tests.rank_jobs import SPACE
 
 STEPS = 60
+ONE_NODE = ("--standalone", "--nproc-per-node", "2")
 pytestmark = pytest.mark.slow
 
 
 class Job:
-    """One ``torchrun`` of two processes that train the tiny space in ``runs``."""
+    """One ``torchrun``, of two processes if not told otherwise, that train the tiny space in ``runs``."""
 
-    def __init__(self, folder: Path, runs: str, *more: str, max_restarts: int = 0) -> None:
+    def __init__(
+        self, folder: Path, runs: str, *more: str, max_restarts: int = 0, launch: Sequence[str] = ONE_NODE
+    ) -> None:
         own = folder / "conf" / "space"
         own.mkdir(parents=True, exist_ok=True)
         (own / "tiny.yaml").write_text(yaml.safe_dump(SPACE))
         self.run = folder / runs / "train" / "run"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command = [sys.executable, "-m", "torch.distributed.run", *launch]
         command += ["--max-restarts", str(max_restarts), "-m", "supernet.train", f"--config-dir={own.parent}"]
         command += [f"runs={folder / runs}", "threads=1", *more]
         # Without this setting about half of the restarts on CPUs were seen to hang.
@@ -38,11 +41,12 @@ class Job:
         )
 
     @classmethod
-    def new(cls, folder: Path, runs: str, max_restarts: int = 0) -> "Job":
+    def new(cls, folder: Path, runs: str, *more: str, max_restarts: int = 0, launch: Sequence[str] = ONE_NODE) -> "Job":
         options = ["space=tiny", "phases=sandwich", f"steps={STEPS}", "batch_size=4", "checkpoint_every=5", "name=run"]
         options += ["num_calibration_images=4", "report_random=0", "rank_timeout_seconds=60", "log_every=1"]
         options += [f"dataset.{split}.num_images=8" for split in ("train", "test")]
-        return cls(folder, runs, *options, "dataset.width=96", "dataset.height=96", max_restarts=max_restarts)
+        options += ["dataset.width=96", "dataset.height=96", *more]
+        return cls(folder, runs, *options, max_restarts=max_restarts, launch=launch)
 
     def workers(self) -> list[int]:
         """Process ids of the two ranks."""
@@ -147,3 +151,7 @@ def test_a_sweep_runs_under_hydras_submitit_launcher(tmp_path: Path) -> None:
     subprocess.run([*command, "seed=0,1", "name=seed${seed}"], check=True, timeout=240)
     for seed in (0, 1):
         assert (tmp_path / "runs" / "train" / f"seed{seed}" / "summary.json").exists()
+    wrong = subprocess.run([*command, "seed=2", "batch_size=0"], capture_output=True, text=True, timeout=240)
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1] == "error: batch_size is 0; it must be at least 1"
+    assert "Traceback" not in wrong.stderr

@@ -111,8 +111,10 @@ def training_loader(
         traceback.clear_frames(error.__traceback__)
         # A worker's traceback comes along as text; what it raised is the last line.
         raise UserError(lines[-1].partition(": ")[2]) from None
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        # A worker that dies while it hands a batch over may be noticed only as a connection that breaks.
+        broken = num_workers and not isinstance(error, RuntimeError) and "Caught " not in str(error)
+        if not broken and not str(error).startswith("DataLoader worker (pid"):
             raise
         raise UserError(
             f"a process that loads pictures has died ({' '.join(str(error).split())}); if memory was short, lower "

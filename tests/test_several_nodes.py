@@ -1,0 +1,88 @@
+"""Training on several nodes: two ``torchrun`` of one process each that meet at a port, as on two machines."""
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.search.database_servers import free_port
+from tests.test_torchrun import Job, same
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ALONE = ("--standalone", "--nproc-per-node", "1")
+
+
+def node_options(port: int, *more: str) -> Sequence[str]:
+    """What README tells to start on each of two nodes, the first of which keeps the meeting point."""
+    options = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "17"]
+    return (*options, "--rdzv-endpoint", f"localhost:{port}", *more)
+
+
+def two_nodes(folder: Path, *more: str) -> tuple[Job, Job]:
+    """Start both nodes, the first of which keeps the meeting point: on one machine whoever is first does."""
+    port = free_port()
+    launch = node_options(port, *more)
+    first = Job.new(folder, "runs", max_restarts=3, launch=launch)
+    first.wait(lambda: is_open(port))
+    return first, Job.new(folder, "runs", max_restarts=3, launch=launch)
+
+
+def is_open(port: int) -> bool:
+    """Whether a process listens at ``port``, found without connecting to it."""
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
+def end_well(*jobs: Job) -> None:
+    for status, said in [job.end() for job in jobs]:
+        assert status == 0, said
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """Weights of two processes on one node that nothing interrupts."""
+    job = Job.new(tmp_path_factory.mktemp("whole"), "runs")
+    end_well(job)
+    return job.weights()
+
+
+def test_two_nodes_train_as_two_processes_on_one(tmp_path: Path, whole: dict[str, torch.Tensor]) -> None:
+    first, second = two_nodes(tmp_path)
+    end_well(first, second)
+    assert same(first.weights(), whole)
+
+
+def test_two_nodes_train_as_one_process_on_the_joined_batch(tmp_path: Path) -> None:
+    """In float32, whose rounding Adam soon makes visible; ``test_distributed.py`` has all steps in float64."""
+    options = ("sync_batch_norm=true", "steps=4")
+    launch = node_options(free_port())
+    nodes = [Job.new(tmp_path, "runs", *options, launch=launch) for _ in range(2)]
+    alone = Job.new(tmp_path, "alone", *options, launch=ALONE)
+    end_well(*nodes, alone)
+    logs = [(job.run / "train.jsonl").read_text().splitlines() for job in (nodes[0], alone)]
+    found, wanted = ([json.loads(line)["total"] for line in log] for log in logs)
+    assert found[0] == pytest.approx(wanted[0], rel=1e-5)
+    assert found == pytest.approx(wanted, rel=1e-2)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_killed_rank_of_either_node_brings_both_back(
+    node: int, tmp_path: Path, whole: dict[str, torch.Tensor]
+) -> None:
+    nodes = two_nodes(tmp_path)
+    nodes[0].wait(lambda: nodes[0].step() >= 20)
+    os.kill(nodes[node].workers()[0], signal.SIGKILL)
+    end_well(*nodes)
+    assert same(nodes[0].weights(), whole)
+
+
+def kill_node(job: Job) -> None:
+    """Let a node vanish, its launcher and its rank."""
+    ranks = job.workers()
+    for pid in (job.process.pid, *ranks):
+        os.kill(pid, signal.SIGKILL)
+    job.process.wait()
