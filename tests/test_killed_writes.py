@@ -123,7 +123,8 @@ def test_leftovers_of_dead_writers_are_swept_and_those_of_living_ones_kept(tmp_p
         kept = [tmp_path / f".living.tmp{child}.pt", tmp_path / "data.tmp1.pt", tmp_path / ".lock", tmp_path / "a.pt"]
         for path in stray + kept:
             path.write_bytes(b"half of")
-        (tmp_path / f".folder.tmp{ended}").mkdir()
+        stray.append(tmp_path / f".folder.tmp{ended}")
+        (stray[-1] / "half").mkdir(parents=True)
         assert sorted(files.sweep(tmp_path)) == sorted(stray)
         assert all(path.exists() for path in kept)
     finally:

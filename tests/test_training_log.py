@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from supernet.curves import draw_curves
 from supernet.errors import UserError
 from supernet.loop import StepReport
 from supernet.pose.objective import LossTerms
@@ -33,6 +34,23 @@ def test_lines_from_a_step_on_are_dropped_when_it_is_run_again_and_so_is_one_cut
         file.write('{"step": 5, "pha')
     with TrainingLog(tmp_path, 6) as log:
         assert [row["step"] for row in log.rows()] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "line", [b"garbage", b"", b"5", b"[1]", b"{}", b'{"step": null, "phase": "a"}', b"\xff", b'{"step": 1, "phase": 2}']
+)
+def test_damaged_lines_are_taken_off_with_a_warning(line: bytes, tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, 0) as log:
+        for step in range(4):
+            log.write(report(step), {})
+    path = tmp_path / "train.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:], b""]))
+    with pytest.warns(UserWarning, match=r"train\.jsonl: 1 damaged lines were taken off"):
+        log = TrainingLog(tmp_path, 3)
+    with log:
+        assert [row["step"] for row in log.rows()] == [0, 1, 2]
+        draw_curves(tmp_path / "curves.png", log.rows())
 
 
 def test_a_full_disk_is_told_with_path_and_free_bytes(tmp_path: Path) -> None:
