@@ -1,6 +1,7 @@
 """Curves of a training run: TensorBoard scalars and one JSON line per logged step."""
 
 import json
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,14 @@ class TrainingLog:
 
     def __init__(self, folder: Path, start: int) -> None:
         self.path = folder / LOG_FILE
-        self._lines, self._events = self._open(start)
+        # TensorBoard's own thread meets a full disk first; its error comes again at the next use, where it is told.
+        self._hook = threading.excepthook
+        threading.excepthook = self._pass_over_full_disk
+        try:
+            self._lines, self._events = self._open(start)
+        except BaseException:
+            threading.excepthook = self._hook
+            raise
 
     def __enter__(self) -> Self:
         """Return the log itself."""
@@ -38,7 +46,10 @@ class TrainingLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close both files."""
-        self._close()
+        try:
+            self._close()
+        finally:
+            threading.excepthook = self._hook
 
     def go_back(self, start: int) -> None:
         """Drop the lines from step ``start`` on, which is to be run again."""
@@ -90,6 +101,10 @@ class TrainingLog:
             return self.path.open("a", encoding="utf-8"), SummaryWriter(str(self.path.parent), purge_step=start)
         except OSError as error:
             raise files.refused(self.path, error) from error
+
+    def _pass_over_full_disk(self, failed: threading.ExceptHookArgs) -> None:
+        if not isinstance(failed.exc_value, OSError):
+            self._hook(failed)
 
     def _drop_from(self, start: int) -> None:
         """Take the lines of steps from ``start`` on off the file, and damaged ones; a cut last one is none of these."""

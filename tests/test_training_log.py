@@ -1,10 +1,13 @@
 """The log of a run holds every step once, whatever happened in between."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from supernet.curves import draw_curves
 from supernet.errors import UserError
@@ -63,6 +66,30 @@ def test_a_full_disk_is_told_with_path_and_free_bytes(tmp_path: Path) -> None:
         ):
             log.write(report(0), {})
         log._lines = (tmp_path / "train.jsonl").open("a")
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_that_tensorboards_thread_meets_is_told_in_a_sentence_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook, later = threading.excepthook, time.time() + 1e6
+
+    def fail(_: RecordWriter) -> None:
+        raise OSError(28, "No space left on device")
+
+    def write_until_told() -> None:
+        with TrainingLog(tmp_path, 0) as log:
+            monkeypatch.setattr(RecordWriter, "flush", fail)
+            monkeypatch.setattr(time, "time", lambda: later)  # the thread writes now and then
+            for step in range(500):
+                log.write(report(step), {})
+
+    with pytest.raises(UserError, match=r"cannot write .*train\.jsonl: No space left on device"):
+        write_until_told()
+    with pytest.raises(UserError, match="No space left on device"):
+        TrainingLog(tmp_path, 0)
+    assert capsys.readouterr().err == ""
+    assert threading.excepthook is hook
 
 
 def test_lines_are_json_in_full_precision(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from supernet import checkpoint
 
 SIGNAL_SHARE, FULL_SHARE, LIMIT_SHARE = 0.6, 0.2, 0.1
 """How often a command gets a signal, its disk is filled, and the size of its files limited."""
-ANY_MOMENT, AFTER_WORK = 0.2, 0.5
+ANY_MOMENT, AFTER_WORK = 0.15, 0.5
 """Shares of strikes that come at any moment, and when some part of the work is done; the others come in a write."""
 MOST_WRITES = 4
 """Before the one that is struck."""
@@ -91,13 +91,13 @@ class Aim:
     def _at_a_moment(self, kind: str, act: Callable[["subprocess.Popen[bytes]"], None]) -> Strike:
         moment, name = self.rng.random(), self.stage.name
         if moment < ANY_MOMENT:
-            return Strike(kind, act, lambda: True, self.rng.uniform(0, self.reference.seconds[name]))
+            return Strike(kind, act, lambda: True, self.rng.uniform(0, 0.8 * self.reference.seconds[name]))
         num_signs = self.reference.num_signs[name]
         if moment < ANY_MOMENT + AFTER_WORK:
-            wanted = self.rng.randint(1, max(1, num_signs // 2))
+            wanted = self.rng.randint(1, max(1, num_signs // 3))
             work = Changes(lambda: signs_of_work(self.folder, self.stage.signs), wanted)
             return Strike(kind, act, work, self.rng.uniform(0, DELAY_SECONDS))
-        already, before = self.temporary(), self.rng.randint(0, min(MOST_WRITES, num_signs // 4))
+        already, before = self.temporary(), self.rng.randint(0, min(MOST_WRITES, num_signs // 8))
         return Strike(kind, act, Changes(lambda: self.temporary() - already, 2 * before + 1), 0.0)
 
     def damage(self, damaged: Collection[Path]) -> tuple[Fault, Damage | None] | None:
