@@ -12,6 +12,7 @@ import numpy as np
 from search.breeding import Breeder, BreedingSettings
 from search.candidate import Candidate, Score
 from search.evolution import Evolution, EvolutionSettings, Result, Task, evolve
+from search.final_check import FRONT_FOLDER
 from search.predicted import PredictedProposals, PredictionSettings
 from search.predictor import LEAST_HELD_OUT, Predictor, held_out
 from search.problem import Problem, ProblemSettings, prepare
@@ -91,7 +92,8 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
         if kept is not None:
             log.check_identity(kept)
             if ranks.is_main:
-                files.sweep(folder)
+                for place in (folder, folder / FRONT_FOLDER):
+                    files.sweep(place)
             scored = load_scored(folder)
             try:
                 search.restore(kept["search"], scored)

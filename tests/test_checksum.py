@@ -43,3 +43,7 @@ def test_what_is_no_json_gets_no_checksum() -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
         stamped({"x": float("nan")})
     assert unstamped({"x": 1, KEY: "0123"}) is None
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert unstamped({"x": deep, KEY: "0123"}) is unstamped({"x": float("nan"), KEY: "0123"}) is None

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from scripts.soak import small_disk
 from scripts.soaking import faults, results
+from scripts.soaking.aim import Aim, Changes
 from scripts.soaking.faults import CUT, FLIP, GARBAGE
 from scripts.soaking.judge import FINISHED, KILLED, REFUSED, STOPPED, complaint, sentence, verdict
 from scripts.soaking.process import ROOT, Clock, Ended, Strike, run
+from scripts.soaking.reference import Reference
+from scripts.soaking.stages import STAGES
 from scripts.soaking.tally import CONTINUED, TOLD, Fault, Tally
+from supernet import checkpoint, files
+from supernet.errors import UserError
 
 LINES = b'{"step": 0}\n{"step": 1}\n{"step": 2}\n'
 ERROR = "error: a is damaged; restore it"
@@ -54,8 +60,6 @@ def test_damage_is_known_while_it_is_there_and_can_be_taken_back(kind: str, tmp_
 
 
 def test_what_is_left_is_what_the_project_sweeps(tmp_path: Path) -> None:
-    from supernet import files
-
     (tmp_path / "latest").symlink_to("run")
     for name in ("checkpoint.pt", "model", "latest"):
         faults.leave_temporary(tmp_path / name, random.Random(2))
@@ -112,6 +116,43 @@ def test_a_process_is_struck_limited_and_ended_when_it_hangs(tmp_path: Path) -> 
     assert "File too large" in found.told
     assert len(found.printed) == 5001  # the limit is on files alone
     assert run(script(write), sys.executable, clock, 30.0).status == 0
+
+
+def test_changes_are_counted_from_the_first_look() -> None:
+    seen = iter([1, 1, 2, 2, 3, 1])
+    changes = Changes(lambda: next(seen), 2)
+    assert [changes() for _ in range(5)] == [False, False, False, True, True]
+
+
+def test_of_two_checkpoints_one_is_always_left_good(tmp_path: Path) -> None:
+    train = STAGES[0]
+    assert train.name == "train"
+    newest = tmp_path / results.CHECKPOINTS["train"]
+    for step in (4, 8):
+        checkpoint.save(newest, "training", {"trainer": {"step": step}}, keep_previous=True)
+    assert results.good_step(tmp_path, "train") == 8
+    aim = Aim(train, tmp_path, random.Random(0), Reference({}, {}, {}, {}))
+    damaged = []
+    for _ in range(30):
+        found = aim.damage([each.path for each in damaged])
+        if found is not None and found[1] is not None:
+            damaged.append(found[1])
+    (only,) = damaged
+    assert only.path in (newest, checkpoint.previous_of(newest))
+    assert results.good_step(tmp_path, "train") == (4 if only.path == newest else 8)
+    only.path.unlink()
+    other = checkpoint.previous_of(newest) if only.path == newest else newest
+    other.write_bytes(b"half")
+    with pytest.raises(UserError, match="damaged"):
+        results.good_step(tmp_path, "train")
+
+
+def test_only_a_small_disk_of_its_own_is_filled(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be an empty folder"):
+        small_disk(tmp_path / "none", tmp_path)
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(UserError, match="give a file system of its own of at most"):
+        small_disk(tmp_path / "disk", tmp_path)
 
 
 def test_time_in_which_all_is_stopped_hardly_counts(monkeypatch: pytest.MonkeyPatch) -> None:
