@@ -99,13 +99,11 @@ def checkpoint_to_resume(options: argparse.Namespace) -> Path:
     if options.resume != "latest":
         return Path(options.resume)
     folder = Path(options.runs) / "finetune"
-    previous = checkpoint.previous_of(CHECKPOINT_SUFFIX).name
+    # The previous one is alone where a run was killed between two renames.
+    suffixes = (CHECKPOINT_SUFFIX, checkpoint.previous_of(CHECKPOINT_SUFFIX).name)
     found = {
         path: path.with_name(path.name.removesuffix(suffix) + CHECKPOINT_SUFFIX)
-        for suffix in (
-            CHECKPOINT_SUFFIX,
-            previous,
-        )  # the previous one is alone where a run was killed between two renames
+        for suffix in suffixes
         for path in folder.glob(f"*{suffix}")
     }
     if not found:

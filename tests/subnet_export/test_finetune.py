@@ -193,7 +193,7 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(
         whole = runs / "finetune" / left
         whole.rename(whole.with_name(left.replace("checkpoint.pt", "checkpoint.previous.pt")))
         (whole.parent / f".{left.removesuffix('.pt')}.tmp99999999.pt").touch()
-        (whole.parent / f".{left.removesuffix('.checkpoint.pt')}.tmp99999999").mkdir()
+        (whole.parent / f".{left.removesuffix('.checkpoint.pt')}.tmp99999999").mkdir()  # of this run itself
     told = capsys.readouterr().err
     assert told == f"error: stopped after {step} of 4 steps; continue with --resume {runs / 'finetune' / left}\n"
     with monkeypatch.context() as patch:
