@@ -132,7 +132,7 @@ def test_of_two_checkpoints_one_is_always_left_good(tmp_path: Path) -> None:
         checkpoint.save(newest, "training", {"trainer": {"step": step}}, keep_previous=True)
     assert results.good_step(tmp_path, "train") == 8
     aim = Aim(train, tmp_path, random.Random(0), Reference({}, {}, {}, {}))
-    damaged = []
+    damaged: list[faults.Damage] = []
     for _ in range(30):
         found = aim.damage([each.path for each in damaged])
         if found is not None and found[1] is not None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 from supernet.curves import draw_curves
 from supernet.errors import UserError
@@ -74,12 +73,12 @@ def test_a_full_disk_that_tensorboards_thread_meets_is_told_in_a_sentence_alone(
 ) -> None:
     hook, later = threading.excepthook, time.time() + 1e6
 
-    def fail(_: RecordWriter) -> None:
+    def fail(_: object) -> None:
         raise OSError(28, "No space left on device")
 
     def write_until_told() -> None:
         with TrainingLog(tmp_path, 0) as log:
-            monkeypatch.setattr(RecordWriter, "flush", fail)
+            monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.flush", fail)
             monkeypatch.setattr(time, "time", lambda: later)  # the thread writes now and then
             for step in range(500):
                 log.write(report(step), {})
