@@ -17,9 +17,9 @@ from scripts.soaking.stages import Stage
 from scripts.soaking.tally import Fault
 from supernet import checkpoint
 
-SIGNAL_SHARE, FULL_SHARE, LIMIT_SHARE = 0.6, 0.2, 0.1
+SIGNAL_SHARE, FULL_SHARE, LIMIT_SHARE = 0.66, 0.22, 0.08
 """How often a command gets a signal, its disk is filled, and the size of its files limited."""
-ANY_MOMENT, AFTER_WORK = 0.15, 0.5
+ANY_MOMENT, AFTER_WORK = 0.1, 0.6
 """Shares of strikes that come at any moment, and when some part of the work is done; the others come in a write."""
 MOST_WRITES = 4
 """Before the one that is struck."""

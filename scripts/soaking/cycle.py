@@ -21,7 +21,7 @@ from scripts.soaking.tally import CONTINUED, TOLD, Defect, Fault, Tally
 from supernet.errors import UserError
 
 MOST_ATTEMPTS = 14
-DAMAGE_SHARE = 0.6
+DAMAGE_SHARE = 0.75
 """How often files are damaged before a command."""
 FULL_TOLD = ("No space left on device", "File too large")
 LATEST_SHARE = 0.4

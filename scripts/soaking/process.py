@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-POLL_SECONDS = 0.002
+POLL_SECONDS = 0.001
 LONGEST_TICK_SECONDS = 1.0
 GRACE_SECONDS = 10.0
 """Between the signal that makes a hanging command tell where it is and the one that ends it."""
