@@ -13,13 +13,14 @@ from search.breeding import Breeder, BreedingSettings
 from search.candidate import Candidate, Score
 from search.evolution import Evolution, Result, Task, evolve
 from search.evolution_settings import EvolutionSettings
+from search.final_check import FRONT_FOLDER
 from search.predicted import PredictedProposals, PredictionSettings
 from search.predictor import LEAST_HELD_OUT, Predictor, held_out
 from search.problem import Problem, ProblemSettings, prepare
 from search.resuming import run_to_resume
-from search.search_log import SearchLog, load_scored
+from search.search_log import SCORES_FILE, STATE_FILE, SearchLog, load_scored
 from search.search_run import SearchRun
-from supernet import cli
+from supernet import cli, files
 from supernet.distributed import launched
 from supernet.errors import UserError
 from supernet.settings import check_least, from_mapping
@@ -90,7 +91,17 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
         log = SearchLog(folder, {**config, "supernet": str(problem.trained.path.resolve())}, problem.identity)
         if kept is not None:
             log.check_identity(kept)
-            search.restore(kept["search"], load_scored(folder))
+            if ranks.is_main:
+                for place in (folder, folder / FRONT_FOLDER):
+                    files.sweep(place)
+            scored = load_scored(folder)
+            try:
+                search.restore(kept["search"], scored)
+            except ValueError as error:
+                raise UserError(
+                    f"{folder / SCORES_FILE} and {STATE_FILE} beside it do not belong together: {error}; "
+                    "restore them or start a new search"
+                ) from error
         if ranks.is_main:
             log.save_state(search.state())
             cli.point_latest(folder)  # it can be resumed from here on

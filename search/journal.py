@@ -1,6 +1,7 @@
 """Files to which lines of JSON are only ever added, by several processes at once if need be (no torch).
 
-A process that is killed, or a full disk, leaves at most one cut line at the end; it counts as not written.
+A process that is killed, or a full disk, leaves at most one cut line at the end; it counts as not written. Each line
+ends with its checksum; lines of older releases have none.
 """
 
 import fcntl
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from supernet import checksum
 from supernet.errors import UserError
 
 
@@ -20,7 +22,7 @@ def append(path: str | Path, row: Mapping[str, Any]) -> None:
     Raises:
         UserError: The operating system refuses the write (full disk, missing permission).
     """
-    line = json.dumps(row, allow_nan=False).encode() + b"\n"
+    line = json.dumps(checksum.stamped(row), allow_nan=False).encode() + b"\n"
     try:
         with open(path, "ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -40,8 +42,8 @@ def read(path: str | Path, what: str) -> list[dict[str, Any]]:
     """Return all rows; a cut last line is taken off the file, with a warning.
 
     Raises:
-        UserError: The file, called ``what`` in the message, cannot be read, or another line is no JSON object; the file
-            is then left as it is.
+        UserError: The file, called ``what`` in the message, cannot be read, or another line is no JSON object or
+            not what its checksum is of; the file is then left as it is.
     """
     path = Path(path)
     content = _content(path, what)
@@ -84,4 +86,4 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) else None
+    return checksum.unstamped(row) if isinstance(row, dict) else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from search import journal
 from search.candidate import Candidate, from_rows
-from supernet import files
+from supernet import checksum, files
 from supernet.errors import UserError
 
 STATE_FILE = "state.json"
@@ -30,7 +30,7 @@ class SearchLog:
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep the engine's state, all or nothing."""
         value = {"format": FORMAT, "config": self._config, "identity": self._identity, "search": dict(state)}
-        files.write_json(self.folder / STATE_FILE, value)
+        files.write_json(self.folder / STATE_FILE, checksum.stamped(value))
 
     def add(self, candidate: Candidate) -> None:
         """Keep a candidate's newest score."""
@@ -58,6 +58,8 @@ def load_state(folder: Path) -> dict[str, Any]:
     kept = files.read_json(folder / STATE_FILE, "search state")
     if not isinstance(kept, dict) or not {"format", "config", "identity", "search"} <= set(kept):
         raise UserError(f"{folder / STATE_FILE} is not the state of a search; restore it or start a new search")
+    if checksum.unstamped(kept) is None:
+        raise UserError(f"{folder / STATE_FILE} is damaged: its checksum differs; restore it or start a new search")
     if kept["format"] != FORMAT:
         raise UserError(f"{folder / STATE_FILE} has format {kept['format']!r}, this release reads {FORMAT}; start anew")
     return kept

@@ -13,7 +13,7 @@ from subnet_export.finetuning import AUGMENTATIONS, FineTuning
 from subnet_export.measuring import at_root
 from subnet_export.model import load_model
 from subnet_export.new_heads import with_new_heads
-from supernet import cli
+from supernet import checkpoint, cli
 from supernet.errors import UserError
 from supernet.litepose import LitePose, in_channels_last
 from supernet.pose.keypoints import KeypointSet
@@ -99,10 +99,16 @@ def checkpoint_to_resume(options: argparse.Namespace) -> Path:
     if options.resume != "latest":
         return Path(options.resume)
     folder = Path(options.runs) / "finetune"
-    found = sorted(folder.glob(f"*{CHECKPOINT_SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    # The previous one is alone where a run was killed between two renames.
+    suffixes = (CHECKPOINT_SUFFIX, checkpoint.previous_of(CHECKPOINT_SUFFIX).name)
+    found = {
+        path: path.with_name(path.name.removesuffix(suffix) + CHECKPOINT_SUFFIX)
+        for suffix in suffixes
+        for path in folder.glob(f"*{suffix}")
+    }
     if not found:
         raise UserError(f"there is no checkpoint of a stopped run in {folder}; name one with --resume or start anew")
-    return found[-1]
+    return found[max(found, key=lambda path: path.stat().st_mtime)]
 
 
 def starting_model(plan: Plan, keypoints: KeypointSet, device: torch.device) -> tuple[ExportedModel, ExportedModel]:

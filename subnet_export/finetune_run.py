@@ -20,7 +20,7 @@ from subnet_export.model import save_model
 from subnet_export.report import finish, prepare
 from subnet_export.staging import check_new
 from subnet_export.teacher import calibrated, load_teacher
-from supernet import checkpoint, cli
+from supernet import checkpoint, cli, files
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.datasets import build, resolved
@@ -62,6 +62,7 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
     device = prepare(options)
     if saved is None:
         check_new(plan.checkpoint)
+    files.sweep(plan.checkpoint.parent, plan.checkpoint.name)
     train_set = KeptPictures(build(plan.dataset, "train"), memory_bytes=PICTURE_BYTES)
     plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints))
     splits = {split: KeptPictures(build(plan.dataset, split)) for split in ("val", "test")}

@@ -23,7 +23,7 @@ from subnet_export.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, 
 from subnet_export.model_card import model_card
 from subnet_export.runtimes import Precision, open_runtime
 from subnet_export.staging import new_folder
-from supernet import files, sealed
+from supernet import checksum, files, sealed
 from supernet.checkpoint import load_state
 from supernet.errors import UserError
 from supernet.exported_net import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
@@ -142,5 +142,6 @@ def _write(folder: Path, model: ExportedModel) -> None:
 
 def describe_in(folder: Path, model: ExportedModel) -> None:
     """Write the description and the model card of ``model``, whose weights file is there already, into ``folder``."""
-    files.write_json(folder / DESCRIPTION_FILE, describe(model, read_weights(folder / WEIGHTS_FILE)))
+    description = describe(model, read_weights(folder / WEIGHTS_FILE))
+    files.write_json(folder / DESCRIPTION_FILE, checksum.stamped(description))
     files.write_text(folder / CARD_FILE, model_card(model))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from supernet import files
 from supernet.errors import UserError
 
 
@@ -29,6 +30,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     check_new(folder)
     folder = Path(os.path.abspath(folder))
     temporary = folder.with_name(f".{folder.name}.tmp{os.getpid()}")
+    files.sweep(folder.parent, folder.name)
     try:
         temporary.mkdir(parents=True)
         yield temporary

@@ -147,9 +147,17 @@ class Arch:
         """Read an arch file (LitePose JSON); UserError names the file and the field at fault."""
         value = files.read_json(path, "arch file")
         try:
-            return cls.from_dict(value)
+            found = cls.from_dict(value)
         except UserError as error:
             raise UserError(f"arch file {path}: {error}") from error
+        meta = value.get("meta")
+        told = meta.get("digest") if isinstance(meta, Mapping) else None
+        if told not in (None, found.digest()):
+            raise UserError(
+                f"arch file {path} is not as it was written: its digest is {found.digest()}, its meta.digest {told!r}; "
+                "restore it, or take meta out if you changed it on purpose"
+            )
+        return found
 
     def save(self, path: str | Path, meta: Mapping[str, Any] | None = None) -> None:
         """Write the arch as LitePose JSON, with ``meta`` under that key if given."""

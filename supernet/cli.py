@@ -171,7 +171,6 @@ def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
             folder = first.with_name(f"{first.name}_{number}")
         except OSError as error:
             raise UserError(f"cannot create the run folder {folder}: {error.strerror}; choose another place") from error
-    files.sweep(folder.parent)
     return folder
 
 
@@ -184,9 +183,12 @@ def discard_empty(folder: Path) -> None:
 def point_latest(folder: Path) -> None:
     """Let ``latest`` beside ``folder`` point to it, replacing the link in one step; for a run with something to show.
 
+    What killed runs left half-written beside it is removed.
+
     Raises:
         UserError: Something else than a link is in its place, or there can be no links.
     """
+    files.sweep(folder.parent)
     temporary, link = folder.parent / f".latest.tmp{os.getpid()}", folder.parent / "latest"
     try:
         temporary.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from supernet import files, sealed
+from supernet import checksum, files, sealed
 from supernet.arch import Arch
 from supernet.checkpoint import load_state
 from supernet.errors import UserError
@@ -92,6 +92,11 @@ def load_net(folder: str | Path) -> ExportedNet:
     if not isinstance(value, Mapping) or value.get("format") != FORMAT:
         version = value.get("format") if isinstance(value, Mapping) else None
         raise UserError(f"{path} has format version {version!r}, this release reads {FORMAT}; export the subnet anew")
+    if checksum.unstamped(value) is None:
+        raise UserError(
+            f"{path} is not as it was written: its checksum differs; restore it, export the subnet anew, or take its "
+            f"{checksum.KEY} out if you changed it on purpose"
+        )
     try:
         check_objects(value, ("arch", "keypoints", "input", "outputs", "inference", "dataset", "weights"))
         arch, keypoints = Arch.from_dict(value["arch"]), from_entry(value["keypoints"])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from supernet.errors import UserError
 
+_DAY_SECONDS = 86_400
 _TEMPORARY = re.compile(r"\..+\.tmp(\d+)(\.[^.]*)?")
 
 
@@ -62,19 +64,34 @@ def refused(path: str | Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {error.strerror or error}{left}; free space or choose another folder")
 
 
-def sweep(folder: str | Path) -> list[Path]:
+def sweep(folder: str | Path, of: str | None = None) -> list[Path]:
     """Remove what writers that were killed left in ``folder`` under temporary names; returns what was removed.
 
     Files of processes that live are kept, but for this one's: it writes nothing yet when it starts, and may have got
-    the number of one that was killed (in a container it usually does).
+    the number of one that was killed (in a container it usually does). A folder takes long to write, and a process of
+    another machine is not seen from here: unless ``of`` names it, it goes when nothing was added to it for a day.
+
+    Args:
+        folder: Where to look; nothing happens if there is none.
+        of: Name of the file or folder that they were to become, for folders that may hold others' as well.
     """
-    removed = []
+    removed: list[Path] = []
+    if not Path(folder).is_dir():
+        return removed
     for path in sorted(Path(folder).iterdir()):
         found = _TEMPORARY.fullmatch(path.name)
-        if found and not (path.is_dir() and not path.is_symlink()) and not _is_another_process(int(found[1])):
-            with suppress(OSError):
+        if not found or _is_another_process(int(found[1])):
+            continue
+        if of is not None and path.name.replace(f".tmp{found[1]}", "") != f".{of}":
+            continue
+        with suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                if of is None and time.time() - path.stat().st_mtime < _DAY_SECONDS:
+                    continue
+                shutil.rmtree(path)
+            else:
                 path.unlink()
-                removed.append(path)
+            removed.append(path)
     return removed
 
 

@@ -1,6 +1,8 @@
 """Curves of a training run: TensorBoard scalars and one JSON line per logged step."""
 
 import json
+import threading
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +29,14 @@ class TrainingLog:
 
     def __init__(self, folder: Path, start: int) -> None:
         self.path = folder / LOG_FILE
-        self._lines, self._events = self._open(start)
+        # TensorBoard's own thread meets a full disk first; its error comes again at the next use, where it is told.
+        self._hook = threading.excepthook
+        threading.excepthook = self._pass_over_full_disk
+        try:
+            self._lines, self._events = self._open(start)
+        except BaseException:
+            threading.excepthook = self._hook
+            raise
 
     def __enter__(self) -> Self:
         """Return the log itself."""
@@ -37,7 +46,10 @@ class TrainingLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close both files."""
-        self._close()
+        try:
+            self._close()
+        finally:
+            threading.excepthook = self._hook
 
     def go_back(self, start: int) -> None:
         """Drop the lines from step ``start`` on, which is to be run again."""
@@ -85,11 +97,25 @@ class TrainingLog:
     def _open(self, start: int) -> tuple[TextIO, SummaryWriter]:
         try:
             if self.path.exists():
-                kept = [line for line in self.path.read_text("utf-8").splitlines() if _step(line) < start]
-                files.write_text(self.path, "".join(line + "\n" for line in kept))
+                self._drop_from(start)
             return self.path.open("a", encoding="utf-8"), SummaryWriter(str(self.path.parent), purge_step=start)
         except OSError as error:
             raise files.refused(self.path, error) from error
+
+    def _pass_over_full_disk(self, failed: threading.ExceptHookArgs) -> None:
+        if not isinstance(failed.exc_value, OSError):
+            self._hook(failed)
+
+    def _drop_from(self, start: int) -> None:
+        """Take the lines of steps from ``start`` on off the file, and damaged ones; a cut last one is none of these."""
+        lines = self.path.read_bytes().split(b"\n")
+        if _step(lines[-1]) is None:
+            lines.pop()
+        steps = [_step(line) for line in lines]
+        kept = [line + b"\n" for line, step in zip(lines, steps, strict=True) if step is not None and step < start]
+        files.write_bytes(self.path, b"".join(kept))
+        if num_damaged := steps.count(None):
+            warnings.warn(f"{self.path}: {num_damaged} damaged lines were taken off; curves lack them", stacklevel=4)
 
     def _close(self) -> None:
         try:
@@ -99,9 +125,14 @@ class TrainingLog:
             raise files.refused(self.path, error) from error
 
 
-def _step(line: str) -> int:
-    """Step of one line; a line cut off by a crash counts as one to be dropped."""
+def _step(line: bytes) -> int | None:
+    """Step of one line; None if it is no line of a log."""
     try:
-        return int(json.loads(line)["step"])
-    except json.JSONDecodeError:
-        return 2**63
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("phase"), str):
+        return None
+    step = row.get("step")
+    numbers = all(isinstance(value, int | float) for key, value in row.items() if key != "phase")
+    return step if isinstance(step, int) and numbers else None

@@ -32,6 +32,15 @@ def test_a_file_gives_back_the_arch_it_was_saved_from(tmp_path: Path) -> None:
     assert Arch.load(tmp_path / "plain.json") == Arch.load(tmp_path / "meta.json") == ARCH
 
 
+def test_a_file_that_was_changed_after_a_search_wrote_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "arch.json"
+    ARCH.save(path, {"digest": ARCH.digest()})
+    assert Arch.load(path) == ARCH
+    replace(ARCH, resolution=64).save(path, {"digest": ARCH.digest()})
+    with pytest.raises(UserError, match=rf"arch\.json is not as it was written: .* meta\.digest '{ARCH.digest()}'"):
+        Arch.load(path)
+
+
 def test_equal_archs_are_one_key_and_one_digest() -> None:
     again = Arch.from_dict(ARCH.to_dict())
     assert len({ARCH, again}) == 1

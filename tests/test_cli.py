@@ -48,6 +48,8 @@ def test_names_that_are_no_folder_of_their_own_are_refused(name: str, tmp_path: 
 
 
 def test_latest_points_to_the_newest_run_and_no_run_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / ".latest.tmp999999999").symlink_to("gone")  # of a run that was killed
     for name in ("first", "second"):
         folder = cli.create_run(tmp_path, "train", name)
         cli.point_latest(folder)
@@ -55,11 +57,10 @@ def test_latest_points_to_the_newest_run_and_no_run_is_overwritten(tmp_path: Pat
     with pytest.raises(UserError, match="exists already"):
         cli.create_run(tmp_path, "train", "first")
     assert os.readlink(tmp_path / "train" / "latest") == "second"
+    assert sorted(os.listdir(tmp_path / "train")) == ["first", "latest", "second"]
 
 
 def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / ".latest.tmp999999999").symlink_to("gone")
     folders = [cli.create_run(tmp_path, "train") for _ in range(4)]
     assert len({folder.name for folder in folders}) == 4
     assert sorted(os.listdir(tmp_path / "train")) == sorted(folder.name for folder in folders)

@@ -123,8 +123,13 @@ def test_leftovers_of_dead_writers_are_swept_and_those_of_living_ones_kept(tmp_p
         kept = [tmp_path / f".living.tmp{child}.pt", tmp_path / "data.tmp1.pt", tmp_path / ".lock", tmp_path / "a.pt"]
         for path in stray + kept:
             path.write_bytes(b"half of")
-        (tmp_path / f".folder.tmp{ended}").mkdir()
+        stray.append(tmp_path / f".folder.tmp{ended}")
+        kept += [tmp_path / f".new.tmp{ended}", tmp_path / f".new.tmp{child}"]
+        for folder in (stray[-1], *kept[-2:]):
+            (folder / "half").mkdir(parents=True)
+        os.utime(stray[-1], times=(0, 0))
         assert sorted(files.sweep(tmp_path)) == sorted(stray)
+        assert files.sweep(tmp_path, "new") == [kept.pop(-2)]
         assert all(path.exists() for path in kept)
     finally:
         os.kill(child, signal.SIGKILL)

@@ -1,11 +1,14 @@
 """The log of a run holds every step once, whatever happened in between."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from supernet.curves import draw_curves
 from supernet.errors import UserError
 from supernet.loop import StepReport
 from supernet.pose.objective import LossTerms
@@ -35,6 +38,23 @@ def test_lines_from_a_step_on_are_dropped_when_it_is_run_again_and_so_is_one_cut
         assert [row["step"] for row in log.rows()] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    "line", [b"garbage", b"", b"5", b"[1]", b"{}", b'{"step": null, "phase": "a"}', b"\xff", b'{"step": 1, "phase": 2}']
+)
+def test_damaged_lines_are_taken_off_with_a_warning(line: bytes, tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, 0) as log:
+        for step in range(4):
+            log.write(report(step), {})
+    path = tmp_path / "train.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:], b""]))
+    with pytest.warns(UserWarning, match=r"train\.jsonl: 1 damaged lines were taken off"):
+        log = TrainingLog(tmp_path, 3)
+    with log:
+        assert [row["step"] for row in log.rows()] == [0, 1, 2]
+        draw_curves(tmp_path / "curves.png", log.rows())
+
+
 def test_a_full_disk_is_told_with_path_and_free_bytes(tmp_path: Path) -> None:
     with TrainingLog(tmp_path, 0) as log:
         full = Path("/dev/full").open("w")  # noqa: SIM115 - the log closes it
@@ -45,6 +65,30 @@ def test_a_full_disk_is_told_with_path_and_free_bytes(tmp_path: Path) -> None:
         ):
             log.write(report(0), {})
         log._lines = (tmp_path / "train.jsonl").open("a")
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_that_tensorboards_thread_meets_is_told_in_a_sentence_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook, later = threading.excepthook, time.time() + 1e6
+
+    def fail(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def write_until_told() -> None:
+        with TrainingLog(tmp_path, 0) as log:
+            monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.flush", fail)
+            monkeypatch.setattr(time, "time", lambda: later)  # the thread writes now and then
+            for step in range(500):
+                log.write(report(step), {})
+
+    with pytest.raises(UserError, match=r"cannot write .*train\.jsonl: No space left on device"):
+        write_until_told()
+    with pytest.raises(UserError, match="No space left on device"):
+        TrainingLog(tmp_path, 0)
+    assert capsys.readouterr().err == ""
+    assert threading.excepthook is hook
 
 
 def test_lines_are_json_in_full_precision(tmp_path: Path) -> None:

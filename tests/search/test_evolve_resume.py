@@ -76,6 +76,7 @@ def test_other_weights_or_another_space_are_refused_with_both_digests(
     with pytest.raises(UserError, match=f"with the supernet weights {before} but now it is {now}"):
         start_or_resume(evolve_config(*overrides), overrides)
     kept = read(stopped / "state.json")
+    del kept["checksum"]
     kept["identity"]["the space"] = "nano (0123)"
     (stopped / "state.json").write_text(json.dumps(kept))
     with pytest.raises(UserError, match=rf"with the space nano \(0123\) but now it is tiny \({SPACE.digest()}\)"):
@@ -105,6 +106,37 @@ def test_a_cut_line_costs_its_score_and_a_damaged_one_is_told(
         start_or_resume(evolve_config("resume=latest", "cache=null"), ["resume=latest", "cache=null"])
     assert len([one for one in free_scores.scored if one[2] == 5]) == 13
     assert len(read(stopped / "candidates.json")) == 12
+
+
+def test_a_changed_digit_in_what_a_search_kept_is_told(evolve_config: Configure, stopped: Path) -> None:
+    for name, sentence in (
+        ("state.json", "state.json is damaged: its checksum differs"),
+        ("scores.jsonl", "line 5 is"),
+    ):
+        content = (stopped / name).read_text()
+        place = content.rindex('"num_images": ') + len('"num_images": ')
+        digit = str((int(content[place]) + 1) % 10)
+        (stopped / name).write_text(content[:place] + digit + content[place + 1 :])
+        with pytest.raises(UserError, match=sentence):
+            start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+        (stopped / name).write_text(content)
+
+
+def test_lines_that_are_missing_are_told(evolve_config: Configure, stopped: Path) -> None:
+    (stopped / "scores.jsonl").write_text("")
+    sentence = r"scores\.jsonl and state\.json beside it do not belong together: there are 4 candidates of 8 that were"
+    with pytest.raises(UserError, match=sentence):
+        start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+
+
+def test_what_a_killed_search_left_half_written_is_removed_when_it_goes_on(
+    evolve_config: Configure, stopped: Path
+) -> None:
+    stray = [stopped / ".state.tmp99999999.json", stopped.parent / ".latest.tmp99999999"]
+    stray[0].write_text("{")
+    stray[1].symlink_to("run")
+    start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+    assert not any(path.is_symlink() or path.exists() for path in stray)
 
 
 @pytest.mark.parametrize("name", ["nothing", "latest"])

@@ -52,6 +52,16 @@ def test_a_damaged_line_in_the_middle_is_told_with_its_number_and_the_file_left_
     assert journal.read_whole_lines(path, "log") == [{"number": 0}, {"number": 2}]
 
 
+def test_a_changed_digit_is_a_damaged_line_and_lines_without_checksum_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for ap in (0.25, 0.5):
+        journal.append(path, {"ap": ap})
+    path.write_text(path.read_text().replace("0.25", "0.75") + '{"ap": 1.0}\n')
+    with pytest.raises(UserError, match="line 1 is damaged"):
+        journal.read(path, "log")
+    assert journal.read_whole_lines(path, "log") == [{"ap": 0.5}, {"ap": 1.0}]
+
+
 def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read log .*: No such file or directory"):
         journal.read(tmp_path / "log", "log")

@@ -189,6 +189,11 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(
         stop_after(patch, step)
         assert run(patch, *arguments, "--runs", runs) == 2
     (left,) = os.listdir(runs / "finetune")  # no result, half or whole
+    if step == 1:  # as where it was killed between two renames; with what other killed runs left
+        whole = runs / "finetune" / left
+        whole.rename(whole.with_name(left.replace("checkpoint.pt", "checkpoint.previous.pt")))
+        (whole.parent / f".{left.removesuffix('.pt')}.tmp99999999.pt").touch()
+        (whole.parent / f".{left.removesuffix('.checkpoint.pt')}.tmp99999999").mkdir()  # of this run itself
     told = capsys.readouterr().err
     assert told == f"error: stopped after {step} of 4 steps; continue with --resume {runs / 'finetune' / left}\n"
     with monkeypatch.context() as patch:

@@ -18,6 +18,7 @@ from subnet_export import model as model_module
 from subnet_export.exported_model import ExportedModel, Measurement, costs
 from subnet_export.measuring import check_measurement
 from subnet_export.model import load_model, save_model
+from supernet import checksum
 from supernet.arch import Arch
 from supernet.checkpoint import TrainedSupernet
 from supernet.errors import UserError
@@ -42,10 +43,11 @@ def copied(exported: Exported, tmp_path: Path) -> Path:
 
 
 def redescribe(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change model.json."""
+    """Change model.json, and its checksum with it."""
     value = json.loads((folder / "model.json").read_text())
+    value.pop("checksum")
     change(value)
-    (folder / "model.json").write_text(json.dumps(value))
+    (folder / "model.json").write_text(json.dumps(checksum.stamped(value)))
 
 
 def test_the_folder_holds_weights_and_description_alone(exported: Exported) -> None:
@@ -191,6 +193,17 @@ def test_settings_that_an_older_release_did_not_know_have_their_defaults(exporte
     redescribe(copied, lambda value: value["inference"].pop("scales"))
     assert load_model(copied).settings == exported[0].settings
     assert exported[0].settings.scales == (1.0,)
+
+
+def test_a_changed_description_is_refused_unless_its_checksum_was_taken_out(exported: Exported, copied: Path) -> None:
+    path = copied / "model.json"
+    path.write_text(path.read_text().replace('"detection_threshold": 0.', '"detection_threshold": 0.9'))
+    with pytest.raises(UserError, match=r"model\.json is not as it was written: its checksum differs; .* take its"):
+        load_model(copied)
+    value = json.loads(path.read_text())
+    del value["checksum"]
+    path.write_text(json.dumps(value))
+    assert load_model(copied).settings.detection_threshold > exported[0].settings.detection_threshold
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{"])
