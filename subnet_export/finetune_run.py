@@ -121,7 +121,7 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
         result = replace(start, measurement=before["test"])
     if not improved:
         kept = "the result is kept, as the start was no finished model" if changed else "the original weights are kept"
-        cli.CONSOLE.print(f"[bold yellow]Fine-tuning did not improve AP on the val split: {kept}.[/]")
+        cli.CONSOLE.print(f"Fine-tuning did not improve AP on the val split: {kept}.", style="bold yellow")
 
     def calibration_pictures() -> list[Tensor]:
         size_divisor = model.settings.size_divisor

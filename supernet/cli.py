@@ -23,7 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from supernet import files, measurement
 from supernet.errors import UserError
 
-CONSOLE = Console()
+CONSOLE = Console(markup=False, emoji=False)
+"""Where people read. Names of files, spaces and pictures stand in what it prints, so that nothing of it is markup."""
 
 
 def _choose_how_threads_wait() -> None:
@@ -237,12 +238,12 @@ def stop_request() -> Iterator[Callable[[], bool]]:
 def progress_bar(console: Console = CONSOLE) -> Progress:
     """Return a progress bar with counts and times; tasks may show a ``note`` field."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
 

@@ -277,7 +277,7 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
         trainer.load_state(state["trainer"])
         watch.load_state(state["watch"])
     cli.CONSOLE.print(
-        f"space [bold]{space.name}[/]: {float(space.count()):.3g} subnets, "
+        f"space {space.name}: {float(space.count()):.3g} subnets, "
         f"{sum(p.numel() for p in supernet.parameters()):,} shared weights; "
         f"{settings.steps} steps of {settings.batch_size} pictures in {len(plan.scheduled)} phases on {plan.device}"
         f"{f', {ranks.count} processes' if ranks.count > 1 else ''}; "

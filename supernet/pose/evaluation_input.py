@@ -5,6 +5,7 @@ so everything it would misjudge is refused or said here.
 """
 
 import math
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -82,7 +83,7 @@ def checked_results(results: Any, keypoints: KeypointSet, image_ids: Iterable[in
         _require(result, ("image_id", "category_id", "keypoints", "score"), f"results[{index}]")
         where = f"results[{index}] (image_id {result['image_id']})"
         _numbers(result["keypoints"], 3 * keypoints.num, f"{where} keypoints")
-        if not isinstance(result["score"], Real) or not math.isfinite(result["score"]):
+        if not isinstance(result["score"], Real) or not abs(result["score"]) <= sys.float_info.max:
             raise UserError(f"{where} has the score {result['score']!r}; it must be a finite number")
     unknown = list(dict.fromkeys(one["image_id"] for one in results if one["image_id"] not in known))
     if unknown:
