@@ -17,6 +17,8 @@ from search.optuna_journal import open_journal
 from supernet.errors import UserError
 
 OBJECTIVES = "the objectives"
+_NO_ENTRY = (LookupError, ValueError, AssertionError, TypeError, AttributeError, OverflowError, RuntimeError)
+"""What Optuna was seen to raise on lines that are JSON, but none of its own."""
 OPEN_TRIES, OPEN_WAIT_SECONDS = 4, 0.5
 
 
@@ -28,9 +30,10 @@ def open_storage(storage: str | Path) -> BaseStorage:
     """
     if "://" not in str(storage):
         path = Path(storage)
+        journal = open_journal(path)
         try:
-            return JournalStorage(open_journal(path))
-        except (KeyError, AssertionError, TypeError) as error:
+            return JournalStorage(journal)
+        except _NO_ENTRY as error:
             raise UserError(f"{path} is no journal of Optuna ({error!r}); name another storage") from error
     shown = describe(storage)
     try:

@@ -13,13 +13,11 @@ class UserError(ValueError):
     instead of showing are written as escapes, and the middle of a sentence that is far too long is left out.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(_shown(message))
-
-
-def _shown(message: str) -> str:
-    if len(message) > _LONGEST:
-        message = f"{message[: _LONGEST - _TAIL]} ... {message[-_TAIL:]}"
-    if message.isprintable():
-        return message
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)
+    def __str__(self) -> str:
+        """Return the sentence as it may be shown; ``args`` has it as it was given."""
+        message = super().__str__()
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST - _TAIL]} ... {message[-_TAIL:]}"
+        if message.isprintable():
+            return message
+        return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)

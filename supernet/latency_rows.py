@@ -119,7 +119,7 @@ def check_latency(place: str, value: Any) -> None:
 
 
 def _read_block(place: str, row: Any) -> Block:
-    if not isinstance(row, Mapping) or row.get("block") not in KINDS:
+    if not isinstance(row, Mapping) or not isinstance(row.get("block"), str) or row["block"] not in KINDS:
         kind = row.get("block") if isinstance(row, Mapping) else row
         raise UserError(f"{place}.block is {kind!r:.80}; it must be one of {', '.join(KINDS)}")
     shape = SHAPES[row["block"]]

@@ -88,6 +88,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
         UserError: There is none, or it is of another run.
     """
     value = checkpoint.load_newest(folder / CHECKPOINT_FILE, _KIND)
+    if not isinstance(value.get("config"), Mapping):
+        raise UserError(f"{folder / CHECKPOINT_FILE} does not say what run it is of; put the run's own checkpoint back")
     own = files.read_json(folder / CONFIG_FILE, "configuration")
     # Through JSON, as the file went: it has no tuples, and its keys are strings.
     different = differences(own, json.loads(json.dumps(value["config"])))
