@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--seconds", metavar="N", type=int, default=60, help="how long (default: %(default)s)")
     parser.add_argument("--engine", choices=("auto", "atheris", "hypothesis"), default="auto")
     parser.add_argument("--file", metavar="FILE", type=Path, help="only read this file")
-    parser.add_argument("--findings", metavar="FOLDER", type=Path, default=Path("runs/fuzz"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--findings", metavar="FOLDER", type=Path, default=Path("runs/fuzz"), help="(default: %(default)s)"
+    )
     options = parser.parse_args()
     has_atheris = importlib.util.find_spec("atheris") is not None
     if options.engine == "atheris" and not has_atheris:
@@ -143,7 +145,10 @@ def _with_hypothesis(session: _Session, seconds: int) -> None:
 
         @seed(number)
         @settings(
-            max_examples=_RUNS_A_ROUND, deadline=MOST_SECONDS * 1000, database=None, suppress_health_check=list(HealthCheck)
+            max_examples=_RUNS_A_ROUND,
+            deadline=MOST_SECONDS * 1000,
+            database=None,
+            suppress_health_check=list(HealthCheck),
         )
         @given(data=st.data())
         def once(data: st.DataObject) -> None:

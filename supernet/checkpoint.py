@@ -168,9 +168,7 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
             f"there is no trained supernet at {path}; run python -m supernet.train first or name another one"
         )
     value = load(path, "supernet")
-    for key, kinds in _PARTS.items():
-        if not isinstance(value.get(key), kinds):
-            raise UserError(f"{path} is no whole supernet: its {key} is missing or malformed; restore it or make it anew")
+    check_parts(value, _PARTS, path)
     try:
         space, keypoints = SearchSpace.from_dict(value["space"]), from_plain(value["keypoints"])
         objective = from_mapping(PoseObjective, value["objective"], "objective")
@@ -183,6 +181,13 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
     supernet = SuperNet(space, keypoints.num)
     load_state(supernet, value["state"], path)
     return TrainedSupernet(supernet.eval(), keypoints, value["dataset"], value["evaluation"], objective, path)
+
+
+def check_parts(value: Mapping[str, Any], parts: Mapping[str, type | tuple[type, ...]], path: str | Path) -> None:
+    """Raise UserError unless ``value``, read from ``path``, has all ``parts``, each of its type."""
+    for key, kinds in parts.items():
+        if not isinstance(value.get(key), kinds):
+            raise UserError(f"{path} is not whole: its {key} is missing or malformed; restore it or make it anew")
 
 
 def load_state(network: torch.nn.Module, state: Any, path: str | Path) -> None:

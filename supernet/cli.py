@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from supernet import files, measurement
+from supernet.closed_output import quiet_end
 from supernet.errors import UserError
 
 CONSOLE = Console(markup=False, emoji=False)
@@ -82,7 +83,8 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
             )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
     try:
-        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
+        with quiet_end():
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(_bad_override(error, config_name, [each for each in sys.argv[1:] if "=" in each]))
 
@@ -149,7 +151,8 @@ def _options(config_name: str | None, overrides: Sequence[str]) -> list[str]:
 def guarded(job: Callable[[], None]) -> None:
     """Run an entry point without configuration files; UserErrors end in one sentence and exit status 2."""
     try:
-        job()
+        with quiet_end():
+            job()
     except UserError as error:
         fail(error)
 

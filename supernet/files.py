@@ -86,6 +86,15 @@ def sweep(folder: str | Path) -> list[Path]:
     return removed
 
 
+def refuse_links(folder: str | Path) -> None:
+    """Raise UserError if ``folder``, in which files are added to, holds a link: it could lead to any other file."""
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link, which could lead anywhere; put the file itself in its place, or remove it"
+            )
+
+
 def _is_another_process(number: int) -> bool:
     """Whether another process than this one lives under ``number``."""
     if number == os.getpid():

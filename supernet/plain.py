@@ -23,7 +23,7 @@ def check_size(value: Any, most_values: int, check_leaf: Callable[[Any], None] |
         ValueError: It is nested more than ``MOST_DEEP`` deep, or holds more.
     """
     level, met = [value], 0
-    for _ in range(MOST_DEEP + 1):
+    for _ in range(MOST_DEEP):
         inner: list[Any] = []
         for each in level:
             if isinstance(each, _CONTAINERS):

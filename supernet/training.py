@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import torch
 
-from supernet import checkpoint, cli, measurement, run_folder
+from supernet import checkpoint, cli, measurement, run_folder, sealed
 from supernet.collapse import PeriodicEvaluation
 from supernet.curves import CURVES_FILE, draw_curves
 from supernet.distributed import Ranks, launched
@@ -46,6 +46,8 @@ from supernet.weight_sharing import SuperNet
 
 RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots", "rank_timeout_seconds")
 NO_FILE_NAME = r"[^\w.-]+"
+_PARTS = {"trainer": dict, "watch": dict, "made_with": dict, "seconds": (int, float)}
+"""Of a checkpoint, besides the configuration."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,10 @@ def _start_or_resume(
     folder = folder.resolve()
     with _owned(folder, ranks):
         state = run_folder.load_checkpoint(folder)
+        path = folder / run_folder.CHECKPOINT_FILE
+        checkpoint.check_parts(state, _PARTS, path)
+        checkpoint.check_parts(state["trainer"], {"step": int}, path)
+        from_mapping(TrainSettings, state["config"], "")
         if state["trainer"]["step"] >= state["config"]["steps"] and (folder / "summary.json").exists():
             raise UserError(f"{folder} is finished; use its supernet or start a new run")
         if job is not None:
@@ -274,8 +280,12 @@ def _train(plan: _Plan, config: Mapping[str, Any], folder: Path, state: dict[str
     }
     if state is not None:
         run_folder.check_made_with(state["made_with"], made_with, folder)
-        trainer.load_state(state["trainer"])
-        watch.load_state(state["watch"])
+        try:
+            trainer.load_state(state["trainer"])
+            watch.load_state(state["watch"])
+        except sealed.DAMAGED as error:
+            path = folder / run_folder.CHECKPOINT_FILE
+            raise UserError(f"{path} is not of this run ({error!r}); put the run's own checkpoint back") from error
     cli.CONSOLE.print(
         f"space {space.name}: {float(space.count()):.3g} subnets, "
         f"{sum(p.numel() for p in supernet.parameters()):,} shared weights; "

@@ -340,7 +340,10 @@ def _open_study(path: Path) -> optuna.Study:
 def _scores(_: Path) -> Any:
     arch = SPACE.smallest()
     row = {"order": 0, "generation": 0, "origin": "random", "costs": {"macs": 5}, "metrics": {"AP": 0.5}}
-    return [{**row, "num_images": 2, "arch": arch.to_dict()}, {**row, "order": 1, "num_images": 2, "arch": arch.to_dict()}]
+    return [
+        {**row, "num_images": 2, "arch": arch.to_dict()},
+        {**row, "order": 1, "num_images": 2, "arch": arch.to_dict()},
+    ]
 
 
 def _picture(suffix: str) -> bytes:

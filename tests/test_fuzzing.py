@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fuzz_targets import TARGETS, mutated, mutated_bytes, run
 
 QUICK = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     database=None,

@@ -112,9 +112,7 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
     if keypoints is not None and not isinstance(keypoints.to_plain(), str):
         pairs = ", ".join(f"{keypoints.names[left]}/{keypoints.names[right]}" for left, right in keypoints.flip_pairs)
         sigmas = ", ".join(f"{name} {sigma:g}" for name, sigma in zip(keypoints.names, keypoints.sigmas, strict=True))
-        cli.CONSOLE.print(
-            f"  mirrored pairs: {pairs or 'none'}\n  sigmas: {sigmas}", highlight=False, soft_wrap=True
-        )
+        cli.CONSOLE.print(f"  mirrored pairs: {pairs or 'none'}\n  sigmas: {sigmas}", highlight=False, soft_wrap=True)
     if not report.num_faults:
         return
     table = Table(box=None)
