@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from supernet.arch import Arch
+from supernet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,22 @@ class Candidate:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Read back what :meth:`row` returned; of several scores it holds the last."""
+        """Read back what :meth:`row` returned; of several scores it holds the last.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: It is no such row.
+        """
         score = Score(row["num_images"], dict(row["metrics"]))
+        predicted = row.get("predicted", 0)
+        counts, figures = (row["order"], row["generation"], score.num_images), (*score.metrics.values(), predicted)
+        numbers = all(isinstance(each, int | float) for each in (*figures, *row["costs"].values()))
+        if "AP" not in score.metrics or not numbers or not all(type(each) is int for each in counts):
+            raise UserError("a row of other figures than scores have; restore the file or start anew")
         return cls(
             Arch.from_dict(row["arch"]),
             row["order"],
             row["generation"],
-            row["origin"],
+            str(row["origin"]),
             dict(row["costs"]),
             row.get("predicted"),
             (score,),

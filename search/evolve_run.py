@@ -108,7 +108,7 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
         with cli.stop_request() as stop_requested:
             run = _Run(problem, folder, ranks, lambda: ranks.any(stop_requested()), f"resume={folder}", settings, log)
             run.say(
-                f"searching space [bold]{problem.space.name}[/] of {problem.trained.path}: "
+                f"searching space {problem.space.name} of {problem.trained.path}: "
                 f"{problem.budget.describe()}; writing to {folder}"
             )
             result = run.search(search)

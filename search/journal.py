@@ -84,6 +84,6 @@ def _content(path: Path, what: str) -> bytes:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return checksum.unstamped(row) if isinstance(row, dict) else None

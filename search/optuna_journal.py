@@ -99,7 +99,7 @@ def _check_lines(path: Path) -> None:
                 return
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 entry = None
             if not isinstance(entry, dict) or "op_code" not in entry:
                 raise UserError(

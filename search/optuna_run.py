@@ -84,7 +84,7 @@ def run(config: Mapping[str, Any]) -> Path:
         with cli.stop_request() as stop_requested:
             run = SearchRun(problem, folder, ranks, stop_requested, _continued(settings, place), settings)
             run.say(
-                f"searching space [bold]{problem.space.name}[/] of {problem.trained.path}: "
+                f"searching space {problem.space.name} of {problem.trained.path}: "
                 f"{problem.budget.describe()}; study {settings.study} in {describe(place)}, writing to {folder}"
             )
             result = _search(run, search, num_images)

@@ -20,6 +20,8 @@ from supernet.errors import UserError
 OBJECTIVES = "the objectives"
 DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """Those of our extras, where a URL names none: SQLAlchemy's own choices differ between its releases."""
+_NO_ENTRY = (LookupError, ValueError, AssertionError, TypeError, AttributeError, OverflowError, RuntimeError)
+"""What Optuna was seen to raise on lines that are JSON, but none of its own."""
 OPEN_TRIES, OPEN_WAIT_SECONDS = 4, 0.5
 
 
@@ -31,9 +33,10 @@ def open_storage(storage: str | Path) -> BaseStorage:
     """
     if "://" not in str(storage):
         path = Path(storage)
+        journal = open_journal(path)
         try:
-            return JournalStorage(open_journal(path))
-        except (KeyError, AssertionError, TypeError) as error:
+            return JournalStorage(journal)
+        except _NO_ENTRY as error:
             raise UserError(f"{path} is no journal of Optuna ({error!r}); name another storage") from error
     shown = describe(storage)
     try:

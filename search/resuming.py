@@ -6,6 +6,7 @@ from textwrap import shorten
 from typing import Any
 
 from search.search_log import load_state
+from supernet import files
 from supernet.errors import UserError
 
 CHANGEABLE = ("resume", "runs", "supernet", "cache", "batch_size", "threads", "device")
@@ -26,6 +27,7 @@ def run_to_resume(
     folder = Path(config["runs"]) / command / "latest" if config["resume"] == "latest" else resume
     kept = load_state(folder)
     folder = folder.resolve()
+    files.refuse_links(folder)
     if (folder / "summary.json").exists():
         raise UserError(f"{folder} is finished; use its arch or start a new search")
     own = kept["config"]

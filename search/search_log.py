@@ -77,5 +77,5 @@ def load_scored(folder: Path) -> list[Candidate]:
     rows = journal.read(path, "search scores")
     try:
         return from_rows(rows)
-    except (KeyError, TypeError, AttributeError, UserError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path} holds no scores of a search ({error!r}); restore it or start anew") from error

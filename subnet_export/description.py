@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from subnet_export.exported_model import Calibration, ExportedModel, FormatRecord, Latency, Measurement, Origin
+from subnet_export.formats import FORMATS
 from supernet.errors import UserError
 from supernet.exported_net import ExportedNet, check_objects, describe_net, describe_weights
 from supernet.pose.objective import PoseObjective
@@ -38,6 +39,9 @@ def from_description(net: ExportedNet) -> ExportedModel:
     formats, latencies = value.get("formats", {}), value.get("latencies", [])
     if not isinstance(formats, Mapping) or not isinstance(latencies, list):
         raise UserError("formats or latencies is malformed; restore the file or export the subnet anew")
+    for key in ("params", "macs"):
+        if type(value["costs"].get(key)) is not int:
+            raise UserError(f"costs.{key} is missing or no whole number; restore the file or export the subnet anew")
     return ExportedModel(
         net.network,
         net.keypoints,
@@ -48,6 +52,17 @@ def from_description(net: ExportedNet) -> ExportedModel:
         from_mapping(Origin, value["origin"], "origin"),
         from_mapping(Measurement, value["measurement"], "measurement"),
         dict(value["costs"]),
-        {str(name): from_mapping(FormatRecord, record, f"formats.{name}") for name, record in formats.items()},
+        {name: _format(name, record) for name, record in formats.items()},
         tuple(from_mapping(Latency, latency, "latencies") for latency in latencies),
     )
+
+
+def _format(name: str, value: Any) -> FormatRecord:
+    """Read the record of a format, whose files are its own and lie in the model's folder."""
+    record = from_mapping(FormatRecord, value, f"formats.{name}")
+    if name not in FORMATS or set(record.files) != set(FORMATS[name].files):
+        raise UserError(
+            f"formats.{name} has the files {', '.join(map(repr, record.files))}, which this release does not know; "
+            "export the subnet anew"
+        )
+    return record

@@ -20,7 +20,7 @@ from subnet_export.model import save_model
 from subnet_export.report import finish, prepare
 from subnet_export.staging import check_new
 from subnet_export.teacher import calibrated, load_teacher
-from supernet import checkpoint, cli, files
+from supernet import checkpoint, cli, files, sealed
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.datasets import build, resolved
@@ -33,6 +33,8 @@ PICTURE_BYTES = 2**30
 NUM_CALIBRATION_IMAGES = 128
 """Of a model that came with its statistics, so that it does not say how many."""
 _KIND = "fine-tuning"
+_PARTS = {"plan": dict, "digests": list, "before": dict, "training": dict, "seconds": (int, float)}
+"""Of a checkpoint."""
 
 
 def run(options: argparse.Namespace) -> None:
@@ -47,6 +49,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         path = checkpoint_to_resume(options)
         saved = checkpoint.load_newest(path, _KIND)
+        checkpoint.check_parts(saved, _PARTS, path)
         plan = from_mapping(Plan, saved["plan"], f"{path}: plan")
         options.folder, options.is_default_folder = path.with_name(Path(plan.folder).name), plan.is_default_folder
         plan = replace(plan, folder=str(options.folder))
@@ -95,7 +98,10 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
         seconds_before = 0.0
     elif saved["digests"] == digests:
         before = {split: from_mapping(Measurement, value, split) for split, value in saved["before"].items()}
-        tuner.load_state(saved["training"])
+        try:
+            tuner.load_state(saved["training"])
+        except sealed.DAMAGED as error:
+            raise UserError(f"{plan.checkpoint} is not of this run ({error!r}); put its own checkpoint back") from error
         seconds_before = saved["seconds"]
     else:
         raise UserError(f"{plan.model} or the teacher is not as it was when the run began; restore it or start anew")
@@ -122,7 +128,7 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
         result = replace(start, measurement=before["test"])
     if not improved:
         kept = "the result is kept, as the start was no finished model" if changed else "the original weights are kept"
-        cli.CONSOLE.print(f"[bold yellow]Fine-tuning did not improve AP on the val split: {kept}.[/]")
+        cli.CONSOLE.print(f"Fine-tuning did not improve AP on the val split: {kept}.", style="bold yellow")
 
     def calibration_pictures() -> list[Tensor]:
         size_divisor = model.settings.size_divisor

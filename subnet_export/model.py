@@ -21,7 +21,7 @@ from subnet_export.description import describe, from_description
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from subnet_export.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, format_of, require
 from subnet_export.model_card import model_card
-from subnet_export.runtimes import Precision, open_runtime
+from subnet_export.runtimes import Precision, check_outputs, open_runtime
 from subnet_export.staging import new_folder
 from supernet import checksum, files, sealed
 from supernet.checkpoint import load_state
@@ -117,12 +117,19 @@ def _in_format(
         if hashlib.sha256(read_weights(folder / file)).hexdigest() != sha256:
             raise UserError(f"{folder / file} is damaged (SHA-256 differs); restore it or export anew")
     if FORMATS[name] != SAFETENSORS:
-        return replace(model, runtime=open_runtime(folder, FORMATS[name], precision))
+        runtime = open_runtime(folder, FORMATS[name], precision)
+        check_outputs(runtime, folder / FORMATS[name].files[0], model.keypoints.num)
+        return replace(model, runtime=runtime)
     require(SAFETENSORS.readers, SAFETENSORS.extra, f"reading format {name}")
+    import safetensors
     import safetensors.torch
 
     path = folder / SAFETENSORS.files[0]
-    load_state(model.network, safetensors.torch.load_file(path, str(device)), path)
+    try:
+        state = safetensors.torch.load_file(path, str(device))
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path} is not a file of weights ({error}); restore it or export the subnet anew") from error
+    load_state(model.network, state, path)
     return model
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.measuring import at_root
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         def on_batch(last: Frame) -> bool:
             if len(sources) == 1 and last.num_frames:
                 progress.update(task, total=min(last.num_frames, options.limit or sys.maxsize))
-            progress.update(task, completed=tally.num_frames + len(tally.broken), note=escape(last.source.name))
+            progress.update(task, completed=tally.num_frames + len(tally.broken), note=last.source.name)
             return not stop_requested()
 
         batch_size = 1 if live else options.batch_size

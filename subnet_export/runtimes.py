@@ -1,6 +1,8 @@
 """Libraries that run an exported network, behind one call: pictures in, maps out."""
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from subnet_export.deployment_network import Input
 from subnet_export.formats import ONNX, OPENVINO, OPENVINO_INT8, Format, require
+from supernet import files
 from supernet.errors import UserError
 from supernet.pose.geometry import normalise
 
@@ -67,13 +70,20 @@ class OnnxRuntime:
         import onnxruntime
 
         self.library = f"onnxruntime {onnxruntime.__version__}"
-        self._session = onnx_session(path, threads)
-        self._takes: Input = "uint8" if "uint8" in self._session.get_inputs()[0].type else "float32"
+        # What it refers to would be read from elsewhere, and files of ours hold all their weights.
+        content = files.read_bytes(path, "model", files.HUGE, "restore the file or export anew")
+        if b"location" in content:
+            raise UserError(f"{path} refers to other files; give one that this project wrote")
+        self._told = functools.partial(_refusal_told, path, _onnx_errors())
+        with self._told():
+            self._session = onnx_session(content, threads)
+            self._takes: Input = "uint8" if "uint8" in self._session.get_inputs()[0].type else "float32"
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
-        low, high = self._session.run(None, {"images": network_input(pictures, self._takes).contiguous().numpy()})
-        return torch.from_numpy(low), torch.from_numpy(high)
+        with self._told():
+            low, high = self._session.run(None, {"images": network_input(pictures, self._takes).contiguous().numpy()})
+            return torch.from_numpy(low), torch.from_numpy(high)
 
 
 class OpenVinoRuntime:
@@ -94,18 +104,45 @@ class OpenVinoRuntime:
 
         self.library = f"openvino {openvino.__version__.split('-')[0]}"
         check_openvino_precision(precision)
-        model = openvino_core().read_model(path)
-        self._takes: Input = "uint8" if model.input(0).element_type == openvino.Type.u8 else "float32"
-        quantised = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
-        self.precision = f"int8/{precision}" if quantised else precision
-        self._request = openvino_request(model, threads, precision)
+        self._told = functools.partial(_refusal_told, path, ())
+        with self._told():
+            model = openvino_core().read_model(path)
+            self._takes: Input = "uint8" if model.input(0).element_type == openvino.Type.u8 else "float32"
+            quantised = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
+            self.precision = f"int8/{precision}" if quantised else precision
+            self._request = openvino_request(model, threads, precision)
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
         images = network_input(pictures, self._takes).contiguous().numpy()
-        found = self._request.infer([images], share_inputs=True)
-        low, high = (torch.from_numpy(np.asarray(maps)).permute(0, 3, 1, 2) for maps in found.values())
+        with self._told():
+            found = self._request.infer([images], share_inputs=True)
+            low, high = (torch.from_numpy(np.asarray(maps)).permute(0, 3, 1, 2) for maps in found.values())
         return low, high
+
+
+def check_outputs(runtime: Runtime, path: Path, num_keypoints: int) -> None:
+    """Run a small black picture, and raise UserError if what comes out of the file at ``path`` are no maps."""
+    low, high = runtime(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    shapes = (1, 2 * num_keypoints, 16, 16), (1, num_keypoints, 32, 32)
+    if any(maps.shape != shape or maps.dtype != torch.float32 for maps, shape in zip((low, high), shapes, strict=True)):
+        raise UserError(f"{path} gives no maps of {num_keypoints} keypoints; restore the file or export anew")
+
+
+def _onnx_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime, which must be installed, raises; its errors have no name in common."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return tuple(each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception))
+
+
+@contextmanager
+def _refusal_told(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Make a UserError of what a library says of the file at ``path``, which may be no network at all."""
+    try:
+        yield
+    except (*errors, RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise UserError(f"{path} cannot be run ({error}); restore the file or export anew") from error
 
 
 def onnx_session(model: Path | bytes, threads: int | None = None) -> Any:

@@ -18,6 +18,9 @@ STEM_CHANNELS = 32
 HEAD_KERNEL_SIZE = 5
 DECONV_KERNEL_SIZE = 4
 NUM_LEVELS = 3
+LARGEST_WIDTH, LARGEST_RESOLUTION, LARGEST_EXPAND_RATIO, LARGEST_KERNEL_SIZE = 65536, 4096, 1024, 255
+MOST_BLOCKS = 1000
+"""Of a stage."""
 IMAGE = "image"
 """What the first layer reads, in :class:`Layer`."""
 
@@ -49,7 +52,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Raise UserError for values no network can have."""
-        _positive("stage width", self.width)
+        _positive("stage width", self.width, LARGEST_WIDTH)
         if self.stride not in (1, 2):
             raise UserError(f"stage stride is {self.stride!r}; it must be 1 or 2")
         if not self.expand_ratios or len(self.expand_ratios) != len(self.kernel_sizes):
@@ -58,8 +61,8 @@ class Stage:
                 "give one of each per block and at least one block"
             )
         for ratio, kernel_size in self.blocks():
-            _positive("expand ratio", ratio)
-            _positive("kernel size", kernel_size)
+            _positive("expand ratio", ratio, LARGEST_EXPAND_RATIO)
+            _positive("kernel size", kernel_size, LARGEST_KERNEL_SIZE)
             if kernel_size % 2 == 0:
                 raise UserError(f"kernel size is {kernel_size}; it must be odd")
 
@@ -84,10 +87,10 @@ class Arch:
 
     def __post_init__(self) -> None:
         """Raise UserError for values no LitePose can have."""
-        _positive("resolution", self.resolution)
-        _positive("stem width", self.stem_width)
+        _positive("resolution", self.resolution, LARGEST_RESOLUTION)
+        _positive("stem width", self.stem_width, LARGEST_WIDTH)
         for width in self.deconv_widths:
-            _positive("deconv width", width)
+            _positive("deconv width", width, LARGEST_WIDTH)
         if len(self.stages) != 4 or len(self.deconv_widths) != NUM_LEVELS:
             raise UserError(
                 f"an arch has {len(self.stages)} stages and {len(self.deconv_widths)} deconv widths; "
@@ -254,9 +257,9 @@ def layers(arch: Arch, num_keypoints: int) -> list[Layer]:
     return found
 
 
-def _positive(what: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 65536:
-        raise UserError(f"{what} is {value!r}; it must be a whole number from 1 to 65536")
+def _positive(what: str, value: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+        raise UserError(f"{what} is {value!r}; it must be a whole number from 1 to {most}")
 
 
 def _integer(place: str, value: Any) -> int:
@@ -268,8 +271,8 @@ def _integer(place: str, value: Any) -> int:
 def _list(place: str, value: Any) -> Sequence[Any]:
     if not isinstance(value, list | tuple):
         raise UserError(f"{place} is {type(value).__name__}; it must be a list")
-    if len(value) > 1000:
-        raise UserError(f"{place} has {len(value)} entries; a LitePose has at most 1000")
+    if len(value) > MOST_BLOCKS:
+        raise UserError(f"{place} has {len(value)} entries; a LitePose has at most {MOST_BLOCKS}")
     return value
 
 

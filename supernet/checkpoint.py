@@ -24,6 +24,16 @@ FORMAT = 2
 _NO_CHECKSUM_FORMAT = 1
 SUPERNET_FILE = "supernet.pt"
 _MOST_NAMED = 5
+_PARTS: dict[str, type | tuple[type, ...]] = {
+    "space": dict,
+    "space_digest": str,
+    "keypoints": (str, dict),
+    "dataset": dict,
+    "evaluation": dict,
+    "objective": dict,
+    "state": dict,
+}
+"""What a supernet's file holds besides what every file does."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,7 @@ def load(path: str | Path, kind: str) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, damaged, of another kind or of another format version.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {kind} file {path}: {error.strerror or error}; check the path") from error
+    content = files.read_bytes(path, f"{kind} file", files.HUGE)
     is_sealed = sealed.check_seal(content, path)
     try:
         value = sealed.unpack(content)
@@ -161,23 +168,51 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
             f"there is no trained supernet at {path}; run python -m supernet.train first or name another one"
         )
     value = load(path, "supernet")
-    space, keypoints = SearchSpace.from_dict(value["space"]), from_plain(value["keypoints"])
+    check_parts(value, _PARTS, path)
+    try:
+        space, keypoints = SearchSpace.from_dict(value["space"]), from_plain(value["keypoints"])
+        objective = from_mapping(PoseObjective, value["objective"], "objective")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if space.digest() != value["space_digest"]:
         raise UserError(f"{path}: the space does not match its digest; the file is damaged, make it anew")
+    with torch.device("meta"):  # before there is memory for what may be too large
+        check_state(SuperNet(space, keypoints.num), value["state"], path)
     supernet = SuperNet(space, keypoints.num)
     load_state(supernet, value["state"], path)
-    objective = from_mapping(PoseObjective, value["objective"], "objective")
     return TrainedSupernet(supernet.eval(), keypoints, value["dataset"], value["evaluation"], objective, path)
 
 
-def load_state(network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
+def check_parts(value: Mapping[str, Any], parts: Mapping[str, type | tuple[type, ...]], path: str | Path) -> None:
+    """Raise UserError unless ``value``, read from ``path``, has all ``parts``, each of its type."""
+    for key, kinds in parts.items():
+        if not isinstance(value.get(key), kinds):
+            raise UserError(f"{path} is not whole: its {key} is missing or malformed; restore it or make it anew")
+
+
+def load_state(network: torch.nn.Module, state: Any, path: str | Path) -> None:
     """Load ``state`` into ``network``; a missing, surplus or misshapen entry is a UserError naming it and the file."""
+    check_state(network, state, path)
+    network.load_state_dict(state)
+
+
+def check_state(network: torch.nn.Module, state: Any, path: str | Path) -> None:
+    """Make sure that ``state``, read from ``path``, fits ``network``, which needs no memory of its own.
+
+    Raises:
+        UserError: It is no state dict, or an entry is missing, surplus, or of another shape or type of numbers.
+    """
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UserError(f"{path} is not a state dict of plain tensors; restore it or make it anew")
     own = network.state_dict()
-    wrong = [name for name in own if name not in state] + [name for name in state if name not in own]
-    wrong += [name for name, tensor in own.items() if name in state and tensor.shape != state[name].shape]
+    wrong = [name for name in own if name not in state] + [str(name) for name in state if name not in own]
+    wrong += [
+        name
+        for name, tensor in own.items()
+        if name in state and (tensor.shape != state[name].shape or tensor.dtype != state[name].dtype)
+    ]
     if wrong:
         named = ", ".join(wrong[:_MOST_NAMED])
         raise UserError(
             f"{path} does not fit the network: {len(wrong)} entries differ, first {named}; give matching files"
         )
-    network.load_state_dict(dict(state))

@@ -6,6 +6,9 @@ from typing import Any
 
 from supernet.errors import UserError
 
+MOST_CHOICES = 1000
+"""Of one value."""
+
 
 @dataclass(frozen=True)
 class StageChoices:
@@ -49,4 +52,6 @@ def integers(place: str, value: Any) -> tuple[int, ...]:
     """Return a list of whole numbers as a tuple; UserError names ``place`` for anything else."""
     if not isinstance(value, list | tuple) or any(not isinstance(v, int) or isinstance(v, bool) for v in value):
         raise UserError(f"{place} is {value!r}; it must be a list of whole numbers")
+    if len(value) > MOST_CHOICES:
+        raise UserError(f"{place} has {len(value)} choices; give at most {MOST_CHOICES}")
     return tuple(value)

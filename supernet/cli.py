@@ -23,9 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from supernet import files, measurement
+from supernet.closed_output import quiet_end
 from supernet.errors import UserError
 
-CONSOLE = Console()
+CONSOLE = Console(markup=False, emoji=False)
+"""Where people read. Names of files, spaces and pictures stand in what it prints, so that nothing of it is markup."""
 SAME_REQUEST_SECONDS = 2.0
 """SIGTERM comes twice where two ask for one stop: SLURM signals every process of a job, and ``torchrun`` its own."""
 
@@ -75,7 +77,8 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
             )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
     try:
-        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
+        with quiet_end():
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
     except UserError as error:
         fail(error)
     except (HydraException, OmegaConfBaseException) as error:
@@ -144,7 +147,8 @@ def _options(config_name: str | None, overrides: Sequence[str]) -> list[str]:
 def guarded(job: Callable[[], None]) -> None:
     """Run an entry point without configuration files; UserErrors end in one sentence and exit status 2."""
     try:
-        job()
+        with quiet_end():
+            job()
     except UserError as error:
         fail(error)
 
@@ -239,12 +243,12 @@ def stop_request() -> Iterator[Callable[[], bool]]:
 def progress_bar(console: Console = CONSOLE) -> Progress:
     """Return a progress bar with counts and times; tasks may show a ``note`` field."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from supernet.closed_output import quiet_end
+
 PROJECT = "litepose-supernet"
 
 
@@ -84,8 +86,9 @@ def main() -> None:
         "and exits with 1 if a package that is always needed is missing or broken.",
     ).parse_args()
     findings = [look(package) for package in PACKAGES]
-    for line in report(findings):
-        print(line)
+    with quiet_end():
+        for line in report(findings):
+            print(line)
     if any(finding.version is None and finding.package.extra == "" for finding in findings):
         raise SystemExit(1)
 

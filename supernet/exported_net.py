@@ -14,11 +14,11 @@ import torch
 
 from supernet import checksum, files, sealed
 from supernet.arch import Arch
-from supernet.checkpoint import load_state
+from supernet.checkpoint import check_state, load_state
 from supernet.errors import UserError
 from supernet.litepose import LitePose, in_channels_last
 from supernet.pose.custom_keypoints import from_entry, to_entry
-from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
+from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD, check_scales
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import KeypointSet
 from supernet.settings import from_mapping
@@ -101,6 +101,7 @@ def load_net(folder: str | Path) -> ExportedNet:
         check_objects(value, ("arch", "keypoints", "input", "outputs", "inference", "dataset", "weights"))
         arch, keypoints = Arch.from_dict(value["arch"]), from_entry(value["keypoints"])
         settings = from_mapping(InferenceSettings, value["inference"], "inference")
+        check_scales(settings.scales, settings.size_divisor, arch.resolution)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     content = read_weights(weights)
@@ -111,8 +112,11 @@ def load_net(folder: str | Path) -> ExportedNet:
     for key, own in describe_net(arch, keypoints, settings).items():
         if key != "inference" and value.get(key) != own:  # settings that an older release did not know have defaults
             raise UserError(f"{path}: {key} is {value.get(key)!r}, this release has {own!r}; export the subnet anew")
+    state = _unpacked(content, weights)
+    with torch.device("meta"):  # before there is memory for what may be too large
+        check_state(LitePose(arch, keypoints.num), state, weights)
     network = LitePose(arch, keypoints.num)
-    load_state(network, _tensors(content, weights), weights)
+    load_state(network, state, weights)
     in_channels_last(network)
     return ExportedNet(network.eval(), keypoints, settings, dict(value["dataset"]), dict(value))
 
@@ -130,20 +134,12 @@ def read_weights(path: Path) -> bytes:
     Raises:
         UserError: It cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"cannot read weights {path}: {error.strerror or error}; restore the file or export anew"
-        ) from error
+    return files.read_bytes(path, "weights", files.HUGE, "restore the file or export anew")
 
 
-def _tensors(content: bytes, path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict; nothing in it is executed."""
+def _unpacked(content: bytes, path: Path) -> Any:
+    """Read what should be a state dict; nothing in it is executed."""
     try:
-        state = sealed.unpack(content)
+        return sealed.unpack(content)
     except sealed.DAMAGED as error:
         raise UserError(f"{path} is not a file of weights; restore it or export the subnet anew") from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise UserError(f"{path} is not a state dict of plain tensors; restore it or export the subnet anew")
-    return state

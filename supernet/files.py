@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,8 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from supernet.errors import UserError
+from supernet.plain import check_size
 
 _DAY_SECONDS = 86_400
+SMALL = 2**26
+"""Bytes; the most of a file that describes something, 64 MiB. JSON takes up to thirty times as much when it is read."""
+LARGE = 2**31
+"""Bytes; the most of a file with the annotations or results of a whole data set."""
+HUGE = 2**34
+"""Bytes; the most of a file of weights."""
 _TEMPORARY = re.compile(r"\..+\.tmp(\d+)(\.[^.]*)?")
 
 
@@ -95,6 +103,15 @@ def sweep(folder: str | Path, of: str | None = None) -> list[Path]:
     return removed
 
 
+def refuse_links(folder: str | Path) -> None:
+    """Raise UserError if ``folder``, in which files are added to, holds a link: it could lead to any other file."""
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link, which could lead anywhere; put the file itself in its place, or remove it"
+            )
+
+
 def _is_another_process(number: int) -> bool:
     """Whether another process than this one lives under ``number``."""
     if number == os.getpid():
@@ -124,19 +141,46 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path, what: str) -> Any:
+def read_bytes(path: str | Path, what: str, most: int = SMALL, remedy: str = "check the path") -> bytes:
+    """Read a file whole; ``what`` names its purpose and ``remedy`` what to do without it, in error messages.
+
+    What is no plain file (a pipe, or a link that leads to a device) may hold ``SMALL`` bytes at most.
+
+    Raises:
+        UserError: The file is missing, unreadable or larger than ``most`` bytes.
+    """
+    try:
+        # A pipe that nobody writes to would be waited for.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            os.set_blocking(file.fileno(), True)
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode):
+                is_over = status.st_size > most
+                content = b"" if is_over else file.read()
+            else:
+                most = min(most, SMALL)
+                content = file.read(most + 1)
+                is_over = len(content) > most
+    except (OSError, ValueError) as error:  # a ValueError for a name with a zero byte
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"cannot read {what} {path}: {reason}; {remedy}") from error
+    if is_over:
+        raise UserError(f"{what} {path} is larger than {most:,} bytes; give one that is not")
+    return content
+
+
+def read_json(path: str | Path, what: str, most: int = SMALL) -> Any:
     """Read JSON from ``path``; ``what`` names the file's purpose in error messages.
 
     Raises:
-        UserError: The file is missing, unreadable or not JSON.
+        UserError: The file is missing, unreadable, not JSON, larger than ``most`` bytes, or nested too deep.
     """
+    content = read_bytes(path, what, most)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {what} {path}: {error.strerror or error}; check the path") from error
+        value = json.loads(content.decode("utf-8-sig"))
+        check_size(value, len(content))
     except UnicodeDecodeError as error:
         raise UserError(f"{what} {path} is not UTF-8 text (byte {error.start}); give a JSON file") from error
-    try:
-        return json.loads(text)
     except (ValueError, RecursionError) as error:  # a ValueError of its own for a number of thousands of digits
         raise UserError(f"{what} {path} is not valid JSON ({error}); restore it from where it was made") from error
+    return value

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 
 from supernet.arch import NUM_LEVELS, Arch
+from supernet.errors import UserError
 from supernet.space import SearchSpace
 
 BACKBONE_STRIDES = (2, 4, 8, 16, 16)
 """Of the maps after the stem and after each stage, over the input."""
 LEVEL_STRIDES = (16, 8, 4)
 """Of the maps that go into each deconvolution level."""
+MOST_BLOCKS = 1_000_000
+"""Of a space; the full one has a few thousand."""
 
 
 @dataclass(frozen=True, order=True)
@@ -115,24 +118,36 @@ def blocks_of(arch: Arch, num_keypoints: int) -> list[Block]:
 
 
 def blocks_of_space(space: SearchSpace, num_keypoints: int) -> list[Block]:
-    """Return every distinct block that some arch of ``space`` has, sorted by kind and shape."""
+    """Return every distinct block that some arch of ``space`` has, sorted by kind and shape.
+
+    Raises:
+        UserError: There are far too many to measure.
+    """
     found: set[Block] = set()
+    for number, block in enumerate(_all_blocks(space, num_keypoints)):
+        if number == MOST_BLOCKS:
+            raise UserError(f"space {space.name} has more than {MOST_BLOCKS:,} blocks; give it fewer choices")
+        found.add(block)
+    kinds = list(KINDS)
+    return sorted(found, key=lambda block: (kinds.index(kind_of(block)), block))
+
+
+def _all_blocks(space: SearchSpace, num_keypoints: int) -> Iterator[Block]:
+    """Yield every block of ``space``, some of them several times."""
     for resolution in space.resolutions:
-        found.update(Stem(width, resolution) for width in space.stem_widths)
+        yield from (Stem(width, resolution) for width in space.stem_widths)
         for stage in range(len(space.stages)):
-            found.update(_bottlenecks(space, stage, resolution))
+            yield from _bottlenecks(space, stage, resolution)
         widths = backbone_widths(space)
         for level, outputs in enumerate(space.deconv_widths):
             size = resolution // LEVEL_STRIDES[level]
             refined = refined_widths(space)[level]
             for shape in itertools.product(refined, widths[3 - level], outputs):
-                found.add(Deconv(*shape, size))
+                yield Deconv(*shape, size)
             if level > 0:
                 predicted = num_outputs(level, num_keypoints)
                 for in_width, skip_width in itertools.product(outputs, widths[2 - level]):
-                    found.add(Prediction(in_width, skip_width, predicted, 2 * size))
-    kinds = list(KINDS)
-    return sorted(found, key=lambda block: (kinds.index(kind_of(block)), block))
+                    yield Prediction(in_width, skip_width, predicted, 2 * size)
 
 
 def backbone_widths(space: SearchSpace) -> list[tuple[int, ...]]:

@@ -1,12 +1,12 @@
 """The form of latency table files: their fields, and the checks that a stranger's file must pass (no torch)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from supernet.errors import UserError
 from supernet.latency_blocks import KINDS, SHAPES, Block, key_of, kind_of
+from supernet.pose.keypoints import MOST_KEYPOINTS
 
 FORMAT, VERSION, UNIT = "litepose-supernet latency table", 1, "ms"
 LONGEST_MS = 600_000.0
@@ -56,8 +56,8 @@ def check_head(value: Any, name: str, version: int, fields: Mapping[str, type]) 
             raise UserError(f"{field} is {value[field]!r:.80}; it must be {_TYPES[kind]}")
     if value["unit"] != UNIT:
         raise UserError(f"unit is {value['unit']!r}; latencies must be in {UNIT!r}, so convert them")
-    if value["num_keypoints"] < 1:
-        raise UserError(f"num_keypoints is {value['num_keypoints']}; it must be at least 1")
+    if not 1 <= value["num_keypoints"] <= MOST_KEYPOINTS:
+        raise UserError(f"num_keypoints is {value['num_keypoints']}; it must be from 1 to {MOST_KEYPOINTS}")
 
 
 def check_form(value: Any) -> None:
@@ -114,12 +114,12 @@ def figures(place: str, row: Mapping[str, Any]) -> Entry:
 def check_latency(place: str, value: Any) -> None:
     """Raise UserError for what cannot be a latency in milliseconds: no number, NaN, 0, negative or endless."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 < value <= LONGEST_MS:
+    if not is_number or not 0 < value <= LONGEST_MS:
         raise UserError(f"{place} is {value!r}; a latency is above 0 and up to {LONGEST_MS:g} ms, so measure again")
 
 
 def _read_block(place: str, row: Any) -> Block:
-    if not isinstance(row, Mapping) or row.get("block") not in KINDS:
+    if not isinstance(row, Mapping) or not isinstance(row.get("block"), str) or row["block"] not in KINDS:
         kind = row.get("block") if isinstance(row, Mapping) else row
         raise UserError(f"{place}.block is {kind!r:.80}; it must be one of {', '.join(KINDS)}")
     shape = SHAPES[row["block"]]

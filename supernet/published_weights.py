@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supernet import sealed
+from supernet import files, sealed
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.litepose import LitePose, in_channels_last
@@ -35,16 +35,18 @@ def read_published(path: str | Path, arch: Arch, num_keypoints: int | None = Non
         UserError: The file is missing, damaged or holds code, or its entries are not those of the network; the
             first is named.
     """
-    state = _state_dict(_read(Path(path)), path)
-    while prefix := next((each for each in _PREFIXES if state and all(name.startswith(each) for name in state)), None):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    content = files.read_bytes(path, "checkpoint", files.HUGE)
+    state = _state_dict(content, path)
+    for prefix in _PREFIXES * 2:  # in either order
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
     if num_keypoints is None:
         last = state.get(_LAST_LAYER)
-        if last is None or last.dim() != 4:
+        if last is None or last.dim() != 4 or not last.shape[0]:
             raise UserError(f"checkpoint {path} lacks the last layer {_LAST_LAYER}; give a whole LitePose")
         num_keypoints = last.shape[0]
-    network = LitePose(arch, num_keypoints)
-    own = network.state_dict()
+    with torch.device("meta"):  # before there is memory for what may be too large
+        own = LitePose(arch, num_keypoints).state_dict()
     missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
     surplus = [name for name in state if name not in own]
     for names, lack in ((missing, "lacks"), (surplus, "has besides what this arch needs")):
@@ -64,21 +66,11 @@ def read_published(path: str | Path, arch: Arch, num_keypoints: int | None = Non
             raise UserError(f"checkpoint {path}: {name} holds something that is no finite number; fetch the file again")
         own[name] = converted
     for name in own.keys() - state.keys():
-        own[name] = torch.ones_like(own[name])  # a counter: the statistics beside it were computed
+        own[name] = torch.ones_like(own[name], device="cpu")  # a counter: the statistics beside it were computed
+    network = LitePose(arch, num_keypoints)
     network.load_state_dict(own)
     in_channels_last(network)
     return network.eval()
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}; check the path") from error
 
 
 def _state_dict(content: bytes, path: str | Path) -> dict[str, Tensor]:
@@ -94,6 +86,6 @@ def _state_dict(content: bytes, path: str | Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
         value = value["state_dict"]
-    if not isinstance(value, Mapping) or not value or not all(map(_is_plain, value.values())):
+    if not isinstance(value, Mapping) or not value or not all(isinstance(each, Tensor) for each in value.values()):
         raise UserError(f"checkpoint {path} holds no state dict of plain tensors; give one of the published code")
     return {str(name): tensor for name, tensor in value.items()}

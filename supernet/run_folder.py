@@ -28,8 +28,9 @@ def owned(folder: Path) -> Iterator[None]:
     tells who that is.
 
     Raises:
-        UserError: Another process trains there, or the folder cannot be written.
+        UserError: Another process trains there, or the folder holds links or cannot be written.
     """
+    files.refuse_links(folder)
     try:
         lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -88,6 +89,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
         UserError: There is none, or it is of another run.
     """
     value = checkpoint.load_newest(folder / CHECKPOINT_FILE, _KIND)
+    checkpoint.check_parts(value, {"config": dict}, folder / CHECKPOINT_FILE)
     own = files.read_json(folder / CONFIG_FILE, "configuration")
     # Through JSON, as the file went: it has no tuples, and its keys are strings.
     different = differences(own, json.loads(json.dumps(value["config"])))
@@ -109,7 +111,7 @@ def check_made_with(then: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
         UserError: The search space is another one.
     """
     different = differences(then, now)
-    if then["space_digest"] != now["space_digest"]:
+    if then.get("space_digest") != now["space_digest"]:
         raise UserError(f"{folder} cannot go on: {', '.join(different)}; start a new run or use what it was begun with")
     if different:
         warnings.warn(

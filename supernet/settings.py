@@ -1,6 +1,7 @@
 """Frozen dataclasses from plain configuration: unknown keys and wrong types are refused in a sentence."""
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 from supernet.errors import UserError
 
 T = TypeVar("T")
+_LARGEST_FLOAT = 10**300
+"""Whole numbers far beyond are no floats."""
 
 
 def from_mapping(kind: type[T], value: Any, place: str) -> T:
@@ -71,8 +74,9 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
     if origin in (dict, Mapping) or hint is dict:
         if not isinstance(value, Mapping):
             raise UserError(f"{place} is {value!r}; it must be a mapping")
-        return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        entry = inner[1] if len(inner) == 2 else Any
+        return {key: _convert(entry, each, f"{place}.{key}") for key, each in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_FLOAT:
         return float(value)
     if origin is typing.Literal:
         if value not in inner:
@@ -80,6 +84,8 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
         return value
     if hint is Any:
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{place} is {value!r}; it must be finite")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         name = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(hint, str(hint))
         raise UserError(f"{place} is {value!r}; it must be {name}")

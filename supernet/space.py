@@ -14,15 +14,19 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from supernet.arch import Arch, Stage
+from supernet import files
+from supernet.arch import LARGEST_WIDTH, MOST_BLOCKS, Arch, Stage
 from supernet.choices import StageChoices as StageChoices
 from supernet.choices import check_keys, check_value, integers
 from supernet.errors import UserError
 from supernet.genes import Genes, Layout
+from supernet.plain import check_size
 
 DIMENSIONS = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
 """Elastic dimensions by name; ``width`` covers stem, stages and deconvolutions."""
 T = TypeVar("T")
+_MOST_YAML = 10**5
+"""Bytes; YAML is read slowly."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,11 @@ class SearchSpace:
     def __post_init__(self) -> None:
         """Raise UserError for empty, repeated or unordered choices and for values no LitePose can have."""
         for place, choices in self._choices():
-            if not choices or list(choices) != sorted(set(choices)) or choices[0] <= 0:
+            most = MOST_BLOCKS if place.endswith(".depths") else LARGEST_WIDTH
+            if not choices or list(choices) != sorted(set(choices)) or choices[0] <= 0 or choices[-1] > most:
                 raise UserError(
-                    f"space {self.name}: {place} is {list(choices)}; give positive values, ascending, none twice"
+                    f"space {self.name}: {place} is {list(choices)}; give positive values, ascending, none twice, "
+                    f"at most {most}"
                 )
         for resolution in self.resolutions:
             replace(self.smallest(), resolution=resolution)
@@ -61,7 +67,9 @@ class SearchSpace:
             UserError: An unknown or missing key, or a choice that is not a list of whole numbers.
         """
         check_keys(cls, "the space", value)
-        name = str(value["name"])
+        name = value["name"]
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 100:
+            raise UserError(f"the space's name is {name!r}; it must be text of 1 to 100 characters that can be shown")
         if not isinstance(value["stages"], list | tuple) or not isinstance(value["deconv_widths"], list | tuple):
             raise UserError(f"space {name}: stages and deconv_widths must be lists, one entry per stage and level")
         places = (f"space {name}: stages[{i}]" for i in range(len(value["stages"])))
@@ -91,13 +99,20 @@ class SearchSpace:
                 f"there is no space named {str(name_or_path)!r}; choose one of {known} or give a .yaml file"
             )
         try:
-            text = path.read_text("utf-8") if path.suffix in (".yaml", ".yml") else packaged.read_text("utf-8")
-            value = yaml.safe_load(text)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            is_own = path.suffix in (".yaml", ".yml")
+            content = files.read_bytes(path, "search space", _MOST_YAML) if is_own else packaged.read_bytes()
+            value = yaml.safe_load(content.decode("utf-8-sig"))
+            check_size(value, len(content))
+        except UserError:
+            raise
+        except (yaml.YAMLError, ValueError, RecursionError, TypeError, LookupError, AttributeError) as error:
             raise UserError(
                 f"cannot read search space {name_or_path} ({error}); give a YAML file like conf/space/nano.yaml"
             ) from error
-        return cls.from_dict(value)
+        try:
+            return cls.from_dict(value)
+        except UserError as error:
+            raise UserError(f"search space {name_or_path}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and mappings that :meth:`from_dict` reads back."""

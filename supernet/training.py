@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from supernet import cli, run_folder
+from supernet import checkpoint, cli, run_folder
 from supernet.distributed import Ranks, launched
 from supernet.errors import UserError
 from supernet.restart import AUTO, check_unchanged, run_of_job
@@ -15,6 +15,8 @@ from supernet.training_run import TrainingRun
 from supernet.training_settings import TrainSettings
 
 RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots", "rank_timeout_seconds")
+_PARTS = {"trainer": dict, "watch": dict, "made_with": dict, "seconds": (int, float)}
+"""Of a checkpoint, besides the configuration."""
 
 
 def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -59,6 +61,10 @@ def _start_or_resume(
     folder = folder.resolve()
     with _owned(folder, ranks):
         state = run_folder.load_checkpoint(folder)
+        path = folder / run_folder.CHECKPOINT_FILE
+        checkpoint.check_parts(state, _PARTS, path)
+        checkpoint.check_parts(state["trainer"], {"step": int}, path)
+        from_mapping(TrainSettings, state["config"], "")
         if state["trainer"]["step"] >= state["config"]["steps"] and (folder / "summary.json").exists():
             raise UserError(f"{folder} is finished; use its supernet or start a new run")
         if job is not None:

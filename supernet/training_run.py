@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import torch
 
-from supernet import checkpoint, cli, measurement, run_folder
+from supernet import checkpoint, cli, measurement, run_folder, sealed
 from supernet.collapse import PeriodicEvaluation
 from supernet.curves import CURVES_FILE, draw_curves
 from supernet.distributed import Ranks
@@ -88,10 +88,14 @@ class TrainingRun:
         }
         if state is not None:
             run_folder.check_made_with(state["made_with"], self.made_with, folder)
-            self.trainer.load_state(state["trainer"])
-            self.watch.load_state(state["watch"])
+            try:
+                self.trainer.load_state(state["trainer"])
+                self.watch.load_state(state["watch"])
+            except sealed.DAMAGED as error:
+                path = folder / run_folder.CHECKPOINT_FILE
+                raise UserError(f"{path} is not of this run ({error!r}); put the run's own checkpoint back") from error
         cli.CONSOLE.print(
-            f"space [bold]{plan.space.name}[/]: {float(plan.space.count()):.3g} subnets, "
+            f"space {plan.space.name}: {float(plan.space.count()):.3g} subnets, "
             f"{sum(p.numel() for p in supernet.parameters()):,} shared weights; "
             f"{settings.steps} steps of {settings.batch_size} pictures in {len(plan.scheduled)} phases "
             f"on {plan.device}{f', {ranks.count} processes' if ranks.count > 1 else ''}; writing to {folder}"

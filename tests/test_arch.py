@@ -9,10 +9,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from supernet.arch import Arch, Stage, layers, make_divisible
 from supernet.errors import UserError
+from supernet.space import SearchSpace
 
 GOLDEN = Path(__file__).parent / "golden"
 ENTRIES = json.loads((GOLDEN / "costs.json").read_text())
@@ -96,6 +98,34 @@ Spoil = Callable[[dict[str, Any]], object]
             "kernel size is 4; it must be odd",
         ),
         (lambda d: d["backbone_setting"][3]["block_setting"].__setitem__(0, [6, 3.0]), "is 3.0; it must be a whole"),
+        (lambda d: d.update(version=2), r"the arch has the unknown keys \['version'\]"),
+        (lambda d: d.update(img_size=float("nan")), "img_size is nan; it must be a whole number"),
+        (lambda d: d.update(img_size=10**30), "resolution is 1000000000000000000000000000000; it must be .* to 4096"),
+        (lambda d: d.update(img_size=-64), "resolution is -64; it must be a whole number from 1"),
+        (lambda d: d.update(input_channel=0), "stem width is 0; it must be a whole number from 1"),
+        (lambda d: d.update(input_channel=None), "input_channel is None; it must be a whole number"),
+        (lambda d: d.update(input_channel=70000), "stem width is 70000; it must be .* to 65536"),
+        (lambda d: d.update(deconv_setting="16"), "deconv_setting is str; it must be a list"),
+        (lambda d: d.update(deconv_setting=[16, 0, 16]), "deconv width is 0"),
+        (lambda d: d.update(deconv_setting=[16, "16", 16]), "deconv_setting is '16'; it must be a whole number"),
+        (lambda d: d.update(deconv_setting=[8] * 10**5), "deconv_setting has 100000 entries; a LitePose has at most"),
+        (lambda d: d.update(backbone_setting=[1, 2, 3, 4]), r"backbone_setting\[0\] is int; it must be an object"),
+        (lambda d: d["backbone_setting"][2].pop("stride"), r"backbone_setting\[2\] lacks \['stride'\]"),
+        (lambda d: d["backbone_setting"][2].update(stride=3), "stage stride is 3; it must be 1 or 2"),
+        (lambda d: d["backbone_setting"][1].update(num_blocks="4"), r"\[1\].num_blocks is '4'; it must be a whole"),
+        (
+            lambda d: d["backbone_setting"][1].update(num_blocks=0, block_setting=[]),
+            "0 expand ratios and 0 kernel sizes",
+        ),
+        (
+            lambda d: d["backbone_setting"][0]["block_setting"].__setitem__(0, [0, 3]),
+            "expand ratio is 0; it must be a whole number from 1 to 1024",
+        ),
+        (
+            lambda d: d["backbone_setting"][0]["block_setting"].__setitem__(0, [6, 257]),
+            "kernel size is 257; it must be",
+        ),
+        (lambda d: d["backbone_setting"][0].update(block_setting=[[6, 3]] * 1001), "has 1001 entries"),
     ],
 )
 def test_a_wrong_structure_is_refused_naming_its_place(spoil: Spoil, sentence: str) -> None:
@@ -103,6 +133,13 @@ def test_a_wrong_structure_is_refused_naming_its_place(spoil: Spoil, sentence: s
     spoil(value)
     with pytest.raises(UserError, match=sentence):
         Arch.from_dict(value)
+
+
+def test_a_thousand_random_archs_survive_the_round_trip() -> None:
+    space, rng = SearchSpace.load("litepose"), np.random.default_rng(0)
+    for _ in range(1000):
+        arch = space.sample(rng)
+        assert Arch.from_dict(json.loads(json.dumps(arch.to_dict()))) == arch
 
 
 def test_a_wrong_file_is_named(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def unsafe(tree: ast.AST) -> list[str]:
     # The error that torch.load raises lives in pickle; everything else there reads or writes code.
     used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     used |= {name for name in names if name.startswith("pickle.")}
+    found += [f"uses {name}" for name in sorted(used) if below(name, ("hydra.utils", "hydra._internal"))]
     found += [
         f"uses {name}" for name in sorted(used) if name.startswith("pickle.") and name != "pickle.UnpicklingError"
     ]
@@ -238,6 +239,7 @@ import pickle
 from joblib import load
 def read(path):
     from hydra.utils import instantiate
+    hydra.utils.get_class(path)
     network.load_state_dict(torch.load(path), strict=False)
     yaml.load(path)
     np.load(path, allow_pickle=True)
@@ -256,11 +258,13 @@ def read(path):
         "imports hydra.utils.instantiate",
         "imports joblib",
         "imports joblib.load",
-        "line 6: strict=False",
-        "line 6: torch.load without weights_only=True",
-        "line 7: yaml.load; use yaml.safe_load",
-        "line 8: allow_pickle=True",
-        "line 9: torch.load without weights_only=True",
+        "line 10: torch.load without weights_only=True",
+        "line 7: strict=False",
+        "line 7: torch.load without weights_only=True",
+        "line 8: yaml.load; use yaml.safe_load",
+        "line 9: allow_pickle=True",
+        "uses hydra.utils",
+        "uses hydra.utils.get_class",
         "uses pickle.loads",
     ]
     assert not unsafe(ast.parse(right))

@@ -154,5 +154,18 @@ def test_other_threads_versions_and_processors_are_told_and_other_spaces_refused
     told = r"goes on with threads 2 instead of 1, torch '2\.14\.0' instead of '2\.13\.0'; the result may not be equal"
     with pytest.warns(UserWarning, match=told):
         run_folder.check_made_with(MADE_WITH, changed, tmp_path)
+    everything = MADE_WITH | {
+        "python": "3.11",
+        "numpy": "2",
+        "opencv": "5",
+        "processor": "a",
+        "device": "cpu",
+        "processes": 1,
+    }
+    for name, value in everything.items():  # each alone
+        if name != "space_digest":
+            other: Any = value + 1 if isinstance(value, int) else f"{value}x"
+            with pytest.warns(UserWarning, match=rf"goes on with {name} {other!r} instead of {value!r}; the result"):
+                run_folder.check_made_with(everything, everything | {name: other}, tmp_path)
     with pytest.raises(UserError, match="cannot go on: space_digest 'xyz' instead of 'abc'"):
         run_folder.check_made_with(MADE_WITH, MADE_WITH | {"space_digest": "xyz"}, tmp_path)

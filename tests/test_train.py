@@ -89,7 +89,10 @@ def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
     trained = checkpoint.load_supernet(folder)
     assert trained.supernet.space == SearchSpace.from_dict(TINY)
     assert trained.keypoints == COCO
-    average = checkpoint.load(folder / "checkpoint.pt", "training")["trainer"]["average"]
+    value = checkpoint.load(folder / "checkpoint.pt", "training")
+    made_with = {"code", "python", "torch", "numpy", "opencv", "processor", "device", "threads", "processes"}
+    assert value["made_with"].keys() == made_with | {"space_digest"}
+    average = value["trainer"]["average"]
     assert average
     assert all(torch.equal(trained.supernet.state_dict()[name], value) for name, value in average.items())
 

@@ -71,6 +71,16 @@ def random_archs(space: SearchSpace, num: int) -> list[Arch]:
 def test_subnets_equal_their_extracted_networks(supernet: SuperNet, precise: SuperNet) -> None:
     archs = [*published(), *random_archs(supernet.space, 50), supernet.space.largest(), supernet.space.smallest()]
     assert len({arch.digest() for arch in archs}) == len(archs) == 56
+    check_extracted(archs, supernet, precise)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_hundred_random_subnets_equal_their_extracted_networks(supernet: SuperNet, precise: SuperNet) -> None:
+    check_extracted(random_archs(supernet.space, 150)[50:], supernet, precise)
+
+
+def check_extracted(archs: list[Arch], supernet: SuperNet, precise: SuperNet) -> None:
     x = images(batch=1)
     for arch in archs:
         for inside, outside in zip(precise(x.double(), arch), precise.extract(arch)(x.double()), strict=True):

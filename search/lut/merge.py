@@ -7,11 +7,10 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from search.lut.reading import read_measurements, table_from
+from search.lut.reading import LARGEST_BYTES, read_measurements, table_from
 from supernet.errors import UserError
 from supernet.latency_table import LatencyTable
 
-LARGEST_BYTES = 1 << 30
 SUFFIX = ".jsonl"
 
 
@@ -60,7 +59,9 @@ def read_measurements_in(path: Path) -> tuple[dict[str, Any], list[dict[str, Any
             if len(found) != 1:
                 raise UserError(f"{path} holds {len(found)} files *{SUFFIX}; give a zip with one, or that file itself")
             if found[0].file_size > LARGEST_BYTES:
-                raise UserError(f"{found[0].filename} in {path} is larger than 1 GiB; give measurements of a kit")
+                raise UserError(
+                    f"{found[0].filename} in {path} is larger than {LARGEST_BYTES:,} bytes; give measurements of a kit"
+                )
             with TemporaryDirectory() as place:
                 plain = Path(place) / "measurements"
                 plain.write_bytes(archive.read(found[0]))

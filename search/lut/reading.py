@@ -19,6 +19,8 @@ from supernet.space import SearchSpace
 
 HEADER_FIELDS = {name: kind for name, kind in FIELDS.items() if name not in ("overhead", "blocks")}
 MOST_RUNS = 100_000
+LARGEST_BYTES = 2**28
+"""Of a file of measurements; thirty times as much is needed to read it."""
 
 
 def read_measurements(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -27,6 +29,8 @@ def read_measurements(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]
     Raises:
         UserError: The file cannot be read, or is not of this format, version and unit.
     """
+    if path.exists() and path.stat().st_size > LARGEST_BYTES:
+        raise UserError(f"measurements {path} are larger than {LARGEST_BYTES:,} bytes; give those of a kit")
     try:
         header, visits = read_journal(path)
     except JournalError as error:

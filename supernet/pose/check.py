@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from supernet import cli
 from supernet.errors import UserError
@@ -98,18 +98,18 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
     if keypoints is not None:
         told = f"{keypoints.num} keypoints ({keypoints.name})"
     cli.CONSOLE.print(
-        f"[bold]{report.split}[/]: {report.num_people} people with keypoints in {report.num_images} pictures, "
-        f"{report.num_opened} of them opened, {told}: "
-        + (f"[bold red]{report.num_faults} faults[/]" if report.num_faults else "[green]no faults[/]"),
-        highlight=False,
+        Text.assemble(
+            (report.split, "bold"),
+            f": {report.num_people} people with keypoints in {report.num_images} pictures, {report.num_opened} of them "
+            f"opened, {told}: ",
+            (f"{report.num_faults} faults", "bold red") if report.num_faults else ("no faults", "green"),
+        ),
         soft_wrap=True,
     )
     if keypoints is not None and not isinstance(keypoints.to_plain(), str):
         pairs = ", ".join(f"{keypoints.names[left]}/{keypoints.names[right]}" for left, right in keypoints.flip_pairs)
         sigmas = ", ".join(f"{name} {sigma:g}" for name, sigma in zip(keypoints.names, keypoints.sigmas, strict=True))
-        cli.CONSOLE.print(
-            escape(f"  mirrored pairs: {pairs or 'none'}\n  sigmas: {sigmas}"), highlight=False, soft_wrap=True
-        )
+        cli.CONSOLE.print(f"  mirrored pairs: {pairs or 'none'}\n  sigmas: {sigmas}", highlight=False, soft_wrap=True)
     if not report.num_faults:
         return
     table = Table(box=None)
@@ -120,7 +120,7 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
     for kind, count in report.counts.items():
         if count:
             examples = report.examples[kind] + ["..."] * (len(report.examples[kind]) < count)
-            table.add_row(ALL_KINDS[kind].title, str(count), _effect(kind, dataset), escape("\n".join(examples)))
+            table.add_row(ALL_KINDS[kind].title, str(count), _effect(kind, dataset), "\n".join(examples))
     cli.CONSOLE.print(table)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supernet.errors import UserError
-from supernet.files import read_json
+from supernet.files import LARGE, read_json
 from supernet.pose.annotation_rules import KINDS, AnnotationRules, Fault, PictureRules
 from supernet.pose.custom_keypoints import CustomKeypoints, check_names
 from supernet.pose.evaluation_input import BOX_TO_AREA
@@ -115,7 +115,7 @@ def read_annotations(
         if KINDS[fault.kind].refused:
             raise UserError(f"annotation file {path}: {fault.place} {fault.rule}; correct the file or give another")
 
-    content = read_json(path, "annotation file")
+    content = read_json(path, "annotation file", LARGE)
     pictures, sizes = parse_pictures(content, refuse)
     people = parse_people(content, sizes, keypoints, category, refuse)
     assert people is not None

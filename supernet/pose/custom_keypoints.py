@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from supernet.errors import UserError
-from supernet.pose.keypoints import BUILT_IN, COCO, CROWDPOSE, KeypointSet, keypoint_set
+from supernet.pose.keypoints import BUILT_IN, COCO, CROWDPOSE, MOST_KEYPOINTS, KeypointSet, keypoint_set
 from supernet.settings import from_mapping
 
 DEFAULT_SIGMA = 0.072
@@ -76,6 +76,8 @@ class CustomKeypoints:
         names = self.names if self.names is not None else file.names
         if not names:
             raise UserError("the names of the keypoints are not known; list them as keypoints of the category")
+        if len(names) > MOST_KEYPOINTS:
+            raise UserError(f"{len(names)} keypoints are listed; a set has at most {MOST_KEYPOINTS}")
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
             raise UserError(f"the keypoint {repeated[0]!r} is listed more than once; give each its own name")
         if odd := [name for name in names if not name or not name.isprintable()]:

@@ -20,7 +20,7 @@ import torch
 from pycocotools.cocoeval import COCOeval
 
 from supernet.errors import UserError
-from supernet.files import read_json
+from supernet.files import LARGE, read_json
 from supernet.pose import crowdpose_tools
 from supernet.pose.dataset import PoseDataset
 from supernet.pose.evaluation_input import Record, checked_ground_truth, checked_results
@@ -192,8 +192,8 @@ def average_precision(
         UserError: A file cannot be read or evaluated; the message names it.
     """
     keypoints = keypoint_set(dataset) if isinstance(dataset, str) else dataset
-    ground_truth = read_json(annotation_file, "annotation file")
-    results = read_json(results_file, "results file")
+    ground_truth = read_json(annotation_file, "annotation file", LARGE)
+    results = read_json(results_file, "results file", LARGE)
     with _naming(annotation_file):
         evaluator = KeypointEvaluator(ground_truth, keypoints)
     with _naming(results_file):

@@ -5,6 +5,7 @@ so everything it would misjudge is refused or said here.
 """
 
 import math
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -40,15 +41,20 @@ def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[lis
     images, annotations = ground_truth["images"], ground_truth["annotations"]
     for index, image in enumerate(images):
         _require(image, ("id",), f"images[{index}]")
+        for field in ("width", "crowdIndex"):
+            _check_number(image, field, f"images[{index}]")
     _warn_of_repeats(images)
     _refuse_repeats(annotations)
     known = {image["id"]: image for image in images}
+    _refuse_mixtures("images", "id", images)
 
     complete: list[Record] = []
     num_dangling = num_outside = 0
     for index, annotation in enumerate(annotations):
         where = f"annotations[{index}]"
         _require(annotation, ("image_id", "category_id", "keypoints", "num_keypoints", "iscrowd", "bbox"), where)
+        for field in ("num_keypoints", "iscrowd"):
+            _check_number(annotation, field, where)
         if annotation["image_id"] not in known:
             num_dangling += 1
             continue
@@ -60,6 +66,7 @@ def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[lis
             raise UserError(f"{where} has no 'area', which {keypoints.name} evaluation needs; restore the file")
         _numbers([area], 1, f"{where}.area")
         complete.append({**annotation, "id": len(complete) + 1, "area": area})
+    _refuse_mixtures("annotations", "category_id", complete)
     if num_dangling:
         _warn(f"{num_dangling} annotations belong to pictures the ground truth does not list and are left out")
     if num_outside > 0.2 * len(complete):
@@ -82,8 +89,7 @@ def checked_results(results: Any, keypoints: KeypointSet, image_ids: Iterable[in
         _require(result, ("image_id", "category_id", "keypoints", "score"), f"results[{index}]")
         where = f"results[{index}] (image_id {result['image_id']})"
         _numbers(result["keypoints"], 3 * keypoints.num, f"{where} keypoints")
-        if not isinstance(result["score"], Real) or not math.isfinite(result["score"]):
-            raise UserError(f"{where} has the score {result['score']!r}; it must be a finite number")
+        _check_number(result, "score", where)
     unknown = list(dict.fromkeys(one["image_id"] for one in results if one["image_id"] not in known))
     if unknown:
         kinds = sorted({type(one).__name__ for one in unknown})
@@ -103,6 +109,18 @@ def _require(record: Any, fields: tuple[str, ...], where: str) -> None:
     for field in ("id", "image_id", "category_id"):
         if field in fields and not isinstance(record[field], int | str):
             raise UserError(f"{where} has the {field} {record[field]!r}; it must be a whole number")
+
+
+def _check_number(record: Record, field: str, where: str) -> None:
+    """Refuse what is no finite number under ``field``, which may be left out."""
+    value = record.get(field, 0)
+    if not isinstance(value, Real) or not abs(value) <= sys.float_info.max:
+        raise UserError(f"{where} has the {field} {value!r}; it must be a finite number")
+
+
+def _refuse_mixtures(part: str, field: str, records: list[Record]) -> None:
+    if len({isinstance(record[field], str) for record in records}) > 1:
+        raise UserError(f"{part} have numbers and text as {field}; give numbers")
 
 
 def _numbers(values: Any, length: int, where: str) -> npt.NDArray[np.float64]:

@@ -39,6 +39,8 @@ class Settings(TypedDict, total=False):
 # Trunk and arms before the head's and the legs' uncertain ends, in COCO's numbering; used for every keypoint set.
 VISITING_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 FORBIDDEN = 1e6
+MOST_PEOPLE = 1000
+"""In a picture; it is also the most pixels of a peak's neighbourhood. Both take time and memory."""
 
 
 def group(
@@ -125,14 +127,17 @@ def check_settings(
     max_people: int, detection_threshold: float, tag_threshold: float, nms_kernel: int, matching: str
 ) -> None:
     """Raise UserError if a setting of :func:`group` is out of range."""
-    if nms_kernel < 1 or nms_kernel % 2 == 0:
-        raise UserError(f"nms_kernel={nms_kernel} has no middle pixel; give an odd number such as 5")
+    if not 1 <= nms_kernel <= MOST_PEOPLE or nms_kernel % 2 == 0:
+        raise UserError(
+            f"nms_kernel={nms_kernel} has no middle pixel or is too large; give an odd number such as 5, at most "
+            f"{MOST_PEOPLE}"
+        )
     if detection_threshold < 0 or tag_threshold <= 0:
         raise UserError(
             f"detection_threshold={detection_threshold} must be at least 0 and tag_threshold={tag_threshold} above 0"
         )
-    if max_people < 1:
-        raise UserError(f"max_people={max_people} leaves nobody to find; give at least 1")
+    if not 1 <= max_people <= MOST_PEOPLE:
+        raise UserError(f"max_people={max_people} leaves nobody to find or takes too long; give 1 to {MOST_PEOPLE}")
     if matching not in ("thresholded", "reference"):
         raise UserError(f'matching={matching!r} is unknown; choose "thresholded" or "reference"')
 

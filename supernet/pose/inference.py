@@ -19,6 +19,9 @@ from supernet.pose.maps import Network, predict_maps
 Prepare = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) uint8 RGB -> what a network takes: ``normalise``, unless the network does that itself."""
 
+_MOST_PADDED = 1024
+"""Pixels; a picture is filled up to a multiple of ``size_divisor``."""
+
 
 @dataclass(frozen=True)
 class InferenceSettings:
@@ -42,9 +45,10 @@ class InferenceSettings:
     def __post_init__(self) -> None:
         """Raise UserError for a value out of range, so that it is told before hours of training, not after."""
         check_settings(self.max_people, self.detection_threshold, self.tag_threshold, self.nms_kernel, self.matching)
-        if self.size_divisor < TOTAL_STRIDE or self.size_divisor % TOTAL_STRIDE:
+        if not TOTAL_STRIDE <= self.size_divisor <= _MOST_PADDED or self.size_divisor % TOTAL_STRIDE:
             raise UserError(
-                f"size_divisor={self.size_divisor} must be a multiple of {TOTAL_STRIDE}, the network's total stride"
+                f"size_divisor={self.size_divisor} must be a multiple of {TOTAL_STRIDE}, the network's total stride, "
+                f"and at most {_MOST_PADDED}"
             )
         check_scales(self.scales, self.size_divisor)
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from supernet.errors import UserError
 
+MOST_KEYPOINTS = 1000
+"""Of one set."""
+
 
 @dataclass(frozen=True)
 class KeypointSet:

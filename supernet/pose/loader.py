@@ -104,7 +104,7 @@ def training_loader(
                 skips.tell()
             yield batch
     except UserError as error:
-        lines = str(error).splitlines()
+        lines = str(error.args[0]).splitlines()
         if len(lines) == 1:
             raise
         # Frames that hold on to the loader would keep its workers, which then take 5 seconds each to end.

@@ -69,7 +69,7 @@ def decode_picture(content: bytes, name: str, *, upright: bool = False, strict: 
     """A picture as (H, W, 3) uint8, RGB; grey, CMYK, 16-bit and transparent ones are converted.
 
     Args:
-        content: A file of any kind that OpenCV reads.
+        content: A file of a kind that both OpenCV and Pillow know, such as JPEG, PNG, BMP, GIF, TIFF or WebP.
         name: What to call it in error messages.
         upright: Turn it as its camera noted. Not for annotated sets: their coordinates belong to the stored pixels.
         strict: Also refuse a JPEG whose data contradict themselves, which decoders otherwise fill in silently.
@@ -78,7 +78,13 @@ def decode_picture(content: bytes, name: str, *, upright: bool = False, strict: 
         BadPicture: It is no picture, damaged, cut short, or of an impossible size.
     """
     is_jpeg = content.startswith(b"\xff\xd8")
-    width, height, colours = _jpeg_header(content) if is_jpeg else (*_claimed_size(content), "")
+    width, height, colours = _jpeg_header(content) if is_jpeg else (0, 0, "")
+    if not width:
+        width, height = _claimed_size(content)
+    if not width or not height:  # the decoder might find that it is huge
+        raise BadPicture(
+            f"picture {name} cannot be decoded (damaged, or not a picture); fetch it again or leave it out"
+        )
     if width * height > MOST_PIXELS or max(width, height) > MOST_ELONGATED * min(width, height):
         raise BadPicture(
             f"picture {name} claims to be {width} x {height}, but at most {MOST_PIXELS} pixels and sides of 1 to "
@@ -120,7 +126,7 @@ def _jpeg_header(content: bytes) -> tuple[int, int, str]:
 
 
 def _claimed_size(content: bytes) -> tuple[int, int]:
-    """Width and height that a file claims; 0 and 0 where there is no telling, and the decoder has the last word."""
+    """Width and height that a file claims; 0 and 0 where there is no telling."""
     try:
         with PIL.Image.open(io.BytesIO(content)) as header:
             return header.size

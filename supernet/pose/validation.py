@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from supernet.errors import UserError
-from supernet.files import read_json
+from supernet.files import LARGE, read_json
 from supernet.pose.annotation_rules import KINDS, Fault, Kind
 from supernet.pose.coco import counted_pixels, load_picture
 from supernet.pose.coco_annotations import AnnotatedPeople, Annotation, Picture, parse_people, parse_pictures
@@ -131,7 +131,7 @@ def check_part(
         report.add(fault.kind, f"{fault.place} {fault.rule}", num_examples)
 
     try:
-        content = read_json(part.annotations, "annotation file")
+        content = read_json(part.annotations, "annotation file", LARGE)
     except UserError as error:
         report.add("not_json", str(error), num_examples)
         return report

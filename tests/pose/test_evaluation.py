@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,79 @@ def test_repeated_pictures_and_annotations_of_missing_ones_are_told_of() -> None
         metrics = KeypointEvaluator(truth, CROWDPOSE).score(kept)
     assert [str(one.message).split(" ", 1)[0] for one in told] == ["1", str(lost)]
     assert metrics["AP"] > 0.5
+
+
+def of_truth(change: Callable[[dict[str, Any]], object]) -> Change:
+    """Change a copy of the ground truth."""
+
+    def changed(truth: dict[str, Any], found: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        change(truth)
+        return truth, found
+
+    return changed  # type: ignore[return-value]
+
+
+def of_all(**fields: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda truth: [annotation.update(fields) for annotation in truth["annotations"]]
+
+
+def in_all(index: slice, value: float) -> Change:
+    """Set numbers in the keypoints of every detection."""
+
+    def changed(truth: dict[str, Any], found: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        for one in found:
+            one["keypoints"] = np.array(one["keypoints"], object)
+            one["keypoints"][index] = value
+            one["keypoints"] = one["keypoints"].tolist()
+        return truth, found
+
+    return changed  # type: ignore[return-value]
+
+
+def of_found(change: Callable[[list[dict[str, Any]]], Any]) -> Any:
+    return lambda truth, found: (truth, change(found))
+
+
+def as_corners(truth: dict[str, Any]) -> None:
+    for annotation in truth["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        annotation["bbox"] = [x, y, x + width, y + height]
+
+
+MISJUDGED: dict[str, tuple[Any, str]] = {
+    "one coordinate no number": (in_all(slice(0, 1), float("nan")), "refused"),
+    "all x no numbers": (in_all(slice(0, None, 3), float("nan")), "refused"),
+    "one coordinate infinite": (in_all(slice(1, 2), float("inf")), "refused"),
+    "scores no numbers": (of_found(every(score=float("nan"))), "refused"),
+    "annotation id 0": (of_truth(lambda truth: truth["annotations"][0].update(id=0)), "right"),
+    "repeated ids": (of_truth(of_all(id=7)), "refused"),
+    "corners for boxes": (of_truth(as_corners), "told"),
+    "another category": (of_found(every(category_id=9)), "told"),
+    "no area": (of_truth(lambda truth: [each.pop("area", None) for each in truth["annotations"]]), "right"),
+    "17 keypoints for 14": (of_truth(of_all(keypoints=[1] * 51)), "refused"),
+    "13 keypoints detected": (of_found(every(keypoints=[1.0] * 39)), "refused"),
+    "no detections": (of_found(lambda found: []), "told"),
+    "unknown pictures": (of_found(every(image_id="1000")), "refused"),
+    "no num_keypoints": (of_truth(lambda truth: truth["annotations"][3].pop("num_keypoints")), "refused"),
+    "annotations of missing pictures": (of_truth(lambda truth: truth["annotations"][0].update(image_id=9)), "told"),
+    "visibility 0 in detections": (in_all(slice(2, None, 3), 0.0), "right"),
+}
+
+
+@pytest.mark.parametrize("name", MISJUDGED)
+def test_what_pycocotools_misjudges_is_refused_told_or_made_right(name: str) -> None:
+    change, outcome = MISJUDGED[name]
+    truth, found = change(copy.deepcopy(TRUTH), copy.deepcopy(FOUND))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if outcome == "refused":
+            with pytest.raises(UserError):
+                KeypointEvaluator(truth, CROWDPOSE).score(found)
+            return
+        metrics = KeypointEvaluator(truth, CROWDPOSE).score(found)
+    assert bool(told) == (outcome == "told")
+    if outcome == "right":
+        assert metrics["AP"] == pytest.approx(GOLDEN_AP, abs=1e-6)
 
 
 def test_files_are_scored_and_named_when_they_are_wrong(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor
@@ -76,6 +77,25 @@ def test_random_archs_of_the_full_space_are_the_same(seed: int, tmp_path: Path) 
     torch.manual_seed(seed)
     arch = SearchSpace.load("litepose").sample(np.random.default_rng(seed))
     check_all(calibrated(LitePose(arch, 14)), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_onnx_gives_the_maps_of_every_batch_and_size(seed: int, tmp_path: Path) -> None:
+    torch.manual_seed(seed)
+    network = calibrated(LitePose(SearchSpace.load("nano").sample(np.random.default_rng(seed)), 14))
+    graph = onnx_graph(DeploymentNetwork(network, "float32"))
+    onnx.checker.check_model(graph, full_check=True)
+    (tmp_path / ONNX.files[0]).write_bytes(graph.SerializeToString())
+    runtime = open_runtime(tmp_path, ONNX)
+    generator = torch.Generator().manual_seed(seed)
+    for batch in (1, 4):
+        for height, width in ((64, 64), (96, 128)):
+            pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
+            for found, expected in zip(runtime(pictures), TorchRuntime(network)(pictures), strict=True):
+                difference = (found - expected).abs()
+                assert difference.max() <= 1e-5 * max(1.0, float(expected.abs().max()))
+                assert difference.norm() <= 1e-4 * expected.norm()
 
 
 @pytest.mark.slow

@@ -99,7 +99,10 @@ def test_old_files_without_counters_are_read(arch: Arch, state: State, golden: P
         ),
         (lambda state: state["first.2.weight"].fill_(float("nan")), "first.2.weight holds .* no finite number"),
         (lambda state: state.update({"first.2.weight": torch.zeros(16, 32, 1, 1, dtype=torch.long)}), "no finite"),
-        (lambda state: state.update({"first.3.bias": torch.zeros(16).to_sparse()}), "no state dict of plain tensors"),
+        (
+            lambda state: state.update({"first.3.bias": torch.zeros(16).to_sparse()}),
+            "more than tensors and plain values",
+        ),
         (lambda state: state.update({"first.3.bias": torch.full((16,), 1e300, dtype=torch.double)}), "no finite"),
         (lambda state: state.update({"first.2.weight": 3}), "holds no state dict of plain tensors"),
         (lambda state: state.clear(), "holds no state dict of plain tensors"),
