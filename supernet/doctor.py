@@ -64,6 +64,7 @@ PACKAGES = (
     Package("optuna-dashboard", "optuna_dashboard", "a study in the browser", "optuna"),
     Package("psycopg", "psycopg", "searching by many workers through PostgreSQL", "postgresql"),
     Package("hydra-submitit-launcher", "submitit", "starting runs on a SLURM cluster", "slurm"),
+    Package("atheris", "atheris", "fuzzing of what reads files", "fuzz"),
     Package("crowdposetools", "crowdposetools", "CrowdPose's own evaluation (pycocotools does it otherwise)", None),
 )
 

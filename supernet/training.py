@@ -46,7 +46,7 @@ from supernet.weight_sharing import SuperNet
 
 RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots", "rank_timeout_seconds")
 NO_FILE_NAME = r"[^\w.-]+"
-_PARTS = {"trainer": dict, "watch": dict, "made_with": dict, "seconds": (int, float)}
+_PARTS: checkpoint.Parts = {"trainer": dict, "watch": dict, "made_with": dict, "seconds": (int, float)}
 """Of a checkpoint, besides the configuration."""
 
 
