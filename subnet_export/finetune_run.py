@@ -33,7 +33,7 @@ PICTURE_BYTES = 2**30
 NUM_CALIBRATION_IMAGES = 128
 """Of a model that came with its statistics, so that it does not say how many."""
 _KIND = "fine-tuning"
-_PARTS = {"plan": dict, "digests": list, "before": dict, "training": dict, "seconds": (int, float)}
+_PARTS: checkpoint.Parts = {"plan": dict, "digests": list, "before": dict, "training": dict, "seconds": (int, float)}
 """Of a checkpoint."""
 
 

@@ -16,6 +16,8 @@ from supernet import files
 from supernet.errors import UserError
 from supernet.pose.geometry import normalise
 
+_ALWAYS: tuple[type[Exception], ...] = (RuntimeError, ValueError, TypeError, LookupError)
+"""What libraries and numpy say of a file that is no network."""
 Precision = Literal["f32", "bf16"]
 """What layers in floating point compute in; the files hold float32 either way."""
 
@@ -141,7 +143,7 @@ def _refusal_told(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[N
     """Make a UserError of what a library says of the file at ``path``, which may be no network at all."""
     try:
         yield
-    except (*errors, RuntimeError, ValueError, TypeError, LookupError) as error:
+    except errors + _ALWAYS as error:
         raise UserError(f"{path} cannot be run ({error}); restore the file or export anew") from error
 
 

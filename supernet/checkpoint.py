@@ -24,7 +24,9 @@ FORMAT = 2
 _NO_CHECKSUM_FORMAT = 1
 SUPERNET_FILE = "supernet.pt"
 _MOST_NAMED = 5
-_PARTS: dict[str, type | tuple[type, ...]] = {
+Parts = Mapping[str, type | tuple[type, ...]]
+"""What a file has to hold: names, and the types of what stands there."""
+_PARTS: Parts = {
     "space": dict,
     "space_digest": str,
     "keypoints": (str, dict),
@@ -183,7 +185,7 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
     return TrainedSupernet(supernet.eval(), keypoints, value["dataset"], value["evaluation"], objective, path)
 
 
-def check_parts(value: Mapping[str, Any], parts: Mapping[str, type | tuple[type, ...]], path: str | Path) -> None:
+def check_parts(value: Mapping[str, Any], parts: Parts, path: str | Path) -> None:
     """Raise UserError unless ``value``, read from ``path``, has all ``parts``, each of its type."""
     for key, kinds in parts.items():
         if not isinstance(value.get(key), kinds):

@@ -65,6 +65,7 @@ PACKAGES = (
     Package("psycopg", "psycopg", "searching by many workers through PostgreSQL", "postgresql"),
     Package("pymysql", "pymysql", "searching by many workers through MySQL", "mysql"),
     Package("hydra-submitit-launcher", "submitit", "starting runs on a SLURM cluster", "slurm"),
+    Package("atheris", "atheris", "fuzzing of what reads files", "fuzz"),
     Package("crowdposetools", "crowdposetools", "CrowdPose's own evaluation (pycocotools does it otherwise)", None),
 )
 

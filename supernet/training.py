@@ -15,7 +15,7 @@ from supernet.training_run import TrainingRun
 from supernet.training_settings import TrainSettings
 
 RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots", "rank_timeout_seconds")
-_PARTS = {"trainer": dict, "watch": dict, "made_with": dict, "seconds": (int, float)}
+_PARTS: checkpoint.Parts = {"trainer": dict, "watch": dict, "made_with": dict, "seconds": (int, float)}
 """Of a checkpoint, besides the configuration."""
 
 

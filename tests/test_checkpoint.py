@@ -151,6 +151,16 @@ def test_a_space_that_does_not_fit_its_digest_is_refused(tmp_path: Path, superne
         checkpoint.load_supernet(path)
 
 
+@pytest.mark.parametrize("part", ["space", "space_digest", "keypoints", "dataset", "evaluation", "objective", "state"])
+def test_a_supernet_that_lacks_a_part_is_refused_by_its_name(part: str, tmp_path: Path, supernet: SuperNet) -> None:
+    path = saved(tmp_path, supernet)
+    value = checkpoint.load(path, "supernet")
+    for wrong in ({key: each for key, each in value.items() if key != part}, {**value, part: 7}):
+        checkpoint.save(path, "supernet", wrong)
+        with pytest.raises(UserError, match=rf"supernet\.pt is not whole: its {part} is missing or malformed"):
+            checkpoint.load_supernet(path)
+
+
 def test_weights_that_do_not_fit_the_network_are_named(supernet: SuperNet) -> None:
     state = supernet.state_dict()
     for wrong in (

@@ -140,6 +140,13 @@ def test_a_checkpoint_of_another_run_is_refused_with_its_first_five_differences(
     assert told + "space.name 'b' instead of 'a' and 2 more; put" in str(caught.value)
 
 
+def test_a_checkpoint_that_does_not_say_its_run_is_refused(tmp_path: Path) -> None:
+    begun(tmp_path, CONFIG)
+    checkpoint.save(tmp_path / "checkpoint.pt", "training", {"step": 1})
+    with pytest.raises(UserError, match=r"checkpoint\.pt is not whole: its config is missing or malformed"):
+        run_folder.load_checkpoint(tmp_path)
+
+
 def test_differences_name_the_place_with_new_and_old_value() -> None:
     before, after = {"a": [1, (2.5, {"b": 3})], "c": None}, {"a": [1, [2.5, {"b": 4}]], "c": None}
     assert run_folder.differences(before, after) == ["a[1][1].b 4 instead of 3"]

@@ -73,6 +73,12 @@ def test_a_wrong_option_is_told_with_its_place(changes: dict[str, Any], message:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
+def test_what_is_no_finite_number_is_refused(value: float) -> None:
+    with pytest.raises(UserError, match=r"inner\.weight is .*; it must be (finite|a number)"):
+        outer(inner={"weight": value})
+
+
 def test_the_place_stands_before_every_option() -> None:
     with pytest.raises(UserError, match=r"there is no option evaluation\.fliptest; did you mean evaluation\.flip\?"):
         from_mapping(Outer, {"fliptest": True}, "evaluation")

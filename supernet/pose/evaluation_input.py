@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -114,7 +113,8 @@ def _require(record: Any, fields: tuple[str, ...], where: str) -> None:
 def _check_number(record: Record, field: str, where: str) -> None:
     """Refuse what is no finite number under ``field``, which may be left out."""
     value = record.get(field, 0)
-    if not isinstance(value, Real) or not abs(value) <= sys.float_info.max:
+    is_number = isinstance(value, int | float | np.number) and (field == "iscrowd" or not isinstance(value, bool))
+    if not is_number or not abs(value) <= sys.float_info.max:
         raise UserError(f"{where} has the {field} {value!r}; it must be a finite number")
 
 

@@ -157,6 +157,8 @@ def with_coordinate(value: Any) -> Change:
         (with_coordinate(None), "no number"),
         (first(score=float("nan")), "score nan; it must be a finite number"),
         (first(score="0.5"), "score '0.5'"),
+        (first(score=True), "score True; it must be a finite number"),
+        (first(score=10**400), "it must be a finite number"),
         (first(keypoints=[1.0] * 39), "has 39 numbers; it must have 42"),
         (first(keypoints=[1.0] * 51), "has 51 numbers; it must have 42"),
         (first(keypoints=None), "has no numbers"),
@@ -188,6 +190,9 @@ def test_bad_results_are_refused_by_name(change: Change, message: str) -> None:
         (with_coordinate(float("nan")), "not finite"),
         (every(id=5), r"1 annotation ids occur more than once, such as \[5\]"),
         (every(num_keypoints=0), "no labelled person"),
+        (first(num_keypoints=[]), r"annotations\[0\] has the num_keypoints \[\]; it must be a finite number"),
+        (first(iscrowd="no"), r"annotations\[0\] has the iscrowd 'no'; it must be a finite number"),
+        (first(category_id="person"), "annotations have numbers and text as category_id"),
         (lambda records: [], "no labelled person"),
         (lambda records: None, "no list 'annotations'"),
     ],
@@ -195,6 +200,19 @@ def test_bad_results_are_refused_by_name(change: Change, message: str) -> None:
 def test_bad_annotations_are_refused_by_name(change: Change, message: str) -> None:
     with pytest.raises(UserError, match=message):
         KeypointEvaluator({**TRUTH, "annotations": change(TRUTH["annotations"])}, CROWDPOSE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (first(width="wide"), r"images\[0\] has the width 'wide'; it must be a finite number"),
+        (first(crowdIndex=float("nan")), r"images\[0\] has the crowdIndex nan"),
+        (first(id="1000"), "images have numbers and text as id; give numbers"),
+    ],
+)
+def test_bad_pictures_are_refused_by_name(change: Change, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        KeypointEvaluator({**TRUTH, "images": change(TRUTH["images"])}, CROWDPOSE)
 
 
 @pytest.mark.parametrize("truth", [[], None, {}, {"images": {}, "annotations": []}])

@@ -80,3 +80,11 @@ def test_two_processes_add_at_once_and_lose_nothing(tmp_path: Path) -> None:
     assert [process.wait(timeout=120) for process in started] == [0, 0]
     rows = journal.read(tmp_path / "log", "log")
     assert sorted((row["who"], row["number"]) for row in rows) == [(who, i) for who in "ab" for i in range(100)]
+
+
+def test_a_line_nested_too_deep_is_a_damaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("[" * 5000 + "\n")
+    with pytest.raises(UserError, match="line 1 is damaged"):
+        journal.read(path, "scores")
+    assert journal.read_whole_lines(path, "scores") == []

@@ -3,9 +3,12 @@
 import json
 import multiprocessing
 import os
+import random
 import resource
 import signal
 import threading
+import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,3 +132,35 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot open the study .*file/study"):
         open_journal(tmp_path / "file" / "study")
+
+
+@pytest.mark.slow
+def test_fifty_killed_writers_lose_nothing_that_was_written(tmp_path: Path) -> None:
+    path, rng = tmp_path / "study.journal", random.Random(0)
+    open_journal(path)
+    for _ in range(50):
+        reader, writer = os.pipe()
+
+        def write(writer: int = writer) -> None:
+            backend, number = open_journal(path), 0
+            while True:
+                backend.append_logs([entry(number)])
+                os.write(writer, b"x")
+                number += 1
+
+        process = FORK.Process(target=write)
+        process.start()
+        os.close(writer)
+        os.read(reader, 1)
+        before = len(numbers(path))
+        time.sleep(0.02 * rng.random())
+        process.kill()
+        process.join()
+        os.close(reader)
+        began = time.monotonic()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of lines that were cut off
+            assert len(numbers(path)) >= before
+            open_journal(path).append_logs([entry(-1)])
+        assert time.monotonic() - began < 5
+        assert numbers(path)[-1] == -1

@@ -72,10 +72,18 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
     path.write_text('{"img_size": 256}\n')
     with pytest.raises(UserError, match="line 1 of the study"):
         open_storage(path)
-    path.write_text('{"op_code": 4}\n')
-    with pytest.raises(UserError, match="is no journal of Optuna"):
+    for entry in (
+        '{"op_code": 4}',
+        '{"op_code": "x"}',
+        '{"op_code": 0, "worker_id": 1, "study_name": [], "directions": 7}',
+    ):
+        path.write_text(f"{entry}\n")
+        with pytest.raises(UserError, match="is no journal of Optuna"):
+            open_storage(path)
+        assert path.read_text() == f"{entry}\n"
+    path.write_text("[" * 5000 + "\n")
+    with pytest.raises(UserError, match="line 1 of the study"):
         open_storage(path)
-    assert path.read_text() == '{"op_code": 4}\n'
 
 
 def test_passwords_are_never_shown() -> None:
