@@ -17,7 +17,7 @@ from supernet.pose.loader import StepSampler
 from supernet.pose.subset import Subset
 from supernet.pose.synthetic import SyntheticPeople
 from tests.rank_jobs import STEPS, norm_case, trained
-from tests.tiny_training import is_equal
+from tests.tiny_training import NUM_STEPS, is_equal, tiny_trainer
 
 
 def two_ranks(folder: Path, timeout_seconds: float, *jobs: str) -> tuple[list[int], str]:
@@ -172,6 +172,20 @@ def test_a_rank_that_hangs_ends_the_others_in_time(tmp_path: Path) -> None:
     statuses, said = two_ranks(tmp_path, 10, "hanging")
     assert statuses == [1, -9]
     assert "does not answer" in said
+
+
+def test_a_step_of_several_subnets_brings_gradients_together_once() -> None:
+    sizes: list[int] = []
+
+    class Counting(Ranks):
+        def mean(self, tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+    trainer = tiny_trainer()
+    trainer.ranks = Counting()
+    trainer.run(lambda _: None, lambda _: None)
+    assert sizes == [sum(weight.numel() for weight in trainer.weights.values())] * NUM_STEPS
 
 
 def test_ranks_see_the_parts_of_one_batch_in_order() -> None:

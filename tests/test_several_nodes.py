@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,9 +23,8 @@ def node_options(port: int, *more: str) -> Sequence[str]:
     return (*options, "--rdzv-endpoint", f"localhost:{port}", *more)
 
 
-def two_nodes(folder: Path, *more: str) -> tuple[Job, Job]:
+def two_nodes(folder: Path, port: int, *more: str) -> tuple[Job, Job]:
     """Start both nodes, the first of which keeps the meeting point: on one machine whoever is first does."""
-    port = free_port()
     launch = node_options(port, *more)
     first = Job.new(folder, "runs", max_restarts=3, launch=launch)
     first.wait(lambda: is_open(port))
@@ -51,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
 
 
 def test_two_nodes_train_as_two_processes_on_one(tmp_path: Path, whole: dict[str, torch.Tensor]) -> None:
-    first, second = two_nodes(tmp_path)
+    first, second = two_nodes(tmp_path, free_port())
     end_well(first, second)
     assert same(first.weights(), whole)
 
@@ -73,7 +73,7 @@ def test_two_nodes_train_as_one_process_on_the_joined_batch(tmp_path: Path) -> N
 def test_a_killed_rank_of_either_node_brings_both_back(
     node: int, tmp_path: Path, whole: dict[str, torch.Tensor]
 ) -> None:
-    nodes = two_nodes(tmp_path)
+    nodes = two_nodes(tmp_path, free_port())
     nodes[0].wait(lambda: nodes[0].step() >= 20)
     os.kill(nodes[node].workers()[0], signal.SIGKILL)
     end_well(*nodes)
@@ -86,3 +86,25 @@ def kill_node(job: Job) -> None:
     for pid in (job.process.pid, *ranks):
         os.kill(pid, signal.SIGKILL)
     job.process.wait()
+
+
+def test_a_node_that_vanishes_and_is_started_again_brings_both_back(
+    tmp_path: Path, whole: dict[str, torch.Tensor]
+) -> None:
+    port = free_port()
+    first, second = two_nodes(tmp_path, port)
+    first.wait(lambda: first.step() >= 20)
+    kill_node(second)
+    end_well(first, Job.new(tmp_path, "runs", max_restarts=3, launch=node_options(port)))
+    assert same(first.weights(), whole)
+
+
+@pytest.mark.parametrize(("node", "told"), [(0, "RendezvousConnectionError"), (1, "RendezvousTimeoutError")])
+def test_a_node_that_stays_away_ends_the_other_in_time(node: int, told: str, tmp_path: Path) -> None:
+    nodes = two_nodes(tmp_path, free_port(), "--rdzv-conf", "join_timeout=10")
+    nodes[0].wait(lambda: nodes[0].step() >= 5)
+    kill_node(nodes[node])
+    began = time.monotonic()
+    status, said = nodes[1 - node].end()
+    assert (status, told in said) == (1, True), said
+    assert time.monotonic() - began < 120

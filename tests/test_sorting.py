@@ -1,6 +1,7 @@
 """Sorted channels: most important first, and everything else as before."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,8 @@ def test_sorting_moves_moments_and_averages_with_their_weights_and_changes_no_ou
     def seen() -> tuple[list[torch.Tensor], dict[str, npt.NDArray[np.float32]]]:
         with torch.no_grad():
             outputs = [each for net in (run.supernet.train(), run.averaged()) for each in net(images, NANO.largest())]
-        tensors = (run.weights, run.average.average, *run.adam.moments_by_name(run.weights))
+        tensors: list[Mapping[str, torch.Tensor]] = [run.weights, run.average.average]
+        tensors += run.adam.moments_by_name(run.weights)
         return outputs, {
             name: torch.stack([each[name].detach().flatten() for each in tensors]).numpy().copy()
             for name in run.weights
@@ -132,9 +134,9 @@ def test_sorting_moves_moments_and_averages_with_their_weights_and_changes_no_ou
     for old, new in zip(outputs, same_outputs, strict=True):
         torch.testing.assert_close(new, old, rtol=0, atol=1e-5)
     # A weight keeps its average and its moments wherever it went.
-    for name, old in before.items():
-        old, new = (each[:, np.lexsort(each)] for each in (old, after[name]))
-        np.testing.assert_array_equal(new, old, err_msg=name)
+    for name in before:
+        then, now = (each[:, np.lexsort(each)] for each in (before[name], after[name]))
+        np.testing.assert_array_equal(now, then, err_msg=name)
     assert sum((before[name] != after[name]).any() for name in before) > 100
     assert all(np.any(each[2:]) for name, each in before.items() if name.startswith("network."))
 
