@@ -5,18 +5,20 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from scripts.soak import small_disk
-from scripts.soaking import faults, results
-from scripts.soaking.aim import Aim, Changes
+from scripts.soaking import cycle, faults, results
+from scripts.soaking.aim import Aim, Attack, Changes
+from scripts.soaking.cycle import Broken, Cycle
 from scripts.soaking.faults import CUT, FLIP, GARBAGE
 from scripts.soaking.judge import FINISHED, KILLED, REFUSED, STOPPED, complaint, sentence, verdict
 from scripts.soaking.process import ROOT, Clock, Ended, Strike, run
 from scripts.soaking.reference import Reference
-from scripts.soaking.stages import STAGES
+from scripts.soaking.stages import STAGES, Stage
 from scripts.soaking.tally import CONTINUED, TOLD, Fault, Tally
 from supernet import checkpoint, files
 from supernet.errors import UserError
@@ -153,6 +155,54 @@ def test_only_a_small_disk_of_its_own_is_filled(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     with pytest.raises(UserError, match="give a file system of its own of at most"):
         small_disk(tmp_path / "disk", tmp_path)
+
+
+BEGIN = "import sys; from pathlib import Path; out = Path(sys.argv[1]) / 'out'; out.mkdir(exist_ok=True); "
+RESULT, SUMMARY = "(out / 'result').write_text('1'); ", "(out / 'summary.json').write_text('{}'); "
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "what"),
+    [
+        (RESULT + SUMMARY, None),
+        ("raise KeyError", "told 'Traceback (most recent call last)'"),
+        ("sys.exit('no')", "ended with status 1"),
+        ("print('error: no', file=sys.stderr); sys.exit(2)", "refused without a cause that it names: no"),
+        (RESULT, "ended with status 0, but out/summary.json is not there"),
+        (SUMMARY, "what it left cannot be read"),
+        (RESULT + SUMMARY + "(out / 'result').write_text('2')", "the result is not the undisturbed one's: text '2'"),
+        (RESULT + SUMMARY + "(out / '.result.tmp5').touch()", "finished with leftovers: .result.tmp5"),
+    ],
+)
+def test_each_misdeed_of_a_command_is_a_defect(
+    misdeed: str, what: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deeds = [RESULT + SUMMARY, misdeed]
+
+    def command(folder: Path, _: bool) -> list[str]:
+        return ["-c", BEGIN + deeds[0], str(folder)]
+
+    def is_done(folder: Path) -> bool:
+        return (folder / "out" / "summary.json").exists()
+
+    def result(folder: Path) -> dict[str, str]:
+        return {"text": (folder / "out" / "result").read_text()}
+
+    monkeypatch.setattr(cycle, "STAGES", [Stage("fake", command, "out", is_done, {}, (), ("out/*",), result)])
+    monkeypatch.setattr(Aim, "attack", lambda *_: Attack())
+    clock, tally = Clock(), Tally()
+
+    def in_folder(name: str, reference: Reference | None) -> Cycle:
+        folder = tmp_path / name
+        folder.mkdir()
+        return Cycle(1, folder, folder, random.Random(0), clock, tally, reference, lambda: None)
+
+    reference = in_folder("undisturbed", None).undisturbed()
+    assert reference.results == {"fake": {"text": "1"}}
+    del deeds[0]
+    with nullcontext() if what is None or "leftovers" in what else pytest.raises(Broken):
+        in_folder("disturbed", reference).disturbed()
+    assert [defect.what[: len(what or "")] for defect in tally.defects] == ([] if what is None else [what])
 
 
 def test_time_in_which_all_is_stopped_hardly_counts(monkeypatch: pytest.MonkeyPatch) -> None:
