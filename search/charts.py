@@ -141,7 +141,7 @@ def to_html(chart: Chart, name: str) -> str:
         margin={"l": 60, "r": 20, "t": 50, "b": 40},
         height=max(440, 24 * len(chart.rows) + 120),
     )
-    options = {"displaylogo": False, "responsive": True}
+    options = {"displayModeBar": False, "responsive": True}  # its buttons would lie over the title
     text: str = figure.to_html(full_html=False, include_plotlyjs=False, config=options, div_id=name)
     return text
 

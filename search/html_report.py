@@ -44,13 +44,17 @@ body {{ font: 15px/1.5 system-ui, sans-serif; color: #24292f; background: #f6f8f
 h1 {{ font-size: 24px; margin: 0 0 4px; }} h2 {{ font-size: 17px; margin: 0 0 8px; }}
 section {{ background: #fff; border: 1px solid #d0d7de; border-radius: 10px; padding: 16px 20px; margin: 16px 0;
   overflow-x: auto; }}
-.pair {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)); gap: 0 16px; }}
+.pair {{ display: grid; grid-template-columns: minmax(0, 1fr); gap: 0 16px; }}
+/* Columns that do not depend on what is in them: a chart is drawn before the one beside it is there. */
+@media (min-width: 1000px) {{ .pair {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }} }}
 .facts {{ display: flex; flex-wrap: wrap; gap: 8px 28px; }} .facts b {{ display: block; font-size: 20px; }}
 .soft, .facts span {{ color: #57606a; font-size: 13px; }}
 img {{ max-width: 100%; }}
 table {{ border-collapse: collapse; font-size: 13px; width: 100%; }}
 th, td {{ text-align: right; padding: 5px 10px; border-bottom: 1px solid #eaeef2; white-space: nowrap; }}
+th {{ white-space: normal; vertical-align: bottom; }}
 th:first-child, td:first-child, th:last-child, td:last-child {{ text-align: left; }}
+td:last-child {{ white-space: normal; min-width: 260px; }}
 .chosen {{ background: #fff4ec; font-weight: 600; }}
 </style>
 <script>{plotly}</script>
