@@ -4,15 +4,12 @@ The processes are forked, so that torch is imported once, and do the jobs one af
 ``rank1`` in the folder of the job's name.
 """
 
-import copy
-import io
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supernet import checkpoint, cli, evaluate_run, run_folder, sharding, training
+from supernet import checkpoint
 from supernet.arch import Arch
 from supernet.cli import guarded
 from supernet.distributed import Ranks, launched
@@ -30,18 +27,16 @@ from supernet.health import LossWatch, Unhealthy
 from supernet.loop import LoopSettings, StepReport, Trainer
 from supernet.phases import Phase, schedule, step_archs
 from supernet.pose.augment import Augmentation
-from supernet.pose.dataset import PoseDataset
-from supernet.pose.inference import InferenceSettings, People, estimate_dataset
+from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO
 from supernet.pose.objective import PoseObjective
 from supernet.pose.synthetic import SyntheticPeople
 from supernet.scoring import SubnetScorer
 from supernet.space import SearchSpace
 from supernet.synchronised_norm import SynchronisedBatchNorm
-from supernet.watch import Watch
 from supernet.weight_sharing import SuperNet
-from tests.evaluated_supernet import export_smallest, write_supernet
-from tests.test_train import TINY, configuration
+from tests.rank_runs import evaluating, returning
+from tests.test_train import TINY
 
 EVERY = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
 SPACE = TINY
@@ -169,70 +164,6 @@ def poisoned(ranks: Ranks, folder: Path) -> None:
         error.pictures = ranks.lists(error.pictures)
         sound = all(bool(weight.isfinite().all()) for weight in run.weights.values())
         (folder / f"rank{ranks.index}").write_text(f"{error}; weights are {'sound' if sound else 'spoilt'}")
-
-
-def returning(ranks: Ranks, folder: Path, num_failures: int = 1) -> None:
-    """A whole run, in whose eighth step the loss of rank 1 is no number, as often as told.
-
-    Each rank leaves what it went back to and the weights that it ended with.
-    """
-    found: dict[str, Any] = {}
-    real_step, real_loss, real_return = Trainer._train_step, PoseObjective.loss, Watch.roll_back
-    num_left, trainers = [num_failures * ranks.index], list[Trainer]()
-
-    def step(self: Trainer, *arguments: Any) -> Any:
-        trainers[:] = [self]
-        return real_step(self, *arguments)
-
-    def loss(self: PoseObjective, low: Tensor, high: Tensor, truth: Any) -> Any:
-        bad = trainers[0].step == 7 and num_left[0] > 0
-        num_left[0] -= bad
-        return real_loss(self, low * float("nan") if bad else low, high, truth)
-
-    def go_back(self: Watch, failure: Unhealthy, place: Path) -> Any:
-        recorded = run_folder.load_checkpoint(place)["trainer"]
-        rollback = real_return(self, failure, place)
-        found.update(recorded=recorded, after=copy.deepcopy(self.trainer.state()))
-        return rollback
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "launched", lambda _: nullcontext(ranks))
-        patch.setattr(Trainer, "_train_step", step)
-        patch.setattr(PoseObjective, "loss", loss)
-        patch.setattr(Watch, "roll_back", go_back)
-        changes = {"steps": 12, "checkpoint_every": 4, "log_every": 1, "report_random": 0}
-        try:
-            training.start_or_resume(configuration(folder, **changes), [])
-            found["end"] = trainers[0].state()
-        except UserError as error:
-            found["told"] = str(error)
-    checkpoint.save(folder / f"rank{ranks.index}", "test", found)
-
-
-def evaluating(ranks: Ranks, folder: Path) -> None:
-    """Runs of ``supernet.evaluate``, of a subnet and of an export.
-
-    Each rank leaves how many pictures it ran the networks on, and what it said.
-    """
-    num_run: list[int] = []
-
-    def count(network: Any, part: PoseDataset, *rest: Any, **named: Any) -> list[People]:
-        num_run.append(len(part))
-        return estimate_dataset(network, part, *rest, **named)
-
-    def prepare() -> str:
-        write_supernet(folder)
-        return str(export_smallest(folder))
-
-    export = ranks.of_main(prepare)
-    cli.CONSOLE.file = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate_run, "launched", lambda _: nullcontext(ranks))
-        patch.setattr(sharding, "estimate_dataset", count)
-        for name, weights, arch in (("subnet", folder, "smallest"), ("export", export, "null")):
-            options = [f"weights={weights}", f"arch={arch}", f"runs={folder}", f"name={name}", "plots=true"]
-            evaluate_run.run(cli.composed("evaluate", [*options, "batch_size=4", "num_calibration_images=12"]))
-    (folder / f"rank{ranks.index}").write_text(f"{num_run}{cli.CONSOLE.file.getvalue()}")
 
 
 def disagreeing(ranks: Ranks, folder: Path) -> None:

@@ -108,3 +108,12 @@ def test_a_node_that_stays_away_ends_the_other_in_time(node: int, told: str, tmp
     status, said = nodes[1 - node].end()
     assert (status, told in said) == (1, True), said
     assert time.monotonic() - began < 120
+
+
+def test_an_elastic_job_goes_on_with_the_node_that_is_left(tmp_path: Path) -> None:
+    first, second = two_nodes(tmp_path, free_port(), "--nnodes", "1:2")
+    first.wait(lambda: first.step() >= 5)
+    kill_node(second)
+    status, said = first.end()
+    assert status == 0, said
+    assert "processes 1 instead of 2" in " ".join(said.split())
