@@ -93,12 +93,13 @@ class Aim:
         if moment < ANY_MOMENT:
             return Strike(kind, act, lambda: True, self.rng.uniform(0, 0.8 * self.reference.seconds[name]))
         num_signs = self.reference.num_signs[name]
+        wanted = self.rng.randint(1, max(1, num_signs // 3))
+        work = Changes(lambda: signs_of_work(self.folder, self.stage.signs), wanted)
         if moment < ANY_MOMENT + AFTER_WORK:
-            wanted = self.rng.randint(1, max(1, num_signs // 3))
-            work = Changes(lambda: signs_of_work(self.folder, self.stage.signs), wanted)
             return Strike(kind, act, work, self.rng.uniform(0, DELAY_SECONDS))
         already, before = self.temporary(), self.rng.randint(0, min(MOST_WRITES, num_signs // 8))
-        return Strike(kind, act, Changes(lambda: self.temporary() - already, 2 * before + 1), 0.0)
+        writes = Changes(lambda: self.temporary() - already, 2 * before + 1)
+        return Strike(kind, act, lambda: any((writes(), work())), 0.0)  # a busy machine may miss the writes
 
     def damage(self, damaged: Collection[Path]) -> tuple[Fault, Damage | None] | None:
         """Change a file that the command reads, or leave a temporary one; None if there is neither.
