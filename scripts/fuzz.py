@@ -46,6 +46,9 @@ def main() -> None:
     chosen = options.engine if options.engine != "auto" else "atheris" if has_atheris else "hypothesis"
     with _instrumented(chosen == "atheris" and options.file is None):
         from tests import fuzz_targets
+    if options.target == "list":
+        print("\n".join(fuzz_targets.TARGETS))
+        return
     if options.target not in fuzz_targets.TARGETS:
         parser.error(f"there is no target {options.target!r}; choose among {', '.join(fuzz_targets.TARGETS)}")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

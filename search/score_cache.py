@@ -57,7 +57,7 @@ class ScoreCache:
             try:
                 metrics = {str(name): float(value) for name, value in row["metrics"].items()}
                 self._known[Arch.from_dict(row["arch"])] = metrics
-            except (UserError, KeyError, TypeError, ValueError, AttributeError):
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 continue  # written by something else: not a score
 
     def get(self, arch: Arch) -> dict[str, float] | None:

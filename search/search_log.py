@@ -56,7 +56,8 @@ def load_state(folder: Path) -> dict[str, Any]:
     if not (folder / STATE_FILE).exists():
         raise UserError(f"there is no {STATE_FILE} in {folder}; name the folder of a stopped search or start a new one")
     kept = files.read_json(folder / STATE_FILE, "search state")
-    if not isinstance(kept, dict) or not {"format", "config", "identity", "search"} <= set(kept):
+    parts = ("config", "identity", "search")
+    if not isinstance(kept, dict) or "format" not in kept or not all(isinstance(kept.get(key), dict) for key in parts):
         raise UserError(f"{folder / STATE_FILE} is not the state of a search; restore it or start a new search")
     if checksum.unstamped(kept) is None:
         raise UserError(f"{folder / STATE_FILE} is damaged: its checksum differs; restore it or start a new search")

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from supernet import checkpoint
+from supernet import checkpoint, run_folder
 from supernet.errors import UserError
 from supernet.loop import LoopSettings, StepReport, Trainer
 from supernet.phases import Phase, schedule
@@ -171,6 +172,23 @@ def test_resuming_refuses_other_options_and_missing_runs(tmp_path: Path) -> None
         start_or_resume(config, ["resume=latest"])
     with pytest.raises(UserError, match="steps=99 cannot be changed"):
         start_or_resume(config, ["resume=latest", "steps=99"])
+
+
+def test_a_checkpoint_that_holds_something_else_is_refused_by_name(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    run_folder.write_config(tmp_path, config)
+    made_with = {"space_digest": SearchSpace.from_dict(TINY).digest()}
+    whole = {"config": config, "trainer": {"step": 1}, "watch": {}, "made_with": made_with, "seconds": 1.0}
+    for lacks in ("trainer", "watch", "made_with", "seconds"):
+        run_folder.save_checkpoint(tmp_path, {key: value for key, value in whole.items() if key != lacks})
+        with pytest.raises(UserError, match=rf"checkpoint\.pt is not whole: its {lacks} is missing"):
+            start_or_resume(config | {"resume": str(tmp_path)}, [])
+    run_folder.save_checkpoint(tmp_path, whole)
+    with (
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(UserError, match=r"checkpoint\.pt is not of this run \(KeyError\('network'\)\)"),
+    ):
+        start_or_resume(config | {"resume": str(tmp_path)}, [])
 
 
 @pytest.mark.parametrize(

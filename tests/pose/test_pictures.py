@@ -135,6 +135,16 @@ def test_impossible_sizes_are_refused_before_they_are_decoded(
     assert caught.value.kind == "impossible_size"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 16000 +X 16000\n", b"PF\n16000 16000\n-1\n", b"P7\nWIDTH 9\n"],
+)
+def test_kinds_whose_size_cannot_be_told_first_are_refused(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(BadPicture, match=r"picture a\.hdr cannot be decoded"):
+        decode_picture(content, "a.hdr")
+
+
 def test_files_too_large_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(bytes(100))
     monkeypatch.setattr(module, "MOST_BYTES", 99)
