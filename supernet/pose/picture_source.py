@@ -83,7 +83,8 @@ class PictureArchive:
         self._path = path
         self._is_told = bool(folder.strip("/"))
         self._open()
-        files = [one for one in self._zip.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+        entries = [one for one in self._zip.infolist() if one.filename]  # without a name, zipfile stumbles over it
+        files = [one for one in entries if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
         if any(one.flag_bits & 1 for one in files):
             raise UserError(f"the picture archive {path} is encrypted; unpack it and name the folder")
         tops = {one.filename.partition("/")[0] if "/" in one.filename else "" for one in files}

@@ -88,6 +88,12 @@ def test_a_damaged_entry_is_named_and_the_others_are_read(tmp_path: Path, compre
     assert source.read("4.jpg") == CONTENT["4.jpg"]
 
 
+def test_an_entry_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    path = archive(tmp_path / "train.zip")
+    path.write_bytes(path.read_bytes().replace(b"39.jpg", b"\0009.jpg"))
+    assert picture_source(path).read("4.jpg") == CONTENT["4.jpg"]
+
+
 def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "train.zip")
     content = bytearray(path.read_bytes())
