@@ -32,7 +32,7 @@ from search.optuna_storage import open_storage, open_study
 from search.quantity import BYTES, COUNT, MILLISECONDS, parse
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin, costs
 from subnet_export.model import load_model, save_model
-from supernet import checkpoint, files, run_folder, sealed
+from supernet import checkpoint, checksum, files, run_folder, sealed
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.latency_table import LatencyTable
@@ -310,7 +310,14 @@ def _model(folder: Path) -> Any:
     save_model(folder / "model", model)
     for file in ("model.json", "weights.pt"):
         (folder / file).write_bytes((folder / "model" / file).read_bytes())
-    return files.read_json(folder / "model.json", "description")
+    return without_checksum(folder / "model.json")
+
+
+def without_checksum(path: Path) -> dict[str, Any]:
+    """What a JSON file holds, to be changed: with its checksum, no change would be looked at."""
+    value: dict[str, Any] = files.read_json(path, "description")
+    value.pop(checksum.KEY, None)
+    return value
 
 
 def _weights(folder: Path) -> Any:
@@ -320,7 +327,7 @@ def _weights(folder: Path) -> Any:
 
 def _load_weights(path: Path) -> None:
     """Read an export whose description tells the checksum of whatever the weights are."""
-    description = json.loads((path.parent / "model.json").read_text())
+    description = without_checksum(path.parent / "model.json")
     description["weights"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (path.parent / "model.json").write_bytes(_json(description))
     load_model(path.parent)

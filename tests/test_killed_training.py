@@ -111,6 +111,7 @@ def status_after(*signals: signal.Signals) -> int:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
         with suppress(BaseException), cli.stop_request() as stop_requested:
             os.write(writer, b"1")
             while not stop_requested():

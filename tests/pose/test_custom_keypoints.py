@@ -95,7 +95,7 @@ def test_unknown_sigmas_are_those_of_published_keypoints_or_coco_s_median_with_a
         (FACE, {"names": ["chin"]}, "lists 3 keypoints, but .* has 1"),
         (FACE, {"sigmas": [0.1, 0.1]}, "sigmas must be 3 numbers above 0"),
         (FACE, {"sigmas": [0.1, 0.1, 0.0]}, "sigmas must be 3 numbers above 0"),
-        (FACE, {"sigmas": [0.1, 0.1, float("nan")]}, "sigmas must be 3 numbers above 0"),
+        (FACE, {"sigmas": [0.1, 0.1, float("nan")]}, r"sigmas\[2\] is nan; it must be finite"),
         (FACE, {"flip_pairs": []}, "do not pair 'left_eye' with 'right_eye'"),
         (FACE, {"flip_pairs": [[1, 2]]}, "do not pair 'left_eye' with 'right_eye'"),
         (FACE, {"flip_pairs": [[0, 1]]}, r"holds \[0, 1\], which is no pair of the 3 keypoints"),
