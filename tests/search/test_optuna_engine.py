@@ -271,6 +271,24 @@ def check_two_workers(storage: str, folder: Path) -> None:
     assert found[killed[0]] == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_many_workers_evaluate_fifty_archs_each_and_none_twice(count: int, tmp_path: Path) -> None:
+    storage, notes = str(tmp_path / "study.journal"), tmp_path / "notes"
+    notes.mkdir()
+    workers = [FORK.Process(target=work, args=(storage, notes, f"worker{i}", 50 * count, 0.0)) for i in range(count)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(500)
+    assert [worker.exitcode for worker in workers] == [0] * count
+    found = evaluations(notes)
+    assert len(found) == 50 * count
+    assert set(found.values()) == {1}
+    scored = [each for each in trials(make(open_storage(storage))) if each.state == TrialState.COMPLETE]
+    assert len({each.number for each in scored}) == 50 * count
+
+
 def test_a_neighbour_takes_the_place_of_what_was_scored_before(monkeypatch: pytest.MonkeyPatch) -> None:
     search = make(num=20, startup=2)
     first = search.run(score).archive
