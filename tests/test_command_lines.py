@@ -55,6 +55,7 @@ def test_a_mistake_is_one_line_with_what_was_meant(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+TWO_STEPS = ("phases=sandwich", "steps=2", "batch_size=2", "report_random=0", "num_calibration_images=2", "name=one")
 COMMANDS = [
     ("supernet.train", "--help"),
     pytest.param(("search.lut", "show", "table.json"), marks=pytest.mark.slow),
@@ -62,7 +63,7 @@ COMMANDS = [
     pytest.param(("search.evolve", "--help"), marks=pytest.mark.slow),
     pytest.param(("subnet_export", "--help"), marks=pytest.mark.slow),
     pytest.param(("supernet.train", "--cfg", "job"), marks=pytest.mark.slow),
-    pytest.param(("supernet.train", "steps=2", "batch_size=2", "report_random=0", "name=one"), marks=pytest.mark.slow),
+    pytest.param(("supernet.train", *TWO_STEPS), marks=pytest.mark.slow),
 ]
 
 
