@@ -190,7 +190,7 @@ def _zip(value: Any) -> bytes:
         warnings.simplefilter("ignore")  # of names that occur twice
         for pair in value if isinstance(value, list) else []:
             name, entry = [*map(_text, pair if isinstance(pair, list) else []), "x", ""][:2]
-            archive.writestr(name or "x", entry)
+            archive.writestr(name.partition("\0")[0] or "x", entry)  # where it ends a name
     return content.getvalue()
 
 
