@@ -97,8 +97,8 @@ class SyntheticPeople:
         """Images, annotations and categories in COCO's format, from the scenes alone: no picture is painted.
 
         As in COCO, ``area`` and ``bbox`` are those of the pixels in which a person is seen, and hidden keypoints are
-        labelled. An image's ``crowdIndex`` is CrowdPose's: the mean over people of how many keypoints of others lie in
-        the person's box for each of the person's own, at most 1.
+        labelled where another near by is in view. An image's ``crowdIndex`` is CrowdPose's: the mean over people of how
+        many keypoints of others lie in the person's box for each of the person's own, at most 1.
 
         Source: arXiv 1812.00324, section 3.1.
         """

@@ -34,6 +34,14 @@ _CARRIERS: Final = {
 }
 
 
+# From where a landmark that is covered can be told: who sees the one sees where the other must be.
+_NEAR_BY: Final = (
+    *(("nose", "eye"), ("eye", "ear"), ("ear", "head"), ("head", "neck"), ("neck", "shoulder")),
+    *(("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle")),
+    *(("left_eye", "right_eye"), ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")),
+)
+
+
 class Bar(NamedTuple):
     """A part that is a tapered bar between two points, with its radii in statures."""
 
@@ -96,6 +104,16 @@ def carriers() -> npt.NDArray[np.bool_]:
         side, _, what = landmark.partition("_")
         for part in _CARRIERS[landmark if landmark in _CARRIERS else what]:
             table[row, PART[part if part in PART else f"{side}_{part}"]] = True
+    return table
+
+
+def near_by() -> npt.NDArray[np.bool_]:
+    """(19, 19), symmetric: whether a landmark's place can be told from another that is in view."""
+    table = np.zeros((len(LANDMARKS), len(LANDMARKS)), dtype=np.bool_)
+    for pair in _NEAR_BY:
+        for side in ("left", "right"):
+            one, other = (LANDMARKS.index(name if name in LANDMARKS else f"{side}_{name}") for name in pair)
+            table[one, other] = table[other, one] = True
     return table
 
 
