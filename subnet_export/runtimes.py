@@ -83,8 +83,9 @@ class OnnxRuntime:
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
+        images = network_input(pictures, self._takes).contiguous().numpy()
         with self._told():
-            low, high = self._session.run(None, {"images": network_input(pictures, self._takes).contiguous().numpy()})
+            low, high = self._session.run(None, {"images": images})
             return torch.from_numpy(low), torch.from_numpy(high)
 
 
