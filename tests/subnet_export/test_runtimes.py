@@ -1,7 +1,9 @@
-"""Runtimes tell a defect of a file as its own, and no other."""
+"""Runtimes tell a defect of a file as its own, and no other; and what a compiled network does behind its last layer."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from subnet_export.deploying import openvino_model, write_openvino
 from subnet_export.deployment_network import DeploymentNetwork
 from subnet_export.formats import FORMATS, ONNX, OPENVINO
 from subnet_export.onnx_graph import onnx_graph
-from subnet_export.runtimes import open_runtime
+from subnet_export.runtimes import open_runtime, openvino_core, openvino_request
 from supernet.litepose import LitePose
 from supernet.space import SearchSpace
 
@@ -30,3 +32,31 @@ def test_pictures_of_a_wrong_shape_are_not_told_as_a_damaged_file(name: str, fol
     runtime = open_runtime(folder, FORMATS[name])
     with pytest.raises(RuntimeError, match="permute"):
         runtime(torch.zeros(3, 64, 64, dtype=torch.uint8))
+
+
+def told(node: Any, key: str) -> str:
+    """What a compiled network tells of one of its nodes."""
+    return str(node.get_rt_info()[key].astype(str))
+
+
+def test_openvino_moves_no_maps_behind_the_last_layer_of_a_network_of_one_size(
+    folder: Path, request: pytest.FixtureRequest
+) -> None:
+    core = openvino_core()
+    core.set_property("CPU", {"PERF_COUNT": True})
+    request.addfinalizer(lambda: core.set_property("CPU", {"PERF_COUNT": False}))
+    model = core.read_model(folder / OPENVINO.files[0])
+    model.reshape([1, 64, 64, 3])
+    infer = openvino_request(model)
+    infer.infer([np.zeros((1, 64, 64, 3), np.uint8)])
+    moved, last = [], []
+    for result in infer.get_compiled_model().get_runtime_model().get_results():
+        node = result.input_value(0).get_node()
+        while told(node, "layerType") in ("Reorder", "Transpose"):
+            moved.append((node.get_friendly_name(), told(node, "execTimeMcs")))
+            node = node.input_value(0).get_node()
+        last.append(node)
+    assert [told(node, "execTimeMcs").isdecimal() for node in last] == [True, True]
+    if {told(node, "outputLayouts") for node in last} != {"acdb"}:
+        pytest.skip("this processor does not compute in channels-last order")
+    assert [name for name, microseconds in moved if microseconds != "not_executed"] == []
