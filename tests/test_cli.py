@@ -109,3 +109,20 @@ def test_a_composed_configuration_is_that_of_the_command_line_as_plain_values() 
     assert "hydra" not in found
     with pytest.raises(UserError, match="there is no option stepz, did you mean steps"):
         cli.composed("train", ["stepz=7"])
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [
+        ({}, "200"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+        ({"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "7"}, "7"),
+    ],
+)
+def test_threads_spin_briefly_unless_the_environment_says_how_long(given: dict[str, str], spins: str | None) -> None:
+    kept = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    told = "import os, sys, supernet.cli; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    command = [sys.executable, "-c", told]
+    ended = subprocess.run(command, cwd=ROOT, env=kept | given, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.split() == [str(spins), "False"]  # torch reads it when it is loaded
