@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
 from subnet_export.model import save_model
 from supernet.checkpoint import SUPERNET_FILE, load_supernet, save_supernet
-from supernet.litepose import normalisation_layers
 from supernet.pose.coco import CocoPeople
 from supernet.pose.datasets import build
 from supernet.pose.drawing import save_picture
@@ -22,7 +20,7 @@ from supernet.pose.objective import PoseObjective
 from supernet.pose.synthetic import SyntheticPeople
 from supernet.scoring import SubnetScorer
 from supernet.space import SearchSpace
-from supernet.weight_sharing import SuperNet
+from tests.lively_supernet import lively_supernet
 
 STAGE = {"widths": [8, 16], "depths": [1], "stride": 2, "expand_ratios": [3], "kernel_sizes": [3, 5]}
 SPACE = SearchSpace.from_dict(
@@ -62,14 +60,7 @@ def write_supernet(root: Path) -> None:
     truth = {"images": images, "annotations": annotations, "categories": [category]}
     (root / "truth.json").write_text(json.dumps(truth))
 
-    torch.manual_seed(0)
-    supernet = SuperNet(SPACE, CROWDPOSE.num)
-    with torch.no_grad():
-        for norm in normalisation_layers(supernet):
-            norm.weight.uniform_(0.5, 1.5)
-        for name, weight in supernet.network.named_parameters():
-            if name.endswith("conv.3.weight"):
-                weight.normal_(std=0.1)
+    supernet = lively_supernet(SPACE, CROWDPOSE.num)
     split = {"annotations": "truth.json", "images": "pictures", "only_with_people": False}
     dataset = {
         "kind": "coco",

@@ -5,18 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.extract import extract_model
 from subnet_export.model import save_model
 from supernet.checkpoint import SUPERNET_FILE, TrainedSupernet, load_supernet, save_supernet
-from supernet.litepose import normalisation_layers
 from supernet.pose.datasets import build
 from supernet.pose.keypoints import CROWDPOSE
 from supernet.pose.objective import PoseObjective
 from supernet.space import SearchSpace
-from supernet.weight_sharing import SuperNet
+from tests.lively_supernet import lively_supernet
 
 DATASET: dict[str, Any] = {
     "kind": "synthetic",
@@ -41,14 +39,7 @@ SPACE: dict[str, Any] = {
 def supernet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training run's folder; the weights are random, but the maps are not near zero."""
     folder = tmp_path_factory.mktemp("train")
-    torch.manual_seed(0)
-    supernet = SuperNet(SearchSpace.from_dict(SPACE), CROWDPOSE.num)
-    with torch.no_grad():
-        for norm in normalisation_layers(supernet):
-            norm.weight.uniform_(0.5, 1.5)
-        for name, weight in supernet.network.named_parameters():
-            if name.endswith("conv.3.weight"):
-                weight.normal_(std=0.1)
+    supernet = lively_supernet(SearchSpace.from_dict(SPACE), CROWDPOSE.num)
     space, state = supernet.space, supernet.state_dict()
     save_supernet(
         folder / SUPERNET_FILE, space, state, CROWDPOSE, DATASET, {"detection_threshold": 0.05}, PoseObjective(14)
