@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 if TYPE_CHECKING:
-    from tests.fuzz_targets import Choose, Target
+    from tests.file_mutations import Choose, Target
 
 MOST_BYTES = 2**33
 """Of address space; a file that needs more to be read or refused is a finding."""
@@ -67,9 +67,9 @@ class _Session:
     """One target with a valid file, and what came of changing it."""
 
     def __init__(self, target: "Target", findings: Path) -> None:
-        from tests import fuzz_targets
+        from tests import file_mutations
 
-        self._fuzz, self.target, self.findings = fuzz_targets, target, findings
+        self._mutations, self.target, self.findings = file_mutations, target, findings
         self._place = tempfile.TemporaryDirectory()
         self._folder = Path(self._place.name)
         self._valid = target.valid(self._folder)
@@ -82,9 +82,9 @@ class _Session:
         """Change the file once and read it; what goes wrong is kept and raised."""
         content = self._content
         if isinstance(self._valid, bytes) or choose(4) == 0:
-            content = self._fuzz.mutated_bytes(content, choose)
+            content = self._mutations.mutated_bytes(content, choose)
         else:
-            value = self._fuzz.mutated(self._valid, choose)
+            value = self._mutations.mutated(self._valid, choose)
             try:
                 content = self.target.encode(value)
             except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):
@@ -101,7 +101,7 @@ class _Session:
     def read(self, content: bytes) -> bool:
         """Let the target read ``content``; whether it could."""
         began = time.perf_counter()
-        found = self._fuzz.run(self.target, self._folder, content)
+        found = self._mutations.run(self.target, self._folder, content)
         self.slowest = max(self.slowest, time.perf_counter() - began)
         self.num_runs += 1
         self.num_read += found

@@ -1,19 +1,13 @@
-"""Everything that reads a file which may be a stranger's, with a valid file to begin changing from.
+"""Everything that reads a file which may be a stranger's, with a valid file to begin changing from."""
 
-A reader keeps its promise if it returns or raises a UserError that names the file. The changes are drawn through
-``choose``, so that any source of randomness drives them: hypothesis in the tests, atheris in ``scripts/fuzz.py``.
-"""
-
-import copy
 import functools
 import hashlib
 import io
 import json
 import warnings
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +41,10 @@ from supernet.pose.pictures import read_picture
 from supernet.published_weights import read_published
 from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
+from tests.file_mutations import Target
 from tests.made_up_table import SPACE as TABLE_SPACE
 from tests.made_up_table import made_up_table
 
-Choose = Callable[[int], int]
-"""Given n, returns a number from 0 to n - 1."""
-DEEP: Any = json.loads("[" * 120 + "]" * 120)
-HUGE = 10**400
-JUNK: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 2**31, 2**63, 10**30, HUGE, 0.5, 1e308, float("nan"), float("inf"), -0.0),
-    *("", "x", "\ud800", "\0", "../x", "/etc/passwd", "${oc.env:HOME}", "e" * 2000, "1\n\x1b[2J[/b]", "nan", "coco"),
-    *([], [[]], {}, {"a": [1]}, {"_target_": "os.system"}, [0] * 1200, DEEP),
-)
 STAGE = {"widths": [8, 16], "depths": [1, 2], "stride": 2, "expand_ratios": [1], "kernel_sizes": [3, 5]}
 SPACE = SearchSpace.from_dict(
     {
@@ -78,93 +64,6 @@ DATASET = {
 }
 
 
-@dataclass(frozen=True)
-class Target:
-    """A reader of files.
-
-    Attributes:
-        file: Name of the file that is changed.
-        valid: Makes the value that it holds, in a folder where other files may lie beside it.
-        encode: Turns a value into the file's content.
-        read: Reads the file; what it returns is not looked at.
-        names_file: Whether errors name the file; a value from a command line has none.
-    """
-
-    file: str
-    valid: Callable[[Path], Any]
-    encode: Callable[[Any], bytes]
-    read: Callable[[Path], object]
-    names_file: bool = True
-
-
-def mutated(value: Any, choose: Choose) -> Any:
-    """Return a copy of plain ``value`` with a few places changed, removed or repeated."""
-    value = copy.deepcopy(value)
-    for _ in range(1 + choose(4)):
-        places = _places(value)
-        if not places:
-            return JUNK[choose(len(JUNK))]
-        container, key = places[choose(len(places))]
-        action = choose(5)
-        if action == 0:
-            del container[key]
-        elif action == 1 and isinstance(container, list):
-            container.append(copy.deepcopy(container[key]))
-        elif action == 2 and isinstance(container, dict):
-            container[("_target_", "x", "", key + "x")[choose(4)] if isinstance(key, str) else 7] = container.pop(key)
-        elif action == 3 and type(container[key]) in (int, float) and abs(container[key]) < 1e15:
-            container[key] += (-1, 1, 0.5, 1e9)[choose(4)]
-        else:
-            container[key] = copy.deepcopy(JUNK[choose(len(JUNK))])
-    return value
-
-
-def mutated_bytes(content: bytes, choose: Choose) -> bytes:
-    """Return ``content`` with a few bytes changed, cut out or repeated."""
-    changed = bytearray(content)
-    for _ in range(1 + choose(4)):
-        start = choose(len(changed)) if changed else 0
-        end = start + choose(min(64, len(changed) - start) + 1)
-        action = choose(4)
-        if action == 0 and changed:
-            changed[start] = choose(256)
-        elif action == 1:
-            del changed[start:end]
-        elif action == 2:
-            changed[start:start] = changed[start:end]
-        else:
-            del changed[start:]
-    return bytes(changed)
-
-
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Return every place (container, key) of a plain value."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
-    return [(value, key) for key in keys] + [found for key in keys for found in _places(value[key])]
-
-
-def run(target: Target, folder: Path, content: bytes) -> bool:
-    """Let ``target`` read ``content``; returns whether it could.
-
-    Raises:
-        AssertionError: The error does not name the file, or takes more than one line.
-        Exception: Whatever else the reader raises.
-    """
-    path = folder / target.file
-    path.write_bytes(content)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            target.read(path)
-    except UserError as error:
-        told = str(error)
-        assert told.isprintable()
-        assert len(told) < 1500
-        assert not target.names_file or path.name in told or str(folder) in told, told
-        return False
-    return True
-
-
 def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
@@ -180,7 +79,7 @@ def _torch(value: Any) -> bytes:
     return content.getvalue()
 
 
-def _sealed(value: Any) -> bytes:
+def sealed_bytes(value: Any) -> bytes:
     return bytes(sealed.seal(sealed.pack(value)))
 
 
@@ -198,7 +97,7 @@ def _text(value: Any) -> str:
     return str(value).encode(errors="replace").decode()
 
 
-def _annotations(_: Path) -> Any:
+def annotations(_: Path) -> Any:
     person = {
         "id": 1,
         "image_id": 10,
@@ -219,11 +118,11 @@ def _annotations(_: Path) -> Any:
 
 def _truth(folder: Path) -> Any:
     (folder / "results.json").write_bytes(_json(_results(folder)))
-    return _annotations(folder)
+    return annotations(folder)
 
 
 def _results(folder: Path) -> Any:
-    (folder / "truth.json").write_bytes(_json(_annotations(folder)))
+    (folder / "truth.json").write_bytes(_json(annotations(folder)))
     return [{"image_id": 10, "category_id": 1, "keypoints": [20.5, 30.5, 1.0] * 17, "score": 0.5}]
 
 
@@ -266,7 +165,7 @@ def _measurements(_: Path) -> Any:
 
 
 @functools.cache
-def _supernet_value() -> dict[str, Any]:
+def supernet_value() -> dict[str, Any]:
     torch.manual_seed(0)
     return {
         "format": checkpoint.FORMAT,
@@ -325,7 +224,7 @@ def _weights(folder: Path) -> Any:
     return _network().state_dict()
 
 
-def _load_weights(path: Path) -> None:
+def load_weights(path: Path) -> None:
     """Read an export whose description tells the checksum of whatever the weights are."""
     description = without_checksum(path.parent / "model.json")
     description["weights"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -362,7 +261,7 @@ def _pictures(value: Any) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _search_state(_: Path) -> Any:
+def search_state(_: Path) -> Any:
     return {"format": search_log.FORMAT, "config": {"seed": 0}, "identity": {}, "search": {"generation": 0}}
 
 
@@ -374,15 +273,15 @@ TARGETS = {
     "budget": Target("budget.json", lambda _: {"macs": "60M", "min_params": "1%"}, _json, _budget, False),
     "table": Target("table.json", lambda _: made_up_table().to_dict(), _json, LatencyTable.load),
     "measurements": Target("out.jsonl", _measurements, _lines, lambda path: merge([path])),
-    "annotations": Target("people.json", _annotations, _json, lambda path: read_annotations(path, COCO)),
+    "annotations": Target("people.json", annotations, _json, lambda path: read_annotations(path, COCO)),
     "truth": Target(
         "truth.json", _truth, _json, lambda path: average_precision(path, path.parent / "results.json", "coco")
     ),
     "detections": Target(
         "results.json", _results, _json, lambda path: average_precision(path.parent / "truth.json", path, "coco")
     ),
-    "supernet": Target("supernet.pt", lambda _: _supernet_value(), _sealed, checkpoint.load_supernet),
-    "training": Target("checkpoint.pt", _training, _sealed, lambda path: run_folder.load_checkpoint(path.parent)),
+    "supernet": Target("supernet.pt", lambda _: supernet_value(), sealed_bytes, checkpoint.load_supernet),
+    "training": Target("checkpoint.pt", _training, sealed_bytes, lambda path: run_folder.load_checkpoint(path.parent)),
     "published": Target(
         "old.pth.tar",
         lambda _: {"epoch": 1, "state_dict": _network().state_dict()},
@@ -390,9 +289,9 @@ TARGETS = {
         lambda path: read_published(path, SPACE.smallest()),
     ),
     "model": Target("model.json", _model, _json, lambda path: load_model(path.parent)),
-    "weights": Target("weights.pt", _weights, _torch, _load_weights),
+    "weights": Target("weights.pt", _weights, _torch, load_weights),
     "study": Target("study.log", _study, _lines, _open_study),
-    "state": Target("state.json", _search_state, _json, lambda path: search_log.load_state(path.parent)),
+    "state": Target("state.json", search_state, _json, lambda path: search_log.load_state(path.parent)),
     "scores": Target("scores.jsonl", _scores, _lines, lambda path: search_log.load_scored(path.parent)),
     "archive": Target(
         "a.zip", lambda _: [["in/a.jpg", "x"], ["in/b.jpg", "y"]], _zip, lambda path: picture_source(path).read("a.jpg")

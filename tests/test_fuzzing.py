@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz_targets import TARGETS, mutated, mutated_bytes, run
+from tests.file_mutations import mutated, mutated_bytes, run
+from tests.fuzz_targets import TARGETS
 
 QUICK = settings(
     max_examples=8,
