@@ -3,13 +3,13 @@
 import io
 import json
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from tests.fuzz_targets import without_checksum
@@ -59,12 +59,19 @@ def archived(value: Any, numbers: bytes = b"\0" * 4, compression: int = zipfile.
     return content.getvalue()
 
 
-def twice(content: bytes) -> bytes:
-    """An archive with a second entry of the pickle's name."""
+def twice(content: bytes, name: str = "archive/data.pkl") -> bytes:
+    """An archive with a second entry of the pickle's name, or nearly so."""
     changed = io.BytesIO(content)
-    with zipfile.ZipFile(changed, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
-        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+    with zipfile.ZipFile(changed, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that occur twice
+        archive.writestr(name, b"\x80\x02}.")
     return changed.getvalue()
+
+
+def older(*last: Any) -> bytes:
+    """The pickles that a file of torch's older format begins with, of which ``last`` are the last."""
+    begin = [torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION, {}, of_kind(1), []]
+    return b"".join(pickle.dumps(value, 2) for value in [*begin[: len(begin) - len(last)], *last])
 
 
 def endless() -> list[Any]:

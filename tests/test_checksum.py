@@ -1,5 +1,6 @@
 """A checksum inside of JSON: every changed value is noticed, and nothing else."""
 
+import hashlib
 import json
 import random
 from typing import Any
@@ -22,6 +23,10 @@ def test_a_value_comes_back_from_a_file_in_whatever_order() -> None:
     assert unstamped(read) == THROUGH
     assert unstamped(dict(reversed(read.items()))) == THROUGH
     assert unstamped(VALUE) == VALUE  # of an older release: none to check
+
+
+def test_the_checksum_is_what_files_of_earlier_releases_hold() -> None:
+    assert stamped({"b": [1.5, None], "a": 1})[KEY] == hashlib.sha256(b'{"a": 1, "b": [1.5, null]}').hexdigest()[:16]
 
 
 def test_every_flipped_bit_of_a_file_is_noticed_or_changes_nothing() -> None:

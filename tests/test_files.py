@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,99 @@ def test_a_folder_is_no_json_file(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "value.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"a": 1}).encode())
     assert files.read_json(tmp_path / "value.json", "test file") == {"a": 1}
+
+
+def test_a_new_file_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synchronise, rename = os.fsync, os.replace
+    done: list[tuple[str, int]] = []
+
+    def fsync(number: int) -> None:
+        synchronise(number)
+        done.append(("on the disk", os.fstat(number).st_ino))
+
+    def replace(source: Path, target: Path) -> None:
+        rename(source, target)
+        done.append(("named", target.stat().st_ino))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    files.write_text(tmp_path / "value.txt", "new")
+    file, folder = (tmp_path / "value.txt").stat().st_ino, tmp_path.stat().st_ino
+    assert done == [("on the disk", file), ("named", file), ("on the disk", folder)]
+
+
+def test_a_file_may_have_as_many_bytes_as_were_said_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "ten").write_bytes(b"0123456789")
+    assert files.read_bytes(tmp_path / "ten", "test file", 10) == b"0123456789"
+    with pytest.raises(UserError, match="ten is larger than 9 bytes"):
+        files.read_bytes(tmp_path / "ten", "test file", 9)
+
+
+@pytest.mark.parametrize(("most", "is_over"), [(10, False), (9, True)])
+def test_a_pipe_is_waited_for_and_may_hold_as_many_bytes_as_were_said(most: int, is_over: bool) -> None:
+    reader, writer = os.pipe()
+
+    def write() -> None:
+        os.write(writer, b"0123456789")
+        os.close(writer)
+
+    late = threading.Timer(0.2, write)
+    late.start()
+    try:
+        if is_over:
+            with pytest.raises(UserError, match="is larger than 9 bytes"):
+                files.read_bytes(f"/dev/fd/{reader}", "test file", most)
+        else:
+            assert files.read_bytes(f"/dev/fd/{reader}", "test file", most) == b"0123456789"
+    finally:
+        late.join()
+        os.close(reader)
+
+
+def test_a_name_that_no_file_can_have_is_told() -> None:
+    with pytest.raises(UserError, match=r"cannot read arch file .*null byte"):
+        files.read_bytes("a\0b", "arch file")
+
+
+def test_only_leftovers_of_the_file_that_is_named_are_swept(tmp_path: Path) -> None:
+    own, other = tmp_path / f".model.tmp{os.getpid()}", tmp_path / f".theirs.tmp{os.getpid()}"
+    for path in (own, other):
+        path.write_bytes(b"half of")
+    assert files.sweep(tmp_path, "model") == [own]
+    assert os.listdir(tmp_path) == [other.name]
+
+
+def test_a_folder_is_left_over_once_nothing_was_added_to_it_for_a_day(tmp_path: Path) -> None:
+    for name, hours in (("older", 25), ("newer", 23)):
+        folder = tmp_path / f".{name}.tmp{os.getpid()}"
+        folder.mkdir()
+        os.utime(folder, times=(0, time.time() - 3600 * hours))
+    assert files.sweep(tmp_path) == [tmp_path / f".older.tmp{os.getpid()}"]
+
+
+def test_of_a_link_that_is_left_over_only_the_link_goes(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "precious").write_text("precious")
+    link = tmp_path / f".folder.tmp{os.getpid()}"
+    link.symlink_to(tmp_path / "folder")
+    assert files.sweep(tmp_path) == [link]
+    assert (tmp_path / "folder" / "precious").read_text() == "precious"
+
+
+def test_what_a_process_of_another_user_writes_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    (tmp_path / ".file.tmp999999.pt").write_bytes(b"half of")
+    assert files.sweep(tmp_path) == []
+
+
+def test_a_link_is_refused_even_where_it_leads_to_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "value.json").write_text("{}")
+    files.refuse_links(tmp_path)
+    (tmp_path / "train.jsonl").symlink_to(tmp_path.parent / "nothing yet")
+    with pytest.raises(UserError, match=r"train\.jsonl is a link"):
+        files.refuse_links(tmp_path)

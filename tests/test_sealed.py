@@ -37,6 +37,17 @@ def test_every_single_flipped_bit_of_300_is_refused(tmp_path: Path) -> None:
     assert num_mismatches >= 290  # but for those in the seven characters that mark the checksum
 
 
+def test_every_flipped_bit_of_the_checksum_is_refused(tmp_path: Path) -> None:
+    path = write_two(tmp_path)
+    content = path.read_bytes()
+    for place in range(8 * (len(content) - 71), 8 * len(content)):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match=r"checkpoint\.pt is damaged: .*sha256 (mismatch|is missing)"):
+            checkpoint.load(path, KIND)
+
+
 def test_every_cut_of_100_is_refused_and_the_checkpoint_before_takes_its_place(tmp_path: Path) -> None:
     path = write_two(tmp_path)
     content = path.read_bytes()
@@ -94,3 +105,17 @@ def test_a_file_of_this_format_must_have_its_checksum(tmp_path: Path) -> None:
     torch.save({"format": 2, "kind": KIND}, tmp_path / "bare.pt")
     with pytest.raises(UserError, match=r"bare\.pt is damaged: its sha256 is missing"):
         checkpoint.load(tmp_path / "bare.pt", KIND)
+
+
+def test_numbers_may_be_those_of_four_tensors() -> None:
+    numbers = torch.zeros(100_000)
+    assert len(sealed.unpack(sealed.pack([numbers] * 4))) == 4
+    with pytest.raises(ValueError, match="tensors of more numbers than there are"):
+        sealed.unpack(sealed.pack([numbers] * 5))
+
+
+def test_whole_numbers_may_have_1024_bits() -> None:
+    assert sealed.unpack(sealed.pack([2**1024 - 1, -(2**1024) + 1])) == [2**1024 - 1, -(2**1024) + 1]
+    for number in (2**1024, -(2**1024)):
+        with pytest.raises(ValueError, match="a huge number"):
+            sealed.unpack(sealed.pack([number]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from supernet.published_weights import read_published
 from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
 from tests.file_mutations import DEEP
-from tests.forging import Call, archived, endless, of_kind, tensor, twice
+from tests.forging import Call, archived, endless, of_kind, older, tensor, twice
 from tests.fuzz_targets import SPACE, sealed_bytes, supernet_value
 
 REFUSED_BEFORE = {
@@ -27,7 +28,13 @@ REFUSED_BEFORE = {
     "compressed zeros": lambda: archived(
         of_kind(tensor(10**6, (10**6,), (1,))), bytes(4 * 10**6), zipfile.ZIP_DEFLATED
     ),
+    "numbers and some compressed zeros": lambda: archived(
+        of_kind(1), random.Random(0).randbytes(40_000) + bytes(20_000), zipfile.ZIP_DEFLATED
+    ),
     "two entries of one name": lambda: twice(archived(of_kind(1))),
+    "two entries of one name but for its case": lambda: twice(archived(of_kind(1)), "archive/DATA.PKL"),
+    "an array in the older format": lambda: older(Call(bytearray, 10**11), []),
+    "an array at the end of the older format": lambda: older(Call(bytearray, 10**11)),
     "code": lambda: archived(of_kind(Call(os.mkdir, "/tmp/never"))),
 }
 REFUSED = {
