@@ -78,7 +78,9 @@ def channel_orders(weights: Mapping[str, Tensor], arch: Arch, dimension: str) ->
             group = axes[axis]
             if group is not None and group.startswith(f"{dimension}:"):
                 weight = weights[f"{module}.weight"].detach().abs()
-                norms = weight.sum([other for other in range(weight.dim()) if other != axis])
+                others = [other for other in range(weight.dim()) if other != axis]
+                # Exact enough that no rounding, which depends on the order of the others, decides between two channels.
+                norms = weight.sum(others, dtype=torch.float64)
                 importance[group] = importance[group] + norms if group in importance else norms
     return {group: torch.argsort(value, descending=True, stable=True) for group, value in importance.items()}
 
