@@ -92,8 +92,9 @@ class OnnxRuntime:
 class OpenVinoRuntime:
     """An OpenVINO file on the CPU.
 
-    Outputs are taken in channels-last order, as the library computes them: putting them into the file's order costs it
-    a seventh of the time of a small network.
+    Outputs are taken in channels-last order, as the library computes them. Putting them into the file's order costs it
+    a seventh of the time of a small network compiled for one input size; with the size left open, as here, it moves
+    them either way.
 
     Args:
         path: The ``.xml`` file.
@@ -219,8 +220,9 @@ def open_runtime(
 def _outputs_channels_last(model: Any) -> None:
     """Transpose the outputs (B, C, H, W) of an OpenVINO model to (B, H, W, C), in place.
 
-    Maps are computed in that order, so nothing need move. But a transposition right behind a sum that was fused into a
-    convolution is carried out, twice over; the maximum over one pixel in between, which changes nothing, avoids that.
+    Maps are computed in that order, so nothing need move where the input's size is fixed. But a transposition right
+    behind a sum that was fused into a convolution is carried out, twice over; the maximum over one pixel in between,
+    which changes nothing, avoids that.
     """
     from openvino import opset13 as operations
 

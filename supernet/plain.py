@@ -17,7 +17,7 @@ def check_size(value: Any, most_values: int, check_leaf: Callable[[Any], None] |
     Args:
         value: Of any kind; what is no list, tuple, set or mapping is not looked into.
         most_values: It may hold, all taken together.
-        check_leaf: Called with each of these others.
+        check_leaf: Called with each of these others that a container holds.
 
     Raises:
         ValueError: It is nested more than ``MOST_DEEP`` deep, or holds more.

@@ -85,7 +85,7 @@ def test_no_archs_are_no_rows() -> None:
     [
         ({"resolution": 512}, "resolution is 512, which is outside the space; allowed: 128, 144, 160"),
         ({"stem_width": 8}, "stem width is 8, which is outside the space; allowed: 16"),
-        ({"deconv_widths": (24, 24, 17)}, "deconv 2: width is 17, which is outside the space; allowed: 16, 24"),
+        ({"deconv_widths": (24, 24, 17)}, "deconv 2: width is 17, which is outside the space; allowed: 16, 24, 32"),
     ],
 )
 def test_archs_outside_the_space_are_refused(change: dict[str, Any], sentence: str) -> None:
@@ -121,7 +121,7 @@ def test_stages_outside_the_space_are_refused(stage: Stage, sentence: str) -> No
         (3, 1, "stage 0, block 1: expand ratio: the gene in row 1 is -1"),
         (10, 3, "stage 1, block 0: expand ratio: the gene in row 1 is 3"),
         (11, 32767, "stage 1, block 0: kernel size: the gene in row 1 is 32767"),
-        (ONE.shape[1] - 1, 2, "deconv 2: width: the gene in row 1 is 2"),
+        (ONE.shape[1] - 1, 3, "deconv 2: width: the gene in row 1 is 3"),
     ],
 )
 def test_genes_outside_the_space_are_refused_with_their_place(column: int, gene: int, sentence: str) -> None:
