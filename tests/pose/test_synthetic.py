@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from supernet.errors import UserError
 from supernet.pose.keypoints import COCO, CROWDPOSE, KeypointSet
 from supernet.pose.synthetic import SyntheticPeople
-from supernet.pose.synthetic_parts import LANDMARKS
+from supernet.pose.synthetic_parts import LANDMARKS, near_by
 from supernet.pose.synthetic_scene import Scene, sample_scene
 from supernet.pose.synthetic_shapes import SHIFT
 from supernet.pose.synthetic_skeleton import POINT, sample_skeletons
@@ -266,6 +266,13 @@ def test_hidden_keypoints_are_labelled_where_one_near_by_tells_their_place() -> 
     ]
     assert deep.count(0) > 5
     assert 1 not in deep
+
+
+def test_what_has_no_label_itself_tells_no_place() -> None:
+    """Such as a landmark beyond the border, or the nose of a head seen from behind."""
+    visibility = np.concatenate([scene(index).visibility for index in range(100)])
+    assert (visibility == 1).sum() > 300
+    assert not ((visibility == 1) & ~((visibility == 2) @ near_by())).any()
 
 
 def test_other_people_hide_keypoints_in_many_pictures() -> None:
