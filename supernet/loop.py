@@ -24,6 +24,7 @@ from supernet.pose.objective import LossTerms, PoseObjective
 from supernet.precision import Precision, forward_precision
 from supernet.prefetch import on_device
 from supernet.synchronised_norm import synchronise
+from supernet.throughput import prefer_throughput
 from supernet.weight_sharing import SuperNet
 
 
@@ -138,6 +139,8 @@ class Trainer:
             on_phase_end: Follows every phase.
             on_first_batch: Goes before the first step of every phase, with its batch on the device.
         """
+        if self.device.type == "cpu":
+            prefer_throughput()
         known: set[str] = set()
         for scheduled in self.scheduled:
             new, known = set(scheduled.phase.elastic) - known, set(scheduled.phase.elastic)
@@ -244,7 +247,7 @@ class Trainer:
             with torch.no_grad(), precision:
                 taught = self.teacher(images, largest)
         figures, distances = [], []
-        for arch in archs:
+        for arch, weight in zip(archs, phase.weights(), strict=True):
             with out_of_memory_told(arch, len(images), images.shape[-1]):
                 with precision:
                     low, high = self.supernet(images, arch)
@@ -256,7 +259,7 @@ class Trainer:
                     distances.append(distance.detach())
                 elif phase.teacher == "inplace":
                     taught = (low.detach(), high.detach())
-                (total / len(archs)).backward()  # type: ignore[no-untyped-call]
+                (weight * total).backward()  # type: ignore[no-untyped-call]
             figures += [term.detach() for term in (terms.total, terms.heatmap, terms.push, terms.pull)]
         rate = learning_rate((step - scheduled.start) / (scheduled.stop - scheduled.start), phase.learning_rate)
         rate *= self.rate_factor

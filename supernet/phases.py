@@ -4,6 +4,7 @@ Source: progressive shrinking, Once-for-All (arXiv 1908.09791), section 3.3; the
 distillation, BigNAS (arXiv 2003.11142), sections 3.1 and 3.2.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -31,6 +32,8 @@ class Phase:
             "inplace": this step's largest subnet, which must come first in ``subnets``.
         resolution_scale: Train the whole phase at one input size, this share of the space's middle resolution, such as
             smaller pictures to begin with (progressive learning, EfficientNetV2, arXiv 2104.00298, section 4).
+        largest_weight: Weight of the largest subnet's loss in the mean over the subnets of a step; the others have 1.
+            All subnets pull at the same weights, and the largest of a wide space gives way; more than 1 counters that.
     """
 
     name: str
@@ -40,6 +43,12 @@ class Phase:
     learning_rate: float
     teacher: Literal["none", "frozen", "inplace"] = "none"
     resolution_scale: float | None = None
+    largest_weight: float = 1.0
+
+    def weights(self) -> list[float]:
+        """Return the weight of each of ``subnets`` in a step's loss; they sum to 1."""
+        given = [self.largest_weight if role == "largest" else 1.0 for role in self.subnets]
+        return [weight / sum(given) for weight in given]
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,8 @@ def schedule(phases: Sequence[Phase], space: SearchSpace, num_steps: int) -> lis
             raise UserError(
                 f"{place}: {sorted(lost)[0]} was elastic before; shrinking never takes a dimension back, add it"
             )
+        if not 0 < phase.largest_weight < math.inf:
+            raise UserError(f"{place}: largest_weight is {phase.largest_weight}; it must be above 0")
         before = set(phase.elastic)
         done += phase.share
         start, stop = found[-1].stop if found else 0, round(num_steps * done / total)

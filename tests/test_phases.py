@@ -59,6 +59,12 @@ def test_a_scaled_phase_has_one_input_size_and_archs_of_the_space(scale: float, 
     assert arch.resolution == (size if size in SPACE.resolutions else 160)
 
 
+def test_the_largest_subnet_may_weigh_more_in_a_step() -> None:
+    assert WIDTH.subnets == ("largest", "random", "smallest")
+    assert WIDTH.weights() == [1 / 3] * 3
+    assert replace(WIDTH, largest_weight=3.0).weights() == [0.6, 0.2, 0.2]
+
+
 def test_sampled_subnets_depend_on_seed_step_and_slot_only() -> None:
     phase = schedule([replace(WIDTH, subnets=("random", "random"), teacher="none")], SPACE, 10)[0]
     np.random.default_rng(0).random(10)
@@ -79,6 +85,8 @@ def test_sampled_subnets_depend_on_seed_step_and_slot_only() -> None:
         ([replace(LARGEST, share=0)], 10, "share"),
         ([replace(LARGEST, learning_rate=0)], 10, "learning_rate"),
         ([replace(LARGEST, resolution_scale=0.0)], 10, "resolution_scale"),
+        ([replace(WIDTH, largest_weight=0.0)], 10, "largest_weight"),
+        ([replace(WIDTH, largest_weight=float("inf"))], 10, "largest_weight"),
         ([KERNEL], 10, "frozen teacher"),
         ([replace(WIDTH, subnets=("random", "largest"))], 10, "inplace"),
         ([LARGEST, KERNEL, replace(KERNEL, elastic=("resolution", "depth"))], 10, "kernel_size was elastic"),

@@ -304,20 +304,23 @@ def test_a_score_is_that_of_a_calibrated_subnet(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(evaluated[0].get_buffer("first.0.1.running_mean"), mean)
 
 
-def test_the_other_subnets_of_a_step_learn_from_its_largest() -> None:
+@pytest.mark.parametrize("largest_weight", [1.0, 3.0])
+def test_the_other_subnets_of_a_step_learn_from_its_largest(largest_weight: float) -> None:
     """The gradient of a step is that of the mean over its subnets of own loss plus weighed distance to the largest."""
     every = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
-    run = trainer([Phase("sandwich", 1, every, ("largest", "smallest"), 1e-2, "inplace")], 1)
+    sandwich = Phase("sandwich", 1, every, ("largest", "smallest"), 1e-2, "inplace", largest_weight=largest_weight)
+    run = trainer([sandwich], 1)
     run.settings = replace(run.settings, distillation_weight=0.3)
     space, twin = run.supernet.space, copy.deepcopy(run.supernet)
     batch, _, _ = next(run._batches(run.scheduled[0]))
     truth, images = run.objective.targets(batch), normalise(batch.images)
     side = images.shape[-1]
     outputs = [twin(images, replace(arch, resolution=side)) for arch in (space.largest(), space.smallest())]
-    own = torch.stack([run.objective.loss(low, high, truth).total for low, high in outputs]).sum()
+    of_largest, of_smallest = (run.objective.loss(low, high, truth).total for low, high in outputs)
     (largest_low, largest_high), (low, high) = outputs
     distance = run.objective.distillation(low, high, (largest_low.detach(), largest_high.detach()), truth)
-    ((own + 0.3 * distance) / 2).backward()  # type: ignore[no-untyped-call]
+    weighed = (largest_weight * of_largest + of_smallest + 0.3 * distance) / (largest_weight + 1)
+    weighed.backward()  # type: ignore[no-untyped-call]
     norm = torch.stack([weight.grad.norm() for weight in twin.parameters() if weight.grad is not None]).norm()
 
     reports: list[StepReport] = []
