@@ -15,7 +15,7 @@ from rich.table import Table
 
 CONSOLE = Console()
 RUNS = Path("runs")
-BUDGET = "60M"
+BUDGET = "80M"
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def test_a_row_reads_as_documented() -> None:
         smallest, resolution=144, stages=(smallest.stages[0], Stage(32, 2, (4,), (7,)), *smallest.stages[2:])
     )
     first = [1, 0, *(0, 0, 0, 0, -1, -1), *(1, 0, 1, 2, -1, -1)]
-    deep = [0, 0, *(0, 0, 0, 0), *(-1, -1, -1, -1)]
+    deep = [0, 0, *(0, 0, 0, 0, 0, 0), *(-1, -1)]
     assert NANO.encode([arch]).tolist() == [[*first, *deep, *deep, 0, 0, 0]]
     assert NANO.layout.names[:6] == (
         "resolution",
@@ -85,7 +85,7 @@ def test_no_archs_are_no_rows() -> None:
     [
         ({"resolution": 512}, "resolution is 512, which is outside the space; allowed: 128, 144, 160"),
         ({"stem_width": 8}, "stem width is 8, which is outside the space; allowed: 16"),
-        ({"deconv_widths": (24, 24, 17)}, "deconv 2: width is 17, which is outside the space; allowed: 16, 24, 32"),
+        ({"deconv_widths": (32, 32, 17)}, "deconv 2: width is 17, which is outside the space; allowed: 16, 24, 32"),
     ],
 )
 def test_archs_outside_the_space_are_refused(change: dict[str, Any], sentence: str) -> None:

@@ -55,7 +55,7 @@ def test_an_arch_alone_gets_the_phases_of_the_largest_subnet_over_all_steps(tmp_
     whole = study(tmp_path, steps=840)
     alone, progressive = whole.scheduled(Part("alone", 0, 0)), whole.scheduled(Part("progressive", None, 0))
     assert [each.phase for each in alone] == [each.phase for each in progressive[:2]]
-    assert [each.stop for each in alone] == [round(840 * 40 / 55), 840]
+    assert [each.stop for each in alone] == [round(840 * 28 / 35), 840]
     assert alone[1].resolutions == (128,)
 
 
@@ -149,7 +149,7 @@ def test_the_results_of_a_study_under_way_are_whole_files(tmp_path: Path, monkey
 def test_the_time_left_is_that_of_the_steps_pictures_and_scores_left(tmp_path: Path) -> None:
     whole, part = study(tmp_path, steps=110), Part("alone", 0, 0)
     pace = Pace(step_seconds=(2.0, 3.0), picture_seconds=0.5, score_seconds=7.0)
-    assert seconds_left(whole, part, pace) == 80 * 2 + 30 * 3 + 8 * 0.5 + 2 * 7 + 7
+    assert seconds_left(whole, part, pace) == 88 * 2 + 22 * 3 + 8 * 0.5 + 2 * 7 + 7
     folder = whole.training(part)
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_text('{"step": 20}\n{"step": 107}\n')
