@@ -5,6 +5,8 @@ names and shapes are those of its published checkpoints, so that these load with
 """
 
 import math
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,43 +55,57 @@ class SeparablePrediction(nn.Module):
         return out
 
 
+class Build(Protocol):
+    """Makes one part of a network, ``make(*sizes)``, to be put at ``place`` in it."""
+
+    def __call__(self, place: str, make: Callable[..., nn.Module], *sizes: int) -> nn.Module:
+        """Return the part."""
+        ...
+
+
+def build_new(place: str, make: Callable[..., nn.Module], *sizes: int) -> nn.Module:
+    """Make a new part wherever it goes."""
+    return make(*sizes)
+
+
 class LitePose(nn.Module):
     """The network of one arch.
 
     Args:
         arch: Widths, depths, kernel and expansion of every part; its resolution does not change the weights.
         num_keypoints: K.
+        build: Makes its parts.
     """
 
-    def __init__(self, arch: Arch, num_keypoints: int) -> None:
+    def __init__(self, arch: Arch, num_keypoints: int, build: Build = build_new) -> None:
         super().__init__()
         self.arch, self.num_keypoints = arch, num_keypoints
-        self.first = nn.Sequential(
-            _conv_norm(3, STEM_CHANNELS, 3, 2),
-            _normed(DepthwiseConv2d(STEM_CHANNELS, 3)),
-            _conv(STEM_CHANNELS, arch.stem_width, 1),
-            nn.BatchNorm2d(arch.stem_width),
-        )
+        self.first = build("first", _stem, arch.stem_width)
         widths, stages = [arch.stem_width], []
-        for stage in arch.stages:
+        for i, stage in enumerate(arch.stages):
             blocks, width = [], widths[-1]
             for j, (expand_ratio, kernel_size) in enumerate(stage.blocks()):
-                blocks.append(
-                    InvertedBottleneck(width, stage.width, stage.stride if j == 0 else 1, expand_ratio, kernel_size)
-                )
+                sizes = (width, stage.width, stage.stride if j == 0 else 1, expand_ratio, kernel_size)
+                blocks.append(build(f"stage.{i}.{j}", InvertedBottleneck, *sizes))
                 width = stage.width
             stages.append(nn.Sequential(*blocks))
             widths.append(width)
         self.stage = nn.ModuleList(stages)
         refined = (widths[4], *arch.deconv_widths)
-        self.deconv_refined = nn.ModuleList(_deconv(refined[i], refined[i + 1]) for i in range(3))
-        self.deconv_raw = nn.ModuleList(_deconv(widths[3 - i], refined[i + 1]) for i in range(3))
-        self.deconv_bnrelu = nn.ModuleList(
-            nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True)) for width in arch.deconv_widths
-        )
         outputs = (2 * num_keypoints, num_keypoints)
-        self.final_refined = nn.ModuleList(SeparablePrediction(refined[i + 2], outputs[i]) for i in range(2))
-        self.final_raw = nn.ModuleList(SeparablePrediction(widths[1 - i], outputs[i]) for i in range(2))
+        self.deconv_refined = nn.ModuleList(
+            build(f"deconv_refined.{i}", _deconv, refined[i], refined[i + 1]) for i in range(3)
+        )
+        self.deconv_raw = nn.ModuleList(
+            build(f"deconv_raw.{i}", _deconv, widths[3 - i], refined[i + 1]) for i in range(3)
+        )
+        self.deconv_bnrelu = nn.ModuleList(build(f"deconv_bnrelu.{i}", _norm_relu, refined[i + 1]) for i in range(3))
+        self.final_refined = nn.ModuleList(
+            build(f"final_refined.{i}", SeparablePrediction, refined[i + 2], outputs[i]) for i in range(2)
+        )
+        self.final_raw = nn.ModuleList(
+            build(f"final_raw.{i}", SeparablePrediction, widths[1 - i], outputs[i]) for i in range(2)
+        )
         self._initialise()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,6 +152,19 @@ class LitePose(nn.Module):
                     nn.init.normal_(weight, std=_HEATMAP_STD)
                     if level == 0:
                         nn.init.normal_(weight[self.num_keypoints :], std=_TAG_STD)
+
+
+def _stem(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        _conv_norm(3, STEM_CHANNELS, 3, 2),
+        _normed(DepthwiseConv2d(STEM_CHANNELS, 3)),
+        _conv(STEM_CHANNELS, width, 1),
+        nn.BatchNorm2d(width),
+    )
+
+
+def _norm_relu(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 def _conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:

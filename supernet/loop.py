@@ -112,7 +112,7 @@ class Trainer:
         self.supernet, self.objective, self.dataset = supernet, objective, dataset
         self.scheduled, self.settings, self.ranks = scheduled, settings, ranks
         if settings.sync_batch_norm and ranks.count > 1:
-            supernet.adapt = partial(synchronise, ranks=ranks)
+            supernet.templates.adapt = partial(synchronise, ranks=ranks)
         self.weights = dict(supernet.named_parameters())
         ranks.copy_from_main(self.weights.values())
         self.adam = TouchedAdam(self.weights.values(), settings.clip_norm)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from supernet.distributed import Ranks
-from supernet.litepose import LitePose
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
@@ -52,8 +51,8 @@ class _RankMean(torch.autograd.Function):
         return ranks.mean(gradients[0].clone()), None
 
 
-def synchronise(network: LitePose, ranks: Ranks) -> None:
-    """Replace every batch norm of a weightless ``network`` by one over the pictures of all ranks."""
+def synchronise(network: nn.Module, ranks: Ranks) -> None:
+    """Replace every batch norm inside ``network``, which is weightless, by one over the pictures of all ranks."""
     for parent in list(network.modules()):
         for name, module in list(parent.named_children()):
             if isinstance(module, nn.BatchNorm2d):

@@ -6,19 +6,17 @@ no elastic twin of any layer and extraction is the same function.
 """
 
 import re
-from collections import OrderedDict
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from supernet.arch import Arch
-from supernet.litepose import LitePose, in_channels_last, normalisation_layers
+from supernet.litepose import LitePose, in_channels_last
 from supernet.space import SearchSpace
+from supernet.templates import Templates
 
 _DEPTHWISE = re.compile(r"stage\.(\d+)\.(\d+)\.depth_conv\.0\.weight")
-_CACHE_SIZE = 128
 
 
 class SuperNet(nn.Module):
@@ -29,7 +27,7 @@ class SuperNet(nn.Module):
         network: LitePose of the largest arch; subnets use leading channels, centred kernels and first blocks of it.
         kernel_transforms: Per elastic depthwise layer, square matrices 7->5 (25 x 25) and 5->3 (9 x 9) that act on
             the flattened centre of the larger kernel; the identity at the start.
-        adapt: Called once with the weightless network of every subnet that is trained, to change it in place.
+        templates: The weightless networks of subnets; copies of a supernet share them.
     """
 
     def __init__(self, space: SearchSpace, num_keypoints: int) -> None:
@@ -41,8 +39,7 @@ class SuperNet(nn.Module):
             for j in range(stage.depths[-1]):
                 for size in range(stage.kernel_sizes[0], stage.kernel_sizes[-1], 2):
                     self.kernel_transforms[_transform_name(i, j, size)] = nn.Parameter(torch.eye(size * size))
-        self.adapt: Callable[[LitePose], None] | None = None
-        self._templates: OrderedDict[tuple[Arch, bool], LitePose] = OrderedDict()
+        self.templates = Templates(space, num_keypoints)
         in_channels_last(self)
 
     def forward(self, images: Tensor, arch: Arch) -> tuple[Tensor, Tensor]:
@@ -58,7 +55,7 @@ class SuperNet(nn.Module):
         Raises:
             UserError: ``arch`` is outside the space.
         """
-        template = self._template(arch, self.training)
+        template = self.templates(arch, self.training)
         weights = self.slices(arch, template, buffers=not self.training)
         out: tuple[Tensor, Tensor] = functional_call(template, weights, (images,), strict=not self.training)
         return out
@@ -89,7 +86,7 @@ class SuperNet(nn.Module):
         Raises:
             UserError: ``arch`` is outside the space.
         """
-        template = self._template(arch, training=False)
+        template = self.templates(arch, training=False)
         first = next(self.network.parameters())
         network = LitePose(arch, self.num_keypoints).to(first.device, first.dtype)
         network.load_state_dict(self.slices(arch, template, buffers=True))
@@ -103,26 +100,6 @@ class SuperNet(nn.Module):
             transformed = centre @ self.kernel_transforms[_transform_name(stage, block, smaller)]
             weight = transformed.reshape(weight.shape[0], 1, smaller, smaller)
         return weight
-
-    def _template(self, arch: Arch, training: bool) -> LitePose:
-        """Return the weightless network of ``arch``, from a bounded cache."""
-        key = (arch, training)
-        if key not in self._templates:
-            self.space.check(arch)
-            with torch.device("meta"):
-                template = LitePose(arch, self.num_keypoints)
-            template.train(training)
-            if training:
-                for norm in normalisation_layers(template):
-                    norm.track_running_stats = False
-                    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
-                if self.adapt is not None:
-                    self.adapt(template)
-            self._templates[key] = template
-            if len(self._templates) > _CACHE_SIZE:
-                self._templates.popitem(last=False)
-        self._templates.move_to_end(key)
-        return self._templates[key]
 
 
 def _transform_name(stage: int, block: int, size: int) -> str:

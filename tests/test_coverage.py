@@ -48,7 +48,7 @@ def test_choices_and_weights_that_no_step_trained_are_named() -> None:
     # All that the smallest subnet does not read, by a gradient of ones on what it does read.
     probe = copy.deepcopy(trainer.supernet)
     arch = probe.space.smallest()
-    slices = probe.slices(arch, probe._template(arch, True), buffers=False)
+    slices = probe.slices(arch, probe.templates(arch, True), buffers=False)
     torch.stack([value.sum() for value in slices.values()]).sum().backward()  # type: ignore[no-untyped-call]
     idle = sum(int((w.grad == 0).sum()) if w.grad is not None else w.numel() for w in probe.parameters())
     # Besides these a few that it does read: of channels that were negative all over both batches.

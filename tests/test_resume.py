@@ -150,7 +150,7 @@ def test_weights_outside_every_sampled_slice_do_not_move_over_several_steps(
         # A gradient of ones on every weight that a subnet reads marks what it uses, by a way of its own.
         probe = copy.deepcopy(trainer.supernet)
         for arch in report.archs:
-            template = probe._template(arch, True)
+            template = probe.templates(arch, True)
             sum(value.sum() for value in probe.slices(arch, template, buffers=False).values()).backward()  # type: ignore[union-attr]
         for name, weight in probe.named_parameters():
             used = torch.zeros_like(weight) if weight.grad is None else weight.grad
