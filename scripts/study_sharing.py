@@ -25,7 +25,7 @@ from supernet import files
 from supernet.errors import UserError
 from supernet.settings import from_mapping
 
-DEFAULTS = Plan(space="nano", steps=6300, num_archs=8, arch_seed=0, changes=())
+DEFAULTS = Plan(space="nano", steps=5800, num_archs=8, arch_seed=0, changes=())
 STUDY_FILE = "study.json"
 OWN = ("space", "dataset", "phases", "experiment", "steps", "seed", "threads", "runs", "name", "resume")
 """Options of training that the study sets itself."""
