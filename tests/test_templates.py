@@ -46,6 +46,7 @@ def test_they_have_the_layers_of_new_networks(space: str, kept: int, monkeypatch
             assert ("track_running_stats=False" in repr(network)) == training
             assert {module.training for module in network.modules()} == {training}
             assert all(value.is_meta for value in network.parameters())
+        assert len(made._parts) <= kept
 
 
 def layers(network: nn.Module) -> dict[str, nn.Module]:
