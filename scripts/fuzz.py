@@ -1,8 +1,8 @@
 """Change valid files at random and have them read, for as long as asked: ``python -m scripts.fuzz TARGET --seconds N``.
 
 Where atheris is installed (``pip install 'litepose-supernet[fuzz]'``) it looks for changes that reach new code; else
-hypothesis draws them. The targets are those of ``tests/test_fuzzing.py``. What goes wrong is written to a file that
-``python -m scripts.fuzz TARGET --file FILE`` reads again.
+hypothesis draws them. The targets are those of ``tests/reliability/test_fuzzing.py``. What goes wrong is written to a
+file that ``python -m scripts.fuzz TARGET --file FILE`` reads again.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 if TYPE_CHECKING:
-    from tests.file_mutations import Choose, Target
+    from tests.reliability.file_mutations import Choose, Target
 
 MOST_BYTES = 2**33
 """Of address space; a file that needs more to be read or refused is a finding."""
@@ -46,7 +46,7 @@ def main() -> None:
         parser.error("atheris is not installed; run pip install 'litepose-supernet[fuzz]'")
     chosen = options.engine if options.engine != "auto" else "atheris" if has_atheris else "hypothesis"
     with _instrumented(chosen == "atheris" and options.file is None):
-        from tests import fuzz_targets
+        from tests.reliability import fuzz_targets
     if options.target == "list":
         print("\n".join(fuzz_targets.TARGETS))
         return
@@ -68,7 +68,7 @@ class _Session:
     """One target with a valid file, and what came of changing it."""
 
     def __init__(self, target: "Target", findings: Path) -> None:
-        from tests import file_mutations
+        from tests.reliability import file_mutations
 
         self._mutations, self.target, self.findings = file_mutations, target, findings
         self._place = tempfile.TemporaryDirectory()

@@ -24,8 +24,10 @@ from scripts.soaking.faults import KINDS
 from scripts.soaking.process import Clock
 from scripts.soaking.stages import write_experiment
 from scripts.soaking.tally import CONTINUED, TOLD, Tally
-from supernet import cli, files
+from supernet.cli.console import CONSOLE, guarded, progress_bar
+from supernet.cli.signals import stop_request
 from supernet.errors import UserError
+from supernet.io import files
 
 REPORT_FILE = "soak.json"
 LARGEST_DISK = 2**30
@@ -45,7 +47,7 @@ def main() -> None:
     parser.add_argument("--most-defects", type=int, default=20, help="stop after so many (%(default)s)")
     options = parser.parse_args()
     tally = Tally()
-    cli.guarded(lambda: soak(options, options.out.absolute(), tally))
+    guarded(lambda: soak(options, options.out.absolute(), tally))
     sys.exit(1 if tally.defects else 0)
 
 
@@ -64,7 +66,7 @@ def soak(options: argparse.Namespace, out: Path, tally: Tally) -> None:
     place = out if options.disk is None else small_disk(options.disk.absolute(), out)
     filler = None if options.disk is None else place / "filler"
     write_experiment(place)
-    with cli.stop_request() as stop_requested, cli.progress_bar() as progress:
+    with stop_request() as stop_requested, progress_bar() as progress:
         task = progress.add_task("undisturbed cycle", total=round(60 * minutes), note="")
         clock = Clock()
 
@@ -102,10 +104,10 @@ def soak(options: argparse.Namespace, out: Path, tally: Tally) -> None:
         except Stopped:
             pass
         report()
-    cli.CONSOLE.print(table(tally))
+    CONSOLE.print(table(tally))
     for defect in tally.defects:
-        cli.CONSOLE.print(f"cycle {defect.cycle}, {defect.stage}: {defect.what}; see {defect.folder}", soft_wrap=True)
-    cli.CONSOLE.print(f"report: {out / REPORT_FILE}", soft_wrap=True)
+        CONSOLE.print(f"cycle {defect.cycle}, {defect.stage}: {defect.what}; see {defect.folder}", soft_wrap=True)
+    CONSOLE.print(f"report: {out / REPORT_FILE}", soft_wrap=True)
 
 
 def one_cycle(cycle: Cycle) -> None:

@@ -1,1 +1,1 @@
-"""Search for the best subnet under cost budgets."""
+"""Entry points; budgets, costs, candidates, predictor."""

@@ -10,10 +10,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from search import reachability
+from search import feasibility
 from search.cost import COSTS, arch_costs, costs
-from search.quantity import BYTES, COUNT, MILLISECONDS, Dimension, Rounding, Share, parse
-from search.quantity import readable as readable
+from search.quantities import BYTES, COUNT, MILLISECONDS, Dimension, Rounding, Share, parse
+from search.quantities import readable as readable
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.genes import Genes
@@ -181,7 +181,7 @@ class Budget:
 
         Each bound alone is judged by :attr:`CostModel.extremes`. Upper bounds without lower ones, or the other way
         round, are then met together by the smallest or the largest arch. Otherwise archs are tried; see
-        :mod:`search.reachability`.
+        :mod:`search.feasibility`.
 
         Raises:
             UserError: A bound beyond the reachable range, with that range and the nearest arch; or no arch was found
@@ -201,7 +201,7 @@ class Budget:
                 )
         if any(map(self.fits_arch, (space.smallest(), space.largest()))):
             return
-        found = reachability.nearest(space, lambda genes: self.violation(self.model(genes)))
+        found = feasibility.nearest(space, lambda genes: self.violation(self.model(genes)))
         if found.violation > 0:
             has = self.model.of(found.arch)
             bounded = {bound.cost: f"{_NAMES[bound.cost]} {bound.show(has[bound.cost])}" for bound in self.bounds}

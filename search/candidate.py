@@ -98,3 +98,12 @@ def from_rows(rows: Sequence[Mapping[str, Any]]) -> list[Candidate]:
         one = Candidate.from_row(row)
         found[one.order] = found[one.order].scored(one.scores[0]) if one.order in found else one
     return [found[order] for order in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The candidates of a search: the best, the front (the best alone where AP is the only objective), and all."""
+
+    best: Candidate
+    front: tuple[Candidate, ...]
+    archive: tuple[Candidate, ...]

@@ -5,15 +5,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from search import layer_costs
-from search.cost_tables import Integers, cost_tables
 from supernet.arch import Arch, layers
+from supernet.costs import analytic
+from supernet.costs.cost_tables import Integers, cost_tables
 from supernet.space import SearchSpace
 
 
 def macs(arch: Arch, num_keypoints: int) -> int:
     """Multiply-adds performed by all convolutions for one square input, each counted once."""
-    return layer_costs.macs(layers(arch, num_keypoints))
+    return analytic.macs(layers(arch, num_keypoints))
 
 
 def macs_paper(arch: Arch, num_keypoints: int) -> int:
@@ -22,12 +22,12 @@ def macs_paper(arch: Arch, num_keypoints: int) -> int:
     It differs from :func:`macs` in taking transposed convolutions at their output positions (four times what is
     performed at stride 2) and in adding 2 per batch-norm element and 1 per activation element.
     """
-    return layer_costs.macs_paper(layers(arch, num_keypoints))
+    return analytic.macs_paper(layers(arch, num_keypoints))
 
 
 def params(arch: Arch, num_keypoints: int) -> int:
     """Trainable parameters: convolution weights and batch-norm scales and shifts."""
-    return layer_costs.params(layers(arch, num_keypoints))
+    return analytic.params(layers(arch, num_keypoints))
 
 
 def memory(arch: Arch, num_keypoints: int) -> int:
@@ -44,7 +44,7 @@ def memory(arch: Arch, num_keypoints: int) -> int:
     The image counts as the first layer's input. Weights and scratch space of kernels do not count. A runtime that
     reorders layers or runs them in tiles may need less, and one that does not fold, more.
     """
-    return max(layer_costs.memory_profile(layers(arch, num_keypoints)))
+    return max(analytic.memory_profile(layers(arch, num_keypoints)))
 
 
 def weight_bytes(arch: Arch, num_keypoints: int) -> int:
@@ -52,7 +52,7 @@ def weight_bytes(arch: Arch, num_keypoints: int) -> int:
 
     The batch norms' counters of batches, which no forward pass reads, are left out.
     """
-    return layer_costs.weight_bytes(layers(arch, num_keypoints))
+    return analytic.weight_bytes(layers(arch, num_keypoints))
 
 
 COSTS: dict[str, Callable[[Arch, int], int]] = {
@@ -85,5 +85,5 @@ def costs(space: SearchSpace, genes: NDArray[Any], num_keypoints: int) -> dict[s
 def arch_costs(arch: Arch, num_keypoints: int) -> dict[str, int]:
     """Return all costs of one arch by name."""
     walk = layers(arch, num_keypoints)
-    found = {name: cost(walk) for name, cost in layer_costs.ADDITIVE.items()}
-    return found | {"memory": max(layer_costs.memory_profile(walk))}
+    found = {name: cost(walk) for name, cost in analytic.ADDITIVE.items()}
+    return found | {"memory": max(analytic.memory_profile(walk))}

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any
 
-from supernet.cli import run_with_config
+from supernet.cli.hydra_app import run_with_config
 from supernet.errors import UserError
 
 
@@ -15,7 +15,7 @@ def main() -> None:
 def _job(config: dict[str, Any]) -> None:
     if find_spec("optuna") is None:
         raise UserError("search.optuna_search needs Optuna; install it with pip install 'litepose-supernet[optuna]'")
-    from search.optuna_run import run  # keeps --help free of torch
+    from search.runs.optuna_run import run  # keeps --help free of torch
 
     run(config)
 

@@ -3,7 +3,7 @@
 Source: accuracy predictors as in Once-for-All (arXiv 1908.09791), section 3.4. That one is a network trained on 16,000
 evaluated archs. A search here evaluates some hundred, which simpler models with features that say what matters learn
 more from. Of those tried, a linear model is best on the fewest archs and shallow trees on many; their mean was among
-the best throughout (``scripts/study_predictor.py`` repeats the comparison).
+the best throughout (``scripts/studies/predictor.py`` repeats the comparison).
 """
 
 import math

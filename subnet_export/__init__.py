@@ -1,1 +1,1 @@
-"""Turn a subnet of a trained supernet into files that run and can be fine-tuned."""
+"""The exported model and its commands."""

@@ -1,7 +1,8 @@
 """Export a subnet of a trained supernet: ``python -m subnet_export`` (options: ``--help``)."""
 
-from subnet_export.command_line import CommandLine, list_of, whole_number
-from subnet_export.formats import CHECK_IMAGES, FORMATS, parse_formats
+from subnet_export.arguments import CommandLine
+from subnet_export.deployment.formats import CHECK_IMAGES, FORMATS, parse_formats
+from supernet.cli.arguments import list_of, whole_number
 
 
 def main() -> None:
@@ -64,8 +65,8 @@ def main() -> None:
     if options.model and (options.arch or options.supernet):
         parser.error("give either --model or --arch and --supernet, not both")
 
-    from subnet_export.extract import run  # keeps --help free of torch
-    from supernet.cli import guarded
+    from subnet_export.export import run  # keeps --help free of torch
+    from supernet.cli.console import guarded
 
     guarded(lambda: run(options))
 

@@ -1,7 +1,8 @@
 """Measure how fast a subnet runs in each library: ``python -m subnet_export.benchmark`` (options: ``--help``)."""
 
-from subnet_export.command_line import CommandLine, list_of, whole_number
-from subnet_export.formats import RUNTIMES, parse_runtimes
+from subnet_export.arguments import CommandLine
+from subnet_export.deployment.formats import RUNTIMES, parse_runtimes
+from supernet.cli.arguments import list_of, whole_number
 
 
 def main() -> None:
@@ -51,8 +52,8 @@ def main() -> None:
     if options.arch and (options.model or options.record):
         parser.error("give either --arch or --model, and --record only with the latter")
 
-    from subnet_export.benchmarking import run  # keeps --help free of torch
-    from supernet.cli import guarded
+    from subnet_export.benchmarking.run import run  # keeps --help free of torch
+    from supernet.cli.console import guarded
 
     guarded(lambda: run(options))
 

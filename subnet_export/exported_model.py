@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from subnet_export.runtimes import Runtime
+from subnet_export.deployment.runtimes import Runtime
 from supernet.arch import Arch
 from supernet.litepose import LitePose
 from supernet.pose.geometry import normalise
 from supernet.pose.inference import InferenceSettings, People, Prepare, estimate
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.maps import Network
-from supernet.pose.objective import PoseObjective
+from supernet.pose.multiscale_flip import Network
+from supernet.pose.training.objective import PoseObjective
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class FormatRecord:
 
     Attributes:
         files: SHA-256 of each file, by name.
-        takes: What goes in (:mod:`subnet_export.deployment_network`); "state" for a file of weights.
+        takes: What goes in (:mod:`subnet_export.deployment.deployed_network`); "state" for a file of weights.
         error: Root mean square difference of its maps from the network's, in standard deviations of the network's.
         AP: On the first ``num_images`` test pictures.
         AP_network: Of the network on the same pictures.
@@ -114,7 +114,7 @@ class ExportedModel:
         origin: Where its weights come from.
         measurement: How good it is.
         costs: ``params``, and ``macs`` for one square picture at its resolution (:func:`costs`).
-        formats: Other ways in which it was written, by name (:mod:`subnet_export.formats`).
+        formats: Other ways in which it was written, by name (:mod:`subnet_export.deployment.formats`).
         latencies: How fast it was found to run.
         runtime: Runs the network instead of PyTorch, where a model was loaded in another format.
     """

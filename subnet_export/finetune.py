@@ -1,7 +1,8 @@
 """Fine-tune an exported subnet: ``python -m subnet_export.finetune`` (options: ``--help``)."""
 
-from subnet_export.command_line import CommandLine, list_of, number, whole_number
-from subnet_export.formats import parse_formats
+from subnet_export.arguments import CommandLine
+from subnet_export.deployment.formats import parse_formats
+from supernet.cli.arguments import list_of, number, whole_number
 
 DECIDED = (
     ("--steps", whole_number(1), 500, "optimizer steps"),
@@ -96,8 +97,8 @@ def main() -> None:
             told = (given[0].option_strings or [str(given[0].metavar)])[0]
             parser.error(f"{told} cannot be changed when resuming, which keeps the run's own options; remove it")
 
-    from subnet_export.finetune_run import run  # keeps --help free of torch
-    from supernet.cli import guarded
+    from subnet_export.finetuning.run import run  # keeps --help free of torch
+    from supernet.cli.console import guarded
 
     guarded(lambda: run(options))
 

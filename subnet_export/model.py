@@ -17,16 +17,17 @@ from pathlib import Path
 
 import torch
 
-from subnet_export.description import describe, from_description
+from subnet_export.deployment.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, format_of, require
+from subnet_export.deployment.runtimes import Precision, check_outputs, open_runtime
 from subnet_export.exported_model import ExportedModel, FormatRecord
-from subnet_export.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, format_of, require
 from subnet_export.model_card import model_card
-from subnet_export.runtimes import Precision, check_outputs, open_runtime
-from subnet_export.staging import new_folder
-from supernet import checksum, files, sealed
-from supernet.checkpoint import load_state
+from subnet_export.model_json import describe, from_description
+from supernet.checkpoints import safe_torch
+from supernet.checkpoints.container import load_state
+from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
 from supernet.errors import UserError
-from supernet.exported_net import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
+from supernet.io import checksum, files
+from supernet.io.new_folder import new_folder
 from supernet.litepose import LitePose
 
 CARD_FILE = "README.md"
@@ -45,7 +46,7 @@ def save_model(
         model: On any device, in evaluation mode.
         check: Called with the model as read back, on the same device; what it raises prevents the export.
         write_formats: Writes files of other formats into the folder it is given and says what they are
-            (:meth:`subnet_export.deploying.Deployment.write`); what it raises prevents the export.
+            (:meth:`subnet_export.format_writer.Deployment.write`); what it raises prevents the export.
 
     Returns:
         ``model`` with the formats that were written, and no others.
@@ -76,7 +77,7 @@ def load_model(
     Args:
         folder: Of the model, or the file in it that is to be run (``model.onnx``).
         device: For a network that PyTorch runs; the other libraries run on the CPU.
-        format: Which of its formats is run (:mod:`subnet_export.formats`); LitePose's own by default.
+        format: Which of its formats is run (:mod:`subnet_export.deployment.formats`); LitePose's own by default.
         precision: Of the layers in floating point; "bf16" for OpenVINO alone.
 
     Raises:
@@ -143,7 +144,7 @@ def _same_maps(written: LitePose, read: LitePose) -> bool:
 
 def _write(folder: Path, model: ExportedModel) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-    files.write_bytes(folder / WEIGHTS_FILE, sealed.pack(state))
+    files.write_bytes(folder / WEIGHTS_FILE, safe_torch.pack(state))
     describe_in(folder, model)
 
 

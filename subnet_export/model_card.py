@@ -1,7 +1,7 @@
 """The model card: what an exported model is, how good, how fast, and how to use it, for people."""
 
+from subnet_export.deployment.formats import FORMATS, LITEPOSE, PROJECT
 from subnet_export.exported_model import ExportedModel, FormatRecord
-from subnet_export.formats import FORMATS, LITEPOSE, PROJECT
 
 INPUTS = {
     "uint8": "RGB pictures as `uint8` (B, H, W, 3), normalised inside",

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from subnet_export.command_line import CommandLine, number, whole_number
-from subnet_export.formats import LOADABLE
+from subnet_export.arguments import CommandLine
+from subnet_export.deployment.formats import LOADABLE
+from supernet.cli.arguments import number, whole_number
 
 
 def main() -> None:
@@ -74,8 +75,8 @@ def main() -> None:
         if options.sources and getattr(options, name) is not None:
             parser.error(f"give either sources or --{name.replace('_', '-')}, not both")
 
-    from subnet_export.prediction import run  # keeps --help free of torch
-    from supernet.cli import guarded
+    from subnet_export.prediction.run import run  # keeps --help free of torch
+    from supernet.cli.console import guarded
 
     guarded(lambda: run(options))
 

@@ -1,1 +1,1 @@
-"""Weight-shared LitePose supernet: architectures, network, weight sharing, training, evaluation."""
+"""The core: arch, space, network, weight sharing; entry points train, evaluate, doctor."""

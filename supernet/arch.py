@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from supernet import files
 from supernet.errors import UserError
+from supernet.io import files
 
 STEM_CHANNELS = 32
 """Channels of the first convolution of every LitePose, before the stem width."""

@@ -3,7 +3,7 @@
 There the library under PyTorch has a quick weight gradient only for depthwise kernels of at most three columns: for
 5 x 5 and 7 x 7 it takes ten times as long as the forward pass. The gradient of three columns of a larger kernel is that
 of a kernel with three columns over the shifted input, so it is put together from such strips;
-``scripts/bench_depthwise.py`` measures both.
+``scripts/benchmarks/depthwise.py`` measures both.
 """
 
 from typing import Any, cast
@@ -32,7 +32,12 @@ class DepthwiseConv2d(nn.Conv2d):
         """Map (B, C, H, W) to (B, C, H', W')."""
         by_strips = self.training and x.device.type == "cpu" and self.weight.shape[-1] > _STRIP
         if by_strips and self.weight.requires_grad and torch.is_grad_enabled():
-            return cast(Tensor, _ByStrips.apply(x, self.weight, self.stride[0]))  # type: ignore[no-untyped-call]
+            weight: Tensor = self.weight
+            if torch.is_autocast_enabled("cpu"):
+                # Autocast sees only the forward pass of a custom function: without these casts, the backward pass
+                # would mix number formats, which only some processors' kernels accept.
+                x, weight = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight))
+            return cast(Tensor, _ByStrips.apply(x, weight, self.stride[0]))  # type: ignore[no-untyped-call]
         return super().forward(x)
 
 

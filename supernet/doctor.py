@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supernet.closed_output import quiet_end
+from supernet.cli.broken_pipe import quiet_end
 
 PROJECT = "litepose-supernet"
 

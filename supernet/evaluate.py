@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from supernet.cli import run_with_config
+from supernet.cli.hydra_app import run_with_config
 
 
 def main() -> None:
@@ -11,7 +11,7 @@ def main() -> None:
 
 
 def _job(config: dict[str, Any]) -> None:
-    from supernet.evaluate_run import run  # keeps --help free of torch
+    from supernet.evaluation.run import run  # keeps --help free of torch
 
     run(config)
 

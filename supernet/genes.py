@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernet.arch import Arch, Stage
-from supernet.choices import StageChoices, check_value
 from supernet.errors import UserError
+from supernet.stage_choices import StageChoices, check_value
 
 ABSENT = -1
 """Gene of a block past the depth of its stage."""

@@ -14,13 +14,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from supernet import files
 from supernet.arch import LARGEST_WIDTH, MOST_BLOCKS, Arch, Stage
-from supernet.choices import StageChoices as StageChoices
-from supernet.choices import check_keys, check_value, integers
 from supernet.errors import UserError
 from supernet.genes import Genes, Layout
-from supernet.plain import check_size
+from supernet.io import files
+from supernet.io.limits import check_size
+from supernet.stage_choices import StageChoices as StageChoices
+from supernet.stage_choices import check_keys, check_value, integers
 
 DIMENSIONS = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
 """Elastic dimensions by name; ``width`` covers stem, stages and deconvolutions."""

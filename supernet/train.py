@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from supernet.cli import command_line_overrides, run_with_config
+from supernet.cli.hydra_app import command_line_overrides, run_with_config
 
 
 def main() -> None:
@@ -11,7 +11,7 @@ def main() -> None:
 
 
 def _job(config: dict[str, Any]) -> None:
-    from supernet.training import start_or_resume  # keeps --help free of torch
+    from supernet.training.launch import start_or_resume  # keeps --help free of torch
 
     start_or_resume(config, command_line_overrides())
 

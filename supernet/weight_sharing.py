@@ -14,7 +14,7 @@ from torch.func import functional_call
 from supernet.arch import Arch
 from supernet.litepose import LitePose, in_channels_last
 from supernet.space import SearchSpace
-from supernet.templates import Templates
+from supernet.subnet_templates import Templates
 
 _DEPTHWISE = re.compile(r"stage\.(\d+)\.(\d+)\.depth_conv\.0\.weight")
 
@@ -47,7 +47,7 @@ class SuperNet(nn.Module):
 
         In training mode every batch norm uses the batch's statistics and none are recorded: statistics seen in
         training belong to no subnet. In evaluation mode slices of the recorded ones are used, which are right only
-        for a network that has been calibrated (:mod:`supernet.calibration`).
+        for a network that has been calibrated (:mod:`supernet.evaluation.calibration`).
 
         Returns:
             ``low`` (B, 2K, H/4, W/4) and ``high`` (B, K, H/2, W/2), as LitePose does.

@@ -15,7 +15,7 @@ from scripts.soaking.reference import Reference
 from scripts.soaking.results import CHECKPOINTS, is_good
 from scripts.soaking.stages import Stage
 from scripts.soaking.tally import Fault
-from supernet import checkpoint
+from supernet.checkpoints import container
 
 SIGNAL_SHARE, FULL_SHARE, LIMIT_SHARE = 0.66, 0.22, 0.08
 """How often a command gets a signal, its disk is filled, and the size of its files limited."""
@@ -126,7 +126,7 @@ class Aim:
         if path in damaged:
             return False
         newest = self.folder / CHECKPOINTS.get(self.stage.name, "")
-        pair = (newest, checkpoint.previous_of(newest))
+        pair = (newest, container.previous_of(newest))
         return path not in pair or all(each.exists() and is_good(each, self.stage.name) for each in pair)
 
     def temporary(self) -> set[Path]:

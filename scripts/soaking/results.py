@@ -10,11 +10,12 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
-from search import journal
-from search.optuna_journal import open_journal
+from search.optuna_backend.journal import open_journal
 from subnet_export.model import load_model
-from supernet import checkpoint, run_folder
+from supernet.checkpoints import container
 from supernet.errors import UserError
+from supernet.io import jsonl
+from supernet.training import run_folder
 
 TRAIN_LOG = "train/run/train.jsonl"
 CACHE = "cache/scores/*.jsonl"
@@ -25,7 +26,7 @@ CHECKPOINTS = {"train": "train/run/checkpoint.pt", "finetune": "tuned.checkpoint
 def weights_digest(path: Path, kind: str = "supernet") -> str:
     """Return the SHA-256 of all tensors in a file of ours, with their names."""
     found = hashlib.sha256()
-    for name, tensor in sorted(checkpoint.load(path, kind)["state"].items()):
+    for name, tensor in sorted(container.load(path, kind)["state"].items()):
         found.update(name.encode() + tensor.contiguous().numpy().tobytes())
     return found.hexdigest()
 
@@ -95,10 +96,10 @@ def good_step(cycle: Path, stage: str) -> int | None:
     path = cycle / CHECKPOINTS[stage]
     kind, part = ("training", "trainer") if stage == "train" else ("fine-tuning", "training")
     error = None
-    for each in (path, checkpoint.previous_of(path)):
+    for each in (path, container.previous_of(path)):
         if each.exists():
             try:
-                return int(checkpoint.load(each, kind)[part]["step"])
+                return int(container.load(each, kind)[part]["step"])
             except UserError as found:
                 error = found
     if error is not None:
@@ -116,7 +117,7 @@ def logged_steps(cycle: Path) -> int:
 def is_good(path: Path, stage: str) -> bool:
     """Whether a checkpoint of ``stage`` can be read."""
     try:
-        checkpoint.load(path, "training" if stage == "train" else "fine-tuning")
+        container.load(path, "training" if stage == "train" else "fine-tuning")
     except UserError:
         return False
     return True
@@ -135,7 +136,7 @@ def num_repeated_scores(cycle: Path) -> int:
     """Return how many lines of the score caches are of an arch that a line before has a score of."""
     found = 0
     for path in cycle.glob(CACHE):
-        archs = [json.dumps(row["arch"]) for row in journal.read_whole_lines(path, "score cache") if "arch" in row]
+        archs = [json.dumps(row["arch"]) for row in jsonl.read_whole_lines(path, "score cache") if "arch" in row]
         found += len(archs) - len(set(archs))
     return found
 

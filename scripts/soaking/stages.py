@@ -9,9 +9,10 @@ import yaml
 
 from scripts.soaking import results
 from scripts.soaking.faults import CUT, FLIP, GARBAGE
-from scripts.soaking.pictures import SET, write_pictures
+from scripts.soaking.images import SET, write_pictures
 from scripts.soaking.results import CACHE, CHECKPOINTS, TRAIN_LOG
-from supernet import checkpoint, files
+from supernet.checkpoints import container
+from supernet.io import files
 
 SPACE = {
     "name": "soak",
@@ -120,7 +121,7 @@ def _finetune(cycle: Path, _: bool) -> list[str]:
     output = cycle / "tuned"
     command = ["-m", "subnet_export.finetune", "--threads=1", "--device=cpu"]
     kept = Path(f"{output}.checkpoint.pt")
-    if kept.exists() or checkpoint.previous_of(kept).exists():
+    if kept.exists() or container.previous_of(kept).exists():
         return [*command, f"--resume={kept}"]
     steps = [f"--steps={NUM_FINETUNE_STEPS}", f"--checkpoint-every={FINETUNE_CHECKPOINT_STEPS}", "--batch-size=2"]
     return [*command, f"--model={cycle / 'model'}", f"--output={output}", *steps, "--num-images=4"]

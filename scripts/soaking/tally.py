@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from scripts.soaking.faults import KINDS
-from supernet import measurement
+from supernet.compute import machine
 
 CONTINUED, TOLD = "went on to the same result", "refused in one sentence"
 
@@ -105,8 +105,8 @@ class Tally:
                 "optuna_evaluations_retried": sum(self.retried_trials),
             },
             "defects": [asdict(defect) for defect in self.defects],
-            "machine": measurement.machine(),
-            "versions": measurement.versions(),
+            "machine": machine.machine(),
+            "versions": machine.versions(),
         }
 
 

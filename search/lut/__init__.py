@@ -1,1 +1,1 @@
-"""Latency tables: measure the blocks of a search space, so that the latency of any of its archs can be predicted."""
+"""Builds, verifies and ships latency tables."""

@@ -1,6 +1,6 @@
 """Latency tables: ``python -m search.lut build|verify|show|merge|kit`` (options: ``--help``)."""
 
-from search.lut.command_line import parse
+from search.lut.arguments import parse
 
 
 def main() -> None:
@@ -8,7 +8,7 @@ def main() -> None:
     options = parse()
 
     from search.lut.commands import COMMANDS  # keeps --help free of torch
-    from supernet.cli import guarded
+    from supernet.cli.console import guarded
 
     guarded(lambda: COMMANDS[options.command](options))
 

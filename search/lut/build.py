@@ -10,14 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.lut.device_script import Journal, JournalError, measure
-from search.lut.engines import Engine
-from search.lut.reading import read_measurements, table_from
-from search.lut.subjects import draw_networks, header, subjects
-from supernet import cli, files
+from search.lut.measure import Journal, JournalError, measure
+from search.lut.measurements import read_measurements, table_from
+from search.lut.runtimes import Engine
+from search.lut.workloads import draw_networks, header, subjects
 from supernet.arch import Arch
+from supernet.cli.console import CONSOLE, progress_bar
+from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
-from supernet.latency_table import LatencyTable
+from supernet.io import files
 from supernet.space import SearchSpace
 
 
@@ -29,7 +30,7 @@ def build(
     output: Path,
     rounds: int,
     minutes: float,
-    console: Console = cli.CONSOLE,
+    console: Console = CONSOLE,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LatencyTable:
     """Measure under a progress bar and write the table to ``output``.
@@ -67,7 +68,7 @@ def run_rounds(
     journal_file: Path,
     rounds: int,
     minutes: float,
-    console: Console = cli.CONSOLE,
+    console: Console = CONSOLE,
     clock: Callable[[], float] = time.perf_counter,
     with_blocks: bool = True,
 ) -> None:
@@ -84,7 +85,7 @@ def run_rounds(
     except OSError as error:
         raise UserError(f"cannot write {journal_file}: {error.strerror}; choose another place") from error
     visits = measure(journal, list(found), lambda name: engine.open(found[name]), rounds, minutes, clock)
-    with closing(journal), cli.progress_bar(console) as progress:
+    with closing(journal), progress_bar(console) as progress:
         done = len(journal.visits)
         note = f"{math.floor(done / len(found))} rounds done before" if done else ""
         task = progress.add_task("measuring, visits", total=rounds * len(found), completed=done, note=note)

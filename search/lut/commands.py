@@ -11,17 +11,18 @@ import torch
 
 from search.lut import show
 from search.lut.build import build, check_new, fitting_networks, write_table
-from search.lut.engines import Engine, open_engine
 from search.lut.kit import write_kit
 from search.lut.merge import merge
+from search.lut.runtimes import Engine, open_engine
 from search.lut.verify import report, verify
-from supernet import cli, files
 from supernet.arch import Arch
-from supernet.checkpoint import load_supernet
-from supernet.device import pick_device
+from supernet.checkpoints.supernet_file import load_supernet
+from supernet.cli.console import CONSOLE, progress_bar
+from supernet.compute.device import pick_device
+from supernet.costs.latency_blocks import blocks_of_space
+from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
-from supernet.latency_blocks import blocks_of_space
-from supernet.latency_table import LatencyTable
+from supernet.io import files
 from supernet.space import SearchSpace
 
 BUSY = 0.3
@@ -41,7 +42,7 @@ def run_build(options: argparse.Namespace) -> None:
     _warn_if_busy()
     networks = fitting_networks(space, options.networks, options.seed)
     table = build(engine, space, num_keypoints, networks, output, options.rounds, options.minutes)
-    cli.CONSOLE.print(show.overview(table))
+    CONSOLE.print(show.overview(table))
     _tell(f"{output}, after {time.perf_counter() - began:.0f} s; python -m search.lut verify {output} tests it")
 
 
@@ -52,16 +53,16 @@ def run_verify(options: argparse.Namespace) -> None:
     _warn_if_busy()
     found = verify(table, _engine_of(table), options.networks, options.rounds, options.seed)
     files.write_json(output, found)
-    cli.CONSOLE.print(report(found))
+    CONSOLE.print(report(found))
     _tell(f"{table.settings.describe()}; {output}")
 
 
 def run_show(options: argparse.Namespace) -> None:
     """Print a table."""
     table = LatencyTable.load(options.table)
-    cli.CONSOLE.print(show.overview(table))
+    CONSOLE.print(show.overview(table))
     if options.arch:
-        cli.CONSOLE.print("", show.parts(table, [(path, Arch.load(path)) for path in options.arch]))
+        CONSOLE.print("", show.parts(table, [(path, Arch.load(path)) for path in options.arch]))
 
 
 def run_merge(options: argparse.Namespace) -> None:
@@ -69,7 +70,7 @@ def run_merge(options: argparse.Namespace) -> None:
     check_new(options.output)
     table = merge(options.measurements)
     write_table(table, options.output)
-    cli.CONSOLE.print(show.overview(table))
+    CONSOLE.print(show.overview(table))
     _tell(str(options.output))
 
 
@@ -79,7 +80,7 @@ def run_kit(options: argparse.Namespace) -> None:
     space, num_keypoints = _measured_space(options)
     networks = fitting_networks(space, options.networks, options.seed)
     total = 1 + len(networks) + len(blocks_of_space(space, num_keypoints))
-    with cli.progress_bar() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("writing graphs", total=total, note=space.name)
         write_kit(options.output, space, num_keypoints, networks, options.batch, lambda: progress.advance(task))
     megabytes = options.output.stat().st_size / 1e6
@@ -128,4 +129,4 @@ def _warn_if_busy() -> None:
 
 
 def _tell(text: str) -> None:
-    cli.CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
+    CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -12,11 +12,11 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.lut.graphs import graph_of, input_shapes, weight_pool
-from search.lut.subjects import header, subjects
-from subnet_export.formats import ONNX, require
-from supernet import files
+from search.lut.onnx_blocks import graph_of, input_shapes, weight_pool
+from search.lut.workloads import header, subjects
+from subnet_export.deployment.formats import ONNX, require
 from supernet.arch import Arch
+from supernet.io import files
 from supernet.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def write_kit(
         _add(archive, f"graphs/{WEIGHTS_FILE}", weight_pool(weights.num).tobytes())
         manifest = {"header": head, "batch": batch, "graphs": graphs}
         _add(archive, "manifest.json", json.dumps(manifest).encode())
-        script = resources.files("search.lut") / "device_script.py"
+        script = resources.files("search.lut") / "measure.py"
         _add(archive, SCRIPT, script.read_bytes())
         _add(archive, "README.txt", _README.encode())
     return len(graphs)
@@ -90,7 +90,7 @@ class SharedWeights:
         self.num = 0
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> "onnx.TensorProto":
-        """Return a tensor without content; see ``search.lut.graphs.Weights``."""
+        """Return a tensor without content; see ``search.lut.onnx_blocks.Weights``."""
         from onnx import TensorProto
 
         num = math.prod(shape)

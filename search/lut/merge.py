@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from search.lut.reading import LARGEST_BYTES, read_measurements, table_from
+from search.lut.measurements import LARGEST_BYTES, read_measurements, table_from
+from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
-from supernet.latency_table import LatencyTable
 
 SUFFIX = ".jsonl"
 
@@ -44,8 +44,8 @@ def read_measurements_in(path: Path) -> tuple[dict[str, Any], list[dict[str, Any
     """Read a file of measurements, or the one in a zip.
 
     Raises:
-        UserError: See :func:`search.lut.reading.read_measurements`; or a zip that leads outside itself, is too large,
-            damaged, or holds no such file or several.
+        UserError: See :func:`search.lut.measurements.read_measurements`; or a zip that leads outside itself, is too
+            large, damaged, or holds no such file or several.
     """
     if not zipfile.is_zipfile(path):
         return read_measurements(path)

@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from supernet.arch import Arch
-from supernet.latency_blocks import KINDS, blocks_of, key_of, kind_of
-from supernet.latency_table import LatencyTable
+from supernet.costs.latency_blocks import KINDS, blocks_of, key_of, kind_of
+from supernet.costs.latency_table import LatencyTable
 
 
 def overview(table: LatencyTable) -> RenderableType:

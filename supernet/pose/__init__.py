@@ -1,1 +1,1 @@
-"""Pose task: keypoints, data, targets, losses, grouping and evaluation; knows nothing of architecture search."""
+"""The pose task: keypoints, inference, grouping, evaluation."""

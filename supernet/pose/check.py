@@ -9,11 +9,13 @@ import cv2
 from rich.table import Table
 from rich.text import Text
 
-from supernet import cli
+from supernet.cli.console import CONSOLE, progress_bar
+from supernet.cli.hydra_app import run_with_config
+from supernet.cli.runs import write_summary
 from supernet.errors import UserError
-from supernet.pose.dataset_on_disk import DatasetOnDisk
-from supernet.pose.validation import ALL_KINDS, PICTURE_KINDS, Report, check_part, distinct_parts
-from supernet.settings import check_least, from_mapping
+from supernet.io.schema import check_least, from_mapping
+from supernet.pose.coco.fault_report import ALL_KINDS, PICTURE_KINDS, Report, check_part, distinct_parts
+from supernet.pose.coco.splits import DatasetOnDisk
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class CheckSettings:
 
 def main() -> None:
     """Run the entry point."""
-    cli.run_with_config("check", _job)
+    run_with_config("check", _job)
 
 
 def _job(config: dict[str, Any]) -> None:
@@ -59,7 +61,7 @@ def check(config: Mapping[str, Any]) -> list[Report]:
     cv2.setNumThreads(0)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # the report says what it would remark on
     reports = []
-    with cli.progress_bar() as progress:
+    with progress_bar() as progress:
         for name, part in parts.items():
             task = progress.add_task(f"checking {name}", total=None, note="reading annotations")
 
@@ -87,8 +89,8 @@ def check(config: Mapping[str, Any]) -> list[Report]:
             "num_faults": num_faults,
             "splits": [each.to_plain() for each in reports],
         }
-        cli.write_summary(Path(settings.output), summary)
-        cli.CONSOLE.print(f"report: {Path(settings.output) / 'summary.json'}", soft_wrap=True)
+        write_summary(Path(settings.output), summary)
+        CONSOLE.print(f"report: {Path(settings.output) / 'summary.json'}", soft_wrap=True)
     return reports
 
 
@@ -97,7 +99,7 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
     told = "keypoints not known"
     if keypoints is not None:
         told = f"{keypoints.num} keypoints ({keypoints.name})"
-    cli.CONSOLE.print(
+    CONSOLE.print(
         Text.assemble(
             (report.split, "bold"),
             f": {report.num_people} people with keypoints in {report.num_images} pictures, {report.num_opened} of them "
@@ -109,7 +111,7 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
     if keypoints is not None and not isinstance(keypoints.to_plain(), str):
         pairs = ", ".join(f"{keypoints.names[left]}/{keypoints.names[right]}" for left, right in keypoints.flip_pairs)
         sigmas = ", ".join(f"{name} {sigma:g}" for name, sigma in zip(keypoints.names, keypoints.sigmas, strict=True))
-        cli.CONSOLE.print(f"  mirrored pairs: {pairs or 'none'}\n  sigmas: {sigmas}", highlight=False, soft_wrap=True)
+        CONSOLE.print(f"  mirrored pairs: {pairs or 'none'}\n  sigmas: {sigmas}", highlight=False, soft_wrap=True)
     if not report.num_faults:
         return
     table = Table(box=None)
@@ -121,7 +123,7 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
         if count:
             examples = report.examples[kind] + ["..."] * (len(report.examples[kind]) < count)
             table.add_row(ALL_KINDS[kind].title, str(count), _effect(kind, dataset), "\n".join(examples))
-    cli.CONSOLE.print(table)
+    CONSOLE.print(table)
 
 
 def _effect(kind: str, dataset: Mapping[str, Any]) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from supernet.errors import UserError
+from supernet.io.schema import from_mapping
 from supernet.pose.keypoints import BUILT_IN, COCO, CROWDPOSE, MOST_KEYPOINTS, KeypointSet, keypoint_set
-from supernet.settings import from_mapping
 
 DEFAULT_SIGMA = 0.072
 """Of a keypoint that no published set names: the median of COCO's 17."""

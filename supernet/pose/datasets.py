@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from supernet.errors import UserError
-from supernet.pose.coco import CocoPeople
+from supernet.pose.coco.dataset import CocoPeople
+from supernet.pose.coco.splits import SPLITS, DatasetOnDisk
 from supernet.pose.custom_keypoints import from_plain
-from supernet.pose.dataset import PoseDataset
-from supernet.pose.dataset_on_disk import SPLITS, DatasetOnDisk
+from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.skip_broken import SkippingPictures
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.skipping import SkippingPictures
-from supernet.pose.synthetic import SyntheticPeople
+from supernet.pose.synthetic.dataset import SyntheticPeople
 
 
 def build(dataset: Mapping[str, Any], split: str) -> PoseDataset:

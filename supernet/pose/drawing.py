@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supernet.errors import UserError
-from supernet.files import write_bytes
+from supernet.io.files import write_bytes
 from supernet.pose.keypoints import KeypointSet
 
 _SUBPIXEL_BITS = 4

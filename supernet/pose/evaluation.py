@@ -5,174 +5,22 @@ from boxes and three strata by crowd index equals the official evaluation to 1e-
 """
 
 import contextlib
-import io
 import time
-import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from pycocotools.cocoeval import COCOeval
 
 from supernet.errors import UserError
-from supernet.files import LARGE, read_json
-from supernet.pose import crowdpose_tools
-from supernet.pose.dataset import PoseDataset
-from supernet.pose.evaluation_input import Record, checked_ground_truth, checked_results
+from supernet.io.files import LARGE, read_json
+from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.geometry import normalise
 from supernet.pose.inference import InferenceSettings, People, Prepare, as_results, estimate_dataset
-from supernet.pose.keypoints import CROWDPOSE, KeypointSet, keypoint_set
-from supernet.pose.maps import Network
-from supernet.pose.similarity import similarities
-
-MAX_DETECTIONS = 20
-AREAS = ("", "M", "L")
-"""pycocotools' ranges of people's areas: all, from 32^2 to 96^2 square pixels, from there on."""
-CROWD_STRATA = {"AP_easy": (-np.inf, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
-"""From this crowd index up to, not including, that one."""
-
-Floats = npt.NDArray[np.float64]
-Detections = defaultdict[tuple[Any, Any], list[Record]]
-"""By picture and category."""
-
-
-class KeypointEvaluator:
-    """Scores results against one ground truth, which is checked once.
-
-    Attributes:
-        tool: What computed the last score: "crowdposetools" for CrowdPose where it is installed, else "pycocotools".
-    """
-
-    tool = "pycocotools"
-
-    def __init__(self, ground_truth: dict[str, Any], keypoints: KeypointSet) -> None:
-        """Check and keep the ground truth, a dictionary in COCO's format, which is not changed.
-
-        Raises:
-            UserError: The ground truth cannot be evaluated against.
-        """
-        images, annotations = checked_ground_truth(ground_truth, keypoints)
-        self.keypoints = keypoints
-        self._areas = AREAS[:1] if keypoints is CROWDPOSE else AREAS  # CrowdPose tells people apart by crowds instead
-        self.image_ids = sorted({image["id"] for image in images})
-        self._categories = sorted({annotation["category_id"] for annotation in annotations})
-        self._crowd_index = {image["id"]: image["crowdIndex"] for image in images if "crowdIndex" in image}
-        self._people: Detections = defaultdict(list)
-        for annotation in annotations:
-            annotation["ignore"] = bool(annotation["iscrowd"]) or annotation["num_keypoints"] == 0
-            self._people[annotation["image_id"], annotation["category_id"]].append(annotation)
-
-    def score(self, results: list[Record]) -> dict[str, float]:
-        """Metrics of results in COCO's format, which are not changed.
-
-        Returns:
-            In 0..1, AP and AR over OKS 0.50, 0.55, .. 0.95 and at 0.50 and 0.75 (``AP50``, ``AR75``). For COCO and sets
-            like it also those of medium and large people (``APM``, ``ARL``), for CrowdPose those by crowd index
-            (``AP_easy``, ``AP_medium``, ``AP_hard``). As in COCO, -1 stands for a stratum without labelled people.
-
-        Raises:
-            UserError: The results are malformed, not finite, or of other pictures.
-        """
-        checked_results(results, self.keypoints, self.image_ids)
-        detections = self._detections(results)
-        if not results:
-            warnings.warn("there are no detections to evaluate, so AP is 0", stacklevel=2)
-        elif not detections:
-            warnings.warn(f"0 of {len(results)} detections share a category with the ground truth", stacklevel=2)
-
-        parts = {"": self.image_ids}
-        if self._crowd_index and self.keypoints is CROWDPOSE:
-            for name, (start, end) in CROWD_STRATA.items():
-                parts[name] = sorted(image for image, crowd in self._crowd_index.items() if start <= crowd < end)
-        found = self._official(results, parts) if self.keypoints is CROWDPOSE and detections else None
-        self.tool = "pycocotools" if found is None else "crowdposetools"
-        if found is None:
-            found = self._evaluated(detections, parts)
-        metrics = _metrics(found[""], self._areas)
-        for name in (name for name in parts if name):
-            metrics[name] = _metrics(found[name], self._areas)["AP"] if parts[name] else -1.0
-        return metrics
-
-    def _evaluated(self, detections: Detections, parts: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """By part, what pycocotools makes of the detections in its pictures."""
-        evaluation = COCOeval(iouType="keypoints")
-        settings = evaluation.params
-        settings.catIds, settings.maxDets = self._categories, [MAX_DETECTIONS]
-        settings.areaRng = settings.areaRng[: len(self._areas)]
-        evaluation._gts, evaluation._dts, evaluation._paramsEval = self._people, detections, settings
-        pairs = [(image, category) for category in self._categories for image in self.image_ids]
-        evaluation.ious = {pair: self._similarities(*pair, detections[pair]) for pair in pairs}
-        per_image = {
-            (category, number, image): evaluation.evaluateImg(image, category, area, MAX_DETECTIONS)
-            for image, category in pairs
-            for number, area in enumerate(settings.areaRng)
-        }
-        found = {}
-        for name, image_ids in parts.items():
-            settings.imgIds = image_ids
-            evaluation.evalImgs = [
-                per_image[category, number, image]
-                for category in self._categories
-                for number in range(len(settings.areaRng))
-                for image in image_ids
-            ]
-            with contextlib.redirect_stdout(io.StringIO()):
-                evaluation.accumulate()
-            found[name] = evaluation.eval
-        return found
-
-    def _official(self, results: list[Record], parts: Mapping[str, Sequence[Any]]) -> dict[str, Any] | None:
-        """By part, what CrowdPose's own package makes of the results, where it is installed."""
-        truth = {
-            "images": [{"id": image} for image in self.image_ids],
-            "annotations": [annotation for people in self._people.values() for annotation in people],
-            "categories": [{"id": category, "name": "person"} for category in self._categories],
-        }
-        return crowdpose_tools.evaluated(truth, results, {name: part for name, part in parts.items() if part})
-
-    def _detections(self, results: list[Record]) -> Detections:
-        """Results by picture and category, with ids from 1 and the area that tells small poses from large."""
-        found: Detections = defaultdict(list)
-        for number, result in enumerate(results, start=1):
-            if result["category_id"] in self._categories:
-                points = np.asarray(result["keypoints"], np.float64).reshape(-1, 3)
-                width, height = np.ptp(points[:, :2], axis=0)
-                complete = {**result, "id": number, "area": width * height, "points": points}
-                found[result["image_id"], result["category_id"]].append(complete)
-        return found
-
-    def _similarities(self, image: Any, category: Any, detections: list[Record]) -> Floats | list[Any]:
-        """OKS (D, G) of a picture's best detections, in order of score, and its people."""
-        people = self._people[image, category]
-        if not people or not detections:
-            return []
-        order = np.argsort([-one["score"] for one in detections], kind="stable")[:MAX_DETECTIONS]
-        found = np.stack([detections[index]["points"][:, :2] for index in order])
-        truth = np.array([person["keypoints"] for person in people], np.float64).reshape(len(people), -1, 3)
-        areas = np.array([person["area"] for person in people], np.float64) + np.spacing(1)
-        return similarities(found, truth, areas, np.array([person["bbox"] for person in people]), self.keypoints)
-
-
-def _metrics(found: Mapping[str, Any], areas: Sequence[str]) -> dict[str, float]:
-    """The named figures of what pycocotools' ``accumulate`` leaves, over the first ``areas``, the first being all."""
-
-    def mean(values: Floats) -> float:
-        return float(values[values > -1].mean()) if (values > -1).any() else -1.0
-
-    figures = {}
-    for kind, values in (("AP", found["precision"][..., 0]), ("AR", found["recall"][..., 0])):
-        of_all = values[..., 0]
-        figures[kind] = mean(of_all)
-        for threshold in (0.5, 0.75):
-            chosen = of_all[np.isclose(found["params"].iouThrs, threshold)]
-            figures[f"{kind}{threshold * 100:.0f}"] = mean(chosen)
-        figures |= {f"{kind}{area}": mean(values[..., number]) for number, area in enumerate(areas) if area}
-    return figures
+from supernet.pose.keypoints import KeypointSet, keypoint_set
+from supernet.pose.metrics.average_precision import KeypointEvaluator
+from supernet.pose.metrics.input_checks import Record
+from supernet.pose.multiscale_flip import Network
 
 
 def average_precision(

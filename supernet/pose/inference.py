@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from supernet.errors import UserError
-from supernet.pose.dataset import PoseDataset
+from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normalise, resize_at_scales
 from supernet.pose.grouping import Matching, Settings, check_settings, group
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.maps import Network, predict_maps
+from supernet.pose.multiscale_flip import Network, predict_maps
 
 Prepare = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) uint8 RGB -> what a network takes: ``normalise``, unless the network does that itself."""

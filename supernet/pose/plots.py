@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from supernet.pose.augment import Batch
-from supernet.pose.dataset import PoseDataset
+from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.subset import spread_indices
 from supernet.pose.drawing import (
     captioned,
     contact_sheet,
@@ -18,8 +18,8 @@ from supernet.pose.drawing import (
 )
 from supernet.pose.inference import People
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.objective import Targets
-from supernet.pose.subset import spread_indices
+from supernet.pose.training.augmentation import Batch
+from supernet.pose.training.objective import Targets
 
 MOST_SAMPLES = 8
 MOST_PICTURES = 12

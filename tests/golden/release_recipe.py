@@ -14,19 +14,20 @@ import torch
 
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin, costs
 from subnet_export.model import load_model, save_model
-from supernet import checkpoint
 from supernet.arch import Arch
-from supernet.calibration import calibrate
-from supernet.latency_table import LatencyTable
+from supernet.checkpoints import container
+from supernet.checkpoints.supernet_file import load_supernet, save_supernet
+from supernet.costs.latency_table import LatencyTable
+from supernet.evaluation.calibration import calibrate
 from supernet.litepose import in_channels_last
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import CROWDPOSE
-from supernet.pose.objective import PoseObjective
+from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
 from tests.golden.recipes import image_batch
-from tests.lively_supernet import lively_supernet
-from tests.made_up_table import SPACE as TABLE_SPACE
-from tests.made_up_table import made_up_table
+from tests.helpers.latency_tables import SPACE as TABLE_SPACE
+from tests.helpers.latency_tables import made_up_table
+from tests.helpers.supernets import lively_supernet
 
 FOLDER = Path(__file__).parent / "release"
 STAGE = {"widths": [8], "depths": [1], "stride": 2, "expand_ratios": [1], "kernel_sizes": [3, 5]}
@@ -60,7 +61,7 @@ def figures(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     arch = Arch.load(folder / "arch.json")
     for name in ("supernet_format_1", "supernet_format_2"):
-        trained = checkpoint.load_supernet(folder / f"{name}.pt")
+        trained = load_supernet(folder / f"{name}.pt")
         found[name] = outputs(trained.supernet.extract(arch))
         found[f"{name}_settings"] = [
             trained.keypoints.name,
@@ -82,8 +83,8 @@ def main() -> None:
     supernet = lively_supernet(SPACE, CROWDPOSE.num)
     objective = PoseObjective(CROWDPOSE.num, pull_weight=0.5)
     path = FOLDER / "supernet_format_2.pt"
-    checkpoint.save_supernet(path, SPACE, supernet.state_dict(), CROWDPOSE, DATASET, {"flip_test": True}, objective)
-    torch.save({**checkpoint.load(path, "supernet"), "format": 1}, FOLDER / "supernet_format_1.pt")
+    save_supernet(path, SPACE, supernet.state_dict(), CROWDPOSE, DATASET, {"flip_test": True}, objective)
+    torch.save({**container.load(path, "supernet"), "format": 1}, FOLDER / "supernet_format_1.pt")
     arch = SPACE.sample(np.random.default_rng(1))
     arch.save(FOLDER / "arch.json", {"ap": 0.5})
     network = supernet.extract(arch)

@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import torch
 
-from supernet import measurement
-from supernet.loop import StepReport
-from tests.tiny_training import tiny_trainer
+from supernet.compute import machine
+from supernet.training.trainer import StepReport
+from tests.helpers.training import tiny_trainer
 
 PATH = Path(__file__).with_name("training_log.json")
 NUM_STEPS = 20
@@ -32,10 +32,10 @@ def logged() -> list[list[str]]:
 
 def made_on() -> dict[str, str]:
     """Return what decides the bits of one thread's arithmetic."""
-    versions = measurement.versions()
+    versions = machine.versions()
     return {
         **{name: versions[name] for name in ("torch", "numpy", "opencv")},
-        "processor": str(measurement.machine()["processor"]),
+        "processor": str(machine.machine()["processor"]),
     }
 
 

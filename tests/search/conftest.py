@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from search import problem
-from supernet.checkpoint import SUPERNET_FILE
-from tests.search.tiny_search import SMALL, Configure, FreeScores, plain_config, save_random_supernet
+from search.runs import problem
+from supernet.checkpoints.supernet_file import SUPERNET_FILE
+from tests.helpers.searches import SMALL, Configure, FreeScores, plain_config, save_random_supernet
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import cv2
 import pytest
 
 from search.cost import COSTS, arch_costs
-from search.evolve_run import start_or_resume
+from search.runs.evolution_run import start_or_resume
 from supernet.arch import Arch
-from tests.search.tiny_search import SPACE, TEST_SEED, VAL_SEED, Configure, FreeScores, read
+from tests.helpers.searches import SPACE, TEST_SEED, VAL_SEED, Configure, FreeScores, read
 
 
 def limit(name: str, slack: float) -> int:

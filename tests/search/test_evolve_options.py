@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from search import problem
-from search.evolve_run import EvolveSettings, start_or_resume
+from search.runs import problem
+from search.runs.evolution_run import EvolveSettings, start_or_resume
 from supernet.errors import UserError
-from supernet.settings import from_mapping
-from tests.search.tiny_search import ROOT, Configure, plain_config
+from supernet.io.schema import from_mapping
+from tests.helpers.searches import ROOT, Configure, plain_config
 
 
 def test_an_impossible_budget_ends_before_any_picture_is_loaded(

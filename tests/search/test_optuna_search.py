@@ -10,13 +10,13 @@ import pytest
 from optuna.exceptions import StorageInternalError
 
 from search.cost import COSTS, arch_costs
-from search.optuna_engine import OptunaSearch
-from search.optuna_run import run
-from search.optuna_storage import open_storage
+from search.optuna_backend.search import OptunaSearch
+from search.optuna_backend.storage import open_storage
+from search.runs.optuna_run import run
 from supernet.arch import Arch
 from supernet.errors import UserError
-from supernet.files import read_json
-from tests.search.tiny_search import NUM_IMAGES, ROOT, SMALL, SPACE, VAL_SEED, Configure, FreeScores, plain_config
+from supernet.io.files import read_json
+from tests.helpers.searches import NUM_IMAGES, ROOT, SMALL, SPACE, VAL_SEED, Configure, FreeScores, plain_config
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from subnet_export.export import extract_model
 from subnet_export.exported_model import ExportedModel
-from subnet_export.extract import extract_model
 from subnet_export.model import save_model
-from supernet.checkpoint import SUPERNET_FILE, TrainedSupernet, load_supernet, save_supernet
+from supernet.checkpoints.supernet_file import SUPERNET_FILE, TrainedSupernet, load_supernet, save_supernet
 from supernet.pose.datasets import build
 from supernet.pose.keypoints import CROWDPOSE
-from supernet.pose.objective import PoseObjective
+from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
-from tests.lively_supernet import lively_supernet
+from tests.helpers.supernets import lively_supernet
 
 DATASET: dict[str, Any] = {
     "kind": "synthetic",

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from subnet_export import benchmark as entry
-from subnet_export.benchmarking import Subject, _open, random_network
+from subnet_export.benchmarking.latency import ROUND, WARM_UP, measure_latencies
+from subnet_export.benchmarking.run import Subject, _open, random_network
+from subnet_export.benchmarking.throughput import STEPS, perfect_maps
+from subnet_export.deployment.runtimes import TorchRuntime
 from subnet_export.exported_model import ExportedModel, costs
-from subnet_export.latency import ROUND, WARM_UP, measure_latencies, processor
 from subnet_export.model import load_model
-from subnet_export.runtimes import TorchRuntime
-from subnet_export.throughput import STEPS, perfect_maps
-from supernet.latency_blocks import blocks_of_space
-from supernet.latency_rows import Entry
-from supernet.latency_table import LatencyTable, Overhead, Settings
+from supernet.compute.machine import processor
+from supernet.costs.latency_blocks import blocks_of_space
+from supernet.costs.latency_file import Entry
+from supernet.costs.latency_table import LatencyTable, Overhead, Settings
 from supernet.pose.grouping import group
-from supernet.pose.maps import heatmaps, resize
+from supernet.pose.multiscale_flip import heatmaps, resize
 from supernet.space import SearchSpace
 from tests.subnet_export.conftest import SPACE
 

@@ -14,9 +14,9 @@ import torch
 from subnet_export import __main__ as entry
 from subnet_export.model import load_model
 from supernet.arch import Arch
-from supernet.checkpoint import TrainedSupernet
+from supernet.checkpoints.supernet_file import TrainedSupernet
+from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.datasets import build
-from supernet.scoring import SubnetScorer
 from supernet.space import SearchSpace
 
 

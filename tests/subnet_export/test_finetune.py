@@ -14,20 +14,20 @@ import pytest
 import torch
 
 from subnet_export import finetune as entry
-from subnet_export import finetune_run
-from subnet_export.deploying import Deployment
+from subnet_export.ap_measurement import measure
+from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import ExportedModel, Measurement
-from subnet_export.finetuning import FineTuner
-from subnet_export.formats import FORMATS
-from subnet_export.measuring import measure
+from subnet_export.finetuning import run as finetuning_run
+from subnet_export.finetuning.trainer import FineTuner
+from subnet_export.format_writer import Deployment
 from subnet_export.model import load_model, save_model
-from supernet.calibration import calibrate
 from supernet.errors import UserError
+from supernet.evaluation.calibration import calibrate
+from supernet.evaluation.subnet_scorer import calibration_batches
 from supernet.litepose import LitePose
 from supernet.pose.datasets import build
 from supernet.pose.geometry import normalise
 from supernet.pose.keypoints import COCO, CROWDPOSE
-from supernet.scoring import calibration_batches
 
 Exported = tuple[ExportedModel, Path]
 
@@ -62,7 +62,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, before: float, after: float) -> Non
         found = measure(network, pictures, split, *rest)
         return replace(found, metrics={**found.metrics, "AP": next(told)}) if split == "val" else found
 
-    monkeypatch.setattr(finetune_run, "measure", pretended)
+    monkeypatch.setattr(finetuning_run, "measure", pretended)
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -161,7 +161,7 @@ def test_a_format_that_fails_costs_no_training(
         raise UserError("8-bit integers cost too much")
 
     with monkeypatch.context() as failing:
-        failing.setattr("subnet_export.deploying.Deployment.write", refuse)
+        failing.setattr("subnet_export.format_writer.Deployment.write", refuse)
         assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
     assert "8-bit integers cost too much" in capsys.readouterr().err
     monkeypatch.setattr(FineTuner, "run", lambda *_: None)  # every step is done
@@ -219,7 +219,7 @@ def test_the_teacher_is_calibrated_on_the_training_pictures_at_the_model_s_resol
             assert self.teacher is not None
             found.append(self.teacher)
 
-    monkeypatch.setattr(finetune_run, "FineTuner", Watched)
+    monkeypatch.setattr(finetuning_run, "FineTuner", Watched)
     assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned"), "--teacher", supernet_folder) == 0
     (teacher,) = found
     own = {name: value.clone() for name, value in teacher.named_buffers() if ".running_" in name}
@@ -236,7 +236,7 @@ def test_a_run_stopped_while_measuring_says_how_to_go_on(
             raise KeyboardInterrupt
         return measure(network, pictures, split, *rest)
 
-    monkeypatch.setattr(finetune_run, "measure", interrupted)
+    monkeypatch.setattr(finetuning_run, "measure", interrupted)
     assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
     told = capsys.readouterr().err
     if when == "before":
@@ -244,7 +244,7 @@ def test_a_run_stopped_while_measuring_says_how_to_go_on(
         assert os.listdir(tmp_path) == []
         return
     assert told == f"error: stopped while measuring; continue with --resume {tmp_path / 'tuned.checkpoint.pt'}\n"
-    monkeypatch.setattr(finetune_run, "measure", measure)
+    monkeypatch.setattr(finetuning_run, "measure", measure)
     assert run(monkeypatch, "--resume", tmp_path / "tuned.checkpoint.pt") == 0
     assert os.listdir(tmp_path) == ["tuned"]
 

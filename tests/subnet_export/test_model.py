@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from subnet_export import model as model_module
+from subnet_export.ap_measurement import check_measurement
 from subnet_export.exported_model import ExportedModel, Measurement, costs
-from subnet_export.measuring import check_measurement
 from subnet_export.model import load_model, save_model
-from supernet import checksum
 from supernet.arch import Arch
-from supernet.checkpoint import TrainedSupernet
+from supernet.checkpoints.supernet_file import TrainedSupernet
 from supernet.errors import UserError
+from supernet.io import checksum
 from supernet.litepose import LitePose
 from supernet.pose.datasets import build
 from supernet.pose.evaluation import evaluate

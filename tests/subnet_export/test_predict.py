@@ -10,22 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from subnet_export import sources
 from subnet_export.exported_model import ExportedModel
-from subnet_export.prediction import picture_numbers
+from subnet_export.prediction import sources
+from subnet_export.prediction.run import picture_numbers
+from supernet.pose.data.image_decoding import read_picture
 from supernet.pose.datasets import build
 from supernet.pose.drawing import draw_people, save_picture
 from supernet.pose.evaluation import evaluate
-from supernet.pose.pictures import read_picture
-from tests.subnet_export.media import (
-    distance,
-    lines,
-    noise,
-    run,
-    summary,
-    write_pictures,
-    write_video,
-)
+from tests.helpers.images import distance, lines, noise, run, summary, write_pictures, write_video
 
 Exported = tuple[ExportedModel, Path]
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from search.lut import __main__ as entry
-from supernet.latency_table import LatencyTable
-from tests.made_up_table import SPACE, made_up_table
+from supernet.costs.latency_table import LatencyTable
+from tests.helpers.latency_tables import SPACE, made_up_table
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -5,7 +5,7 @@ import pytest
 
 from search.budget import Budget, CostModel
 from supernet.errors import UserError
-from tests.made_up_table import NUM_KEYPOINTS, SPACE, made_up_table, network_ms
+from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE, made_up_table, network_ms
 
 
 def test_a_latency_bound_is_kept_by_exactly_the_archs_within_it() -> None:

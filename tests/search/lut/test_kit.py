@@ -15,10 +15,10 @@ import pytest
 from search.lut.build import fitting_networks
 from search.lut.kit import FOLDER, SCRIPT, write_kit
 from search.lut.merge import merge
+from supernet.costs.latency_blocks import blocks_of_space
 from supernet.errors import UserError
-from supernet.latency_blocks import blocks_of_space
 from supernet.space import SearchSpace
-from tests.made_up_table import NUM_KEYPOINTS, SPACE
+from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE
 
 Json = dict[str, Any]
 NETWORKS = fitting_networks(SPACE, 3, seed=0)

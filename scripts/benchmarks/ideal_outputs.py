@@ -1,0 +1,81 @@
+"""The outputs of a network without error, to measure what evaluation itself loses."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from supernet.pose.training.objective import HIGH_STRIDE, LOW_STRIDE
+from supernet.pose.training.targets import heatmaps
+
+TAG_STEP = 3.0
+"""Between the tags of successive people; beyond any tag threshold in use."""
+
+GREATEST_ERROR = 1.25
+"""Input pixels, in x and in y, by which a keypoint far from its like may come back displaced, with adjustment.
+
+Targets peak at whole pixels of 4 and of 2 input pixels; their resized mean has its highest input pixel 1 or 2 from the
+start of the smaller one, and adjustment moves by a quarter: errors run from -1 to 1.25.
+"""
+
+
+COLLISION = 12.0
+"""Input pixels, three of the coarser map, in x and in y: where the same keypoint of two people is nearer than that, one
+may be lost or, as tags are interpolated, get a tag between theirs, which may be that of a third person."""
+
+
+def colliding(points: npt.NDArray[np.floating], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which people (P,) have a labelled keypoint within ``COLLISION`` of the same keypoint of another.
+
+    Args:
+        points: (P, K, 2), x and y in input pixels.
+        labelled: (P, K).
+    """
+    near = (np.abs(points[:, None] - points[None]) < COLLISION).all(axis=-1) & labelled[:, None] & labelled[None]
+    near[np.arange(len(points)), np.arange(len(points))] = False
+    return np.asarray(near.any(axis=(1, 2)))
+
+
+def perfect_outputs(
+    people: npt.NDArray[np.float32], size: tuple[int, int], sigma: float = 2.0
+) -> tuple[Tensor, Tensor]:
+    """Make both outputs for one picture: target heatmaps, and around each keypoint the tag of the nearest person.
+
+    Args:
+        people: (P, K, 3) as x, y in input pixels and visibility.
+        size: Height H and width W of the input.
+        sigma: Standard deviation of the Gaussians, in pixels of each output.
+
+    Returns:
+        ``low`` (1, 2K, H/4, W/4) and ``high`` (1, K, H/2, W/2).
+    """
+    maps = []
+    for stride in (LOW_STRIDE, HIGH_STRIDE):
+        frame = torch.from_numpy(people) * torch.tensor([1 / stride, 1 / stride, 1.0])
+        maps.append((frame, (size[0] // stride, size[1] // stride)))
+    (low_frame, low_size), (high_frame, high_size) = maps
+    if not len(people):
+        tags = torch.zeros(1, people.shape[1], *low_size)
+    else:
+        # Each person as a picture of its own tells whose Gaussian is the highest at a pixel.
+        tags = TAG_STEP * heatmaps(low_frame[:, None], low_size, sigma).argmax(dim=0, keepdim=True)
+    low = torch.cat([heatmaps(low_frame[None], low_size, sigma), tags], dim=1)
+    return low, heatmaps(high_frame[None], high_size, sigma)
+
+
+def smallest_safe_side(sigmas: tuple[float, ...], similarity: float = 0.95) -> float:
+    """Square root of the area, in input pixels, from which a person apart from others is sure to reach a similarity.
+
+    That is where every keypoint at its greatest error in x and in y still gives this OKS.
+
+    Args:
+        sigmas: Of the person's labelled keypoints, relative to the square root of the area.
+        similarity: OKS below 1.
+    """
+    spreads = (2 * np.array(sigmas)) ** 2
+    least, most = 1e-3, 1e6
+    while most - least > 1e-6 * most:
+        side = (least + most) / 2
+        reached = np.exp(-(2 * GREATEST_ERROR**2) / (2 * spreads * side**2)).mean()
+        least, most = (least, side) if reached >= similarity else (side, most)
+    return most

@@ -1,0 +1,256 @@
+"""How fast the pose task is: grouping, whole pictures, loading, targets and losses. Prints one JSON object.
+
+Run as ``python -m scripts.benchmarks.pose``. Times by the clock are those of a quiet machine only; processor time
+hardly depends on what else runs. ``plain`` is the same work done in the obvious way, in the same run, to compare with.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scripts.benchmarks.timing import timed
+from supernet.arch import Arch
+from supernet.compute.device import pick_device
+from supernet.compute.machine import machine, versions
+from supernet.errors import UserError
+from supernet.litepose import LitePose
+from supernet.pose.coco.dataset import CocoPeople
+from supernet.pose.geometry import normalise
+from supernet.pose.grouping import Matching, group, match
+from supernet.pose.inference import InferenceSettings, estimate
+from supernet.pose.keypoints import COCO, CROWDPOSE
+from supernet.pose.peaks import peaks
+from supernet.pose.refinement import complete, quarter_pixels
+from supernet.pose.synthetic.dataset import SyntheticPeople
+from supernet.pose.training.augmentation import Augmentation, Batch, TrainingPictures, augment, collate, window_matrix
+from supernet.pose.training.objective import PoseObjective, to_device
+from supernet.training.optimizer import TouchedAdam
+
+GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
+NUM_KEYPOINTS, SIDE, NUM_TAGS, MAX_PEOPLE = 14, 512, 2, 30
+RESOLUTION, BATCH_SIZE = 256, 16
+NUM_PICTURES, PICTURE_SIZE, JPEG_QUALITY = 32, (640, 480), 90
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+Figures = dict[str, Any]
+
+crowd_maps: Callable[[int, int, int, int, int, int], tuple[Floats, Floats]]
+crowd_maps = run_path(str(GOLDEN / "recipes.py"))["crowd_maps"]
+
+
+def plain_peaks(heatmaps: Floats) -> tuple[Tensor, Tensor]:
+    """Suppression by max pooling and the highest pixels left, over whole maps (K, H, W)."""
+    maps = torch.from_numpy(heatmaps)
+    highest = torch.nn.functional.max_pool2d(maps, 5, 1, 2)
+    values, places = (maps * (maps == highest)).flatten(1).topk(MAX_PEOPLE)
+    return values, places
+
+
+def plain_complete(heatmaps: Floats, tags: Floats, places: Integers, means: Floats) -> list[int]:
+    """Where each missing keypoint agrees best, looking at the whole map each time."""
+    found = []
+    for person, mean in enumerate(means):
+        for keypoint in np.flatnonzero(places[person] < 0):
+            distances = np.sqrt(np.square(tags[keypoint] - mean).sum(axis=2))
+            found.append(int((heatmaps[keypoint] - np.round(distances)).argmax()))
+    return found
+
+
+def bench_grouping(repeats: int) -> Figures:
+    """``group`` on made-up crowds of different size, whole and in parts."""
+    figures: Figures = {"maps": [NUM_KEYPOINTS, SIDE, SIDE], "tags": NUM_TAGS}
+    for num_people in (2, 10, 20, 30):
+        heat, tags = crowd_maps(1, num_people, NUM_KEYPOINTS, SIDE, SIDE, NUM_TAGS)
+        figures[f"{num_people} people"] = {
+            "thresholded": bench_crowd(heat, tags, "thresholded", repeats),
+            "reference": bench_crowd(heat, tags, "reference", repeats),
+        }
+    return figures
+
+
+def bench_crowd(heat: Floats, tags: Floats, matching: Matching, repeats: int) -> Figures:
+    """``group`` on one crowd's maps (K, H, W) and (K, H, W, T)."""
+
+    def find_peaks() -> list[Integers]:
+        return [peaks(one, MAX_PEOPLE, 0.1, 5) for one in heat]
+
+    places, means = match(heat, tags, spots := find_peaks(), MAX_PEOPLE, 1.0, matching == "thresholded")
+    people, keypoints = np.nonzero(places >= 0)
+    y, x = np.divmod(places[people, keypoints], SIDE)
+    values = np.zeros(places.shape, np.float32)
+    values[people, keypoints] = heat[keypoints, y, x]
+    return {
+        "people": len(places),
+        "missing_keypoints": int((places < 0).sum()),
+        "whole": timed(partial(group, heat, tags, matching=matching), repeats),
+        "suppression_and_top_k": timed(find_peaks, repeats),
+        "matching": timed(partial(match, heat, tags, spots, MAX_PEOPLE, 1.0, matching == "thresholded"), repeats),
+        "refine": timed(partial(complete, heat, tags, places, values, means), repeats),
+        "adjust": timed(partial(quarter_pixels, heat, keypoints, x, y), repeats),
+        "plain_suppression_and_top_k": timed(partial(plain_peaks, heat), 3),
+        "plain_refine": timed(partial(plain_complete, heat, tags, places, means), 3),
+    }
+
+
+def bench_picture(repeats: int) -> Figures:
+    """A picture through inference with a network that takes no time; without and with people in it."""
+    heat, tags = crowd_maps(1, 10, NUM_KEYPOINTS, SIDE // 2, SIDE // 2, 1)
+    high = torch.from_numpy(heat)[None]
+    low = torch.cat([high, torch.from_numpy(tags[..., 0])[None]], dim=1)[..., ::2, ::2].contiguous()
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+
+    def whole(detection_threshold: float) -> object:
+        settings = InferenceSettings(flip_test=True, detection_threshold=detection_threshold)
+        return estimate(lambda _: (low, high), [image], SIDE, CROWDPOSE, settings)
+
+    return {
+        "input": [SIDE, SIDE],
+        "flip_test": True,
+        "resize_and_maps": timed(lambda: whole(1e9), repeats),
+        "with_grouping": timed(lambda: whole(0.1), repeats),
+    }
+
+
+def bench_loader(repeats: int, folder: Path) -> Figures:
+    """Augmented samples from JPEG files, one core, whole and in parts."""
+    people = SyntheticPeople(COCO, NUM_PICTURES, 0, *PICTURE_SIZE)
+    truth = people.ground_truth()
+    for index, entry in enumerate(truth["images"]):
+        entry["file_name"] = f"{index}.jpg"
+        picture = cv2.cvtColor(people[index].image, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / entry["file_name"]), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    (folder / "people.json").write_text(json.dumps(truth), encoding="utf-8")
+    dataset = CocoPeople(folder / "people.json", folder, COCO)
+    pictures = TrainingPictures(dataset, Augmentation())
+    files = [np.frombuffer((folder / entry["file_name"]).read_bytes(), np.uint8) for entry in truth["images"]]
+    examples = [dataset[index] for index in range(NUM_PICTURES)]
+    samples = [pictures[index, RESOLUTION, 0] for index in range(NUM_PICTURES)]
+    window = window_matrix(*PICTURE_SIZE, RESOLUTION, 1.1, 15.0, (PICTURE_SIZE[0] / 2, PICTURE_SIZE[1] / 2), False)
+    some, size = Augmentation(), (RESOLUTION, RESOLUTION)
+    work: dict[str, Callable[[int], object]] = {
+        "sample": lambda index: pictures[index, RESOLUTION, 0],
+        "read": lambda index: dataset[index],
+        "read: decode": lambda index: cv2.imdecode(files[index], cv2.IMREAD_COLOR),
+        "augment": lambda index: augment(examples[index], RESOLUTION, np.random.default_rng(index), some, COCO),
+        "augment: warp": lambda index: cv2.warpAffine(examples[index].image, window, size),
+        "collate": lambda index: collate(samples[:BATCH_SIZE]) if index % BATCH_SIZE == 0 else None,
+    }
+    figures: Figures = {
+        "pictures": {"size": list(PICTURE_SIZE), "jpeg_quality": JPEG_QUALITY, "num": NUM_PICTURES},
+        "mean_kilobytes": round(sum(map(len, files)) / len(files) / 1e3, 1),
+        "resolution": RESOLUTION,
+        "times": f"of {NUM_PICTURES} samples",
+    }
+    for name, one in work.items():
+        figures[name] = timed(partial(lambda one: [one(index) for index in range(NUM_PICTURES)], one), repeats)
+    for clock in ("wall_ms", "cpu_ms"):
+        both = figures["sample"][clock]["median"] + figures["collate"][clock]["median"]
+        figures[f"samples_per_second_by_{clock[:-3]}"] = round(1e3 * NUM_PICTURES / both, 1)
+    return figures
+
+
+def bench_training(repeats: int, threads: int, device: torch.device, only: set[str]) -> Figures:
+    """Targets and losses of a batch, and the training step of LitePose-XS that they are part of."""
+    entries = json.loads((GOLDEN / "costs.json").read_text(encoding="utf-8"))
+    (entry,) = (one for one in entries if one["name"] == "search-XS" and one["joints"] == COCO.num)
+    torch.set_num_threads(threads)
+    network = LitePose(Arch.from_dict(entry["arch"]), COCO.num).to(device).train()
+    adam = TouchedAdam(network.parameters(), clip_norm=1.0)
+    objective, batch = PoseObjective(COCO.num), to_device(training_batch(), device)
+    images, truth = normalise(batch.images), objective.targets(batch)
+    low, high = (maps.detach().requires_grad_() for maps in network(images))
+
+    def finished(result: object) -> object:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    def step() -> object:
+        low, high = network(normalise(batch.images))
+        objective.loss(low, high, objective.targets(batch)).total.backward()  # type: ignore[no-untyped-call]
+        return finished(adam.step(1e-6))
+
+    def losses() -> object:
+        return finished(torch.autograd.grad(objective.loss(low, high, truth).total, [low, high]))
+
+    figures: Figures = {
+        "arch": "LitePose-XS",
+        "batch": [BATCH_SIZE, RESOLUTION, RESOLUTION],
+        "most_people": batch.people.shape[1],
+        "threads": threads,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "step": timed(step, max(3, repeats // 3)),
+    }
+    for name, work in {"targets": lambda: finished(objective.targets(batch)), "losses": losses}.items():
+        if name in only:
+            figures[name] = timed(work, repeats)
+            share = figures[name]["wall_ms"]["median"] / figures["step"]["wall_ms"]["median"]
+            figures[f"{name}_share_of_step"] = round(share, 5)
+    return figures
+
+
+def training_batch() -> Batch:
+    """A batch of built-in people."""
+    pictures = TrainingPictures(SyntheticPeople(COCO, BATCH_SIZE, 0), Augmentation())
+    return collate([pictures[index, RESOLUTION, 0] for index in range(BATCH_SIZE)])
+
+
+def main() -> None:
+    """Measure and print."""
+    parts = ("grouping", "picture", "loader", "targets", "losses")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--only", nargs="+", choices=parts, default=parts, help="what to measure; everything if left out"
+    )
+    parser.add_argument("--repeats", type=int, default=15, help="of each measurement, after one call to warm up")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=machine()["cores"],
+        help="of the network's step, its targets and losses; all else takes one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="of the network's step, its targets and losses: cpu, cuda, auto"
+    )
+    options = parser.parse_args()
+    if options.repeats < 1 or options.threads < 1:
+        parser.error("--repeats and --threads must be at least 1")
+    try:
+        device = pick_device(options.device)
+    except UserError as error:
+        parser.error(str(error))
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    report: Figures = {
+        "machine": machine() | {"load": [round(load, 2) for load in os.getloadavg()]},
+        "versions": versions(),
+        "repeats": options.repeats,
+    }
+    if "grouping" in options.only:
+        report["grouping"] = bench_grouping(options.repeats)
+    if "picture" in options.only:
+        report["picture"] = bench_picture(options.repeats)
+    if "loader" in options.only:
+        with tempfile.TemporaryDirectory() as folder:
+            report["loader"] = bench_loader(options.repeats, Path(folder))
+    if {"targets", "losses"} & set(options.only):
+        report["training"] = bench_training(options.repeats, options.threads, device, set(options.only))
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

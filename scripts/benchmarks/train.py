@@ -1,0 +1,268 @@
+"""Measure what training costs: steps of the largest, a random and the smallest subnet, of a sandwich, and of sharing.
+
+Run as ``python -m scripts.benchmarks.train [--sizes 256 512] [--batch 8] [--device auto] [--output FILE]``;
+it prints JSON.
+
+Every workload runs in a process of its own, so that its peak memory is its own, through the training loop itself, on
+pictures kept in memory. ``sharing`` alternates a subnet inside the supernet with the same subnet extracted, forward and
+backward, and gives the ratio of their times: on a CPU processor time, which hardly depends on what else the machine
+does. ``shares`` come from a second pass that waits for the device after each part; images per second do not.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+from unittest import mock
+
+import cv2
+import numpy as np
+import torch
+
+from scripts.benchmarks.timing import spread
+from supernet.arch import Arch, Stage
+from supernet.compute.device import pick_device
+from supernet.compute.machine import machine, versions
+from supernet.compute.precision import forward_precision, tf32
+from supernet.io import files
+from supernet.pose.data.cached import KeptPictures
+from supernet.pose.geometry import normalise
+from supernet.pose.keypoints import COCO
+from supernet.pose.synthetic.dataset import SyntheticPeople
+from supernet.pose.training.augmentation import Augmentation
+from supernet.pose.training.objective import PoseObjective
+from supernet.space import SearchSpace
+from supernet.training import trainer
+from supernet.training.phases import Phase, schedule
+from supernet.training.trainer import LoopSettings, StepReport, Trainer
+from supernet.weight_sharing import SuperNet
+
+WORKLOADS = ("largest", "half_width", "random", "smallest", "sandwich")
+NUM_PICTURES = 32
+
+
+def archs_of(workload: str, space: SearchSpace, size: int) -> list[Arch]:
+    """The subnets that each step of a workload trains at ``size`` px."""
+    largest, rng = space.largest(), np.random.default_rng(0)
+    drawn = [space.sample(rng), space.sample(rng)]
+    half_stages = tuple(
+        Stage(choices.widths[len(choices.widths) // 2 - 1], stage.stride, stage.expand_ratios, stage.kernel_sizes)
+        for stage, choices in zip(largest.stages, space.stages, strict=True)
+    )
+    half_deconv = tuple(widths[len(widths) // 2 - 1] for widths in space.deconv_widths)
+    half = Arch(size, space.stem_widths[len(space.stem_widths) // 2], half_stages, half_deconv)
+    found = {
+        "largest": [largest],
+        "half_width": [half],
+        "random": drawn[:1],
+        "smallest": [space.smallest()],
+        "sandwich": [largest, *drawn, space.smallest()],
+    }
+    return [replace(arch, resolution=size) for arch in found[workload]]
+
+
+def build_trainer(options: argparse.Namespace, device: torch.device, size: int) -> Trainer:
+    """A trainer of the whole space at one size."""
+    torch.manual_seed(0)
+    space = replace(SearchSpace.load(options.space), resolutions=(size,))
+    phase = Phase("bench", 1, (), ("largest",), 1e-4)
+    settings = LoopSettings(options.batch, 0, 1.0, 0.999, 1.0, options.workers, Augmentation(), options.precision)
+    pictures = KeptPictures(SyntheticPeople(COCO, NUM_PICTURES, 1, 640, 480))
+    for index in range(NUM_PICTURES):
+        pictures[index]
+    steps = schedule([phase], space, options.warm_up + 2 * options.steps)
+    return Trainer(SuperNet(space, COCO.num).to(device), PoseObjective(COCO.num), pictures, steps, settings)
+
+
+class Stopwatch:
+    """Seconds by part of a step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, defaultdict[str, float](float)
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``function`` with its time added to that of ``part``, the device's work included."""
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            synchronise(self.device)
+            start = time.perf_counter()
+            found = function(*arguments, **named)
+            synchronise(self.device)
+            self.seconds[part] += time.perf_counter() - start
+            return found
+
+        return call
+
+
+def mark(device: torch.device) -> torch.cuda.Event | float:
+    """A point in time of what the device computes; nothing waits for it."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
+def seconds_between(start: torch.cuda.Event | float, end: torch.cuda.Event | float) -> float:
+    """Seconds from one mark to another."""
+    if isinstance(start, float) or isinstance(end, float):
+        assert isinstance(start, float)
+        assert isinstance(end, float)
+        return end - start
+    return float(start.elapsed_time(end)) / 1e3
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measured_steps(options: argparse.Namespace, device: torch.device, workload: str, size: int) -> dict[str, Any]:
+    """Speed, memory and shares of the steps of one workload."""
+    run = build_trainer(options, device, size)
+    archs = archs_of(workload, run.supernet.space, size)
+    marks: list[torch.cuda.Event | float] = []
+    processor: list[float] = []
+    watch, shared = Stopwatch(device), defaultdict[str, float](float)
+    half = options.warm_up + options.steps
+    parts = mock.patch.object(torch.Tensor, "backward", watch.timed("backward", torch.Tensor.backward))
+
+    def on_step(report: StepReport) -> None:
+        if options.warm_up <= run.step <= half:
+            marks.append(mark(device))
+            processor.append(time.process_time())
+        if run.step > half:
+            synchronise(device)
+            shared["data"] += report.data_seconds
+            shared["all"] += time.perf_counter() - began[0]
+        if run.step == half:  # from here on in parts
+            synchronise(device)
+            parts.start()
+            run.supernet.forward = watch.timed("forward", run.supernet.forward)  # type: ignore[method-assign]
+            run.adam.step = watch.timed("optimizer", run.adam.step)  # type: ignore[method-assign]
+            run.average.update = watch.timed("optimizer", run.average.update)  # type: ignore[method-assign]
+        began[0] = time.perf_counter()
+
+    began = [time.perf_counter()]
+    with mock.patch.object(trainer, "step_archs", return_value=archs), tf32(allowed=True):
+        run.run(on_step, lambda _: None)
+    parts.stop()
+    shared |= watch.seconds
+    times = [seconds_between(*pair) for pair in pairwise(marks)]
+    whole = shared.pop("all")
+    found = {
+        "step_ms": spread([1e3 * seconds for seconds in times]),
+        "processor_ms": spread([1e3 * (end - start) for start, end in pairwise(processor)]),
+        "images_per_second": round(options.batch / statistics.median(times), 2),
+        "shares": {part: round(seconds / whole, 3) for part, seconds in sorted(shared.items())},
+    }
+    if device.type == "cuda":
+        return found | {"peak_memory_mib": round(torch.cuda.max_memory_allocated(device) / 2**20)}
+    return found | {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+
+
+def measured_sharing(options: argparse.Namespace, device: torch.device, workload: str, size: int) -> dict[str, Any]:
+    """Forward and backward of a subnet in the supernet and extracted, alternated, and the ratio of their medians."""
+    torch.manual_seed(0)
+    space = replace(SearchSpace.load(options.space), resolutions=(size,))
+    shared = SuperNet(space, COCO.num).to(device).train()
+    (arch,) = archs_of(workload, space, size)
+    alone = shared.extract(arch).train()
+    for module in alone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as in the supernet
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+    pictures = torch.randint(0, 256, (options.batch, 3, size, size), dtype=torch.uint8, device=device)
+    images = normalise(pictures.contiguous(memory_format=torch.channels_last))
+    precision = forward_precision(device, options.precision)
+    times: dict[str, list[float]] = {"shared": [], "alone": []}
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    calls: dict[str, Callable[[], tuple[torch.Tensor, torch.Tensor]]] = {
+        "shared": lambda: shared(images, arch),
+        "alone": lambda: alone(images),
+    }
+    for repeat in range(options.warm_up + options.steps):
+        for name in sorted(calls, reverse=bool(repeat % 2)):
+            synchronise(device)
+            start = clock()
+            with precision:
+                low, high = calls[name]()
+            (low.float().square().mean() + high.float().square().mean()).backward()  # type: ignore[no-untyped-call]
+            synchronise(device)
+            if repeat >= options.warm_up:
+                times[name].append(clock() - start)
+            for network in (shared, alone):
+                for parameter in network.parameters():
+                    parameter.grad = None
+    ratio = statistics.median(times["shared"]) / statistics.median(times["alone"])
+    by_name = {f"{name}_ms": spread([1e3 * seconds for seconds in values]) for name, values in times.items()}
+    return by_name | {"overhead": round(ratio - 1, 4)}
+
+
+def main() -> None:
+    """Run the workloads asked for, each in its own process, and print what was found."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--space", default="litepose", help="search space, by name or file")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="inputs, px")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="what a step trains")
+    parser.add_argument("--batch", type=int, default=8, help="pictures a step")
+    parser.add_argument("--steps", type=int, default=7, help="measured steps, of which the median is given")
+    parser.add_argument("--warm-up", type=int, default=2, help="steps before")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load pictures")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="of forward passes"
+    )
+    parser.add_argument("--threads", type=int, help="of the network on a CPU; all cores if not given")
+    parser.add_argument("--output", help="file to write the JSON to as well")
+    parser.add_argument("--one", nargs=3, metavar=("KIND", "WORKLOAD", "SIZE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    cv2.setNumThreads(0)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = pick_device(options.device)
+    if options.one is not None:
+        kind, workload, size = options.one
+        measure = measured_steps if kind == "steps" else measured_sharing
+        print(json.dumps(measure(options, device, workload, int(size))))
+        return
+    # decides for the processes below how threads wait, as in training
+
+    results = []
+    for size in options.sizes:
+        for kind, workload in [
+            *(("steps", name) for name in options.workloads),
+            *(("sharing", name) for name in options.workloads if name != "sandwich"),
+        ]:
+            program = [sys.executable, "-m", "scripts.benchmarks.train", *sys.argv[1:]]
+            command = [*program, "--one", kind, workload, str(size)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            results.append({"kind": kind, "workload": workload, "size": size, **json.loads(done.stdout)})
+            print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    on = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    found = {
+        "machine": machine() | {"device": on, "threads": torch.get_num_threads()},
+        "versions": versions(),
+        "space": options.space,
+        "batch": options.batch,
+        "precision": options.precision,
+        "results": results,
+    }
+    print(json.dumps(found, indent=2))
+    if options.output is not None:
+        files.write_json(options.output, found)
+
+
+if __name__ == "__main__":
+    main()

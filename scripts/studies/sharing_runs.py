@@ -1,0 +1,245 @@
+"""The parts of a study of weight sharing: trainings and scores, each kept in a file, so that any can be done later."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+from scripts.studies.sharing_archs import only, spread_archs
+from supernet.checkpoints.supernet_file import load_supernet
+from supernet.cli.console import progress_bar
+from supernet.cli.hydra_app import composed
+from supernet.cli.signals import stop_request
+from supernet.compute.device import pick_device
+from supernet.errors import UserError
+from supernet.evaluation.subnet_scorer import SubnetScorer
+from supernet.io import files
+from supernet.io.schema import from_mapping
+from supernet.pose.data.cached import KeptPictures
+from supernet.pose.datasets import build
+from supernet.pose.inference import InferenceSettings
+from supernet.space import SearchSpace
+from supernet.training.launch import start_or_resume
+from supernet.training.phases import Phase, Scheduled, schedule
+from supernet.training.setup import TrainSettings
+
+STRATEGIES = ("progressive", "sandwich")
+"""Of ``conf/phases``, those that a supernet is trained by."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study compares.
+
+    Attributes:
+        space: Name of the search space.
+        steps: Optimizer steps of every training.
+        num_archs: Archs compared.
+        arch_seed: Seed they are drawn with.
+        changes: Of the options in ``conf/train.yaml``, as ``key=value``; they hold for every training.
+    """
+
+    space: str
+    steps: int
+    num_archs: int
+    arch_seed: int
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training and the scores that come of it.
+
+    Attributes:
+        kind: "alone" or one of ``STRATEGIES``.
+        arch: Number of the arch trained alone, None for a supernet.
+        seed: Of the training.
+    """
+
+    kind: str
+    arch: int | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What the part is called on the command line; the same for all seeds."""
+        return self.kind if self.arch is None else f"{self.kind}:{self.arch}"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the files and folders that are this part's alone."""
+        return f"seed{self.seed}_{self.name.replace(':', '_')}"
+
+
+class Study:
+    """A study in its folder.
+
+    Args:
+        folder: Where it is kept.
+        plan: What it compares.
+        threads: Of the network on a CPU; None: all cores.
+
+    Raises:
+        UserError: The plan does not fit together.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, threads: int | None) -> None:
+        self.folder, self.plan, self.threads = folder, plan, threads
+        given = [f"space={plan.space}", f"steps={plan.steps}", "evaluation.flip_test=true", "report_random=0"]
+        given += [*plan.changes, f"threads={'null' if threads is None else threads}"]
+        self._configs = {kind: composed("train", [f"phases={kind}", *given]) for kind in STRATEGIES}
+        self._configs["alone"] = self._configs["progressive"] | {
+            "phases": alone_phases(self._configs["progressive"]["phases"])
+        }
+        if threads is not None:
+            torch.set_num_threads(threads)
+        cv2.setNumThreads(0)
+        self.base = self._configs["progressive"]
+        self.space = SearchSpace.from_dict(self.base["space"])
+        self.keypoints = build(self.base["dataset"], "train").keypoints
+        self.archs = spread_archs(self.space, plan.num_archs, self.keypoints.num, plan.arch_seed)
+        for part in self.parts([0]):  # before anything is written
+            from_mapping(TrainSettings, self.config(part), "")
+            self.scheduled(part)
+
+    def parts(self, seeds: Iterable[int]) -> list[Part]:
+        """Return all parts, seed by seed, the supernets first."""
+        numbers = range(len(self.archs))
+        return [
+            part
+            for seed in seeds
+            for part in (
+                *(Part(kind, None, seed) for kind in STRATEGIES),
+                *(Part("alone", number, seed) for number in numbers),
+            )
+        ]
+
+    def config(self, part: Part) -> dict[str, Any]:
+        """Return the configuration that ``part`` is trained with, as ``python -m supernet.train`` would compose it."""
+        config = self._configs[part.kind] | {"seed": part.seed, "runs": str(self.folder / "runs")}
+        if part.arch is not None:
+            config["space"] = only(self.archs[part.arch], f"{self.space.name}_{part.arch}").to_dict()
+        return config | {"name": part.file_name}
+
+    def scheduled(self, part: Part) -> list[Scheduled]:
+        """Return the phases of ``part`` with their steps."""
+        config = self.config(part)
+        phases = [from_mapping(Phase, phase, "phases") for phase in config["phases"]]
+        return schedule(phases, SearchSpace.from_dict(config["space"]), self.plan.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return as plain values what may not change while the study goes on."""
+        phases = {kind: config["phases"] for kind, config in self._configs.items()}
+        plan = asdict(self.plan) | {"changes": list(self.plan.changes)}
+        return {"plan": plan, "phases": phases, "archs": [arch.to_dict() for arch in self.archs]}
+
+    @property
+    def num_threads(self) -> int:
+        """How many threads the network gets on a CPU."""
+        return torch.get_num_threads()
+
+    def training(self, part: Part) -> Path:
+        """Return the run folder of the training of ``part``."""
+        return self.folder / "runs" / "train" / part.file_name
+
+    def steps_done(self, part: Part) -> int:
+        """Return how many steps of ``part`` have been logged."""
+        if (self.training(part) / "summary.json").exists():
+            return self.plan.steps
+        with suppress(OSError, ValueError, IndexError):  # no log yet, or its last line is only half written
+            lines = (self.training(part) / "train.jsonl").read_text("utf-8").splitlines()
+            return int(json.loads(lines[-1])["step"]) + 1
+        return 0
+
+    def scored(self, part: Part) -> list[int]:
+        """Return the numbers of the archs that ``part`` gives a score of."""
+        return list(range(len(self.archs))) if part.arch is None else [part.arch]
+
+    def score(self, part: Part, arch: int) -> dict[str, float] | None:
+        """Return the metrics of arch number ``arch`` after the training of ``part``; None: not there yet."""
+        path = self._score_file(part, arch)
+        if not path.exists():
+            return None
+        metrics: dict[str, float] = files.read_json(path, "score")["metrics"]
+        return metrics
+
+    def ap(self, part: Part, arch: int) -> float | None:
+        """Return the AP of :meth:`score`."""
+        metrics = self.score(part, arch)
+        return None if metrics is None else metrics["AP"]
+
+    def train_seconds(self, part: Part) -> float | None:
+        """Return how long the training of ``part`` took, without its report; None: it is not done."""
+        path = self.training(part) / "summary.json"
+        if not path.exists():
+            return None
+        seconds: float = files.read_json(path, "summary")["train_seconds"]
+        return seconds
+
+    def done(self, part: Part) -> bool:
+        """Whether nothing of ``part`` is left to do."""
+        return all(self._score_file(part, arch).exists() for arch in self.scored(part))
+
+    def do(self, part: Part) -> None:
+        """Train and score, beginning with what an earlier, interrupted attempt left.
+
+        Raises:
+            UserError: The training was stopped or went wrong.
+        """
+        folder = self.training(part)
+        if not (folder / "summary.json").exists():
+            config = self.config(part)
+            if any(folder.glob("checkpoint*")):
+                resumed = config | {"resume": str(folder)}
+                start_or_resume(resumed, [f"resume={folder}", f"threads={self.threads}"])
+            else:
+                if folder.exists():  # stopped before its first checkpoint
+                    shutil.rmtree(folder)
+                start_or_resume(config, [])
+        trained = load_supernet(folder)
+        settings = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
+        supernet = trained.supernet.to(pick_device(self.base["device"]))
+        scorer = SubnetScorer(supernet, *self._pictures, settings, self.base["num_calibration_images"])
+        left = [arch for arch in self.scored(part) if not self._score_file(part, arch).exists()]
+        with progress_bar() as progress, stop_request() as stop_requested:
+            task = progress.add_task("scoring", total=len(left), note="")
+            for arch in left:
+                metrics = scorer(self.archs[arch]).metrics
+                value = {"part": part.name, "seed": part.seed, "arch": self.archs[arch].to_dict(), "metrics": metrics}
+                files.write_json(self._score_file(part, arch), value)
+                progress.update(task, advance=1, note=f"arch {arch}: AP {metrics['AP']:.3f}")
+                if stop_requested():
+                    raise UserError(f"stopped after a score of {part.name}; give the same command to continue")
+
+    @cached_property
+    def _pictures(self) -> tuple[KeptPictures, KeptPictures]:
+        """Those that every subnet is calibrated on, and those that it is scored on."""
+        return KeptPictures(build(self.base["dataset"], "train")), KeptPictures(build(self.base["dataset"], "test"))
+
+    def _score_file(self, part: Part, arch: int) -> Path:
+        return self.folder / "scores" / f"{part.file_name}_arch_{arch}.json"
+
+
+def alone_phases(phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the phases of a supernet that train its largest subnet alone; without the rest, they fill all steps.
+
+    They are what the recipe does for a single network: the same rates, and the same share of small pictures.
+
+    Raises:
+        UserError: There are none.
+    """
+    found = []
+    for plain in phases:
+        phase = from_mapping(Phase, plain, "phases")
+        if set(phase.subnets) == {"largest"} and phase.teacher == "none":
+            found.append(plain)
+    if not found:
+        raise UserError("no phase trains the largest subnet alone; give the phases of the progressive strategy")
+    return found

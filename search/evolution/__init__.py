@@ -1,0 +1,1 @@
+"""Evolutionary search as ask and tell."""

@@ -1,0 +1,227 @@
+"""Blocks and whole networks as ONNX graphs, with batch norm folded and normalisation inside, as exports have them.
+
+They are written node by node, since tracing thousands of blocks would take hours. One function writes the nodes of a
+block, for the block alone and for every place in a network, so what is measured apart is what runs together; a test
+holds that a network's graph computes the same as the exported one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from search.lut.workloads import Empty, Subject
+from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
+from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of
+from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+Array: TypeAlias = npt.NDArray[np.float32]
+Weights = Callable[[str, tuple[int, ...]], "Array | onnx.TensorProto"]
+"""Returns the tensor of a name and shape. Names are those of the published state dict, with ``.bias`` for what batch
+norm leaves; in a block alone they begin with "block"."""
+
+
+def random_weights() -> Weights:
+    """Return weights that are small random numbers; what they are does not change how long a network takes."""
+    pool = weight_pool(1 << 18)
+
+    def weights(name: str, shape: tuple[int, ...]) -> Array:
+        return np.resize(pool, shape)
+
+    return weights
+
+
+def weight_pool(num: int) -> Array:
+    """Return the numbers that random weights are made of, (num,)."""
+    return np.random.default_rng(0).normal(0, 0.05, num).astype(np.float32)
+
+
+def input_shapes(subject: Subject, batch: int) -> list[tuple[int, ...]]:
+    """Return the shapes of a subject's inputs in order: pictures are (B, H, W, 3) uint8, maps (B, C, H, W) float32."""
+    if isinstance(subject, Empty):
+        return [(batch, 8, 1, 1)]
+    if isinstance(subject, Arch):
+        return [(batch, subject.resolution, subject.resolution, 3)]
+    size = subject.input_size
+    if isinstance(subject, Stem):
+        return [(batch, size, size, 3)]
+    if isinstance(subject, Bottleneck):
+        return [(batch, subject.in_width, size, size)]
+    return [(batch, subject.in_width, size, size), (batch, subject.skip_width, size, size)]
+
+
+def is_picture(shape: Sequence[int]) -> bool:
+    """Whether a shape is that of pictures (B, H, W, 3), which are square, and not of square maps (B, C, H, W)."""
+    return shape[2] != shape[3]
+
+
+def graph_of(subject: Subject, num_keypoints: int, weights: Weights) -> "onnx.ModelProto":
+    """Return the ONNX model of a subject, for any batch and size, as exports are; ``input_shapes`` tells its inputs.
+
+    The one of ``Empty`` does next to nothing: its time is what any call of the library costs.
+    """
+    writer = _Writer(weights)
+    if isinstance(subject, Arch):
+        return _network(writer, subject, num_keypoints)
+    names = [writer.declare(f"input{i}", shape) for i, shape in enumerate(input_shapes(subject, 1))]
+    if isinstance(subject, Empty):
+        return writer.model({"output": writer.node("Relu", names)})
+    return writer.model({"output": _block(writer, "block", subject, names)})
+
+
+def _network(writer: "_Writer", arch: Arch, num_keypoints: int) -> "onnx.ModelProto":
+    value = writer.declare("images", input_shapes(arch, 1)[0])
+    blocks = iter(blocks_of(arch, num_keypoints))
+    features = [_block(writer, "first", next(blocks), [value])]
+    for i, stage in enumerate(arch.stages):
+        value = features[-1]
+        for j in range(stage.depth):
+            value = _block(writer, f"stage.{i}.{j}", next(blocks), [value])
+        features.append(value)
+    value, outputs = features[-1], []
+    for level in range(len(arch.deconv_widths)):
+        value = _block(writer, str(level), next(blocks), [value, features[3 - level]])
+        if level > 0:
+            outputs.append(_block(writer, str(level - 1), next(blocks), [value, features[2 - level]]))
+    assert next(blocks, None) is None
+    return writer.model(dict(zip(("low", "high"), outputs, strict=True)))
+
+
+def _block(writer: "_Writer", name: str, block: Block, inputs: Sequence[str]) -> str:
+    """Write the nodes of a block and return the name of its output."""
+    if isinstance(block, Stem):
+        value = writer.node("Transpose", inputs, perm=[0, 3, 1, 2])
+        value = writer.node("Cast", [value], to=1)  # FLOAT
+        for operator, numbers in (("Sub", IMAGENET_MEAN), ("Div", IMAGENET_STD)):
+            constant = writer.constant(255.0 * np.array(numbers, np.float32).reshape(1, 3, 1, 1))
+            value = writer.node(operator, [value, constant])
+        value = writer.relu6(writer.conv(f"{name}.0.0", value, 3, STEM_CHANNELS, 3, stride=2))
+        value = writer.relu6(writer.conv(f"{name}.1.0", value, STEM_CHANNELS, STEM_CHANNELS, 3, groups=STEM_CHANNELS))
+        return writer.conv(f"{name}.2", value, STEM_CHANNELS, block.width, 1)
+    if isinstance(block, Bottleneck):
+        hidden = make_divisible(block.in_width * block.expand_ratio)
+        value = writer.relu6(writer.conv(f"{name}.inv.0", inputs[0], block.in_width, hidden, 1))
+        depthwise = (hidden, hidden, block.kernel_size, block.stride, hidden)
+        value = writer.relu6(writer.conv(f"{name}.depth_conv.0", value, *depthwise))
+        value = writer.conv(f"{name}.point_conv.0", value, hidden, block.width, 1)
+        is_residual = block.stride == 1 and block.in_width == block.width
+        return writer.node("Add", [inputs[0], value]) if is_residual else value
+    if isinstance(block, Deconv):
+        refined = writer.deconv(f"deconv_refined.{name}", inputs[0], block.in_width, block.width, bias=True)
+        raw = writer.deconv(f"deconv_raw.{name}", inputs[1], block.skip_width, block.width, bias=False)
+        return writer.node("Relu", [writer.node("Add", [refined, raw])])
+    summands = []
+    for part, value, width in zip(("refined", "raw"), inputs, (block.in_width, block.skip_width), strict=True):
+        prefix = f"final_{part}.{name}.conv"
+        value = writer.node("Relu", [writer.conv(f"{prefix}.0", value, width, width, HEAD_KERNEL_SIZE, groups=width)])
+        summands.append(writer.conv(f"{prefix}.3", value, width, block.outputs, 1, bias=False))
+    return writer.node("Add", summands)
+
+
+class _Writer:
+    """Collects the parts of a graph; every method that adds a node returns the name of its output."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._nodes: list[Any] = []
+        self._inputs: list[Any] = []
+        self._tensors: list[Any] = []
+        self._limits: tuple[str, str] | None = None
+
+    def declare(self, name: str, shape: Sequence[int]) -> str:
+        from onnx import TensorProto, helper
+
+        sizes: list[str | int | None] = ["batch", shape[1], "height", "width"]
+        if is_picture(shape):
+            sizes = ["batch", "height", "width", shape[3]]
+        kind = TensorProto.UINT8 if is_picture(shape) else TensorProto.FLOAT
+        self._inputs.append(helper.make_tensor_value_info(name, kind, sizes))
+        return name
+
+    def node(self, operator: str, inputs: Sequence[str], name: str = "", **attributes: Any) -> str:
+        from onnx import helper
+
+        output = f"value{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [output], name=name, **attributes))
+        return output
+
+    def constant(self, values: Array) -> str:
+        from onnx import numpy_helper
+
+        name = f"constant{len(self._tensors)}"
+        self._tensors.append(numpy_helper.from_array(values, name))
+        return name
+
+    def conv(
+        self,
+        name: str,
+        value: str,
+        inputs: int,
+        outputs: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> str:
+        weight = (outputs, inputs // groups, kernel_size, kernel_size)
+        return self._convolution("Conv", name, value, weight, outputs if bias else 0, stride, kernel_size // 2, groups)
+
+    def deconv(self, name: str, value: str, inputs: int, outputs: int, bias: bool) -> str:
+        weight = (inputs, outputs, DECONV_KERNEL_SIZE, DECONV_KERNEL_SIZE)
+        return self._convolution("ConvTranspose", name, value, weight, outputs if bias else 0, 2, 1, 1)
+
+    def relu6(self, value: str) -> str:
+        if self._limits is None:
+            self._limits = self.constant(np.array(0, np.float32)), self.constant(np.array(6, np.float32))
+        return self.node("Clip", [value, *self._limits])
+
+    def model(self, outputs: Mapping[str, str]) -> "onnx.ModelProto":
+        """Return the model; ``outputs`` maps the names that its outputs get to those of values."""
+        from onnx import TensorProto, helper
+
+        names = {value: name for name, value in outputs.items()}
+        for node in self._nodes:
+            for place, value in enumerate(node.output):
+                node.output[place] = names.get(value, value)
+            for place, value in enumerate(node.input):
+                node.input[place] = names.get(value, value)
+        found = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        graph = helper.make_graph(self._nodes, "graph", self._inputs, found, self._tensors)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+
+    def _convolution(
+        self,
+        operator: str,
+        name: str,
+        value: str,
+        weight: tuple[int, ...],
+        num_biases: int,
+        stride: int,
+        padding: int,
+        groups: int,
+    ) -> str:
+        inputs = [value, self._weight(f"{name}.weight", weight)]
+        if num_biases:
+            inputs.append(self._weight(f"{name}.bias", (num_biases,)))
+        return self.node(
+            operator,
+            inputs,
+            name,
+            dilations=[1, 1],
+            group=groups,
+            kernel_shape=list(weight[2:]),
+            pads=[padding] * 4,
+            strides=[stride] * 2,
+        )
+
+    def _weight(self, name: str, shape: tuple[int, ...]) -> str:
+        from onnx import numpy_helper
+
+        values = self._weights(name, shape)
+        self._tensors.append(numpy_helper.from_array(values, name) if isinstance(values, np.ndarray) else values)
+        return name

@@ -1,0 +1,1 @@
+"""Report.html and its figures."""

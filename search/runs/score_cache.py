@@ -1,0 +1,71 @@
+"""Scores kept on disk between searches, by what they depend on: arch, weights and data (no torch)."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from supernet.arch import Arch
+from supernet.errors import UserError
+from supernet.io import jsonl
+
+DIGITS = 16
+
+
+def digest_of(value: Any) -> str:
+    """Return hexadecimal digits that identify plain ``value``."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:DIGITS]
+
+
+def file_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+
+
+class ScoreCache:
+    """Metrics of archs under one set of weights, on one set of pictures, evaluated in one way.
+
+    One file per such combination, to which several processes may add at once; a damaged line only costs its score.
+
+    Args:
+        folder: Where the files are; None keeps scores in memory only.
+        weights: Digest of the weights.
+        data: Digest of the pictures and of all settings that decide a score.
+    """
+
+    def __init__(self, folder: str | Path | None, weights: str, data: str) -> None:
+        self.path = None if folder is None else Path(folder) / f"{weights[:DIGITS]}-{data[:DIGITS]}.jsonl"
+        self._known: dict[Arch, dict[str, float]] = {}
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make the folder {self.path.parent}: {error.strerror}; set another cache"
+            ) from error
+        for row in jsonl.read_whole_lines(self.path, "score cache"):
+            try:
+                metrics = {str(name): float(value) for name, value in row["metrics"].items()}
+                self._known[Arch.from_dict(row["arch"])] = metrics
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                continue  # written by something else: not a score
+
+    def get(self, arch: Arch) -> dict[str, float] | None:
+        """Return the metrics of ``arch``, None if it was not scored."""
+        return self._known.get(arch)
+
+    def put(self, arch: Arch, metrics: Mapping[str, float]) -> None:
+        """Keep the metrics of ``arch``."""
+        self._known[arch] = dict(metrics)
+        if self.path is not None:
+            jsonl.append(self.path, {"arch": arch.to_dict(), "metrics": dict(metrics)})

@@ -1,0 +1,62 @@
+"""How long a network takes in each library."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subnet_export.deployment.runtimes import Runtime
+from subnet_export.exported_model import Latency
+from supernet.compute.machine import processor
+
+ROUND = 10
+"""Runs of one library before it is the next one's turn, so that a disturbance falls on all of them."""
+WARM_UP = 3
+
+
+def num_rounds(num_runs: int) -> int:
+    """Return how many rounds hold at least ``num_runs`` runs."""
+    return -(-num_runs // ROUND)
+
+
+def measure_latencies(
+    runtimes: Mapping[str, Runtime], resolution: int, num_runs: int, threads: int, advance: Callable[[], None]
+) -> dict[str, Latency]:
+    """Time one square picture in each of ``runtimes``, in turns.
+
+    A run begins with the picture as uint8 and ends with the maps, so normalisation is part of it.
+
+    Args:
+        runtimes: By name.
+        resolution: Side of the picture, px.
+        num_runs: Timed runs of each, rounded up to whole rounds.
+        threads: That the runtimes were made with, for the record.
+        advance: Called after each round of each runtime.
+    """
+    picture = _picture(resolution)
+    seconds: dict[str, list[float]] = {name: [] for name in runtimes}
+    for _ in range(num_rounds(num_runs)):
+        for name, runtime in runtimes.items():
+            for _ in range(WARM_UP):
+                runtime(picture)
+            for _ in range(ROUND):
+                start = time.perf_counter()
+                low, _ = runtime(picture)
+                if low.is_cuda:
+                    torch.cuda.synchronize(low.device)
+                seconds[name].append(time.perf_counter() - start)
+            advance()
+    return {name: _latency(runtimes[name], times, threads) for name, times in seconds.items()}
+
+
+def _latency(runtime: Runtime, seconds: list[float], threads: int) -> Latency:
+    p50, p90, least = (round(1e3 * float(value), 3) for value in np.percentile(seconds, (50, 90, 0)))
+    return Latency(runtime.library, runtime.precision, threads, processor(), p50, p90, least, len(seconds))
+
+
+def _picture(side: int) -> Tensor:
+    """Return a picture of noise (1, 3, side, side), uint8, in channels-last order."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+    return torch.from_numpy(noise).permute(0, 3, 1, 2)

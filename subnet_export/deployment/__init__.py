@@ -1,0 +1,1 @@
+"""Formats, graphs, runtimes, and whether they agree."""

@@ -1,0 +1,162 @@
+"""From a trained supernet and an arch to an exported model."""
+
+import argparse
+import hashlib
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subnet_export.ap_measurement import at_root, check_measurement, measure
+from subnet_export.deployment.formats import require
+from subnet_export.exported_model import Calibration, ExportedModel, Origin, costs
+from subnet_export.format_writer import Deployment
+from subnet_export.model import load_model, save_model
+from subnet_export.run_summary import finish, prepare
+from supernet.arch import Arch
+from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
+from supernet.errors import UserError
+from supernet.evaluation.subnet_scorer import SubnetScorer, calibration_batches
+from supernet.io.schema import from_mapping
+from supernet.litepose import LitePose, normalisation_layers
+from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.subset import spread_indices
+from supernet.pose.datasets import build
+from supernet.pose.inference import InferenceSettings
+
+COMPARED_IMAGES = 32
+"""Test pictures that show what calibration did; before it, maps are so full of peaks that grouping takes long."""
+
+
+def extract_model(
+    trained: TrainedSupernet,
+    arch: Arch,
+    test_set: PoseDataset,
+    num_calibration_images: int = 128,
+    batch_size: int = 32,
+    num_images: int | None = None,
+) -> ExportedModel:
+    """Cut ``arch`` out of a supernet, calibrate it on training pictures and measure it.
+
+    Args:
+        trained: The supernet, on the device to compute on.
+        arch: Which subnet.
+        test_set: The split "test" of the supernet's data set.
+        num_calibration_images: Training pictures behind the batch-norm statistics.
+        batch_size: Pictures per forward pass.
+        num_images: Measure on this many pictures from the start of the test set; all if None.
+
+    Raises:
+        UserError: ``arch`` is outside the supernet's space, or pictures cannot be read.
+    """
+    trained.supernet.space.check(arch)
+    settings = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
+    train_set = build(trained.dataset, "train")
+    scorer = SubnetScorer(
+        trained.supernet, train_set, test_set, settings, num_calibration_images, batch_size=batch_size
+    )
+    network = scorer.subnet(arch)
+    space = trained.supernet.space
+    calibration = calibration_record(trained.dataset, train_set, num_calibration_images, arch.resolution)
+    num_compared = min(num_images or len(test_set), len(test_set), COMPARED_IMAGES)
+    with warnings.catch_warnings():  # nobody found is no surprise here
+        warnings.simplefilter("ignore", UserWarning)
+        before, after = (
+            measure(each, test_set, "test", settings, batch_size, num_compared, note).metrics["AP"]
+            for each, note in (
+                (_as_trained(trained.supernet.extract(arch)), "before calibration:"),
+                (network, "after calibration:"),
+            )
+        )
+    return ExportedModel(
+        network,
+        trained.keypoints,
+        settings,
+        trained.objective,
+        trained.dataset,
+        replace(calibration, AP_before=before, AP_after=after, num_compared=num_compared),
+        Origin(space.name, space.digest(), supernet_sha256=hashlib.sha256(trained.path.read_bytes()).hexdigest()),
+        measure(network, test_set, "test", settings, batch_size, num_images, "calibrated subnet:"),
+        costs(arch, trained.keypoints.num),
+    )
+
+
+def _as_trained(network: LitePose) -> LitePose:
+    """Let a network that was never calibrated pass for one that was, to show what calibration does."""
+    for norm in normalisation_layers(network):
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked += 1
+    return network.eval()
+
+
+def calibration_record(
+    dataset: Mapping[str, Any], train_set: PoseDataset, num_images: int, resolution: int
+) -> Calibration:
+    """Return the record of a calibration on ``num_images`` pictures of ``train_set``, the split "train" of ``dataset``.
+
+    Which pictures these are follows from their number alone (:func:`supernet.pose.data.subset.spread_indices`).
+    """
+    chosen = spread_indices(len(train_set), num_images)
+    ids = tuple(int(train_set.image_ids[index]) for index in chosen)
+    return Calibration("train", len(ids), resolution, ids, dataset["train"].get("seed"))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export a subnet, or write an export in further formats, as the command line asks."""
+    began = time.perf_counter()
+    device = prepare(options)
+    for each in options.format:
+        require(each.packages, each.extra, f"format {each.name}")
+    if options.model:
+        model = load_model(options.model, device)
+        model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
+        source = {"source": str(options.model)}
+        test_set: PoseDataset = KeptPictures(build(model.dataset, model.measurement.split))
+    else:
+        model, test_set, source = _from_supernet(options, device)
+
+    def calibration_pictures() -> list[Tensor]:
+        train_set, used = build(model.dataset, "train"), model.calibration
+        return calibration_batches(train_set, used.resolution, used.num_images, model.settings.size_divisor)
+
+    deployment = Deployment(
+        options.format,
+        options.input,
+        test_set,
+        options.check_images,
+        calibration_pictures,
+        options.max_int8_loss,
+        options.batch_size,
+    )
+    model = save_model(
+        options.folder, model, lambda read: check_measurement(read, test_set, options.batch_size), deployment.write
+    )
+    seconds = round(time.perf_counter() - began, 1)
+    formats = {name: asdict(record) for name, record in model.formats.items()}
+    finish(options, model, "exported subnet", {**source, "formats": formats, "seconds": seconds})
+
+
+def _from_supernet(
+    options: argparse.Namespace, device: torch.device
+) -> tuple[ExportedModel, PoseDataset, dict[str, str]]:
+    """Cut out what the command line asks for; returns the model, its test pictures, and where it came from."""
+    arch_path = Path(options.arch or Path(options.runs) / "evolve" / "latest" / "arch.json")
+    if not options.arch and not arch_path.exists():
+        raise UserError(f"there is no {arch_path}; run python -m search.evolve first or name an arch with --arch")
+    arch = Arch.load(arch_path)
+    trained = load_supernet(options.supernet or Path(options.runs) / "train" / "latest")
+    try:
+        trained.supernet.space.check(arch)
+    except UserError as error:
+        raise UserError(f"arch file {arch_path} does not fit the supernet {trained.path}: {error}") from error
+    trained.supernet.to(device)
+    trained.dataset.update(at_root(trained.dataset, options.dataset_root))
+    test_set = KeptPictures(build(trained.dataset, "test"))
+    model = extract_model(trained, arch, test_set, options.calibration_images, options.batch_size, options.num_images)
+    return model, test_set, {"arch_file": str(arch_path), "supernet": str(trained.path)}

@@ -1,0 +1,175 @@
+"""A fine-tuning run: from an exported model to the better of before and after, resumable in between."""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from subnet_export.ap_measurement import check_measurement, measure
+from subnet_export.deployment.formats import CHECK_IMAGES, require
+from subnet_export.export import calibration_record
+from subnet_export.exported_model import Measurement
+from subnet_export.finetuning.plan import Plan, checkpoint_to_resume, digest, plan_from, starting_model
+from subnet_export.finetuning.teacher import calibrated, load_teacher
+from subnet_export.finetuning.trainer import FineTuner
+from subnet_export.format_writer import Deployment, formats_of
+from subnet_export.model import save_model
+from subnet_export.run_summary import finish, prepare
+from supernet.checkpoints import container, safe_torch
+from supernet.cli.console import CONSOLE, progress_bar
+from supernet.cli.signals import stop_request
+from supernet.errors import UserError
+from supernet.evaluation.subnet_scorer import calibration_batches
+from supernet.io import files
+from supernet.io.new_folder import check_new
+from supernet.io.schema import from_mapping
+from supernet.litepose import LitePose
+from supernet.pose.data.cached import KeptPictures
+from supernet.pose.datasets import build, resolved
+
+PICTURE_BYTES = 2**30
+"""Training pictures kept in memory by each process that loads them."""
+NUM_CALIBRATION_IMAGES = 128
+"""Of a model that came with its statistics, so that it does not say how many."""
+_KIND = "fine-tuning"
+_PARTS: container.Parts = {"plan": dict, "digests": list, "before": dict, "training": dict, "seconds": (int, float)}
+"""Of a checkpoint."""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fine-tune as the command line asks, or go on with a stopped run.
+
+    Raises:
+        UserError: A wrong option or file, or the run was stopped.
+    """
+    saved: dict[str, Any] | None = None
+    if options.resume is None:
+        plan = plan_from(options)
+    else:
+        path = checkpoint_to_resume(options)
+        saved = container.load_newest(path, _KIND)
+        container.check_parts(saved, _PARTS, path)
+        plan = from_mapping(Plan, saved["plan"], f"{path}: plan")
+        options.folder, options.is_default_folder = path.with_name(Path(plan.folder).name), plan.is_default_folder
+        plan = replace(plan, folder=str(options.folder))
+    try:
+        _run(plan, options, saved)
+    except KeyboardInterrupt:  # while measuring; in training it is a request to stop
+        remedy = f"continue with --resume {plan.checkpoint}" if plan.checkpoint.exists() else "start again"
+        raise UserError(f"stopped while measuring; {remedy}") from None
+
+
+def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) -> None:
+    began = time.perf_counter()
+    device = prepare(options)
+    if saved is None:
+        check_new(plan.checkpoint)
+    files.sweep(plan.checkpoint.parent, plan.checkpoint.name)
+    train_set = KeptPictures(build(plan.dataset, "train"), memory_bytes=PICTURE_BYTES)
+    plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints))
+    splits = {split: KeptPictures(build(plan.dataset, split)) for split in ("val", "test")}
+    model, start = starting_model(plan, train_set.keypoints, device)
+    formats, takes = formats_of(model)
+    formats = options.format or formats
+    for each in formats:  # before the training, not after it
+        require(each.packages, each.extra, f"format {each.name}")
+    changed = start.network is not model.network
+    num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
+    calibration = calibration_record(plan.dataset, train_set, num_calibration, model.arch.resolution)
+
+    def calibrate(network: LitePose) -> LitePose:
+        resolution, num_images = calibration.resolution, calibration.num_images
+        return calibrated(network, train_set, resolution, num_images, model.settings)
+
+    def measured(network: LitePose, note: str) -> dict[str, Measurement]:
+        return {
+            split: measure(network, pictures, split, model.settings, plan.eval_batch_size, plan.num_images, note)
+            for split, pictures in splits.items()
+        }
+
+    teacher = None if plan.teacher is None else load_teacher(plan.teacher, start.keypoints, device)
+    digests = [digest(network) for network in (start.network, teacher) if network is not None]
+    if teacher is not None:
+        calibrate(teacher)
+    tuner = FineTuner(start.network, start.objective, train_set, plan.settings, teacher, options.num_workers)
+    if saved is None:
+        before = measured(calibrate(start.network) if changed else start.network, "before:")
+        seconds_before = 0.0
+    elif saved["digests"] == digests:
+        before = {split: from_mapping(Measurement, value, split) for split, value in saved["before"].items()}
+        try:
+            tuner.load_state(saved["training"])
+        except safe_torch.DAMAGED as error:
+            raise UserError(f"{plan.checkpoint} is not of this run ({error!r}); put its own checkpoint back") from error
+        seconds_before = saved["seconds"]
+    else:
+        raise UserError(f"{plan.model} or the teacher is not as it was when the run began; restore it or start anew")
+
+    def seconds() -> float:
+        return seconds_before + time.perf_counter() - began
+
+    def save_checkpoint() -> None:
+        figures = {split: asdict(measurement) for split, measurement in before.items()}
+        value = {"plan": asdict(plan), "digests": digests, "before": figures, "seconds": seconds()}
+        container.save(plan.checkpoint, _KIND, {**value, "training": tuner.state()}, keep_previous=True)
+
+    _train(tuner, plan, save_checkpoint)
+    network = calibrate(tuner.result())
+    after = measured(network, "after:")
+    improved = after["val"].metrics["AP"] > before["val"].metrics["AP"]
+    if improved or changed:
+        steps = (0 if plan.from_scratch else model.origin.num_finetune_steps) + plan.settings.num_steps
+        origin = replace(model.origin, num_finetune_steps=steps)
+        result = replace(
+            start, network=network, calibration=calibration, origin=origin, measurement=after["test"], latencies=()
+        )
+    else:
+        result = replace(start, measurement=before["test"])
+    if not improved:
+        kept = "the result is kept, as the start was no finished model" if changed else "the original weights are kept"
+        CONSOLE.print(f"Fine-tuning did not improve AP on the val split: {kept}.", style="bold yellow")
+
+    def calibration_pictures() -> list[Tensor]:
+        size_divisor = model.settings.size_divisor
+        return calibration_batches(train_set, calibration.resolution, calibration.num_images, size_divisor)
+
+    deployment = Deployment(
+        formats, takes, splits["test"], CHECK_IMAGES, calibration_pictures, options.max_int8_loss, plan.eval_batch_size
+    )
+    result = save_model(
+        options.folder,
+        result,
+        lambda read: check_measurement(read, splits["test"], plan.eval_batch_size),
+        deployment.write,
+    )
+    for path in (plan.checkpoint, container.previous_of(plan.checkpoint)):
+        path.unlink(missing_ok=True)
+    figures = {
+        f"AP_{split}_{when}": round(found[split].metrics["AP"], 6)
+        for split in splits
+        for when, found in (("before", before), ("after", after))
+    }
+    told = {"improved": improved, "steps": plan.settings.num_steps, "start": plan.model, "teacher": plan.teacher}
+    title = "fine-tuned subnet" if improved or changed else "subnet as before"
+    finish(options, result, title, {**told, **figures, "seconds": round(seconds(), 1)})
+
+
+def _train(tuner: FineTuner, plan: Plan, save_checkpoint: Callable[[], None]) -> None:
+    """Run the steps that are left with a progress bar, saving now and then, at the end, and when asked to stop."""
+    total = plan.settings.num_steps
+    with progress_bar() as progress, stop_request() as stop_requested:
+        task = progress.add_task("fine-tuning", total=total, completed=tuner.step, note="")
+
+        def on_step(done: int, loss: float) -> None:
+            progress.update(task, completed=done, note=f"loss {loss:.4f}")
+            stops = stop_requested()
+            if stops or done % plan.checkpoint_every == 0 or done == total:
+                save_checkpoint()
+            if stops:
+                raise UserError(f"stopped after {done} of {total} steps; continue with --resume {plan.checkpoint}")
+
+        tuner.run(on_step)

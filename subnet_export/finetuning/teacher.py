@@ -1,0 +1,66 @@
+"""The network that fine-tuning distils from: the largest of a supernet, or any exported one."""
+
+from pathlib import Path
+
+import torch
+
+from subnet_export.model import load_model
+from supernet.checkpoints.exported_network import is_exported
+from supernet.checkpoints.supernet_file import load_supernet
+from supernet.errors import UserError
+from supernet.evaluation.calibration import calibrate
+from supernet.evaluation.subnet_scorer import calibration_batches
+from supernet.litepose import LitePose
+from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.geometry import normalise
+from supernet.pose.inference import InferenceSettings
+from supernet.pose.keypoints import KeypointSet
+
+
+def load_teacher(path: str | Path, keypoints: KeypointSet, device: torch.device) -> LitePose:
+    """Read a teacher, whose batch-norm statistics still have to be calibrated for the pictures it will see.
+
+    Args:
+        path: Folder of an exported model, or a training run's folder or supernet, whose largest subnet is taken.
+        keypoints: What it must predict.
+        device: Where to put it.
+
+    Raises:
+        UserError: There is neither, or it predicts other keypoints.
+    """
+    if is_exported(path):
+        model = load_model(path)
+        network, own = model.network, model.keypoints
+    elif Path(path).exists():
+        trained = load_supernet(path)
+        network, own = trained.supernet.extract(trained.supernet.space.largest()), trained.keypoints
+    else:
+        raise UserError(f"there is no teacher at {path}; name an exported model's folder or a training run's")
+    if own != keypoints:
+        raise UserError(
+            f"teacher {path} predicts the {own.num} keypoints of {own.name}, but the {keypoints.num} of "
+            f"{keypoints.name} are to be learned; name a teacher of these or leave --teacher out"
+        )
+    return network.to(device)
+
+
+def calibrated(
+    network: LitePose,
+    train_set: PoseDataset,
+    resolution: int,
+    num_images: int,
+    settings: InferenceSettings,
+) -> LitePose:
+    """Set the batch-norm statistics of ``network`` in place from training pictures, and return it in evaluation mode.
+
+    Args:
+        network: On the device to compute on.
+        train_set: Where the pictures are taken from, spread evenly.
+        resolution: Short side at which it will be used, px.
+        num_images: How many pictures.
+        settings: Their ``size_divisor`` is used.
+    """
+    device = next(network.parameters()).device
+    batches = calibration_batches(train_set, resolution, num_images, settings.size_divisor)
+    calibrate(network, (normalise(batch.to(device)) for batch in batches))
+    return network

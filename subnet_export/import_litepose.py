@@ -1,0 +1,59 @@
+"""Turn a checkpoint of the published LitePose code into an exported model.
+
+Run as ``python -m subnet_export.import_litepose CHECKPOINT ARCH --keypoints crowdpose``; nothing in the checkpoint
+is run. Published networks take RGB pictures normalised as ours are, so they are used as they come, statistics included.
+"""
+
+import argparse
+
+from supernet.cli.arguments import FolderCommandLine
+
+
+def main() -> None:
+    """Run the entry point."""
+    parser = FolderCommandLine(
+        "python -m subnet_export.import_litepose",
+        "export",
+        "Turn a checkpoint of the published LitePose code into an exported model, to predict with and to fine-tune. "
+        "Nothing in the checkpoint is executed.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights as published (.pth.tar)")
+    parser.add_argument("arch", metavar="ARCH", help="the architecture they belong to, LitePose's own JSON")
+    parser.add_argument(
+        "--keypoints", required=True, choices=("coco", "crowdpose"), help="what the network was trained to predict"
+    )
+    options = parser.parse()
+
+    from supernet.cli.console import guarded  # keeps --help free of torch
+
+    guarded(lambda: _import(options))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from subnet_export.model import save_model
+    from subnet_export.published_checkpoint import published_model
+    from supernet.arch import Arch
+    from supernet.cli.console import CONSOLE
+    from supernet.cli.runs import point_latest, write_summary
+    from supernet.io.new_folder import check_new
+
+    check_new(options.folder)
+    model = published_model(options.checkpoint, Arch.load(options.arch), options.keypoints)
+    save_model(options.folder, model)
+    summary = {"checkpoint": options.checkpoint, "arch_file": options.arch, "costs": model.costs}
+    write_summary(options.folder, summary | {"model": str(options.folder), "arch": model.arch.to_dict()})
+    if options.is_default_folder:
+        point_latest(options.folder)
+    CONSOLE.print(
+        f"{model.arch.describe()}, {model.keypoints.num} keypoints of {model.keypoints.name}, "
+        f"{model.costs['params']:,} parameters: {options.folder}\n"
+        f"use it: python -m subnet_export.predict --model {options.folder} PICTURE\n"
+        "its AP was not measured; --dataset-root tells subnet_export.finetune where the data set is",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What ``model.json`` says about an exported model."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from subnet_export.deployment.formats import FORMATS
+from subnet_export.exported_model import Calibration, ExportedModel, FormatRecord, Latency, Measurement, Origin
+from supernet.checkpoints.exported_network import ExportedNet, check_objects, describe_net, describe_weights
+from supernet.errors import UserError
+from supernet.io.schema import from_mapping
+from supernet.pose.training.objective import PoseObjective
+
+
+def describe(model: ExportedModel, weights: bytes) -> dict[str, Any]:
+    """Return the description of ``model``, plain values; ``weights`` is the content of its weights file."""
+    return {
+        **describe_net(model.arch, model.keypoints, model.settings),
+        "objective": asdict(model.objective),
+        "dataset": model.dataset,
+        "calibration": asdict(model.calibration),
+        "measurement": asdict(model.measurement),
+        "costs": model.costs,
+        "origin": asdict(model.origin),
+        "weights": describe_weights(weights),
+        "formats": {name: asdict(record) for name, record in model.formats.items()},
+        "latencies": [asdict(latency) for latency in model.latencies],
+    }
+
+
+def from_description(net: ExportedNet) -> ExportedModel:
+    """Build the model of a network from what its description says besides.
+
+    Raises:
+        UserError: An entry is missing, unknown or of the wrong type.
+    """
+    value = net.description
+    check_objects(value, ("objective", "calibration", "measurement", "costs", "origin"))
+    formats, latencies = value.get("formats", {}), value.get("latencies", [])
+    if not isinstance(formats, Mapping) or not isinstance(latencies, list):
+        raise UserError("formats or latencies is malformed; restore the file or export the subnet anew")
+    for key in ("params", "macs"):
+        if type(value["costs"].get(key)) is not int:
+            raise UserError(f"costs.{key} is missing or no whole number; restore the file or export the subnet anew")
+    return ExportedModel(
+        net.network,
+        net.keypoints,
+        net.settings,
+        from_mapping(PoseObjective, value["objective"], "objective"),
+        net.dataset,
+        from_mapping(Calibration, value["calibration"], "calibration"),
+        from_mapping(Origin, value["origin"], "origin"),
+        from_mapping(Measurement, value["measurement"], "measurement"),
+        dict(value["costs"]),
+        {name: _format(name, record) for name, record in formats.items()},
+        tuple(from_mapping(Latency, latency, "latencies") for latency in latencies),
+    )
+
+
+def _format(name: str, value: Any) -> FormatRecord:
+    """Read the record of a format, whose files are its own and lie in the model's folder."""
+    record = from_mapping(FormatRecord, value, f"formats.{name}")
+    if name not in FORMATS or set(record.files) != set(FORMATS[name].files):
+        raise UserError(
+            f"formats.{name} has the files {', '.join(map(repr, record.files))}, which this release does not know; "
+            "export the subnet anew"
+        )
+    return record

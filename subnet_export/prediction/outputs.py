@@ -1,0 +1,112 @@
+"""What a prediction run writes while it goes: JSON lines and COCO results.
+
+Everything is written picture by picture, so that the length of a video or folder does not matter. Files appear with
+the first picture.
+"""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from subnet_export.prediction.sources import Frame
+from supernet.errors import UserError
+from supernet.io import files
+from supernet.pose.inference import People, as_results
+
+
+class Output:
+    """Something to be opened when it is first needed, and closed at the end of a ``with`` block."""
+
+    def __init__(self) -> None:
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Return the output itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close what is open; after an exception, what is written whole or not at all is dropped."""
+        self._opened.__exit__(kind, error, trace)
+
+
+class JsonLines(Output):
+    """One JSON object per line, each written at once, so that another program can follow.
+
+    Args:
+        target: A new file, or an open stream such as standard output.
+    """
+
+    def __init__(self, target: Path | TextIO) -> None:
+        super().__init__()
+        self._target = target
+        self._lines: TextIO | None = None if isinstance(target, Path) else target
+
+    def write(self, value: dict[str, Any]) -> None:
+        """Append a line.
+
+        Raises:
+            BrokenPipeError: The program that reads standard output has ended.
+            UserError: The file cannot be written.
+        """
+        try:
+            if self._lines is None:
+                assert isinstance(self._target, Path)
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                self._lines = self._opened.enter_context(self._target.open("x", encoding="utf-8"))
+            self._lines.write(json.dumps(value, allow_nan=False) + "\n")
+            self._lines.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"cannot write {self._target}: {reason}; free space or choose another file") from error
+
+
+class CocoResults(Output):
+    """A list of detections in COCO's results format; the file appears whole at the end, or not at all.
+
+    Args:
+        path: The new file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._file: TextIO | None = None
+        self._is_first = True
+
+    def write(self, people: People, image_id: int) -> None:
+        """Append the people of one picture."""
+        if self._file is None:
+            temporary = self._opened.enter_context(files.atomic(self._path))
+            self._file = self._opened.enter_context(temporary.open("w", encoding="utf-8"))
+            self._opened.callback(self._file.write, "\n]\n")
+            self._file.write("[")
+        for result in as_results(people, image_id):
+            self._file.write(("\n" if self._is_first else ",\n") + json.dumps(result, allow_nan=False))
+            self._is_first = False
+
+
+def as_line(frame: Frame, people: People, image_id: int, drawing: str | None) -> dict[str, Any]:
+    """Return what a JSON line says of one picture.
+
+    ``keypoints`` are x, y in pixels of the picture and the heatmap's value for each of K, all 0 where not found.
+    """
+    height, width = frame.image.shape[:2]
+    place = {} if frame.number is None else {"frame": frame.number, "time_s": round(frame.time_s, 3)}
+    return {
+        "image_id": image_id,
+        "source": frame.source.name,
+        **place,
+        "width": width,
+        "height": height,
+        "drawing": drawing,
+        "people": [
+            {"score": round(float(score), 5), "keypoints": [round(float(value), 4) for value in pose.ravel()]}
+            for pose, score in zip(people.poses, people.scores, strict=True)
+        ],
+    }

@@ -1,0 +1,38 @@
+"""Checkpoints of the published LitePose code as exported models."""
+
+from pathlib import Path
+
+from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin, costs
+from supernet.arch import Arch
+from supernet.checkpoints.litepose_checkpoint import read_published
+from supernet.cli.hydra_app import dataset_config
+from supernet.pose.inference import InferenceSettings
+from supernet.pose.keypoints import keypoint_set
+from supernet.pose.training.objective import PoseObjective
+
+
+def published_model(path: str | Path, arch: Arch, keypoints_name: str) -> ExportedModel:
+    """Return a published checkpoint as an exported model with the published objective, not measured by us.
+
+    Its data set is described in the official layout with no folder, which whoever fine-tunes it has to name.
+
+    Args:
+        path: Of the checkpoint.
+        arch: Of the network.
+        keypoints_name: "coco" or "crowdpose".
+
+    Raises:
+        UserError: :func:`read_published` refuses the checkpoint.
+    """
+    keypoints = keypoint_set(keypoints_name)
+    return ExportedModel(
+        read_published(path, arch, keypoints.num),
+        keypoints,
+        InferenceSettings(),
+        PoseObjective(keypoints.num),
+        dataset_config(keypoints_name, []),
+        Calibration("train, as published", 0, arch.resolution),
+        Origin("published", ""),
+        Measurement("test", 0, {}),
+        costs(arch, keypoints.num),
+    )

@@ -1,0 +1,1 @@
+"""Files of weights: ours, exports, published LitePose; nothing in them is executed."""

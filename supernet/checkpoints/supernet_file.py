@@ -1,0 +1,101 @@
+"""The file of a trained supernet: its weights with everything needed to use them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from supernet.checkpoints.container import Parts, check_parts, check_state, load, load_state, save
+from supernet.errors import UserError
+from supernet.io.schema import from_mapping
+from supernet.pose.custom_keypoints import from_plain
+from supernet.pose.keypoints import KeypointSet
+from supernet.pose.training.objective import PoseObjective
+from supernet.space import SearchSpace
+from supernet.weight_sharing import SuperNet
+
+SUPERNET_FILE = "supernet.pt"
+
+
+_PARTS: Parts = {
+    "space": dict,
+    "space_digest": str,
+    "keypoints": (str, dict),
+    "dataset": dict,
+    "evaluation": dict,
+    "objective": dict,
+    "state": dict,
+}
+"""What a supernet's file holds besides what every file does."""
+
+
+@dataclass(frozen=True)
+class TrainedSupernet:
+    """A trained supernet with what is needed to use it.
+
+    Attributes:
+        dataset: Plain description of the data set it was trained on (see :func:`supernet.pose.datasets.build`).
+        evaluation: Plain inference settings its figures were measured with.
+        objective: What it was trained for, which fine-tuning a subnet goes on with.
+        path: The file it came from.
+    """
+
+    supernet: SuperNet
+    keypoints: KeypointSet
+    dataset: dict[str, Any]
+    evaluation: dict[str, Any]
+    objective: PoseObjective
+    path: Path
+
+
+def save_supernet(
+    path: str | Path,
+    space: SearchSpace,
+    state: Mapping[str, torch.Tensor],
+    keypoints: KeypointSet,
+    dataset: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    objective: PoseObjective,
+) -> None:
+    """Write a supernet's weights with its space, keypoint set, data set and evaluation settings."""
+    value = {
+        "space": space.to_dict(),
+        "space_digest": space.digest(),
+        "keypoints": keypoints.to_plain(),
+        "dataset": dict(dataset),
+        "evaluation": dict(evaluation),
+        "objective": asdict(objective),
+        "state": dict(state),
+    }
+    save(path, "supernet", value)
+
+
+def load_supernet(path: str | Path) -> TrainedSupernet:
+    """Read a trained supernet from its file or from the folder of a training run.
+
+    Raises:
+        UserError: No such file, or one that does not hold together.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / SUPERNET_FILE
+    if not path.exists():
+        raise UserError(
+            f"there is no trained supernet at {path}; run python -m supernet.train first or name another one"
+        )
+    value = load(path, "supernet")
+    check_parts(value, _PARTS, path)
+    try:
+        space, keypoints = SearchSpace.from_dict(value["space"]), from_plain(value["keypoints"])
+        objective = from_mapping(PoseObjective, value["objective"], "objective")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if space.digest() != value["space_digest"]:
+        raise UserError(f"{path}: the space does not match its digest; the file is damaged, make it anew")
+    with torch.device("meta"):  # before there is memory for what may be too large
+        check_state(SuperNet(space, keypoints.num), value["state"], path)
+    supernet = SuperNet(space, keypoints.num)
+    load_state(supernet, value["state"], path)
+    return TrainedSupernet(supernet.eval(), keypoints, value["dataset"], value["evaluation"], objective, path)

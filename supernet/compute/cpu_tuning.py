@@ -1,0 +1,27 @@
+"""Settings of the process that make training quick on a CPU."""
+
+import ctypes
+import os
+
+KERNEL_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+ALLOCATOR_SETTINGS = frozenset({"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"})
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
+_LARGEST_KEPT_BLOCK = 32 << 20  # bytes; the most that glibc takes
+_KEPT_MEMORY = 1 << 30
+
+
+def prefer_throughput() -> None:
+    """Keep compiled kernels and freed memory for the steps to come; what the environment sets itself stays.
+
+    By default oneDNN keeps 1,024 kernels, fewer than sampled subnets have different layers, so that it compiles in
+    every step; and glibc gives the memory of large tensors back to the system, which clears pages for the next ones.
+    Up to 1 GiB of freed memory is kept, tensors above 32 MiB excepted; other C libraries are left alone.
+    ``scripts/benchmarks/cpu_tuning.py`` measures what it saves.
+    """
+    os.environ.setdefault(KERNEL_CACHE, "16384")  # read at the first convolution
+    if os.name != "posix" or ALLOCATOR_SETTINGS & set(os.environ):
+        return
+    change = getattr(ctypes.CDLL(None), "mallopt", None)
+    if change is not None:
+        change(_MMAP_THRESHOLD, _LARGEST_KEPT_BLOCK)
+        change(_TRIM_THRESHOLD, _KEPT_MEMORY)

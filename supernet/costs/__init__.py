@@ -1,0 +1,1 @@
+"""What an arch costs: MACs, parameters, memory, latency (no torch)."""

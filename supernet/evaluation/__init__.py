@@ -1,0 +1,1 @@
+"""Subnets extracted, calibrated and scored."""

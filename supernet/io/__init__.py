@@ -1,0 +1,1 @@
+"""Durable files, untrusted values, mappings to dataclasses."""

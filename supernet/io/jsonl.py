@@ -1,0 +1,89 @@
+"""Files to which lines of JSON are only ever added, by several processes at once if need be (no torch).
+
+A process that is killed, or a full disk, leaves at most one cut line at the end; it counts as not written. Each line
+ends with its checksum; lines of older releases have none.
+"""
+
+import fcntl
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from supernet.errors import UserError
+from supernet.io import checksum
+
+
+def append(path: str | Path, row: Mapping[str, Any]) -> None:
+    """Add ``row`` as a line that is on disk when this returns; a cut line before it is closed off.
+
+    Raises:
+        UserError: The operating system refuses the write (full disk, missing permission).
+    """
+    line = json.dumps(checksum.stamped(row), allow_nan=False).encode() + b"\n"
+    try:
+        with open(path, "ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                line = b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error
+
+
+def read(path: str | Path, what: str) -> list[dict[str, Any]]:
+    """Return all rows; a cut last line is taken off the file, with a warning.
+
+    Raises:
+        UserError: The file, called ``what`` in the message, cannot be read, or another line is no JSON object or
+            not what its checksum is of; the file is then left as it is.
+    """
+    path = Path(path)
+    content = _content(path, what)
+    whole, newline, rest = content.rpartition(b"\n")
+    rows = []
+    for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
+        row = _parsed(line)
+        if row is None:
+            raise UserError(f"{what} {path}, line {number} is damaged; restore the file or start anew")
+        rows.append(row)
+    if rest:
+        warnings.warn(f"{path}: the last line is cut off and was taken away", stacklevel=2)
+        with path.open("rb+") as file:
+            file.truncate(len(whole) + len(newline))
+    return rows
+
+
+def read_whole_lines(path: str | Path, what: str) -> list[dict[str, Any]]:
+    """Return the rows of all undamaged lines, for files whose rows can be made anew; nothing is changed.
+
+    Raises:
+        UserError: The file, called ``what`` in the message, is there but cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    rows = [_parsed(line) for line in _content(path, what).split(b"\n")]
+    return [row for row in rows if row is not None]
+
+
+def _content(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {what} {path}: {error.strerror or error}; check the path") from error
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return checksum.unstamped(row) if isinstance(row, dict) else None

@@ -1,0 +1,1 @@
+"""Data on disk in COCO or CrowdPose format."""

@@ -1,0 +1,178 @@
+"""Looking for every fault of a data set on disk, where reading it for training would stop at the first."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from supernet.errors import UserError
+from supernet.io.files import LARGE, read_json
+from supernet.pose.coco.annotation_rules import KINDS, Fault, Kind
+from supernet.pose.coco.annotations import AnnotatedPeople, Annotation, Picture, parse_people, parse_pictures
+from supernet.pose.coco.dataset import counted_pixels, load_picture
+from supernet.pose.coco.splits import DatasetOnDisk, SplitOnDisk
+from supernet.pose.data.image_decoding import BadPicture
+from supernet.pose.data.image_source import PictureSource, picture_source
+from supernet.pose.keypoints import KeypointSet
+
+PICTURE_KINDS = {
+    "missing": Kind("pictures missing or unreadable", True),
+    "undecodable": Kind("pictures that cannot be decoded", True),
+    "damaged": Kind("pictures with damaged data", True),
+    "impossible_size": Kind("pictures of an impossible size", True),
+    "wrong_size": Kind("pictures of another size than annotated", True),
+    "segmentation": Kind("pictures with a broken segmentation", True),
+}
+"""Kinds of faults of single pictures, which training may skip."""
+ALL_KINDS = KINDS | PICTURE_KINDS
+_BLOCK = 256
+
+
+@dataclass
+class Report:
+    """What was found in one annotation file and its pictures.
+
+    Attributes:
+        split: The split, or several that share the file.
+        annotation_file: The file.
+        num_images: Pictures it lists (without those whose entries are faulty).
+        num_opened: Pictures opened.
+        num_people: People with annotated keypoints.
+        keypoints: What they are annotated with; None if that cannot be told.
+        counts: Faults of each kind met, in the order of ``ALL_KINDS``.
+        examples: A few of each, each a sentence.
+    """
+
+    split: str
+    annotation_file: str
+    num_images: int = 0
+    num_opened: int = 0
+    num_people: int = 0
+    keypoints: KeypointSet | None = None
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ALL_KINDS, 0))
+    examples: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in ALL_KINDS})
+
+    @property
+    def num_faults(self) -> int:
+        """Faults of all kinds together."""
+        return sum(self.counts.values())
+
+    def add(self, kind: str, sentence: str, num_examples: int) -> None:
+        """Count a fault and keep it as an example while there are fewer than ``num_examples`` of its kind."""
+        self.counts[kind] += 1
+        if len(self.examples[kind]) < num_examples:
+            self.examples[kind].append(sentence)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values, of the kinds of faults only those met."""
+        return {
+            "split": self.split,
+            "annotation_file": self.annotation_file,
+            "keypoints": None if self.keypoints is None else self.keypoints.to_plain(),
+            "num_images": self.num_images,
+            "num_opened": self.num_opened,
+            "num_people": self.num_people,
+            "num_faults": self.num_faults,
+            "faults": {
+                kind: {"count": count, "examples": self.examples[kind]} for kind, count in self.counts.items() if count
+            },
+        }
+
+
+def distinct_parts(dataset: DatasetOnDisk, splits: Sequence[str]) -> dict[str, SplitOnDisk]:
+    """Those splits asked for, without repeating the files of another; names such as "val and test".
+
+    Raises:
+        UserError: There is no such split, or no file or folder of that name.
+    """
+    named: dict[tuple[str, str], list[str]] = {}
+    for split in splits:
+        if split not in dataset.splits:
+            raise UserError(f"there is no split {split!r}; choose among {', '.join(dataset.splits)}")
+        part = dataset.splits[split]
+        if not Path(part.annotations).is_file():
+            raise UserError(
+                f"there is no annotation file {part.annotations}; check dataset.root and dataset.{split}.annotations, "
+                "or leave the split out of splits"
+            )
+        picture_source(part.images)
+        named.setdefault((part.annotations, part.images), []).append(split)
+    return {" and ".join(names): dataset.splits[names[0]] for names in named.values()}
+
+
+def check_part(
+    name: str,
+    part: SplitOnDisk,
+    dataset: DatasetOnDisk,
+    *,
+    limit: int | None = None,
+    num_examples: int = 3,
+    num_threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Read all annotations of a part of a data set and open its pictures; what is wrong is counted, never raised.
+
+    Args:
+        name: What to call the part.
+        part: Its files, which are there.
+        dataset: The data set.
+        limit: Open this many pictures from the start; all if None.
+        num_examples: Faults of each kind to tell in full.
+        num_threads: Threads that open pictures; all cores if None.
+        progress: Called with (pictures opened, pictures to open).
+    """
+    report = Report(name, part.annotations)
+
+    def on_fault(fault: Fault) -> None:
+        report.add(fault.kind, f"{fault.place} {fault.rule}", num_examples)
+
+    try:
+        content = read_json(part.annotations, "annotation file", LARGE)
+    except UserError as error:
+        report.add("not_json", str(error), num_examples)
+        return report
+    pictures, sizes = parse_pictures(content, on_fault)
+    people = parse_people(content, sizes, dataset.keypoints, dataset.category, on_fault)
+    report.num_images = len(pictures)
+    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in pictures}
+    if people is not None:
+        _count_people(people, annotations, report)
+    work = [(picture, annotations[picture.id]) for picture in islice(pictures.values(), limit)]
+    for fault in _picture_faults(picture_source(part.images), work, num_threads or os.cpu_count() or 1):
+        report.num_opened += 1
+        if fault is not None:
+            report.add(fault.kind, str(fault), num_examples)
+        if progress is not None:
+            progress(report.num_opened, len(work))
+    return report
+
+
+def _count_people(people: AnnotatedPeople, annotations: dict[int, list[Annotation]], report: Report) -> None:
+    report.keypoints = people.keypoints
+    for each in people.annotations:
+        report.num_people += each.is_person
+        if each.image_id in annotations:  # its picture may be left out for a fault of its own
+            annotations[each.image_id].append(each)
+
+
+def _picture_faults(
+    source: PictureSource, work: Sequence[tuple[Picture, list[Annotation]]], num_threads: int
+) -> Iterator[BadPicture | None]:
+    """What is wrong with each picture, in order; the decoders let go of the interpreter, so threads are enough."""
+    with ThreadPoolExecutor(num_threads) as threads:
+        for start in range(0, len(work), _BLOCK):
+            yield from threads.map(partial(_picture_fault, source), work[start : start + _BLOCK])
+
+
+def _picture_fault(source: PictureSource, work: tuple[Picture, list[Annotation]]) -> BadPicture | None:
+    picture, annotations = work
+    try:
+        load_picture(source, picture, strict=True)
+        counted_pixels(picture, annotations)
+    except BadPicture as fault:
+        return fault
+    return None

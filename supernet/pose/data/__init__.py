@@ -1,0 +1,1 @@
+"""The dataset protocol, its wrappers, image decoding."""

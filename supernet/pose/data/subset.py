@@ -1,0 +1,62 @@
+"""Some pictures of a data set."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from supernet.pose.data.pose_dataset import Example, PoseDataset, truth_of
+from supernet.pose.keypoints import KeypointSet
+
+
+class Subset:
+    """Chosen pictures of a data set, itself a ``PoseDataset``.
+
+    Args:
+        dataset: Where the pictures come from.
+        indices: Which ones, in the order they get here.
+    """
+
+    def __init__(self, dataset: PoseDataset, indices: Sequence[int]) -> None:
+        self._dataset, self._indices = dataset, tuple(indices)
+
+    @property
+    def keypoints(self) -> KeypointSet:
+        """The K keypoints that people are annotated with."""
+        return self._dataset.keypoints
+
+    @cached_property
+    def image_ids(self) -> Sequence[int]:
+        """The id of each picture, in index order."""
+        ids = self._dataset.image_ids
+        return [ids[index] for index in self._indices]
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        """The picture at ``index``, from 0."""
+        return self._dataset[self._indices[index]]
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Images, annotations and categories of exactly these pictures, in COCO's format; not to be changed."""
+        return self._ground_truth
+
+    @cached_property
+    def _ground_truth(self) -> dict[str, Any]:
+        return truth_of(self._dataset, self.image_ids)
+
+
+def spread_indices(total: int, num: int) -> list[int]:
+    """Return ``num`` of the indices below ``total`` (all, if there are no more), evenly spread with first and last."""
+    indices: list[int] = np.linspace(0, total - 1, min(num, total)).round().astype(int).tolist()
+    return indices
+
+
+def evenly_spread(dataset: PoseDataset, num_images: int) -> PoseDataset:
+    """Return ``num_images`` pictures of ``dataset``, evenly spread over it; all of it if it has no more."""
+    if num_images >= len(dataset):
+        return dataset
+    return Subset(dataset, spread_indices(len(dataset), num_images))

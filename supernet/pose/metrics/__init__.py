@@ -1,0 +1,1 @@
+"""OKS and average precision."""

@@ -1,0 +1,1 @@
+"""Built-in people, drawn on the fly."""

@@ -1,0 +1,1 @@
+"""Augmented batches, targets, losses."""

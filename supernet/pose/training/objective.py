@@ -1,0 +1,95 @@
+"""The training objective of a pose network: targets of a batch, and the loss terms on both outputs.
+
+Source: LitePose (arXiv 2205.01271), section 5.1, after HigherHRNet (arXiv 1908.10357): heatmap loss on both outputs,
+associative-embedding tags on the coarser one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from supernet.pose.training import targets
+from supernet.pose.training.augmentation import Batch
+from supernet.pose.training.losses import distillation_loss, heatmap_loss, tag_loss
+
+LOW_STRIDE, HIGH_STRIDE = 4, 2
+"""Input pixels per pixel of the two outputs."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the network should say of one batch, on the batch's device.
+
+    Attributes:
+        low, high: Heatmaps (B, K, R/4, R/4) and (B, K, R/2, R/2).
+        low_mask, high_mask: (B, H, W) bool, False where the loss must not count.
+        tag_indices, tag_valid: (B, P, K), places in the flattened tags of ``low``.
+    """
+
+    low: Tensor
+    high: Tensor
+    low_mask: Tensor
+    high_mask: Tensor
+    tag_indices: Tensor
+    tag_valid: Tensor
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Scalar loss terms; ``total`` is their weighted sum."""
+
+    total: Tensor
+    heatmap: Tensor
+    push: Tensor
+    pull: Tensor
+
+
+@dataclass(frozen=True)
+class PoseObjective:
+    """Targets and loss for K keypoints.
+
+    Attributes:
+        num_keypoints: K.
+        sigma: Standard deviation of the target Gaussians, in pixels of each output.
+        push_weight, pull_weight: Weights of the tag losses beside the heatmap loss. While all tags agree, they spread
+            only if their variance between people outweighs pull / push times that within people, so a small
+            pull gets grouping off the ground much sooner.
+    """
+
+    num_keypoints: int
+    sigma: float = 2.0
+    push_weight: float = 1e-3
+    pull_weight: float = 1e-3
+
+    def targets(self, batch: Batch) -> Targets:
+        """Make the targets of ``batch`` at its own resolution, from its keypoint coordinates."""
+        resolution = batch.images.shape[-1]
+        maps, frames = [], []
+        for stride in (LOW_STRIDE, HIGH_STRIDE):
+            frame = torch.cat([batch.people[..., :2] / stride, batch.people[..., 2:]], dim=-1)
+            frames.append(frame)
+            maps.append(targets.heatmaps(frame, (resolution // stride, resolution // stride), self.sigma))
+        indices, valid = targets.tag_indices(frames[0], (resolution // LOW_STRIDE, resolution // LOW_STRIDE))
+        return Targets(maps[0], maps[1], batch.mask[:, ::2, ::2], batch.mask, indices, valid)
+
+    def loss(self, low: Tensor, high: Tensor, truth: Targets) -> LossTerms:
+        """Return the loss terms of outputs ``low`` (B, 2K, H/4, W/4) and ``high`` (B, K, H/2, W/2)."""
+        k = self.num_keypoints
+        coarse = heatmap_loss(low[:, :k], truth.low, truth.low_mask)
+        heatmap = (coarse + heatmap_loss(high, truth.high, truth.high_mask)).mean()
+        push, pull = tag_loss(low[:, k:], truth.tag_indices, truth.tag_valid)
+        return LossTerms(heatmap + self.push_weight * push + self.pull_weight * pull, heatmap, push, pull)
+
+    def distillation(self, low: Tensor, high: Tensor, teacher: tuple[Tensor, Tensor], truth: Targets) -> Tensor:
+        """Return the mean squared distance to a teacher's heatmaps on both outputs, under the same masks."""
+        k = self.num_keypoints
+        terms = distillation_loss(low[:, :k], teacher[0][:, :k], truth.low_mask)
+        return (terms + distillation_loss(high, teacher[1], truth.high_mask)).mean()
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return ``batch`` on ``device``, its images in channels-last order."""
+    images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
+    people, mask = batch.people.to(device, non_blocking=True), batch.mask.to(device, non_blocking=True)
+    return Batch(images, people, mask, batch.image_ids)

@@ -1,0 +1,1 @@
+"""A training run: launch, setup, loop, phases, optimizer."""

@@ -1,0 +1,1 @@
+"""Losses, coverage, validation AP, rollback, log, curves."""

@@ -1,0 +1,105 @@
+"""How often each choice of a search space was trained, and which weights never were."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from supernet.arch import Arch
+from supernet.space import SearchSpace
+from supernet.training.phases import Scheduled
+from supernet.training.trainer import StepReport, Trainer
+
+_MOST_NAMED = 5
+
+
+class Coverage:
+    """Counts for every phase how often each choice of its elastic part of the space was trained.
+
+    Args:
+        scheduled: The phases.
+    """
+
+    def __init__(self, scheduled: Sequence[Scheduled]) -> None:
+        self._scheduled = scheduled
+        self.counts: dict[str, dict[str, dict[int, int]]] = {}
+        for each in scheduled:
+            tables = self.counts.setdefault(each.phase.name, {})
+            for place, choices in choices_of(each.space):
+                if place != "resolution" or each.phase.resolution_scale is None:
+                    tables.setdefault(place, {}).update(dict.fromkeys(choices, 0))
+
+    def follow(self, report: StepReport) -> None:
+        """Count the choices of the subnets of one step."""
+        tables = self.counts[report.phase]
+        for arch in report.archs:
+            for place, choice in values_of(arch):
+                if place in tables and choice in tables[place]:
+                    tables[place][choice] += 1
+
+    def never_trained(self) -> list[str]:
+        """Return the choices of elastic dimensions that no phase trained, as "stages[0].depth 2"."""
+        totals: dict[str, dict[int, int]] = {}
+        for tables in self.counts.values():
+            for place, counts in tables.items():
+                total = totals.setdefault(place, {})
+                for choice, count in counts.items():
+                    total[choice] = total.get(choice, 0) + count
+        return [
+            f"{place} {choice}" for place, counts in totals.items() for choice, count in counts.items() if not count
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts, plain values."""
+        return {
+            phase: {place: dict(counts) for place, counts in tables.items()} for phase, tables in self.counts.items()
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        for phase, tables in state.items():
+            for place, counts in tables.items():
+                self.counts[phase][place] = dict(counts)
+
+
+def choices_of(space: SearchSpace) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield each place of ``space`` that has a choice, with its choices; blocks of a stage count together."""
+    yield "resolution", space.resolutions
+    yield "stem_width", space.stem_widths
+    for i, stage in enumerate(space.stages):
+        yield f"stages[{i}].width", stage.widths
+        yield f"stages[{i}].depth", stage.depths
+        yield f"stages[{i}].expand_ratio", stage.expand_ratios
+        yield f"stages[{i}].kernel_size", stage.kernel_sizes
+    for i, widths in enumerate(space.deconv_widths):
+        yield f"deconv_widths[{i}]", widths
+
+
+def values_of(arch: Arch) -> Iterator[tuple[str, int]]:
+    """Yield the choices that ``arch`` makes, under the places of :func:`choices_of`."""
+    yield "resolution", arch.resolution
+    yield "stem_width", arch.stem_width
+    for i, stage in enumerate(arch.stages):
+        yield f"stages[{i}].width", stage.width
+        yield f"stages[{i}].depth", stage.depth
+        for ratio in stage.expand_ratios:
+            yield f"stages[{i}].expand_ratio", ratio
+        for size in stage.kernel_sizes:
+            yield f"stages[{i}].kernel_size", size
+    for i, width in enumerate(arch.deconv_widths):
+        yield f"deconv_widths[{i}]", width
+
+
+def untrained_weights(trainer: Trainer) -> dict[str, Any]:
+    """Return how many weights there are and how many never had a gradient, with the first names of these.
+
+    The optimizer's second moment of a weight is 0 until its first gradient and above 0 from then on.
+    """
+    squares: dict[str, Tensor] = trainer.adam.moments_by_name(trainer.weights)[1]
+    idle = {name: int((square == 0).sum()) for name, square in squares.items()}
+    named = {name: count for name, count in idle.items() if count}
+    return {
+        "num_weights": sum(square.numel() for square in squares.values()),
+        "num_never_trained": sum(named.values()),
+        "never_trained": dict(list(named.items())[:_MOST_NAMED]),
+    }

@@ -1,0 +1,87 @@
+"""The curves of a training run as one picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from supernet.io import files
+
+CURVES_FILE = "curves.png"
+_COLOURS = {"largest": "tab:blue", "random": "tab:green", "smallest": "tab:orange"}
+_LEAST_NAMED_SHARE = 0.05
+"""Of all steps that a phase must have to be named: names of shorter ones would run into each other."""
+
+
+def draw_curves(path: str | Path, rows: Sequence[Mapping[str, Any]], rollbacks: Sequence[int] = ()) -> None:
+    """Draw what a run logged as a PNG: losses and AP by role, learning rate, and the share of time spent on pictures.
+
+    Args:
+        path: PNG file to write.
+        rows: Lines of ``train.jsonl``, in order of steps.
+        rollbacks: Steps at which the run went back to a checkpoint.
+    """
+    figure = Figure(figsize=(12, 10), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels: list[Axes] = list(figure.subplots(4, 1, sharex=True, height_ratios=(3, 2, 1, 1)))
+    losses, aps, rates, shares = panels
+    for role, colour in _COLOURS.items():
+        _line(losses, rows, f"loss_{role}", f"{role} subnet", color=colour)
+        _line(
+            aps, [row for row in rows if f"AP_{role}" in row], f"AP_{role}", f"{role} subnet", color=colour, marker="."
+        )
+    _line(losses, rows, "loss_gap", "gap within a step", color="tab:gray", linewidth=0.8)
+    losses.set(ylabel="loss, mean since the line before", yscale="log")
+    aps.set(ylabel="AP, validation", ylim=(0, None))
+    if not aps.lines:
+        aps.text(0.5, 0.5, "not measured: evaluate_every=0", transform=aps.transAxes, ha="center", va="center")
+    _line(rates, rows, "rate", "learning rate", color="tab:red")
+    rates.set(ylabel="learning rate", ylim=(0, None))
+    _line(shares, rows, "data_share", "waiting for pictures", color="tab:purple", linewidth=0.8)
+    shares.set(ylabel="share of a step\nwaiting for pictures", ylim=(0, 1), xlabel="step")
+    for panel in panels:
+        panel.grid(alpha=0.3)
+        for step in rollbacks:
+            panel.axvline(step, color="black", linestyle=":", linewidth=1)
+        for i, (_, start, stop) in enumerate(phases_of(rows)):
+            if i % 2:
+                panel.axvspan(start, stop, color="black", alpha=0.05, linewidth=0)
+    for panel in (losses, aps):
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(loc="best", fontsize="small")
+    for name, start, stop in phases_of(rows):
+        if stop - start < _LEAST_NAMED_SHARE * rows[-1]["step"]:
+            continue
+        place = ((start + stop) / 2, 1.01)
+        losses.text(*place, name, transform=losses.get_xaxis_transform(), ha="center", va="bottom", fontsize="small")
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def phases_of(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float]]:
+    """Return the name, first and last step of each phase that ``rows`` tell of; one ends where the next begins."""
+    found: list[tuple[str, float, float]] = []
+    for row in rows:
+        if found and found[-1][0] == row["phase"]:
+            found[-1] = (*found[-1][:2], row["step"])
+            continue
+        if found:
+            found[-1] = (*found[-1][:2], row["step"])
+        found.append((row["phase"], row["step"], row["step"]))
+    return found
+
+
+def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, label: str, **style: Any) -> None:
+    """Draw one figure over the steps at which it was logged, broken where whole phases lack it."""
+    points: list[tuple[float, float]] = []
+    for name, start, stop in phases_of(rows):
+        within = [row for row in rows if row["phase"] == name and start <= row["step"] <= stop]
+        if any(key in row for row in within):
+            points += [(row["step"], row[key]) for row in within if key in row]
+        elif points:
+            points.append((start, float("nan")))
+    if points:
+        axes.plot([step for step, _ in points], [value for _, value in points], label=label, **style)

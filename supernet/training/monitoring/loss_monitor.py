@@ -1,0 +1,127 @@
+"""Whether training goes well: losses of each role, and the step at which one stopped being a finite or a sane number.
+
+Nothing here waits for the device while steps run: figures stay where they were computed until :meth:`LossWatch.read`
+fetches all of them at once.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from supernet.arch import Arch
+from supernet.training.trainer import StepReport
+
+_MEMORY = 0.9
+"""Share of its mean that a role's loss keeps per step: the mean spans about ten steps."""
+_SETTLING_STEPS = 10
+"""Steps of a phase before its losses can explode: the mean must span some."""
+
+
+class Unhealthy(Exception):
+    """A step went wrong; its text says which, in what phase and subnet, and on which pictures.
+
+    Attributes:
+        step: Number of the step, from 0.
+        told: What went wrong and where.
+        pictures: Ids of the pictures of the step.
+    """
+
+    def __init__(self, report: StepReport, arch: Arch, reason: str) -> None:
+        super().__init__()
+        self.step = report.step
+        self.told = f"{reason} at step {report.step}, phase {report.phase}, subnet {arch.describe()}"
+        self.pictures = [str(int(each)) for each in report.image_ids]
+
+    def __str__(self) -> str:
+        """Return what went wrong, where, and on which pictures."""
+        return f"{self.told}, pictures {', '.join(self.pictures)}"
+
+
+class LossWatch:
+    """Follows the losses of every step.
+
+    A loss explodes when the running mean of a role ("largest", "smallest", "random") is ``explosion_factor`` times the
+    lowest that it was in the same phase.
+
+    Args:
+        explosion_factor: Above 1; 0 to look for numbers that are not finite alone.
+    """
+
+    def __init__(self, explosion_factor: float) -> None:
+        self.explosion_factor = explosion_factor
+        self._pending: list[StepReport] = []
+        self._phase, self._num_steps = "", 0
+        self._means: dict[str, float] = {}
+        self._lowest: dict[str, float] = {}
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def follow(self, report: StepReport) -> None:
+        """Note a step; its tensors are not read yet."""
+        self._pending.append(report)
+
+    def read(self) -> None:
+        """Read the figures of all steps noted since the last time, waiting for the device once.
+
+        Raises:
+            Unhealthy: The first step of these whose loss or gradient is not finite or whose loss has exploded.
+        """
+        reports, self._pending = self._pending, []
+        if not reports:
+            return
+        scalars = [value for each in reports for value in (*(terms.total for terms in each.losses), each.gradient_norm)]
+        values = iter(torch.stack(scalars).tolist())
+        for report in reports:
+            losses = [next(values) for _ in report.losses]
+            self._check(report, losses, next(values))
+
+    def figures(self) -> dict[str, float]:
+        """Return the mean loss of each role and the mean gap between a step's subnets since the last call."""
+        found = {name: total / self._counts[name] for name, total in sorted(self._sums.items())}
+        self._sums, self._counts = {}, {}
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Return what decides what is told of the steps to come, plain values."""
+        assert not self._pending
+        return {
+            "phase": self._phase,
+            "num_steps": self._num_steps,
+            "means": dict(self._means),
+            "lowest": dict(self._lowest),
+            "sums": dict(self._sums),
+            "counts": dict(self._counts),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state` returned; steps not read yet are forgotten."""
+        self._pending = []
+        self._phase, self._num_steps = state["phase"], state["num_steps"]
+        self._means, self._lowest = dict(state["means"]), dict(state["lowest"])
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+
+    def _check(self, report: StepReport, losses: list[float], norm: float) -> None:
+        if report.phase != self._phase:
+            self._phase, self._num_steps, self._means, self._lowest = report.phase, 0, {}, {}
+        self._num_steps += 1
+        for arch, role, loss in zip(report.archs, report.roles, losses, strict=True):
+            if not math.isfinite(loss):
+                raise Unhealthy(report, arch, f"the loss is {loss}")
+            mean = _MEMORY * self._means.get(role, loss) + (1 - _MEMORY) * loss
+            self._means[role] = mean
+            lowest = self._lowest[role] = min(mean, self._lowest.get(role, mean))
+            if self._num_steps > _SETTLING_STEPS and mean > self.explosion_factor * lowest > 0:
+                raise Unhealthy(
+                    report, arch, f"the loss exploded: its mean is {mean:.3g} after it had been {lowest:.3g}"
+                )
+            self._count(f"loss_{role}", loss)
+        if not math.isfinite(norm):
+            raise Unhealthy(report, report.archs[0], f"the gradient is {norm}")
+        if len(losses) > 1:
+            self._count("loss_gap", max(losses) - min(losses))
+
+    def _count(self, name: str, value: float) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + value
+        self._counts[name] = self._counts.get(name, 0) + 1

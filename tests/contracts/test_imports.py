@@ -1,0 +1,315 @@
+"""The directions in which modules may import each other, and calls that no module may make.
+
+Held by reading every module's syntax tree, imports inside functions included, so that nothing needs to be imported.
+"""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("supernet", "search", "subnet_export")
+
+TORCH_FREE = (
+    "supernet.arch",
+    "supernet.space",
+    "supernet.genes",
+    "supernet.costs.latency_table",
+    "search.cost",
+    "search.budget",
+    "search.evolution.engine",
+    "search.optuna_backend.search",
+    "search.optuna_backend.storage",
+    "search.evolution.surrogate",
+)
+"""Modules that must start fast and run where torch is not wanted, with all they import."""
+
+MOST_FILES = 15
+"""Of a folder, so that a reader finds the room; a larger one wants to be divided."""
+
+HYDRA = ("supernet.cli.hydra_app",)
+"""Modules that may import Hydra: what the entry points share."""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+TREES = {
+    module_name(path): ast.parse(path.read_text(encoding="utf-8"), str(path))
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Dotted names a module imports: of ``from a import b`` both ``a`` and ``a.b``."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute here"
+            assert node.module is not None
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+IMPORTS = {module: imported(tree) for module, tree in TREES.items()}
+
+
+def below(name: str, parents: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of ``parents`` or inside one."""
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+
+
+def reached(module: str) -> set[str]:
+    """All dotted names that importing ``module`` may import, through modules of this project."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting.extend(IMPORTS.get(name, ()))
+    return seen
+
+
+def breaches(of: tuple[str, ...], forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> list[str]:
+    """Imports of ``forbidden`` names by modules inside ``of``, except of what is ``allowed`` and of its packages."""
+    return [
+        f"{module} imports {name}"
+        for module, names in IMPORTS.items()
+        if below(module, of)
+        for name in sorted(names)
+        if below(name, forbidden) and not below(name, allowed) and not any(below(each, (name,)) for each in allowed)
+    ]
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def unsafe(tree: ast.AST) -> list[str]:
+    """What a module does that can run code from a data file, or skips a check of one."""
+    found = []
+    for name, call in calls(tree):
+        values = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        if name.endswith("torch.load") and values.get("weights_only") != "True":
+            found.append(f"line {call.lineno}: torch.load without weights_only=True")
+        if name in ("yaml.load", "yaml.unsafe_load", "yaml.full_load"):
+            found.append(f"line {call.lineno}: {name}; use yaml.safe_load")
+        if values.get("allow_pickle") == "True":
+            found.append(f"line {call.lineno}: allow_pickle=True")
+        if values.get("strict") == "False":
+            found.append(f"line {call.lineno}: strict=False")
+    names = imported(tree)
+    # The error that torch.load raises lives in pickle; everything else there reads or writes code.
+    used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used |= {name for name in names if name.startswith("pickle.")}
+    found += [f"uses {name}" for name in sorted(used) if below(name, ("hydra.utils", "hydra._internal"))]
+    found += [
+        f"uses {name}" for name in sorted(used) if name.startswith("pickle.") and name != "pickle.UnpicklingError"
+    ]
+    risky = ("dill", "cloudpickle", "joblib", "shelve", "marshal", "hydra.utils", "torch.load")
+    return found + [f"imports {name}" for name in sorted(names) if below(name, risky)]
+
+
+WRITES_ELSEWHERE = {
+    "supernet.training.run_folder": "who holds the lock, which only helps people",
+    "supernet.training.monitoring.log": "lines that are appended; one cut off is dropped",
+    "search.report.arch_drawing": "in memory, for a page",
+    "supernet.io.jsonl": "lines that are appended; one cut off is dropped",
+    "search.lut.measure": "runs on other devices without this project; lines that are appended",
+    "search.lut.merge": "a temporary folder that another reader takes",
+    "search.optuna_backend.journal": "Optuna's own file, mended under its lock",
+    "supernet.pose.metrics.crowdpose_official": "a temporary folder that another program reads",
+    "subnet_export.benchmarking.run": "a temporary folder that another program reads",
+    "subnet_export.format_writer": "a temporary folder that another program reads or writes",
+    "subnet_export.prediction.outputs": "lines that are appended as pictures come",
+    "supernet.io.new_folder": "a folder that appears whole, by renaming",
+    "supernet.cli.runs": "the latest link, by renaming",
+    "supernet.checkpoints.container": "a damaged file moved aside",
+}
+"""Modules that put something on the disk without :mod:`supernet.io.files`, and why that is sound."""
+
+WRITERS = ("write_text", "write_bytes", "savefig", "tofile", "imwrite", "symlink_to", "copyfile", "move")
+
+
+def writes(tree: ast.AST) -> list[str]:
+    """What a module puts on the disk outside of functions that use ``files.atomic``."""
+    covered: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and any(name.endswith("files.atomic") for name, _ in calls(node)):
+            covered.update(ast.walk(node))
+    found = []
+    for name, call in calls(tree):
+        last = name.rpartition(".")[2]
+        strings = [
+            each.value
+            for each in [*call.args, *(word.value for word in call.keywords)]
+            if isinstance(each, ast.Constant)
+        ]
+        opens = last == "open" and any(isinstance(mode, str) and set(mode) & set("wxa") for mode in strings)
+        # Of a path: text.replace takes two arguments, that of dataclasses keywords.
+        renames = name.endswith(".replace") and len(call.args) == 1 and not call.keywords
+        renames |= name in ("os.replace", "os.rename", "os.write")
+        dumps = name in ("json.dump", "yaml.dump", "np.save", "np.savez", "torch.save", "openvino.save_model")
+        is_ours = name in ("files.write_text", "files.write_bytes", "write_bytes", "write_text")
+        if (opens or renames or dumps or last in WRITERS) and not is_ours and call not in covered:
+            found.append(f"line {call.lineno}: {name}")
+    return found
+
+
+def test_nothing_is_written_around_the_durable_writer() -> None:
+    found = {module: told for module, tree in TREES.items() if module != "supernet.io.files" and (told := writes(tree))}
+    # sealed writes to memory alone.
+    assert [told for told in found.pop("supernet.checkpoints.safe_torch") if not told.endswith("torch.save")] == []
+    assert found.keys() - WRITES_ELSEWHERE.keys() == set(), found
+    assert WRITES_ELSEWHERE.keys() - found.keys() == set(), "no longer needed"
+
+
+def test_tensors_are_read_and_written_in_one_place() -> None:
+    for module, tree in TREES.items():
+        names = {name for name, _ in calls(tree)} & {"torch.load", "torch.save", "torch.jit.load", "np.load"}
+        assert not names or module == "supernet.checkpoints.safe_torch", f"{module} calls {names}"
+
+
+def test_every_package_is_scanned() -> None:
+    for package in PACKAGES:
+        assert package in TREES
+    assert {"supernet.arch", "supernet.pose.training.augmentation", "search.cost"} <= TREES.keys()
+
+
+def test_packages_themselves_hold_only_a_docstring() -> None:
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")):
+        (only,) = ast.parse(path.read_text(encoding="utf-8")).body
+        assert isinstance(only, ast.Expr), path
+
+
+def test_arch_and_space_need_no_torch() -> None:
+    for module in TORCH_FREE:
+        heavy = sorted(name for name in reached(module) if below(name, ("torch", "cv2", "scipy", "hydra")))
+        assert not heavy, f"{module} reaches {heavy}"
+
+
+def test_supernet_knows_neither_search_nor_export() -> None:
+    assert not breaches(("supernet",), ("search", "subnet_export"))
+
+
+def test_pose_knows_nothing_of_architectures() -> None:
+    allowed = ("supernet.pose", "supernet.errors", "supernet.io")
+    # Only its entry point reaches further, for what all commands share.
+    entry_point, command = "supernet.pose.check", (*allowed, "supernet.cli")
+    assert not [each for each in breaches(("supernet.pose",), ("supernet",), allowed) if each.split()[0] != entry_point]
+    assert not breaches((entry_point,), ("supernet",), command)
+
+
+def test_network_and_weight_sharing_know_nothing_of_training() -> None:
+    assert not breaches(
+        ("supernet.litepose",), ("supernet",), ("supernet.arch", "supernet.depthwise", "supernet.errors")
+    )
+    allowed = ("supernet.arch", "supernet.space", "supernet.litepose", "supernet.errors")
+    assert not breaches(("supernet.subnet_templates",), ("supernet",), allowed)
+    assert not breaches(("supernet.weight_sharing",), ("supernet",), (*allowed, "supernet.subnet_templates"))
+
+
+def test_export_knows_nothing_of_search() -> None:
+    # The search may import the export: what it measures must run as exports run.
+    assert not breaches(("subnet_export",), ("search",))
+
+
+def test_only_the_shared_entry_plumbing_imports_hydra() -> None:
+    found = breaches(PACKAGES, ("hydra", "omegaconf"))
+    assert not [each for each in found if each.split()[0] not in HYDRA]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    for module in TREES:
+        around = {name for first in IMPORTS[module] if first in TREES for name in reached(first)}
+        assert module not in around, f"{module} is part of an import cycle"
+
+
+def test_sibling_folders_import_each_other_one_way() -> None:
+    def sibling_folders(module: str, other: str) -> tuple[str, str] | None:
+        """The folders in which two modules lie, where they first differ; None if one holds the other."""
+        first, second = module.split(".")[:-1], other.split(".")[:-1]
+        for depth, (one, another) in enumerate(zip(first, second, strict=False), start=1):
+            if one != another:
+                return ".".join(first[:depth]), ".".join(second[:depth])
+        return None
+
+    pairs = {sibling_folders(module, name) for module in TREES for name in IMPORTS[module] & TREES.keys()}
+    both_ways = [pair for pair in pairs if pair is not None and pair[::-1] in pairs]
+    assert not both_ways
+
+
+def test_folders_stay_small() -> None:
+    modules = [path for top in (*PACKAGES, "scripts") for path in (ROOT / top).rglob("*.py")]
+    counts = Counter(path.parent.relative_to(ROOT).as_posix() for path in modules if path.stem != "__init__")
+    assert not {folder: count for folder, count in counts.items() if count > MOST_FILES}
+
+
+def test_no_module_can_run_code_from_a_data_file() -> None:
+    assert not {module: found for module, tree in TREES.items() if (found := unsafe(tree))}
+
+
+def test_the_scan_sees_what_it_forbids() -> None:
+    wrong = """
+import pickle
+from joblib import load
+def read(path):
+    from hydra.utils import instantiate
+    hydra.utils.get_class(path)
+    network.load_state_dict(torch.load(path), strict=False)
+    yaml.load(path)
+    np.load(path, allow_pickle=True)
+    return pickle.loads(path), torch.load(path, weights_only=False)
+"""
+    right = """
+import pickle
+def read(path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), yaml.safe_load(path)
+    except pickle.UnpicklingError:
+        return None
+"""
+    assert sorted(unsafe(ast.parse(wrong))) == [
+        "imports hydra.utils",
+        "imports hydra.utils.instantiate",
+        "imports joblib",
+        "imports joblib.load",
+        "line 10: torch.load without weights_only=True",
+        "line 7: strict=False",
+        "line 7: torch.load without weights_only=True",
+        "line 8: yaml.load; use yaml.safe_load",
+        "line 9: allow_pickle=True",
+        "uses hydra.utils",
+        "uses hydra.utils.get_class",
+        "uses pickle.loads",
+    ]
+    assert not unsafe(ast.parse(right))
+    around = """
+def report(path, value):
+    path.write_text(value)
+    with path.open("w") as file, open(path, mode="ab") as other:
+        json.dump(value, file)
+    text.replace("a", "b").write_bytes(path.open().read())
+def picture(path):
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary)
+    files.write_text(path, path.read_text())
+"""
+    assert sorted(writes(ast.parse(around))) == [
+        "line 3: path.write_text",
+        "line 4: open",
+        "line 4: path.open",
+        "line 5: json.dump",
+        "line 6: text.replace('a', 'b').write_bytes",
+    ]
+    assert imported(ast.parse("def f():\n    from a.b import c, d\nimport e.f")) == {"a.b", "a.b.c", "a.b.d", "e.f"}

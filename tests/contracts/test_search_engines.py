@@ -1,0 +1,164 @@
+"""What every search engine keeps to, on a problem so small that the best arch is known.
+
+Another engine joins by adding itself to ``ENGINES``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.budget import Budget, CostModel
+from search.candidate import Score
+from search.evolution.engine import Evolution, Task, evolve
+from search.evolution.settings import EvolutionSettings
+from search.optuna_backend.samplers import SAMPLERS, SamplerSettings
+from search.optuna_backend.search import OptunaSearch, OptunaSettings
+from search.optuna_backend.shared_study import SharedStudy
+from search.optuna_backend.storage import open_storage, open_study
+from search.runs.resume import SearchLog, load_scored, load_state
+from supernet.arch import Arch
+from supernet.space import SearchSpace, StageChoices
+
+FIXED = StageChoices((24,), (1,), 2, (3,), (3,))
+SPACE = SearchSpace(
+    "tiny",
+    (64, 96),
+    (8, 16),
+    (FIXED, StageChoices((16, 24), (1, 2), 2, (3,), (3, 5)), FIXED, StageChoices((24, 32), (1,), 1, (3, 6), (3,))),
+    ((16, 24), (16,), (16, 24)),
+)
+"""768 archs."""
+MODEL = CostModel(SPACE, 17)
+BUDGET = Budget.from_mapping({"macs": "60%", "min_params": "40%"}, MODEL)
+ScoreFunction = Callable[[Arch], float]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A search engine under test.
+
+    Attributes:
+        search: Called with the score, the number of evaluations, the seed and a folder; scores archs of ``SPACE``
+            within ``BUDGET`` and returns the best. What ``score`` raises ends it, and called again with the same
+            arguments it goes on.
+        resumes_exactly: Whether a search that was stopped goes on with the very archs it would have scored.
+        learns: Whether what it scores depends on the scores before.
+    """
+
+    name: str
+    search: Callable[[ScoreFunction, int, int, Path], Arch]
+    resumes_exactly: bool
+    learns: bool = True
+
+
+def evolution(score: ScoreFunction, num_evaluations: int, seed: int, folder: Path) -> Arch:
+    search = Evolution(SPACE, MODEL, BUDGET, EvolutionSettings(8, num_evaluations), np.random.default_rng(seed))
+    log = SearchLog(folder, {}, {})
+    if (folder / "state.json").exists():
+        search.restore(load_state(folder)["search"], load_scored(folder))
+
+    def scored(tasks: Sequence[Task]) -> list[Score]:
+        return [Score(1, {"AP": score(task.candidate.arch)}) for task in tasks]
+
+    return evolve(search, scored, 1, lambda: log.save_state(search.state()), log.add).best.arch
+
+
+def optuna_search(sampler: str, score: ScoreFunction, num_evaluations: int, seed: int, folder: Path) -> Arch:
+    storage = open_storage(folder / "study.journal")
+    shared = SharedStudy(open_study(storage, "search", ("ap",), {}, "the journal"), storage, 60)
+    settings = OptunaSettings(num_evaluations, SamplerSettings(sampler))
+    search = OptunaSearch(SPACE, MODEL, BUDGET, settings, seed, shared)
+    return search.run(lambda arch: Score(1, {"AP": score(arch)})).best.arch
+
+
+ENGINES = [
+    Engine("evolution", evolution, resumes_exactly=True),
+    *(Engine(name, partial(optuna_search, name), resumes_exactly=False, learns=name != "random") for name in SAMPLERS),
+]
+SLOW = ("gp",)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(engine, id=engine.name, marks=[pytest.mark.slow] if engine.name in SLOW else [])
+        for engine in ENGINES
+    ]
+)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    assert isinstance(request.param, Engine)
+    return request.param
+
+
+def value(arch: Arch) -> float:
+    """Rises with every cost-free choice, and less with every other: resolution counts most."""
+    costs = MODEL.of(arch)
+    return 3.0 * (arch.resolution == 96) + costs["params"] / 1e5 + 0.1 * arch.deconv_widths[2]
+
+
+def best_value() -> float:
+    genes = SPACE.layout.checked(
+        np.stack([grid.ravel() for grid in np.meshgrid(*map(np.arange, SPACE.layout.num_choices), indexing="ij")], 1)
+    )
+    archs = SPACE.decode(np.unique(genes, axis=0))
+    assert len(archs) == SPACE.count()
+    return max(value(arch) for arch in archs if BUDGET.fits_arch(arch))
+
+
+class Recorder:
+    """Scores archs, remembers them, and fails at one of them."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        self.archs: list[Arch] = []
+        self.stop_at = stop_at
+
+    def __call__(self, arch: Arch) -> float:
+        if len(self.archs) == self.stop_at:
+            raise KeyboardInterrupt
+        self.archs.append(arch)
+        return value(arch)
+
+
+def test_it_finds_the_best_arch_within_the_budget(engine: Engine, tmp_path: Path) -> None:
+    if not engine.learns:
+        pytest.skip("chance finds the best of all only by chance")
+    best = engine.search(value, 120, 0, tmp_path)
+    assert value(best) == best_value()
+
+
+def test_it_scores_only_archs_within_the_budget_each_once(engine: Engine, tmp_path: Path) -> None:
+    recorder = Recorder()
+    best = engine.search(recorder, 30, 0, tmp_path)
+    assert len(recorder.archs) == len(set(recorder.archs)) == 30
+    assert all(arch in SPACE and BUDGET.fits_arch(arch) for arch in recorder.archs)
+    assert value(best) == max(map(value, recorder.archs))
+
+
+def test_equal_seeds_score_equal_archs(engine: Engine, tmp_path: Path) -> None:
+    recorders = [Recorder(), Recorder(), Recorder()]
+    for i, (recorder, seed) in enumerate(zip(recorders, (3, 3, 4), strict=True)):
+        (tmp_path / str(i)).mkdir()
+        engine.search(recorder, 24, seed, tmp_path / str(i))
+    first, again, other = (recorder.archs for recorder in recorders)
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 8, 20])
+def test_a_stopped_search_goes_on_and_scores_nothing_again(engine: Engine, tmp_path: Path, stop_at: int) -> None:
+    whole, stopped, rest = Recorder(), Recorder(stop_at), Recorder()
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    expected = engine.search(whole, 24, 5, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        engine.search(stopped, 24, 5, tmp_path / "stopped")
+    found = engine.search(rest, 24, 5, tmp_path / "stopped")
+    archs = stopped.archs + rest.archs
+    assert len(archs) == len(set(archs)) == 24
+    assert value(found) == max(map(value, archs))
+    if engine.resumes_exactly:
+        assert archs == whole.archs
+        assert found == expected

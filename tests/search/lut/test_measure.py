@@ -1,0 +1,84 @@
+"""The file of measurements survives whatever ends the process that writes it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from search.lut import measure
+from search.lut.measure import FORMAT, LEAST_RUNS, MOST_RUNS, Journal, JournalError, read_journal, time_runs
+
+HEADER = {"format": FORMAT, "version": 1, "settings": {"threads": 2}}
+ENDLESS = """
+import itertools, pathlib, runpy, sys
+script = runpy.run_path(sys.argv[1])
+header = {"format": script["FORMAT"], "version": 1, "settings": {"threads": 2}}
+journal = script["Journal"](pathlib.Path(sys.argv[2]), header)
+for number in itertools.count(len(journal.visits)):
+    journal.add(number, "subject", [0.1] * 20)
+"""
+
+
+def test_a_killed_writer_leaves_whole_visits(tmp_path: Path) -> None:
+    path, done = tmp_path / "journal", 0
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", ENDLESS, measure.__file__, str(path)])
+        deadline = time.monotonic() + 60
+        while (not path.exists() or path.read_bytes().count(b"\n") < done + 20) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        _, visits = read_journal(path)
+        assert len(visits) >= done + 19
+        assert [visit["round"] for visit in visits] == list(range(len(visits)))
+        done = len(visits)
+    journal = Journal(path, HEADER)
+    assert len(journal.visits) == done
+    journal.add(done, "subject", [0.1])
+    journal.close()
+    assert len(read_journal(path)[1]) == done + 1
+
+
+def test_two_processes_never_write_one_file(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "journal", HEADER)
+    with pytest.raises(JournalError, match="another process is writing"):
+        Journal(tmp_path / "journal", HEADER)
+    first.close()
+    Journal(tmp_path / "journal", HEADER).close()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "does not begin with the format"),
+        ('{"format": "other"}\n', "does not begin with the format"),
+        (json.dumps(HEADER) + "\n{}\nhello\n{}\n", "line 3 of .* is no JSON object"),
+        (json.dumps(HEADER) + "\n[1]\n", "line 2 of .* is no JSON object"),
+    ],
+)
+def test_what_is_no_file_of_measurements_is_refused(text: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_text(text)
+    with pytest.raises(JournalError, match=named):
+        read_journal(path)
+    path.write_text(json.dumps(HEADER) + '\n{"round": []}\n')
+    with pytest.raises(JournalError, match="holds a line that is no visit"):
+        Journal(path, HEADER)
+    with pytest.raises(JournalError, match=r"cannot read .*nowhere"):
+        read_journal(tmp_path / "nowhere")
+
+
+def test_slow_subjects_run_less_often_and_never_too_seldom() -> None:
+    now = [0.0]
+    for seconds, num_runs in ((1e-5, MOST_RUNS), (2e-3, 10), (1.0, LEAST_RUNS)):
+
+        def run(seconds: float = seconds) -> None:
+            now[0] += seconds
+
+        found = time_runs(run, lambda: now[0])
+        assert len(found) == num_runs
+        assert found == pytest.approx([1e3 * seconds] * num_runs)

@@ -1,0 +1,201 @@
+"""The report of a search: what it says, that it needs nothing from outside, and that no run is too small for it."""
+
+import html
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from search.budget import Budget, CostModel
+from search.cost import macs
+from search.report import figures
+from search.report import page as report_page
+from supernet.arch import Arch
+from supernet.space import SearchSpace
+
+NANO = SearchSpace.load("nano")
+MODEL = CostModel(NANO, 17)
+FREE = Budget((), MODEL)
+Row = dict[str, Any]
+
+
+def candidates(num: int, equal: bool = False) -> list[Row]:
+    rng = np.random.default_rng(0)
+    archs = list(dict.fromkeys(NANO.sample(rng) for _ in range(2 * num)))[:num]
+    return [
+        {
+            "order": i,
+            "generation": i // 4,
+            "origin": "random" if i < 4 else "mutation",
+            "digest": arch.digest(),
+            "costs": MODEL.of(arch),
+            "metrics": {"AP": 0.25 if equal else macs(arch, 17) / 1e9},
+            "num_images": 100,
+            "arch": arch.to_dict(),
+        }
+        for i, arch in enumerate(archs)
+    ]
+
+
+def summary_of(rows: list[Row], **more: Any) -> Row:
+    best = max(rows, key=lambda row: row["metrics"]["AP"])
+    chosen = best | {"metrics": {"val": best["metrics"], "test": {"AP": 0.2}}}
+    return {"space": "nano", "keypoints": "coco", "chosen": chosen, "num_test_images": 300} | more
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of cells and scripts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(path.read_text("utf-8"))
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.open[-1] if self.open else "", data))
+
+    def drawn(self) -> list[list[Row]]:
+        """What each chart draws, as plotly is given it."""
+        plots = [text for tag, text in self.texts if tag == "script" and "Plotly.newPlot(" in text and len(text) < 1e6]
+
+        def refuse(value: str) -> float:
+            raise AssertionError(f"{value} is not JSON")
+
+        decode = json.JSONDecoder(parse_constant=refuse).raw_decode
+        return [decode(text, re.search(r'newPlot\(\s*"[^"]+",\s*', text).end())[0] for text in plots]  # type: ignore[union-attr]
+
+
+def cells(page: Page) -> list[str]:
+    return [text for tag, text in page.texts if tag == "td"]
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
+    rows = candidates(24)
+    budget = Budget.from_mapping({"macs": "150M", "min_params": "100K"}, MODEL)
+    subnets = [{"costs": row["costs"], "metrics": {"AP": 0.1}} for row in rows[:3]]
+    baseline = {"num": 3, "ap_mean": 0.1, "subnets": subnets}
+    page = Page(report_page.write(tmp_path, summary_of(rows, baseline=baseline), rows, budget, "synthetic"))
+    assert all(path.is_file() for path in map(tmp_path.joinpath, report_page.PICTURE_FILES))
+    assert len(list(tmp_path.iterdir())) == 5
+    for _, attributes in page.tags:
+        assert attributes.get("src", "data:") is not None
+        assert (attributes.get("src") or "data:").startswith("data:")
+        assert "href" not in attributes
+    # Two costs and the final check, then progress and importance.
+    charts = page.drawn()
+    assert len(charts) == 5
+    names = [[series.get("name") for series in chart] for chart in charts]
+    assert "budget: at most 150 M" in names[0]
+    assert "budget: at least 100 K" in names[2]
+    assert "random within the budget" in names[1]
+    # Progress: as many points as candidates, the best so far never falling.
+    assert len(charts[3][0]["x"]) == 24
+    best = charts[3][1]["y"]
+    assert best == sorted(best)
+    assert best[-1] == max(row["metrics"]["AP"] for row in rows)
+
+
+@pytest.mark.parametrize("num", [1, 2, 13])
+@pytest.mark.parametrize("equal", [False, True])
+def test_no_run_is_too_small_or_too_even(tmp_path: Path, num: int, equal: bool) -> None:
+    rows = candidates(num, equal)
+    summary = summary_of(rows)
+    del summary["chosen"]["metrics"]["test"]
+    page = Page(report_page.write(tmp_path, summary, rows, FREE, "synthetic"))
+    told = num == 13 and not equal
+    assert (tmp_path / "importance.png").exists() == told
+    assert len(page.drawn()) == 2 + told
+    text = " ".join(text for _, text in page.texts)
+    assert ("Kendall tau" in text) == told
+    for name in ("pareto.png", "progress.png", "arch.png"):
+        picture = cv2.imread(str(tmp_path / name))
+        assert picture is not None
+        assert picture.std() > 5
+
+
+def test_no_text_of_others_becomes_markup(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=http://x.test/>"
+    rows = candidates(5)
+    for row in rows:
+        row["origin"] = row["digest"] = f"{evil}{row['order']}"
+    page = Page(report_page.write(tmp_path, summary_of(rows, supernet=evil, space=evil), rows, FREE, evil))
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 1
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 1 + 3
+    # What plotly itself takes for markup is escaped once more.
+    notes = [note for chart in page.drawn() for series in chart for note in series.get("customdata", ())]
+    assert any(html.escape(evil) in note for note in notes)
+    assert all("<" not in note for note in notes)
+
+
+def test_the_best_subnets_are_listed_with_all_that_was_measured(tmp_path: Path) -> None:
+    rows = candidates(14)
+    ranked = sorted(rows, key=lambda row: -row["metrics"]["AP"])
+    ranked[1]["predicted"] = 0.12345
+    finalists = [row | {"num_images": 300, "metrics": {"AP": 0.5 + 0.1 * i}} for i, row in enumerate(ranked[:2])]
+    finalists[0]["costs"] = finalists[0]["costs"] | {"measured_latency_ms": 12.346}
+    page = Page(report_page.write(tmp_path, summary_of(rows, finalists=finalists), rows, FREE, "synthetic"))
+    found = cells(page)
+    assert [row["digest"] for row in ranked[:10]] == [text for text in found if re.fullmatch("[0-9a-f]{12}", text)]
+    for text in ("0.1235", "12.35", "0.5000", "0.6000", "0.2000", f"{ranked[9]['metrics']['AP']:.4f}"):
+        assert text in found
+    assert Arch.from_dict(ranked[0]["arch"]).describe() in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "keypoints", "shown"), [("coco", "coco", True), ("synthetic", "coco", False), ("coco", "crowdpose", False)]
+)
+def test_published_ap_stands_beside_ap_on_the_same_data_only(
+    tmp_path: Path, kind: str, keypoints: str, shown: bool
+) -> None:
+    rows = candidates(3)
+    page = Page(report_page.write(tmp_path, summary_of(rows, keypoints=keypoints), rows, FREE, kind))
+    names = [series["name"] for chart in page.drawn() for series in chart]
+    assert ("published LitePose XS, S, M, L" in names) == shown
+    text = " ".join(text for _, text in page.texts)
+    assert ("LitePose-XS 88" in text) != shown  # its costs, in words
+
+
+def test_published_costs_within_the_picture_are_marked() -> None:
+    rows = candidates(3)
+    for row, cost in zip(rows, (8e8, 2e9, 4e9), strict=True):
+        row["costs"]["macs"] = cost
+    chart = figures.trade_off(rows, "", "macs", [], None)
+    marked, _ = figures.with_published_costs(chart, "macs", "coco")
+    assert [mark.name.split()[0] for mark in marked.marks] == ["LitePose-XS", "LitePose-S"]
+
+
+def test_candidates_are_compared_on_equally_many_pictures() -> None:
+    rows = candidates(6)
+    again = [row | {"num_images": 300, "metrics": {"AP": 0.9}} for row in rows[:2]]
+    assert figures.comparable([*rows[::-1], *again]) == rows
+
+
+def test_the_expected_best_of_random_draws_is_a_mean_over_all_choices() -> None:
+    values = [0.3, 0.1, 0.1, 0.5, 0.2]
+    for number in range(1, 6):
+        expected = np.mean([max(some) for some in itertools.combinations(values, number)])
+        assert figures.expected_best(values, number) == pytest.approx(expected)
+
+
+def test_the_expected_best_of_many_draws_is_near_their_greatest() -> None:
+    values = list(np.random.default_rng(0).random(5000))
+    assert figures.expected_best(values, 5000) == pytest.approx(max(values))
+    assert figures.expected_best(values, 1) == pytest.approx(np.mean(values))
+    assert figures.expected_best(values, 100) == pytest.approx(100 / 101, abs=0.003)  # of uniform values

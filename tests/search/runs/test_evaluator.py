@@ -1,0 +1,187 @@
+"""Scores of archs: on which pictures, computed once, kept between searches, shared out among processes."""
+
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.candidate import Score
+from search.runs.evaluator import Evaluator, Processes
+from search.runs.score_cache import ScoreCache, file_digest
+from supernet.arch import Arch
+from supernet.compute.distributed import ALONE
+from supernet.errors import UserError
+from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.subset import evenly_spread
+from supernet.pose.keypoints import COCO
+from supernet.pose.synthetic.dataset import SyntheticPeople
+from supernet.space import SearchSpace
+
+SPACE = SearchSpace.load("nano")
+ARCHS = [SPACE.sample(np.random.default_rng(seed)) for seed in range(7)]
+PICTURES = SyntheticPeople(COCO, 9, 5, 64, 64)
+
+
+class Measure:
+    """AP by arch and pictures, with a list of what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[int, ...]]] = []
+
+    def __call__(self, arch: Arch, pictures: PoseDataset) -> dict[str, float]:
+        self.asked.append((arch.digest(), tuple(pictures.image_ids)))
+        return {"AP": ap(arch, len(pictures)), "AR": np.float64(0.5)}
+
+
+def ap(arch: Arch, num_images: int) -> float:
+    return int(arch.digest(), 16) / 16**12 / num_images
+
+
+def evaluator(
+    measure: Measure,
+    cache: Path | None = None,
+    weights: str = "0" * 64,
+    pictures: PoseDataset = PICTURES,
+    processes: Processes = ALONE,
+    **settings: Any,
+) -> Evaluator:
+    return Evaluator(measure, pictures, weights, settings, cache, processes)
+
+
+def test_scores_are_on_fixed_pictures_spread_over_the_set() -> None:
+    measure = Measure()
+    found = evaluator(measure)(ARCHS[:2], 3)
+    assert found == [Score(3, {"AP": ap(arch, 3), "AR": 0.5}) for arch in ARCHS[:2]]
+    assert [ids for _, ids in measure.asked] == [(1, 5, 9)] * 2
+
+
+@pytest.mark.parametrize("number", [None, 9, 100])
+def test_all_pictures_are_used_where_no_fewer_are_asked_for(number: int | None) -> None:
+    measure = Measure()
+    assert evaluator(measure)(ARCHS[:1], number)[0].num_images == 9
+    assert measure.asked[0][1] == tuple(range(1, 10))
+
+
+def test_a_subset_holds_the_ground_truth_of_its_pictures_alone() -> None:
+    subset = evenly_spread(PICTURES, 3)
+    truth, whole = subset.ground_truth(), PICTURES.ground_truth()
+    assert [image["id"] for image in truth["images"]] == list(subset.image_ids) == [1, 5, 9]
+    assert truth["annotations"] == [one for one in whole["annotations"] if one["image_id"] in (1, 5, 9)]
+    assert truth["categories"] == whole["categories"]
+    assert len(subset) == 3
+    assert subset[1].image_id == 5
+    assert (subset[1].image == PICTURES[4].image).all()
+    assert subset.keypoints is COCO
+
+
+def test_each_arch_is_measured_once_for_each_number_of_pictures(tmp_path: Path) -> None:
+    measure = Measure()
+    first = evaluator(measure, tmp_path)
+    expected = [first(ARCHS, number) for number in (2, 4)]
+    assert (first.num_measured, first.num_reused) == (14, 0)
+    second = evaluator(measure, tmp_path)
+    assert [second(ARCHS, number) for number in (2, 4)] == expected
+    assert (second.num_measured, second.num_reused) == (0, 14)
+    assert len(measure.asked) == 14
+
+
+@pytest.mark.parametrize("change", ["weights", "settings", "pictures"])
+def test_a_score_of_other_weights_settings_or_pictures_is_not_reused(tmp_path: Path, change: str) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "weights": {"weights": "1" * 64},
+        "settings": {"num_calibration_images": 5},
+        "pictures": {"pictures": SyntheticPeople(COCO, 9, 6, 64, 64)},
+    }
+    measure = Measure()
+    evaluator(measure, tmp_path)(ARCHS[:1])
+    evaluator(measure, tmp_path, **options[change])(ARCHS[:1])
+    assert len(measure.asked) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_damaged_cache_costs_only_the_damaged_scores(tmp_path: Path) -> None:
+    measure = Measure()
+    expected = evaluator(measure, tmp_path)(ARCHS)
+    (path,) = tmp_path.iterdir()
+    lines = path.read_bytes().split(b"\n")
+    lines[1] = b"garbage"
+    lines[2] = b'{"arch": {}, "metrics": {"AP": 1}}'
+    lines[3] = json.dumps({"arch": ARCHS[3].to_dict(), "metrics": "AP"}).encode()
+    path.write_bytes(b"\n".join(lines)[:-30])
+    again = evaluator(measure, tmp_path)
+    assert again(ARCHS) == expected
+    assert again.num_measured == 4
+    last = evaluator(measure, tmp_path)
+    assert last(ARCHS) == expected
+    assert last.num_measured == 0
+
+
+def test_without_a_folder_scores_are_kept_in_memory(tmp_path: Path) -> None:
+    measure = Measure()
+    one = evaluator(measure)
+    assert one(ARCHS) == one(ARCHS)
+    assert (one.num_measured, one.num_reused) == (7, 7)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Together:
+    """Processes that are threads here."""
+
+    def __init__(self, index: int, texts: list[str], barrier: threading.Barrier) -> None:
+        self.index, self.count = index, len(texts)
+        self._texts, self._barrier = texts, barrier
+
+    def texts(self, text: str) -> list[str]:
+        self._texts[self.index] = text
+        self._barrier.wait(20)
+        found = list(self._texts)
+        self._barrier.wait(20)
+        return found
+
+
+def together(archs: Sequence[Sequence[Arch]], cache: Path | None) -> tuple[list[Measure], list[list[Score]]]:
+    """Score as many lists of archs as there are processes, each by one."""
+    texts, barrier = [""] * len(archs), threading.Barrier(len(archs))
+    measures = [Measure() for _ in archs]
+
+    def score(index: int) -> list[Score]:
+        processes = Together(index, texts, barrier)
+        return evaluator(measures[index], cache, processes=processes)(archs[index], 4)
+
+    with ThreadPoolExecutor(len(archs)) as pool:
+        return measures, list(pool.map(score, range(len(archs))))
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_processes_share_the_archs_and_all_get_all_scores(tmp_path: Path, count: int) -> None:
+    measures, found = together([ARCHS] * count, tmp_path)
+    assert found == [evaluator(Measure())(ARCHS, 4)] * count
+    for index, measure in enumerate(measures):
+        assert [digest for digest, _ in measure.asked] == [arch.digest() for arch in ARCHS[index::count]]
+    alone = evaluator(Measure(), tmp_path)
+    assert alone(ARCHS, 4) == found[0]
+    assert alone.num_reused == 7
+
+
+def test_processes_that_disagree_are_told_so() -> None:
+    with pytest.raises(RuntimeError, match="the processes disagree on which archs to score"):
+        together([ARCHS, ARCHS[::-1]], None)
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot make the folder .*file.*; set another cache"):
+        ScoreCache(tmp_path / "file" / "scores", "0", "1")
+
+
+def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("")
+    # The well-known SHA-256 of nothing.
+    assert file_digest(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+    with pytest.raises(UserError, match=r"cannot read .*missing"):
+        file_digest(tmp_path / "missing")

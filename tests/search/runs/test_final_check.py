@@ -1,0 +1,89 @@
+"""Which of the finalists is chosen, and what is measured of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from search.budget import Budget, CostModel
+from search.candidate import Candidate, Score
+from search.lut.runtimes import open_engine
+from search.runs.final_check import MEASURED, choose, with_latencies
+from search.runs.measured_latency import measured_ms
+from supernet.costs.latency_table import LatencyTable, Overhead, Settings
+from supernet.errors import UserError
+from supernet.genes import Genes
+from supernet.space import SearchSpace
+
+SPACE = SearchSpace.load("nano")
+ARCHS = [SPACE.sample(np.random.default_rng(seed)) for seed in range(4)]
+
+
+@dataclass(frozen=True)
+class TenMilliseconds:
+    """A table by which every arch takes as long."""
+
+    def check(self, space: SearchSpace, num_keypoints: int) -> None: ...
+
+    def latency_ms(self, space: SearchSpace, genes: Genes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.full(len(genes), 10.0)
+
+
+MODEL = CostModel(SPACE, 17, TenMilliseconds())
+
+
+def finalists(*aps: float) -> list[Candidate]:
+    return [
+        Candidate(arch, order, 0, "random", MODEL.of(arch), None, (Score(50, {"AP": ap}),))
+        for order, (arch, ap) in enumerate(zip(ARCHS, aps, strict=False))
+    ]
+
+
+def orders(found: list[Candidate]) -> list[int]:
+    return [one.order for one in found]
+
+
+def test_the_highest_ap_is_chosen_and_the_first_of_equals() -> None:
+    assert orders(choose(finalists(0.3, 0.5, 0.5, 0.1), ["ap"], Budget.from_mapping({}, MODEL))) == [1, 2, 0, 3]
+
+
+def test_a_finalist_that_is_measured_slower_than_allowed_comes_after_those_that_are_not() -> None:
+    budget = Budget.from_mapping({"latency": "11ms"}, MODEL)
+    assert orders(choose(finalists(0.3, 0.5, 0.4, 0.1), ["ap"], budget)) == [1, 2, 0, 3]
+    measured = with_latencies(finalists(0.3, 0.5, 0.4, 0.1), [10.5, 12.0, 11.5, 9.0])
+    found = choose(measured, ["ap"], budget)
+    assert orders(found) == [0, 3, 2, 1]
+    assert [one.costs[MEASURED] for one in found] == [10.5, 9.0, 11.5, 12.0]
+    assert {one.costs["latency_ms"] for one in found} == {10.0}
+
+
+def test_of_trade_offs_those_that_another_beats_in_all_figures_are_left_out() -> None:
+    by_cost = sorted(finalists(0, 0, 0, 0), key=lambda one: one.costs["macs"])
+    aps = (0.1, 0.3, 0.2, 0.5)
+    ranked = [
+        Candidate(one.arch, i, 0, "random", one.costs, None, (Score(50, {"AP": ap}),))
+        for i, (one, ap) in enumerate(zip(by_cost, aps, strict=True))
+    ]
+    assert orders(choose(ranked, ["ap", "macs"], Budget.from_mapping({}, MODEL))) == [3, 1, 0]
+
+
+def table(settings: Settings) -> LatencyTable:
+    return LatencyTable(settings, SPACE, 17, Overhead(0.1, 0.0, 1.0, 1.0), (), {})
+
+
+def test_latencies_are_measured_as_the_table_was_and_more_work_takes_longer() -> None:
+    threads = torch.get_num_threads()
+    engine = open_engine("torch", "f32", 1, 1, 17, torch.device("cpu"))
+    shown: list[tuple[int, int]] = []
+    archs = [SPACE.smallest(), SPACE.largest()]
+    small, large = measured_ms(table(engine.settings), archs, lambda done, total: shown.append((done, total)))
+    assert 0 < small < large < 10_000
+    assert shown[-1] == (30, 30)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_table_of_another_device_is_not_measured_here() -> None:
+    settings = Settings("torch", torch.__version__, "a phone", "", 1, "f32", 1)
+    with pytest.raises(UserError, match=r"settings\.device of the latency table is 'a phone', here it is"):
+        measured_ms(table(settings), ARCHS[:1], lambda done, total: None)

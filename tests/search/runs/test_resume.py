@@ -1,0 +1,189 @@
+"""A search run that was stopped, by signals, by a kill or in the middle of a line, and goes on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from search.runs.evolution_run import start_or_resume
+from search.runs.score_cache import file_digest
+from supernet.checkpoints.supernet_file import SUPERNET_FILE
+from supernet.errors import UserError
+from tests.helpers.searches import ROOT, SPACE, Configure, FreeScores, read, save_random_supernet
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 7, 12, 13, 16])
+def test_a_signal_stops_a_run_that_then_goes_on_to_the_same_end(
+    evolve_config: Configure, free_scores: FreeScores, tmp_path: Path, stop_at: int
+) -> None:
+    whole = start_or_resume(evolve_config("name=whole", "cache=null"))
+    expected = free_scores.scored
+    free_scores.scored, free_scores.stop_at = [], stop_at
+    folder = tmp_path / "evolve" / "run"
+    said = f"stopped after {stop_at} evaluations" if stop_at <= 12 else "stopped in the final check"
+    with pytest.raises(UserError, match=rf"{said}; continue with resume={folder}"):
+        start_or_resume(evolve_config("cache=null"))
+    assert len(read(folder / "candidates.json")) == min(stop_at, 12)
+    resumed = start_or_resume(evolve_config("cache=null", "resume=latest"), ["resume=latest"])
+    assert resumed == folder.resolve()
+    searched = [one for one in free_scores.scored if one[2] == 5]
+    assert searched == [one for one in expected if one[2] == 5]
+    for name in ("candidates.json", "arch.json"):
+        assert (folder / name).read_text() == (whole / name).read_text()
+    with pytest.raises(UserError, match="is finished; use its arch or start a new search"):
+        start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+
+
+@pytest.fixture
+def stopped(evolve_config: Configure, free_scores: FreeScores, tmp_path: Path) -> Path:
+    """The folder of a search that was stopped after 5 evaluations."""
+    free_scores.stop_at = 5
+    with pytest.raises(UserError, match="stopped after 5"):
+        start_or_resume(evolve_config("constraint.macs=20M"))
+    return tmp_path / "evolve" / "run"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("constraint.macs=30M", r"constraint\.macs is 30M but the search in .* began with 20M, which it keeps"),
+        ("population=9", "population is 9 but the search in .* began with 4"),
+        ("dataset=synthetic", "dataset is {.* but the search in .* began with None"),
+        ("objectives=[ap,macs]", r"objectives is \['ap', 'macs'\] but the search in .* began with \['ap'\]"),
+    ],
+)
+def test_other_options_for_a_search_that_goes_on_are_refused_with_both_values(
+    evolve_config: Configure, stopped: Path, override: str, sentence: str
+) -> None:
+    overrides = ["resume=latest", override]
+    with pytest.raises(UserError, match=sentence):
+        start_or_resume(evolve_config(*overrides), overrides)
+
+
+def test_other_weights_or_another_space_are_refused_with_both_digests(
+    evolve_config: Configure, stopped: Path, supernet_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / SUPERNET_FILE
+    save_random_supernet(other, seed=1)
+    before, now = (file_digest(path)[:16] for path in (supernet_folder / SUPERNET_FILE, other))
+    overrides = ["resume=latest", f"supernet={other}"]
+    with pytest.raises(UserError, match=f"with the supernet weights {before} but now it is {now}"):
+        start_or_resume(evolve_config(*overrides), overrides)
+    kept = read(stopped / "state.json")
+    del kept["checksum"]
+    kept["identity"]["the space"] = "nano (0123)"
+    (stopped / "state.json").write_text(json.dumps(kept))
+    with pytest.raises(UserError, match=rf"with the space nano \(0123\) but now it is tiny \({SPACE.digest()}\)"):
+        start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+
+
+def test_a_moved_supernet_of_the_same_weights_is_gone_on_with(
+    evolve_config: Configure, stopped: Path, supernet_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(supernet_folder / SUPERNET_FILE, tmp_path / "moved.pt")
+    overrides = ["resume=latest", f"supernet={tmp_path / 'moved.pt'}", "threads=1"]
+    assert start_or_resume(evolve_config(*overrides), overrides) == stopped.resolve()
+
+
+def test_a_cut_line_costs_its_score_and_a_damaged_one_is_told(
+    evolve_config: Configure, stopped: Path, free_scores: FreeScores
+) -> None:
+    scores = stopped / "scores.jsonl"
+    content = scores.read_text()
+    damaged = content.replace("\n", "\ngarbage\n", 1)
+    scores.write_text(damaged)
+    with pytest.raises(UserError, match=r"search scores .*scores\.jsonl, line 2 is damaged"):
+        start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+    assert scores.read_text() == damaged
+    scores.write_text(content[:-20])
+    with pytest.warns(UserWarning, match="the last line is cut off"):
+        start_or_resume(evolve_config("resume=latest", "cache=null"), ["resume=latest", "cache=null"])
+    assert len([one for one in free_scores.scored if one[2] == 5]) == 13
+    assert len(read(stopped / "candidates.json")) == 12
+
+
+def test_a_changed_digit_in_what_a_search_kept_is_told(evolve_config: Configure, stopped: Path) -> None:
+    for name, sentence in (
+        ("state.json", "state.json is damaged: its checksum differs"),
+        ("scores.jsonl", "line 5 is"),
+    ):
+        content = (stopped / name).read_text()
+        place = content.rindex('"num_images": ') + len('"num_images": ')
+        digit = str((int(content[place]) + 1) % 10)
+        (stopped / name).write_text(content[:place] + digit + content[place + 1 :])
+        with pytest.raises(UserError, match=sentence):
+            start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+        (stopped / name).write_text(content)
+
+
+def test_lines_that_are_missing_are_told(evolve_config: Configure, stopped: Path) -> None:
+    (stopped / "scores.jsonl").write_text("")
+    sentence = r"scores\.jsonl and state\.json beside it do not belong together: there are 4 candidates of 8 that were"
+    with pytest.raises(UserError, match=sentence):
+        start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+
+
+def test_what_a_killed_search_left_half_written_is_removed_when_it_goes_on(
+    evolve_config: Configure, stopped: Path
+) -> None:
+    stray = [stopped / ".state.tmp99999999.json", stopped.parent / ".latest.tmp99999999"]
+    stray[0].write_text("{")
+    stray[1].symlink_to("run")
+    start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+    assert not any(path.is_symlink() or path.exists() for path in stray)
+
+
+@pytest.mark.parametrize("name", ["nothing", "latest"])
+def test_nothing_to_go_on_with_is_told(evolve_config: Configure, name: str) -> None:
+    with pytest.raises(UserError, match=r"there is no state\.json in .*; name the folder of a stopped search"):
+        start_or_resume(evolve_config(f"resume={name}"), [f"resume={name}"])
+
+
+def command(supernet_folder: Path, runs: Path, *options: str) -> list[str]:
+    small = ["population=4", "generations=3", "baseline=2", "num_images=[3,5]", "top_k=2", "batch_size=4"]
+    small += ["num_calibration_images=4", "device=cpu", "threads=1", f"supernet={supernet_folder}", f"runs={runs}"]
+    return ["-m", "search.evolve", *small, *options]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_end(supernet_folder: Path, tmp_path: Path) -> None:
+    whole = [sys.executable, *command(supernet_folder, tmp_path / "whole")]
+    subprocess.run(whole, cwd=ROOT, timeout=250, check=True, capture_output=True)
+    killed = [sys.executable, *command(supernet_folder, tmp_path / "killed", "cache=null")]
+    process = subprocess.Popen(killed, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    scores = tmp_path / "killed" / "evolve" / "latest" / "scores.jsonl"
+    deadline = time.monotonic() + 200
+    while not scores.exists() or len(scores.read_text().splitlines()) < 6:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    resume = [sys.executable, "-m", "search.evolve", "resume=latest", f"runs={tmp_path / 'killed'}"]
+    subprocess.run(resume, cwd=ROOT, timeout=250, check=True, capture_output=True)
+    for name in ("candidates.json", "arch.json", "scores.jsonl"):
+        contents = {(tmp_path / run / "evolve" / "latest" / name).read_text() for run in ("whole", "killed")}
+        assert len(contents) == 1, name
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(supernet_folder: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
+    alone = [sys.executable, *command(supernet_folder, tmp_path / "one")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    two = [*launcher, *command(supernet_folder, tmp_path / "two")]
+    for started in (alone, two):
+        subprocess.run(started, cwd=ROOT, env=environment, timeout=250, check=True, capture_output=True)
+    one, other = (tmp_path / run / "evolve" / "latest" for run in ("one", "two"))
+    for name in ("candidates.json", "arch.json", "scores.jsonl"):
+        assert (one / name).read_text() == (other / name).read_text(), name
+    ends = [read(run / "summary.json") for run in (one, other)]
+    for name in ("chosen", "finalists", "baseline", "num_scores"):
+        assert ends[0][name] == ends[1][name]
+    assert len(list((tmp_path / "two" / "evolve").iterdir())) == 2

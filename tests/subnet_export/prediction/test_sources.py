@@ -1,0 +1,169 @@
+"""What a command line names becomes pictures, whatever their kind, or a sentence that says what is wrong."""
+
+import io
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from subnet_export.prediction.sources import Frame, Source, frames, list_sources
+from supernet.errors import UserError
+from tests.helpers.images import noise, write_pictures, write_video
+
+
+def listed(*places: object) -> list[tuple[str, str]]:
+    return [(source.kind, source.name) for source in list_sources([str(place) for place in places])]
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content), isatty=lambda: False))
+
+
+def test_folders_and_patterns_give_their_pictures_and_videos_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.JPG", "a.png", "clip.MP4", "notes.txt", ".hidden.png", "deeper/c.png", "7", "x[1].png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"")
+    assert listed(".") == [
+        ("picture", "./a.png"),
+        ("picture", "./b.JPG"),
+        ("video", "./clip.MP4"),
+        ("picture", "./x[1].png"),
+    ]
+    assert listed("**/*.png") == [("picture", "a.png"), ("picture", "deeper/c.png"), ("picture", "x[1].png")]
+    assert listed("*", "deeper") == [*[(kind, name[2:]) for kind, name in listed(".")], ("picture", "deeper/c.png")]
+    assert listed("x[1].png", "nowhere.png") == [("picture", "x[1].png"), ("picture", "nowhere.png")]
+    assert listed("7") == [("picture", "7")]  # a file of that name goes first
+    assert listed("0") == [("camera", "0")]
+    assert listed("-") == [("stdin", "-")]
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (["empty"], "folder empty holds no picture or video"),
+        (["*.gif"], r"pattern \*.gif holds no picture or video"),
+        (["a.png", "-"], r"standard input \(-\) cannot be combined"),
+        (["-", "-"], r"standard input \(-\) cannot be combined"),
+        (["0", "1"], "a camera cannot be combined"),
+    ],
+)
+def test_places_that_give_nothing_are_named(
+    places: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        list_sources(places)
+
+
+def test_a_piped_picture_is_read_from_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = noise()
+    piped(monkeypatch, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    (frame,) = frames(Source("-", "stdin"))
+    np.testing.assert_array_equal(frame.image, picture)
+    assert frame.number is None
+    for content in (b"", b"photo.jpg\n"):
+        piped(monkeypatch, content)
+        with pytest.raises(UserError, match="picture on standard input cannot be decoded"):
+            list(frames(Source("-", "stdin")))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(UserError, match="standard input is a terminal"):
+        list(frames(Source("-", "stdin")))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fits"), [(160, 10, True), (161, 10, False), (1, 16, True), (1, 17, False)]
+)
+def test_very_long_pictures_are_refused(width: int, height: int, fits: bool, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "long.png"), np.zeros((height, width, 3), np.uint8))
+    source = Source(str(tmp_path / "long.png"), "picture")
+    if fits:
+        assert [frame.image.shape for frame in frames(source)] == [(height, width, 3)]
+    else:
+        with pytest.raises(UserError, match=rf"long.png is {width} x {height} pixels, more than 16 times"):
+            list(frames(source))
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
+def test_a_video_gives_its_frames_in_order_with_their_times(name: str, tmp_path: Path) -> None:
+    write_video(tmp_path / name, 6, (96, 64), fps=5.0)
+    found = list(frames(Source(str(tmp_path / name), "video")))
+    assert [frame.number for frame in found] == list(range(6))
+    assert [frame.time_s for frame in found] == pytest.approx([number / 5 for number in range(6)])
+    assert {(frame.image.shape, frame.fps, frame.num_frames) for frame in found} == {((64, 96, 3), 5.0, 6)}
+    assert [frame.image.mean() for frame in found] == pytest.approx([20 + 10 * n for n in range(6)], abs=4)
+
+
+def test_broken_videos_are_named_after_what_could_be_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_video(tmp_path / "whole.avi", 20, (320, 240))
+    write_video(tmp_path / "empty.avi", 0)
+    content = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.mp4").write_text("no video")
+    for name, message, most in (
+        ("nowhere.mp4", r"cannot read video .*nowhere\.mp4: there is no such file", 0),
+        ("text.mp4", r"video .*text\.mp4 cannot be opened", 0),
+        ("empty.avi", r"video .*empty\.avi (has no frame|cannot be opened)", 0),
+        ("cut.avi", r"video .*cut\.avi ends after 1?\d of 20 frames", 18),
+    ):
+        found: list[Frame] = []
+        with pytest.raises(UserError, match=message):
+            found.extend(frames(Source(str(tmp_path / name), "video")))
+        assert len(found) <= most
+        assert (len(found) > 0) == (most > 0)
+    assert "moov" not in capfd.readouterr().err  # the decoder's own words
+
+
+class FakeCamera:
+    """Gives so many pictures, then none; counts as a camera that is there if it has any."""
+
+    def __init__(self, num_frames: int) -> None:
+        self.left = num_frames
+        self.is_there, self.released = num_frames > 0, False
+
+    def isOpened(self) -> bool:
+        return self.is_there
+
+    def set(self, _: int, __: float) -> bool:
+        return True
+
+    def get(self, key: int) -> float:
+        return {cv2.CAP_PROP_FPS: float("nan")}.get(key, -1.0)
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        return (True, noise(self.left)) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_camera_gives_pictures_until_it_is_left_or_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = FakeCamera(3)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda place: camera if place == 2 else FakeCamera(0))
+    stream = frames(Source("2", "camera"))
+    found = [next(stream), next(stream)]
+    assert [frame.number for frame in found] == [0, 1]
+    assert 0 <= found[0].time_s <= found[1].time_s
+    assert found[0].fps == 25.0
+    next(stream)
+    with pytest.raises(UserError, match="camera 2 gives no more pictures after 3"):
+        next(stream)
+    assert camera.released
+    with pytest.raises(UserError, match="camera 5 cannot be opened"):
+        next(frames(Source("5", "camera")))
+
+
+def test_a_picture_that_vanished_is_named(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["a.png"])
+    (source,) = list_sources([str(tmp_path / "a.png")])
+    os.remove(source.name)
+    with pytest.raises(UserError, match=r"cannot read picture .*a\.png: No such file"):
+        list(frames(source))

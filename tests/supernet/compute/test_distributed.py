@@ -1,0 +1,227 @@
+"""Several processes train as one does: same losses, weights, statistics and scores, and they stop together."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from supernet.checkpoints import container
+from supernet.cli.hydra_app import composed
+from supernet.compute.distributed import ALONE, Ranks
+from supernet.errors import UserError
+from supernet.evaluation import run as evaluation_run
+from supernet.pose.data.subset import Subset
+from supernet.pose.keypoints import COCO
+from supernet.pose.synthetic.dataset import SyntheticPeople
+from supernet.pose.training.loader import StepSampler
+from tests.helpers.rank_jobs import STEPS, norm_case, trained
+from tests.helpers.training import NUM_STEPS, is_equal, tiny_trainer
+
+
+def two_ranks(folder: Path, timeout_seconds: float, *jobs: str) -> tuple[list[int], str]:
+    """Run jobs of ``rank_jobs`` in two processes; returns their exit statuses and what they said."""
+    command = [sys.executable, "-m", "tests.helpers.rank_jobs", str(folder), str(timeout_seconds), *jobs]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    statuses: list[int] = json.loads(done.stdout.splitlines()[-1])
+    return statuses, done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks left of the jobs that do not end them; the last one makes them end with the same mistake."""
+    folder = tmp_path_factory.mktemp("ranks")
+    jobs = ("normalised", "trained", "poisoned", "returning", "returning_twice", "evaluating", "disagreeing")
+    statuses, said = two_ranks(folder, 120, *jobs, "gathering")
+    assert statuses == [2, 2], said
+    assert said.count("the same mistake on both") == 1
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one process leaves of the job that two did."""
+    folder = tmp_path_factory.mktemp("alone")
+    trained(ALONE, folder)
+    return container.load(folder / "rank0", "test")
+
+
+def left(folder: Path) -> list[dict[str, Any]]:
+    return [container.load(folder / f"rank{rank}", "test") for rank in range(2)]
+
+
+def test_two_ranks_train_as_one_does_on_the_joined_batch(work: Path, alone: dict[str, Any]) -> None:
+    assert len(alone["totals"]) == STEPS
+    for rank in left(work / "trained"):
+        for totals, wanted in zip(rank["totals"], alone["totals"], strict=True):
+            assert totals == pytest.approx(wanted, rel=1e-5)
+        assert rank["norms"] == pytest.approx(alone["norms"], rel=1e-5)
+        for name, weight in alone["weights"].items():
+            torch.testing.assert_close(rank["weights"][name], weight, rtol=0, atol=1e-5)
+
+
+def test_a_subnet_is_the_same_from_any_rank_and_as_from_one_process(work: Path, alone: dict[str, Any]) -> None:
+    first, second = left(work / "trained")
+    assert first["network"].keys() == alone["network"].keys()
+    for name, value in first["network"].items():
+        assert torch.equal(value, second["network"][name]), name
+        torch.testing.assert_close(value, alone["network"][name], rtol=1e-4, atol=1e-5)
+    assert len(alone["poses"]) == 7
+    assert sum(len(poses) for poses in alone["poses"]) > 0
+    for one, other, wanted in zip(first["poses"], second["poses"], alone["poses"], strict=True):
+        assert torch.equal(one, other)
+        assert one.shape == wanted.shape
+    assert first["metrics"] == second["metrics"]
+    assert first["metrics"]["AP"] == pytest.approx(alone["metrics"]["AP"], abs=1e-3)
+
+
+def test_a_synchronised_norm_is_batch_norm_of_the_joined_batch(work: Path) -> None:
+    x, weight, bias, towards = norm_case()
+    for each in (x, weight, bias):
+        each.requires_grad_()
+    out = torch.nn.functional.batch_norm(x, None, None, weight, bias, training=True, eps=1e-5)
+    (out - towards).pow(4).mean().backward()  # type: ignore[no-untyped-call]
+    found = left(work / "normalised")
+    torch.testing.assert_close(torch.cat([rank["out"] for rank in found]), out, rtol=1e-10, atol=1e-12)
+    for rank in found:
+        torch.testing.assert_close(rank["gradients"][0], weight.grad, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(rank["gradients"][1], bias.grad, rtol=1e-10, atol=1e-12)
+    inputs = torch.cat([rank["gradients"][2] for rank in found])
+    torch.testing.assert_close(inputs, x.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_a_loss_that_is_no_number_stops_all_ranks_at_the_same_step(work: Path) -> None:
+    messages = [(work / "poisoned" / f"rank{rank}").read_text() for rank in range(2)]
+    assert messages[0] == messages[1]
+    assert "the loss is nan at step 3" in messages[0]
+    assert messages[0].endswith("; weights are sound")
+    pictures = messages[0].partition("pictures ")[2].partition(";")[0].split(", ")
+    assert len(pictures) == 4  # those of both ranks
+
+
+def test_a_failure_on_one_rank_takes_all_back_once_to_what_is_recorded(work: Path) -> None:
+    first, second = left(work / "returning")
+    assert is_equal(first["recorded"], second["recorded"])
+    assert is_equal(first["after"], first["recorded"] | {"rate_factor": 0.5})
+    assert is_equal(second["after"], first["after"])
+    assert is_equal(first["end"], second["end"])
+    assert first["end"]["step"] == 12
+    run = work / "returning" / "train" / "run"
+    summary = json.loads((run / "summary.json").read_text())
+    (rollback,) = summary["health"]["rollbacks"]
+    assert (rollback["failed_step"], rollback["back_to"], rollback["rate_factor"]) == (7, 6, 0.5)
+    assert len(rollback["reason"].partition("pictures ")[2].split(", ")) == 4  # those of both ranks
+    rows = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(12))
+    final = container.load(run / "supernet.pt", "supernet")["state"]
+    for name, value in first["end"]["average"].items():
+        assert torch.equal(final[name], value), name
+
+
+def test_the_second_failure_on_one_rank_ends_all_with_the_same_words(work: Path) -> None:
+    first, second = left(work / "returning_twice")
+    assert first["told"] == second["told"]
+    assert "the loss is nan at step 7" in first["told"]
+    assert "after a return to step 6 with lower rates; the last good checkpoint is " in first["told"]
+    assert "end" not in first
+    assert not (work / "returning_twice" / "train" / "run" / "summary.json").exists()
+
+
+def test_an_evaluation_by_two_ranks_is_that_by_one(work: Path, tmp_path: Path) -> None:
+    folder = work / "evaluating"
+    for name, weights, arch in (("subnet", folder, "smallest"), ("export", folder / "model", "null")):
+        options = [f"weights={weights}", f"arch={arch}", f"runs={tmp_path}", f"name={name}", "batch_size=4"]
+        alone = evaluation_run.run(composed("evaluate", [*options, "num_calibration_images=12", "plots=true"]))
+        both = folder / "evaluate" / name
+        assert sorted(path.name for path in both.iterdir()) == sorted(path.name for path in alone.iterdir())
+        figures, wanted = (json.loads((run / "summary.json").read_text()) for run in (both, alone))
+        assert (figures["processes"], wanted["processes"]) == (2, 1)
+        assert figures["num_images"] == wanted["num_images"] == 12
+        assert figures["num_detections"] == wanted["num_detections"] > 12
+        assert 0.05 < wanted["metrics"]["AP"] < 0.95
+        assert figures["metrics"] == pytest.approx(wanted["metrics"], abs=1e-6)
+        results, others = (json.loads((run / "results.json").read_text()) for run in (both, alone))
+        assert [one["image_id"] for one in results] == [one["image_id"] for one in others]
+    main, other = ((folder / f"rank{rank}").read_text() for rank in range(2))
+    assert main.startswith("[6, 6]")
+    assert "smallest subnet on 12 test pictures" in main
+    assert "2 processes; writing to" in main
+    assert other == "[6, 6]"  # its half of the pictures, and silence
+
+
+def test_ranks_that_would_train_different_subnets_stop_before_the_step(work: Path) -> None:
+    messages = [(work / "disagreeing" / f"rank{rank}").read_text() for rank in range(2)]
+    assert messages[0] == messages[1]
+    assert messages[0].startswith("2 ranks disagree on the subnets of step 2: rank 0 has ")
+
+
+def test_ranks_exchange_what_they_say(work: Path) -> None:
+    assert [(work / "gathering" / f"rank{rank}").read_text() for rank in range(2)] == ["done", "done"]
+
+
+def test_one_ranks_crash_ends_all_with_its_traceback(tmp_path: Path) -> None:
+    statuses, said = two_ranks(tmp_path, 120, "crashing")
+    assert statuses == [1, 1]
+    assert "ZeroDivisionError: rank 1 fails here" in said
+    assert "another process of this run has ended" in said
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_ends_the_others_in_time(tmp_path: Path) -> None:
+    statuses, said = two_ranks(tmp_path, 10, "hanging")
+    assert statuses == [1, -9]
+    assert "does not answer" in said
+
+
+def test_a_step_of_several_subnets_brings_gradients_together_once() -> None:
+    sizes: list[int] = []
+
+    class Counting(Ranks):
+        def mean(self, tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+    trainer = tiny_trainer()
+    trainer.ranks = Counting()
+    trainer.run(lambda _: None, lambda _: None)
+    assert sizes == [sum(weight.numel() for weight in trainer.weights.values())] * NUM_STEPS
+
+
+def test_ranks_see_the_parts_of_one_batch_in_order() -> None:
+    whole = list(StepSampler(10, [64, 96, 64], 6, 7, 2))
+    parts = [list(StepSampler(10, [64, 96, 64], 6, 7, 2, (rank, 3))) for rank in range(3)]
+    assert [a + b + c for a, b, c in zip(*parts, strict=True)] == whole
+    assert all(len(keys) == 2 for part in parts for keys in part)
+
+
+def test_every_nth_pictures_of_all_parts_are_all_pictures() -> None:
+    people = SyntheticPeople(COCO, 8, 1, 64, 64)
+    parts = [Subset(people, range(start, 7, 3)) for start in range(3)]
+    assert [len(part) for part in parts] == [3, 2, 2]
+    assert sorted(image for part in parts for image in part.image_ids) == sorted(people.image_ids[:7])
+    assert (parts[1][1].image == people[4].image).all()
+    assert [image["id"] for image in parts[1].ground_truth()["images"]] == list(parts[1].image_ids)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
+    Ranks(0, 4).check_batch_size(8)
+    with pytest.raises(UserError, match="batch_size is 10, which 4 processes cannot share evenly; make it a multiple"):
+        Ranks(0, 4).check_batch_size(10)
+
+
+def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supernet.compute.distributed.pick_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert Ranks(3, 4, 1).device("cuda") == torch.device("cuda", 1)
+    assert chosen == [1]
+    assert Ranks(3, 4, 1).device("cpu") == torch.device("cpu")
+    assert ALONE.device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match="one GPU for 4 processes"):
+        Ranks(3, 4, 1).device("cuda:1")
+    with pytest.raises(UserError, match="this machine has 2 GPUs"):
+        Ranks(3, 4, 2).device("cuda")

@@ -1,0 +1,166 @@
+"""Reading picture files: every kind becomes 8-bit RGB, and damaged ones are refused by name."""
+
+import contextlib
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import pytest
+
+from supernet.errors import UserError
+from supernet.pose.data import image_decoding as module
+from supernet.pose.data.image_decoding import BadPicture, decode_picture, read_picture
+
+
+def encoded(suffix: str) -> bytes:
+    rng = np.random.default_rng(0)
+    _, content = cv2.imencode(suffix, rng.integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    return content.tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 0.999])
+def test_cut_pictures_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    content = encoded(suffix)
+    path = tmp_path / f"picture{suffix}"
+    path.write_bytes(content)
+    assert read_picture(path).shape == (50, 70, 3)
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(UserError, match=f"picture{suffix}"):
+        read_picture(path)
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.jpg").write_text("<html>not found</html>")
+    for name in ("page.jpg", "absent.jpg", "."):
+        with pytest.raises(UserError):
+            read_picture(tmp_path / name)
+
+
+def test_grey_deep_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
+    grey = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    deep, clear = grey.astype(np.uint16) * 257, np.dstack([grey, grey, grey, grey])
+    pictures: dict[str, npt.NDArray[np.integer]] = {"grey": grey, "deep": deep, "clear": clear}
+    for name, picture in pictures.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+        read = read_picture(tmp_path / f"{name}.png")
+        assert read.dtype == np.uint8
+        assert np.abs(read.astype(int) - grey[..., None]).max() <= 1
+
+
+def test_the_camera_s_turn_is_ignored_unless_asked_for(tmp_path: Path) -> None:
+    # An EXIF block that says orientation 6 (turn right): one entry, tag 0x0112, type SHORT, count 1.
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    content = encoded(".jpg")
+    block = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    (tmp_path / "turned.jpg").write_bytes(content[:2] + block + content[2:])
+    assert read_picture(tmp_path / "turned.jpg").shape == (50, 70, 3)
+    assert read_picture(tmp_path / "turned.jpg", upright=True).shape == (70, 50, 3)
+
+
+def saved(image: PIL.Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of a few dozen bytes that claims to be of any size."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("CMYK", "JPEG"), ("L", "JPEG"), ("RGB", "WEBP"), ("L", "PNG"), ("1", "PNG")]
+)
+def test_pictures_of_all_colour_spaces_become_rgb(mode: str, kind: str, strict: bool) -> None:
+    grey = np.full((40, 60), 255, np.uint8)
+    grey[:, :30] = 64 * (mode != "1")
+    content = saved(PIL.Image.fromarray(np.dstack([grey] * 3)).convert(mode), kind)
+    read = decode_picture(content, "picture", strict=strict)
+    assert read.shape == (40, 60, 3)
+    assert read.dtype == np.uint8
+    # Lossy, and CMYK without a profile, so only about the same.
+    assert np.abs(read.astype(int) - grey[..., None]).mean() < 4
+
+
+def test_strict_reading_gives_the_same_pixels() -> None:
+    rng = np.random.default_rng(0)
+    smooth = cv2.resize(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (161, 121), interpolation=cv2.INTER_CUBIC)
+    for picture in (smooth, smooth[..., 0]):
+        for quality, progressive, sampling in ((95, 0, 0x411111), (60, 1, 0x111111), (80, 0, 0x221111)):
+            options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+            options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+            content = cv2.imencode(".jpg", picture, options)[1].tobytes()
+            assert np.array_equal(decode_picture(content, "a"), decode_picture(content, "a", strict=True))
+
+
+def test_contradictory_data_are_damage_only_when_strict() -> None:
+    content = bytearray(encoded(".jpg"))
+    start = content.rfind(b"\xff\xda") + 20
+    content[start : start + 300] = bytes(300)
+    assert decode_picture(bytes(content), "a.jpg").shape == (50, 70, 3)
+    with pytest.raises(BadPicture, match=r"picture a\.jpg is damaged \(.+\); fetch it again") as caught:
+        decode_picture(bytes(content), "a.jpg", strict=True)
+    assert caught.value.kind == "damaged"
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (64, 1), (1, 64), (6400, 100)])
+def test_small_and_long_pictures_are_read(width: int, height: int) -> None:
+    content = cv2.imencode(".png", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+    assert decode_picture(content, "a.png").shape == (height, width, 3)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(20_000, 20), (20, 20_000), (65, 1), (12_000, 12_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)],
+)
+def test_impossible_sizes_are_refused_before_they_are_decoded(
+    width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(BadPicture, match=r"picture a\.png claims to be \d+ x \d+, but at most") as caught:
+        decode_picture(claiming(width, height), "a.png")
+    assert caught.value.kind == "impossible_size"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 16000 +X 16000\n", b"PF\n16000 16000\n-1\n", b"P7\nWIDTH 9\n"],
+)
+def test_kinds_whose_size_cannot_be_told_first_are_refused(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(BadPicture, match=r"picture a\.hdr cannot be decoded"):
+        decode_picture(content, "a.hdr")
+
+
+def test_files_too_large_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(bytes(100))
+    monkeypatch.setattr(module, "MOST_BYTES", 99)
+    with pytest.raises(BadPicture, match=r"a\.png has 100 bytes, more than 99"):
+        read_picture(tmp_path / "a.png")
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")
+def test_no_bytes_of_a_header_raise_anything_else() -> None:
+    rng = np.random.default_rng(0)
+    for suffix in (".jpg", ".png", ".bmp", ".webp", ".tiff", ".gif"):
+        content = encoded(suffix)
+        for _ in range(60):
+            changed = bytearray(content)
+            for place in rng.integers(0, min(len(changed), 200), 4):
+                changed[place] = rng.integers(256)
+            for strict in (False, True):
+                with contextlib.suppress(BadPicture):
+                    decode_picture(bytes(changed), "picture", strict=strict)

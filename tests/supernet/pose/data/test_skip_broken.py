@@ -1,0 +1,184 @@
+"""Training goes on with a few broken pictures: the same ones stand in everywhere, each is named once, many stop it."""
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from supernet.errors import UserError
+from supernet.pose.coco.dataset import CocoPeople
+from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.image_decoding import BadPicture, read_picture
+from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.skip_broken import SkippingPictures
+from supernet.pose.datasets import build
+from supernet.pose.training.augmentation import Augmentation
+from supernet.pose.training.loader import training_loader
+from tests.helpers.coco_files import write_custom_set
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*another picture takes its place")
+NUM = 64
+
+
+def png(value: int) -> bytes:
+    return cv2.imencode(".png", np.full((20, 30, 3), value, np.uint8))[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """64 pictures with people in JPEG files."""
+    root = tmp_path_factory.mktemp("set")
+    config = write_custom_set(root, NUM)
+    file = root / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        picture = root / "train" / image["file_name"]
+        cv2.imwrite(str(picture.with_suffix(".jpg")), read_picture(picture))
+        picture.unlink()
+        image["file_name"] = f"{picture.stem}.jpg"
+    file.write_text(json.dumps(content))
+    return root, config
+
+
+@pytest.fixture
+def damaged(originals: tuple[Path, dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
+    """The same with eight pictures broken in eight ways: numbers 5, 6, 7, 20, 30, 40, 50 and the last."""
+    root = tmp_path / "set"
+    shutil.copytree(originals[0], root)
+    names = [image["file_name"] for image in json.loads((root / "annotations/train.json").read_text())["images"]]
+    paths = [root / "train" / names[index] for index in BROKEN]
+    content = [path.read_bytes() for path in paths]
+    paths[0].write_bytes(b"")
+    paths[1].write_text("<html>not found</html>")
+    paths[2].write_bytes(content[2][: len(content[2]) // 2])
+    paths[3].write_bytes(content[3][: len(content[3]) * 9 // 10])
+    flipped = bytearray(content[4])
+    start = flipped.rfind(b"\xff\xda") + 20
+    for place in range(start, start + 400, 20):
+        flipped[place] ^= 0xFF
+    paths[4].write_bytes(flipped)
+    paths[5].write_bytes(png(7)[:-30])
+    paths[6].unlink()
+    paths[6].mkdir()
+    paths[7].unlink()
+    return {**originals[1], "root": str(root), "max_bad_share": 0.2}
+
+
+BROKEN = [5, 6, 7, 20, 30, 40, 50, NUM - 1]
+
+
+def training_set(config: dict[str, Any]) -> SkippingPictures:
+    people = build(config, "train")
+    assert isinstance(people, SkippingPictures)
+    return people
+
+
+def test_the_next_good_picture_stands_for_a_broken_one(damaged: dict[str, Any]) -> None:
+    people = training_set(damaged)
+    ids = list(people.image_ids)
+    expected = list(range(NUM))
+    for index in BROKEN:
+        expected[index] = next(i % NUM for i in range(index, 2 * NUM) if i % NUM not in BROKEN)
+    with pytest.warns(UserWarning, match="another picture takes its place") as told:
+        assert people[BROKEN[0]].image_id == ids[expected[BROKEN[0]]]
+    assert len(told) == 3  # at once where no worker stands between: 5, 6 and 7 are broken
+    for order in (range(NUM), reversed(range(NUM))):
+        assert all(people[index].image_id == ids[expected[index]] for index in order)
+    assert len(people) == NUM
+
+
+def test_each_broken_picture_is_named_once_whichever_process_met_it(damaged: dict[str, Any]) -> None:
+    people = training_set(damaged)
+    kept = KeptPictures(people, memory_bytes=0)
+    names = [image["file_name"] for image in people.ground_truth()["images"]]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for num_workers in (2, 0):
+            for _ in training_loader(kept, [64] * 40, 8, 0, Augmentation.none(), num_workers):
+                pass
+        people.tell()
+    messages = [str(each.message) for each in told]
+    assert len(messages) == len(BROKEN)
+    for index in BROKEN:
+        assert len([message for message in messages if names[index] in message]) == 1
+    assert all(message.endswith("; another picture takes its place") for message in messages)
+
+
+def test_batches_are_the_same_for_every_number_of_workers_and_on_resume(damaged: dict[str, Any]) -> None:
+    def batches(num_workers: int, start: int) -> list[torch.Tensor]:
+        loader = training_loader(training_set(damaged), [64] * (20 - start), 8, 3, Augmentation(), num_workers, start)
+        return [torch.cat([batch.images.flatten(1), batch.image_ids[:, None]], 1) for batch in loader]
+
+    whole = batches(0, 0)
+    for num_workers, start in ((2, 0), (0, 13)):
+        assert all(map(torch.equal, whole[start:], batches(num_workers, start)))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_too_large_a_share_stops_training_in_one_sentence(damaged: dict[str, Any], num_workers: int) -> None:
+    people = training_set({**damaged, "max_bad_share": 0.1})
+    loader = training_loader(people, [64] * 40, 8, 0, Augmentation.none(), num_workers)
+    with (
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(UserError, match=r"cannot be used, more than dataset\.max_bad_share=0\.1 allows") as caught,
+    ):
+        list(loader)
+    # Two workers may each meet one before they see the other's.
+    assert str(caught.value).startswith(
+        tuple(f"{count} of the 64 training" for count in (7, 8)[: 1 + num_workers // 2])
+    )
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_nothing_but_broken_pictures_stops_whatever_the_share(damaged: dict[str, Any]) -> None:
+    shutil.rmtree(Path(damaged["root"]) / "train")
+    (Path(damaged["root"]) / "train").mkdir()
+    with pytest.raises(UserError, match="64 of the 64 training pictures"):
+        training_set({**damaged, "max_bad_share": 0.999})[3]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_fail_stops_at_the_first(damaged: dict[str, Any], num_workers: int) -> None:
+    people = build({**damaged, "on_bad_picture": "fail"}, "train")
+    assert isinstance(people, CocoPeople)
+    with pytest.raises(UserError, match=r"^(cannot read )?picture .*\.jpg") as caught:
+        list(training_loader(people, [64] * 8, 8, 0, Augmentation.none(), num_workers))
+    assert "\n" not in str(caught.value)
+
+
+def test_evaluation_never_skips(damaged: dict[str, Any]) -> None:
+    for split in ("val", "test"):
+        people = build({**damaged, split: damaged["train"]}, split)
+        for index in BROKEN[:4] + BROKEN[5:]:
+            with pytest.raises(BadPicture):
+                people[index]
+        # Data that contradict themselves are used: published figures are measured on such pictures too.
+        assert people[BROKEN[4]].image_id == people.image_ids[BROKEN[4]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"on_bad_picture": "ignore"}, r"dataset.on_bad_picture is 'ignore'; choose among \['skip', 'fail'\]"),
+        ({"max_bad_share": 1.0}, "dataset.max_bad_share is 1.0; it must be from 0 to below 1"),
+        ({"max_bad_share": -0.1}, "dataset.max_bad_share is -0.1"),
+        ({"max_bad_shares": 0.1}, "no option dataset.max_bad_shares; did you mean dataset.max_bad_share"),
+    ],
+)
+def test_wrong_options_are_refused(damaged: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(damaged | changes, "train")
+
+
+def test_an_older_description_without_the_options_skips_up_to_a_hundredth(damaged: dict[str, Any]) -> None:
+    del damaged["max_bad_share"]
+    people: PoseDataset = training_set(damaged)
+    with pytest.raises(UserError, match=r"1 of the 64 training .* more than dataset\.max_bad_share=0\.01"):
+        people[5]

@@ -1,0 +1,129 @@
+"""The checking command: what it prints, writes and exits with."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from supernet.errors import UserError
+from supernet.pose.check import check
+from tests.helpers.coco_files import CATEGORY, write_custom_set
+
+ROOT = Path(__file__).parents[3]
+OWN = ["dataset=custom", "dataset.category=dancer", "dataset.keypoints.sigmas=[0.05,0.06,0.06,0.08,0.08]"]
+
+
+def configured(*overrides: str) -> dict[str, Any]:
+    with initialize_config_module("conf", version_base="1.3"):
+        config = OmegaConf.to_container(compose("check", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "supernet.pose.check", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_custom_set(tmp_path, 4)
+    return tmp_path
+
+
+def test_a_clean_set_exits_with_0_and_tells_what_was_made_of_its_keypoints(root: Path) -> None:
+    done = run(*OWN, f"dataset.root={root}", f"output={root / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert "5 keypoints (custom): no faults" in done.stdout
+    assert "mirrored pairs: LHand/RHand, LFoot/RFoot" in done.stdout
+    summary = json.loads((root / "out" / "summary.json").read_text())
+    assert [part["split"] for part in summary["splits"]] == ["train", "val and test"]
+    assert [part["num_opened"] for part in summary["splits"]] == [4, 4]
+    assert summary["num_faults"] == 0
+    assert summary["splits"][0]["keypoints"]["names"] == CATEGORY["keypoints"]
+
+
+def test_faults_exit_with_1_and_stand_in_the_table_and_the_summary(root: Path) -> None:
+    (root / "train" / "1_2.png").write_bytes(b"no picture")
+    file = root / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["id"] = 0
+    file.write_text(json.dumps(content))
+    done = run(*OWN, f"dataset.root={root}", f"output={root / 'out'}", "splits=[train]")
+    assert done.returncode == 1
+    assert "annotations with the id 0" in done.stdout
+    assert "pictures that cannot be decoded" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    (part,) = json.loads((root / "out" / "summary.json").read_text())["splits"]
+    assert {kind: fault["count"] for kind, fault in part["faults"].items()} == {"id_zero": 1, "undecodable": 1}
+    assert "1_2.png cannot be decoded" in part["faults"]["undecodable"]["examples"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dataset=coco"], "dataset.root is not set"),
+        (["dataset=coco", "dataset.root=/absent"], "there is no annotation file /absent/annotations/"),
+        (["dataset=synthetic"], "built-in people have no files"),
+        (["dataset=coco", "dataset.root=/absent", "limits=3"], "limits"),
+        (["dataset=coco", "dataset.root=/absent", "splits=[trian]"], "no split 'trian'"),
+        (["dataset=coco", "dataset.root=/absent", "threads=0"], "threads is 0; it must be at least 1"),
+    ],
+)
+def test_mistakes_exit_with_2_and_one_sentence(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_every_kind_of_broken_picture_is_told(root: Path) -> None:
+    file = root / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    (root / "train" / content["images"][0]["file_name"]).unlink()
+    content["images"][1]["width"] += 1
+    content["annotations"].append(
+        {
+            **content["annotations"][0],
+            "id": 999,
+            "image_id": content["images"][2]["id"],
+            "iscrowd": 1,
+            "segmentation": "x",
+        }
+    )
+    shutil.copy(root / "train" / content["images"][2]["file_name"], root / "train" / content["images"][0]["file_name"])
+    (root / "train" / content["images"][3]["file_name"]).unlink()
+    file.write_text(json.dumps(content))
+    (report,) = check(configured(*OWN, f"dataset.root={root}", "splits=[train]"))
+    counted = {kind: count for kind, count in report.counts.items() if count}
+    assert counted == {"wrong_size": 1, "segmentation": 1, "missing": 1}
+
+
+def test_pictures_in_an_archive_are_checked_alike(root: Path) -> None:
+    with zipfile.ZipFile(root / "train.zip", "w") as archive:
+        for path in sorted((root / "train").iterdir())[1:]:
+            archive.write(path, f"train/{path.name}")
+    options = [*OWN, f"dataset.root={root}", "splits=[train]"]
+    (report,) = check(configured(*options, "dataset.train.images=train.zip@", "threads=2"))
+    assert (report.counts["missing"], report.num_faults, report.num_opened) == (1, 1, 4)
+    (report,) = check(configured(*options, "dataset.train.images=train.zip", "limit=2"))
+    assert report.num_opened == 2
+    with pytest.raises(UserError, match=r"train\.zip has no files in a folder 'val'"):
+        check(configured(*options, "dataset.train.images=train.zip@val"))
+
+
+@pytest.mark.data
+def test_the_real_samples_have_no_faults(data_folder: Path) -> None:
+    (coco,) = check(configured("dataset=coco", f"dataset.root={data_folder / 'coco_mini'}", "splits=[train]"))
+    assert (coco.num_faults, coco.num_opened, coco.num_people) == (0, 80, 86)
+    sample = ["dataset=crowdpose", f"dataset.root={data_folder / 'crowdpose_sample'}", "splits=[val]"]
+    (crowd,) = check(configured(*sample, "dataset.val.annotations=annotations/crowdpose_val.json"))
+    assert (crowd.num_faults, crowd.num_opened, crowd.num_people) == (0, 2, 4)

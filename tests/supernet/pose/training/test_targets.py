@@ -1,0 +1,85 @@
+"""Targets agree with the published code's and with a slow, obvious twin."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from supernet.pose.training.targets import heatmaps, tag_indices
+from tests.golden.recipes import people_joints
+
+GOLDEN = np.load(Path(__file__).parents[3] / "golden" / "targets.npz")
+CASES = sorted({name.rsplit("_", 1)[0] for name in GOLDEN.files})
+
+
+def slow_heatmaps(keypoints: npt.NDArray[np.float64], height: int, width: int, sigma: float) -> npt.NDArray[np.float64]:
+    """(P, K, 3) -> (K, H, W), pixel by pixel."""
+    reach = int(3 * sigma + 1)
+    out = np.zeros((keypoints.shape[1], height, width))
+    for person in keypoints:
+        for k, (x, y, visibility) in enumerate(person):
+            column, row = int(x), int(y)
+            if visibility == 0 or x <= -1 or y <= -1 or column >= width or row >= height:
+                continue
+            for r in range(max(0, row - reach), min(height, row + reach + 1)):
+                for c in range(max(0, column - reach), min(width, column + reach + 1)):
+                    value = np.exp(-((r - row) ** 2 + (c - column) ** 2) / (2 * sigma**2))
+                    out[k, r, c] = max(out[k, r, c], value)
+    return out
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_targets_are_those_of_the_published_code(case: str) -> None:
+    seed, people, num_keypoints, resolution = map(int, case.split("_"))
+    keypoints = torch.from_numpy(people_joints(seed, people, num_keypoints, resolution)).float()[None]
+    made = heatmaps(keypoints, (resolution, resolution))[0].numpy()
+    np.testing.assert_allclose(made, GOLDEN[f"{case}_heatmaps"], atol=1e-6)
+    indices, valid = tag_indices(keypoints, (resolution, resolution))
+    for person in range(people):
+        golden = GOLDEN[f"{case}_joints"][person]
+        mine = indices[0, person][valid[0, person]].tolist()
+        assert set(mine) == {place for place, flag in golden.tolist() if flag}
+
+
+@pytest.mark.parametrize("people", [0, 1, 3, 9, 20])
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+def test_each_picture_of_a_batch_equals_the_slow_twin(people: int, sigma: float) -> None:
+    rng = np.random.default_rng(people)
+    keypoints = rng.uniform(-4, 34, (3, people, 5, 3))
+    keypoints[..., 2] = rng.integers(0, 3, (3, people, 5))
+    made = heatmaps(torch.from_numpy(keypoints), (22, 30), sigma)
+    assert made.shape == (3, 5, 22, 30)
+    assert made.dtype == torch.float32
+    for one, picture in zip(made, keypoints, strict=True):
+        np.testing.assert_allclose(one, slow_heatmaps(picture, 22, 30, sigma), atol=1e-6)
+
+
+def test_padding_people_changes_nothing() -> None:
+    keypoints = torch.rand(2, 3, 4, 3) * 20
+    keypoints[..., 2] = 2
+    padded = torch.cat([keypoints, torch.zeros(2, 5, 4, 3)], dim=1)
+    assert torch.equal(heatmaps(keypoints, (20, 20)), heatmaps(padded, (20, 20)))
+    indices, valid = tag_indices(padded, (20, 20))
+    assert torch.equal(indices[:, :3], tag_indices(keypoints, (20, 20))[0])
+    assert not valid[:, 3:].any()
+
+
+def test_an_index_points_at_the_peak_of_the_keypoints_own_map() -> None:
+    keypoints = torch.tensor([[[[3.9, 7.2, 2.0], [0.0, 0.99, 1.0], [18.4, 11.5, 2.0]]]])
+    indices, valid = tag_indices(keypoints, (12, 19))
+    peaks = heatmaps(keypoints, (12, 19)).flatten(1)[0].nonzero()[:, 0]
+    assert valid.all()
+    assert set(indices.flatten().tolist()) <= set(peaks.tolist())
+    assert torch.equal(heatmaps(keypoints, (12, 19)).flatten(1)[0][indices.flatten()], torch.ones(3))
+
+
+def test_unlabelled_non_finite_and_outside_keypoints_leave_no_trace() -> None:
+    nan, inf = float("nan"), float("inf")
+    bad = [[5, 5, 0], [nan, 5, 2], [5, inf, 2], [-1, 5, 2], [5, 20, 2], [1e30, 5, 2], [-1e30, 5, 1]]
+    keypoints = torch.tensor(bad, dtype=torch.float32)[None, None]
+    indices, valid = tag_indices(keypoints, (20, 20))
+    assert not valid.any()
+    assert ((indices >= 0) & (indices < 7 * 20 * 20)).all()
+    assert not heatmaps(keypoints, (20, 20)).any()

@@ -1,0 +1,92 @@
+"""Weightless networks are put together from kept parts, and are those that LitePose builds by itself."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from supernet import subnet_templates
+from supernet.arch import Arch
+from supernet.errors import UserError
+from supernet.litepose import LitePose
+from supernet.space import SearchSpace
+from supernet.subnet_templates import Templates
+
+NANO = SearchSpace.load("nano")
+
+
+def sampled(space: SearchSpace, num: int) -> list[Arch]:
+    """The extremes of a space and random archs of it."""
+    rng = np.random.default_rng(0)
+    return [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(num))]
+
+
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    """Shapes of all parameters by name."""
+    return {name: value.shape for name, value in network.named_parameters()}
+
+
+@pytest.mark.parametrize("kept", [4096, 3])
+@pytest.mark.parametrize("space", ["nano", "litepose"])
+def test_they_have_the_layers_of_new_networks(space: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal printed layers (kinds, sizes, strides, groups, order) and parameters, however many parts are kept."""
+    monkeypatch.setattr(subnet_templates, "_PARTS_KEPT", kept)
+    whole = SearchSpace.load(space)
+    made = Templates(whole, 14)
+    for arch in sampled(whole, 20):
+        expected = LitePose(arch, 14)
+        for training in (True, False):
+            network = made(arch, training)
+            printed = repr(network).replace("track_running_stats=False", "track_running_stats=True")
+            assert printed == repr(expected)
+            assert shapes(network) == shapes(expected)
+            assert ("track_running_stats=False" in repr(network)) == training
+            assert {module.training for module in network.modules()} == {training}
+            assert all(value.is_meta for value in network.parameters())
+        assert len(made._parts) <= kept
+
+
+def layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Layers with weights by name."""
+    return {name: part for name, part in network.named_modules(remove_duplicate=False) if [*part.parameters(False)]}
+
+
+def test_parts_are_kept_but_none_stands_at_two_places() -> None:
+    """Archs that differ in one width share all layers without it; within a network every layer is there once."""
+    made, largest = Templates(NANO, 14), NANO.largest()
+    last = NANO.deconv_widths[2][0]
+    narrow = replace(largest, deconv_widths=(*largest.deconv_widths[:2], last))
+    first, second = layers(made(largest, training=True)), layers(made(narrow, training=True))
+    assert len({id(layer) for layer in first.values()}) == len(first) > 50
+    other = {name.rpartition(".conv.")[0] or name for name in first if first[name] is not second[name]}
+    assert other == {"deconv_refined.2", "deconv_raw.2", "deconv_bnrelu.2.0", "final_refined.1"}
+    evaluated = layers(made(largest, training=False))
+    assert not any(evaluated[name] is layer for name, layer in first.items())
+
+
+def test_every_part_of_a_trained_network_is_adapted_once() -> None:
+    """What is changed in place stays changed, and is not changed again for the next network."""
+    made, adapted = Templates(NANO, 14), list[nn.Module]()
+    made.adapt = adapted.append
+    for arch in sampled(NANO, 20):
+        made(arch, training=False)
+    assert not adapted
+    for arch in sampled(NANO, 20):
+        trained = {id(layer) for layer in layers(made(arch, training=True)).values()}
+        assert trained <= {id(layer) for part in adapted for layer in layers(part).values()}
+    assert len({id(part) for part in adapted}) == len(adapted)
+
+
+def test_copies_of_a_supernet_share_them() -> None:
+    """They hold no weights, so that a teacher needs none of its own."""
+    made = Templates(NANO, 14)
+    assert copy.deepcopy({"templates": made})["templates"] is made
+
+
+def test_an_arch_outside_the_space_is_refused() -> None:
+    """No network is built for it."""
+    with pytest.raises(UserError, match="resolution is 512, which is outside the space"):
+        Templates(NANO, 14)(SearchSpace.load("litepose").largest(), training=True)

@@ -1,0 +1,352 @@
+"""The training loop and its entry point, at the smallest useful scale."""
+
+import copy
+import json
+import os
+import signal
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from supernet.checkpoints import container
+from supernet.checkpoints.supernet_file import load_supernet
+from supernet.errors import UserError
+from supernet.evaluation.subnet_scorer import SubnetScorer
+from supernet.io.schema import from_mapping
+from supernet.pose.data.image_decoding import read_picture
+from supernet.pose.evaluation import Evaluation
+from supernet.pose.geometry import normalise
+from supernet.pose.inference import InferenceSettings
+from supernet.pose.keypoints import COCO
+from supernet.pose.synthetic.dataset import SyntheticPeople
+from supernet.pose.training.augmentation import Augmentation
+from supernet.pose.training.loader import StepSampler, step_resolution
+from supernet.pose.training.objective import PoseObjective
+from supernet.space import SearchSpace
+from supernet.training import run_folder
+from supernet.training.launch import start_or_resume
+from supernet.training.phases import Phase, schedule
+from supernet.training.setup import TrainSettings
+from supernet.training.trainer import LoopSettings, StepReport, Trainer
+from supernet.weight_sharing import SuperNet
+
+TINY = {
+    "name": "tiny",
+    "resolutions": [64, 96],
+    "stem_widths": [8],
+    "stages": [
+        {"widths": [8], "depths": [1], "stride": 2, "expand_ratios": [2], "kernel_sizes": [3, 5]},
+        {"widths": [8, 16], "depths": [1], "stride": 2, "expand_ratios": [2], "kernel_sizes": [3]},
+        {"widths": [16], "depths": [1, 2], "stride": 2, "expand_ratios": [2], "kernel_sizes": [3]},
+        {"widths": [24], "depths": [1], "stride": 1, "expand_ratios": [2, 3], "kernel_sizes": [3]},
+    ],
+    "deconv_widths": [[8], [8], [8]],
+}
+
+
+def configuration(runs: Path, **changes: Any) -> dict[str, Any]:
+    """Return the plain configuration of a short run on the tiny space."""
+    with initialize_config_module("conf", version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", overrides=["phases=progressive"]))
+    assert isinstance(config, dict)
+    plain: dict[str, Any] = {str(key): value for key, value in config.items()}
+    plain |= {"space": TINY, "steps": 26, "batch_size": 4, "num_workers": 0, "num_calibration_images": 4}
+    plain |= {"report_random": 1, "log_every": 2, "checkpoint_every": 5, "runs": str(runs), "name": "run"}
+    plain["phases"] = [phase | {"share": 1} for phase in plain["phases"]]
+    for split in ("train", "val", "test"):
+        plain["dataset"][split]["num_images"] = 16 if split == "train" else 6
+    plain["dataset"] |= {"width": 96, "height": 96}
+    return plain | changes
+
+
+def state_of(path: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = container.load(path, "supernet")["state"]
+    return state
+
+
+def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
+    start_or_resume(configuration(tmp_path), [])
+    folder = tmp_path / "train" / "latest"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [row["subnet"] for row in summary["subnets"]] == ["largest", "smallest", "random 0"]
+    assert all(0 <= row["metrics"]["AP"] <= 1 for row in summary["subnets"])
+    lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert {line["phase"] for line in lines} >= {"small", "largest", "width"}
+    assert lines[-1]["step"] == 25
+    assert lines[-1].keys() >= {"loss_largest", "loss_random", "loss_smallest", "loss_gap"}
+    assert json.loads((folder / "config.json").read_text())["steps"] == 26
+    assert read_picture(folder / "curves.png").shape[2] == 3
+    health = summary["health"]
+    assert (health["rollbacks"], health["alarms"]) == ([], [])
+    # One subnet a step in the first phases, three in the last.
+    counts = [sum(tables["stem_width"].values()) for tables in health["coverage"].values()]
+    assert sum(counts[:4]) + sum(counts[4:]) / 3 == 26
+    assert any(folder.glob("events.out.tfevents.*"))
+    trained = load_supernet(folder)
+    assert trained.supernet.space == SearchSpace.from_dict(TINY)
+    assert trained.keypoints == COCO
+    value = container.load(folder / "checkpoint.pt", "training")
+    made_with = {"code", "python", "torch", "numpy", "opencv", "processor", "device", "threads", "processes"}
+    assert value["made_with"].keys() == made_with | {"space_digest"}
+    average = value["trainer"]["average"]
+    assert average
+    assert all(torch.equal(trained.supernet.state_dict()[name], value) for name, value in average.items())
+
+
+def test_plots_are_drawn_and_change_nothing(tmp_path: Path) -> None:
+    config = configuration(tmp_path / "plain")
+    start_or_resume(config, [])
+    config["phases"][1]["name"] = "largest / 2"
+    start_or_resume(config | {"runs": str(tmp_path / "drawn"), "plots": True}, [])
+    plain, drawn = (tmp_path / name / "train" / "latest" for name in ("plain", "drawn"))
+    batches = [f"batch_{i}_{phase['name'].replace(' / ', '_')}" for i, phase in enumerate(config["phases"])]
+    assert "batch_1_largest_2" in batches
+    tests = ["test_largest", "test_random_0", "test_smallest"]
+    assert sorted(path.stem for path in (drawn / "plots").iterdir()) == [*batches, *tests]
+    for path in (drawn / "plots").iterdir():
+        # Four samples of a batch a row each, or six test pictures, two beside each other.
+        assert read_picture(path).shape[0] > (4 * 256 if path.stem.startswith("batch") else 3 * 400)
+    assert not (plain / "plots").exists()
+    states = [state_of(folder / "supernet.pt") for folder in (plain, drawn)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_the_report_is_calibrated_on_training_and_scored_on_test_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def remember(_: SuperNet, calibration_set: Any, evaluation_set: Any, *__: Any, **___: Any) -> SubnetScorer:
+        seen.append((calibration_set._dataset.seed, evaluation_set._dataset.seed))
+        raise UserError("seen enough")
+
+    monkeypatch.setattr("supernet.training.run.SubnetScorer", remember)
+    config = configuration(tmp_path)
+    with pytest.raises(UserError, match="seen enough"):
+        start_or_resume(config, [])
+    assert seen == [(config["dataset"]["train"]["seed"], config["dataset"]["test"]["seed"])]
+
+
+@pytest.mark.parametrize(("stop", "number"), [(3, signal.SIGINT), ("sorting", signal.SIGTERM), (20, signal.SIGINT)])
+def test_an_interrupted_run_continues_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int | str, number: int
+) -> None:
+    whole_config = configuration(tmp_path / "whole")
+    scheduled = schedule(from_mapping(TrainSettings, whole_config, "").phases, SearchSpace.from_dict(TINY), 26)
+    if stop == "sorting":  # before the first step of the phase that begins with sorted channels
+        stop = next(phase.start for phase in scheduled if "width" in phase.phase.elastic)
+    assert isinstance(stop, int)
+    start_or_resume(whole_config, [])
+    original = Trainer._train_step
+
+    def interrupted(self: Trainer, *arguments: Any) -> Any:
+        if self.step == stop - 1:
+            os.kill(os.getpid(), number)
+        return original(self, *arguments)
+
+    config = configuration(tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", interrupted)
+        with pytest.raises(UserError, match=f"stopped after {stop} steps.*resume="):
+            start_or_resume(config, [])
+    torch.manual_seed(99)
+    runs = str(tmp_path / "cut")
+    start_or_resume(config | {"resume": "latest", "runs": runs}, ["resume=latest", f"runs={runs}"])
+    whole, cut = (state_of(tmp_path / name / "train" / "latest" / "supernet.pt") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    logs = [
+        [json.loads(line)["total"] for line in (tmp_path / name / "train/latest/train.jsonl").read_text().splitlines()]
+        for name in ("whole", "cut")
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_resuming_refuses_other_options_and_missing_runs(tmp_path: Path) -> None:
+    config = configuration(tmp_path) | {"resume": "latest"}
+    with pytest.raises(UserError, match="no checkpoint"):
+        start_or_resume(config, ["resume=latest"])
+    with pytest.raises(UserError, match="steps=99 cannot be changed"):
+        start_or_resume(config, ["resume=latest", "steps=99"])
+
+
+def test_a_checkpoint_that_holds_something_else_is_refused_by_name(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    run_folder.write_config(tmp_path, config)
+    made_with = {"space_digest": SearchSpace.from_dict(TINY).digest()}
+    whole = {"config": config, "trainer": {"step": 1}, "watch": {}, "made_with": made_with, "seconds": 1.0}
+    for lacks in ("trainer", "watch", "made_with", "seconds"):
+        run_folder.save_checkpoint(tmp_path, {key: value for key, value in whole.items() if key != lacks})
+        with pytest.raises(UserError, match=rf"checkpoint\.pt is not whole: its {lacks} is missing"):
+            start_or_resume(config | {"resume": str(tmp_path)}, [])
+    run_folder.save_checkpoint(tmp_path, whole)
+    with (
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(UserError, match=r"checkpoint\.pt is not of this run \(KeyError\('network'\)\)"),
+    ):
+        start_or_resume(config | {"resume": str(tmp_path)}, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stepz": 3}, "did you mean steps"),
+        ({"steps": 0}, "steps is 0"),
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"device": "abacus"}, "abacus"),
+        ({"phases": []}, "no phases"),
+        ({"evaluation": {"scales": [0.25, 1]}}, "scale 0.25 of resolution 96 is 24 px"),
+        ({"steps": 2}, "no step"),
+    ],
+)
+def test_bad_options_are_told_before_training(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        start_or_resume(configuration(tmp_path, **changes), [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_phase_list_and_experiment_in_conf_composes_and_schedules() -> None:
+    names = sorted(path.stem for path in Path("conf/experiment").glob("*.yaml"))
+    assert names
+    for override in ["phases=progressive", "phases=sandwich", *(f"experiment={name}" for name in names)]:
+        with initialize_config_module("conf", version_base="1.3"):
+            config = OmegaConf.to_container(compose("train", overrides=[override]))
+        assert isinstance(config, dict)
+        phases = [
+            Phase(**{**p, "elastic": tuple(p["elastic"]), "subnets": tuple(p["subnets"])}) for p in config["phases"]
+        ]
+        space = SearchSpace.from_dict(config["space"])
+        assert schedule(phases, space, config["steps"])[-1].stop == config["steps"]
+
+
+def trainer(phases: list[Phase], steps: int) -> Trainer:
+    torch.manual_seed(0)
+    space = SearchSpace.from_dict(TINY)
+    settings = LoopSettings(4, 0, 1.0, 0.9, 1.0, 0, Augmentation.none())
+    dataset = SyntheticPeople(COCO, 16, 1, 96, 96)
+    return Trainer(
+        SuperNet(space, COCO.num), PoseObjective(COCO.num), dataset, schedule(phases, space, steps), settings
+    )
+
+
+def test_weights_outside_every_sampled_slice_do_not_move() -> None:
+    every = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
+    largest = Phase("largest", 1, every, ("largest",), 1e-2)
+    smallest = Phase("smallest", 1, every, ("smallest",), 1e-2)
+    run = trainer([largest, smallest], 6)
+    seen: dict[str, torch.Tensor] = {}
+
+    def snapshot(_: object) -> None:
+        if run.step == 3:
+            seen.update({name: weight.detach().clone() for name, weight in run.weights.items()})
+
+    run.run(snapshot, lambda _: None)
+    now = run.weights
+    assert torch.equal(
+        now["network.stage.1.0.point_conv.0.weight"][8:], seen["network.stage.1.0.point_conv.0.weight"][8:]
+    )
+    assert not torch.equal(
+        now["network.stage.1.0.point_conv.0.weight"][:8], seen["network.stage.1.0.point_conv.0.weight"][:8]
+    )
+    unused_block = [name for name in now if name.startswith("network.stage.2.1.")]
+    assert unused_block
+    assert all(torch.equal(now[name], seen[name]) for name in unused_block)
+
+
+def test_a_frozen_teacher_is_the_average_before_its_phase_and_stays() -> None:
+    largest = Phase("largest", 1, ("resolution",), ("largest",), 1e-2)
+    taught = Phase("taught", 1, ("resolution", "width"), ("random",), 1e-2, "frozen")
+    run = trainer([largest, taught], 6)
+    at_end: dict[str, torch.Tensor] = {}
+
+    def snapshot(_: object) -> None:
+        if run.step == 3:
+            at_end.update({name: value.clone() for name, value in run.averaged_state().items()})
+
+    run.run(snapshot, lambda _: None)
+    assert run.teacher is not None
+    state = run.teacher.state_dict()
+    assert all(torch.equal(state[name], at_end[name]) for name in at_end)
+
+
+def test_training_lowers_the_loss_on_pictures_it_sees_again() -> None:
+    run = trainer([Phase("largest", 1, (), ("largest",), 1e-2)], 40)
+    totals: list[float] = []
+    run.run(lambda report: totals.append(float(report.losses[0].total)), lambda _: None)
+    assert sum(totals[-4:]) < 0.8 * sum(totals[:4])
+
+
+def test_a_score_is_that_of_a_calibrated_subnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = SearchSpace.from_dict(TINY)
+    torch.manual_seed(0)
+    supernet = SuperNet(space, COCO.num).eval()
+    pictures = SyntheticPeople(COCO, 6, 1, 96, 96)
+    scorer = SubnetScorer(supernet, pictures, pictures, InferenceSettings(), num_calibration_images=6)
+    network = scorer.subnet(space.smallest())
+    fresh = supernet.extract(space.smallest())
+    mean, untouched = (net.get_buffer("first.0.1.running_mean") for net in (network, fresh))
+    assert untouched.abs().sum() == 0
+    assert mean.abs().sum() > 0
+    assert not network.training
+
+    evaluated: list[torch.nn.Module] = []
+
+    def remember(network: torch.nn.Module, *_: Any, **__: Any) -> Evaluation:
+        evaluated.append(network)
+        return Evaluation({"AP": 0.5}, [], [], "", 0.0)
+
+    monkeypatch.setattr("supernet.evaluation.subnet_scorer.evaluate", remember)
+    assert scorer(space.smallest()).metrics == {"AP": 0.5}
+    assert torch.equal(evaluated[0].get_buffer("first.0.1.running_mean"), mean)
+
+
+@pytest.mark.parametrize("largest_weight", [1.0, 3.0])
+def test_the_other_subnets_of_a_step_learn_from_its_largest(largest_weight: float) -> None:
+    """The gradient of a step is that of the mean over its subnets of own loss plus weighed distance to the largest."""
+    every = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
+    sandwich = Phase("sandwich", 1, every, ("largest", "smallest"), 1e-2, "inplace", largest_weight=largest_weight)
+    run = trainer([sandwich], 1)
+    run.settings = replace(run.settings, distillation_weight=0.3)
+    space, twin = run.supernet.space, copy.deepcopy(run.supernet)
+    batch, _, _ = next(run._batches(run.scheduled[0]))
+    truth, images = run.objective.targets(batch), normalise(batch.images)
+    side = images.shape[-1]
+    outputs = [twin(images, replace(arch, resolution=side)) for arch in (space.largest(), space.smallest())]
+    of_largest, of_smallest = (run.objective.loss(low, high, truth).total for low, high in outputs)
+    (largest_low, largest_high), (low, high) = outputs
+    distance = run.objective.distillation(low, high, (largest_low.detach(), largest_high.detach()), truth)
+    weighed = (largest_weight * of_largest + of_smallest + 0.3 * distance) / (largest_weight + 1)
+    weighed.backward()  # type: ignore[no-untyped-call]
+    norm = torch.stack([weight.grad.norm() for weight in twin.parameters() if weight.grad is not None]).norm()
+
+    reports: list[StepReport] = []
+    run.run(reports.append, lambda _: None)
+    assert reports[0].distillation is not None
+    torch.testing.assert_close(reports[0].distillation, distance.detach())
+    torch.testing.assert_close(reports[0].gradient_norm, norm, rtol=1e-4, atol=0)
+
+
+def test_steps_see_every_picture_once_an_epoch_and_repeat_after_a_resume() -> None:
+    whole = list(StepSampler(10, [64] * 10, 3, 7, 0))
+    keys = [key for step in whole for key in step]
+    for epoch in range(3):
+        assert sorted(key[0] for key in keys[10 * epoch : 10 * epoch + 10]) == list(range(10))
+    assert len({key[2] for key in keys}) == len(keys)
+    assert list(StepSampler(10, [64] * 6, 3, 7, 4)) == whole[4:]
+
+
+def test_resolutions_are_drawn_evenly_by_seed_and_step() -> None:
+    drawn = [step_resolution((64, 96, 128), 0, step) for step in range(300)]
+    assert all(70 <= drawn.count(size) <= 130 for size in (64, 96, 128))
+    assert drawn == [step_resolution((64, 96, 128), 0, step) for step in range(300)]
+
+
+def test_spaces_in_conf_are_what_their_files_say() -> None:
+    for path in Path("conf/space").glob("*.yaml"):
+        assert SearchSpace.load(path.stem).to_dict() == yaml.safe_load(path.read_text())

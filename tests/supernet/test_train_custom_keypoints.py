@@ -1,0 +1,180 @@
+"""A data set with keypoints of its own goes through training, search, export and prediction under its own names."""
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from search.runs.evolution_run import start_or_resume as search
+from subnet_export.export import extract_model
+from subnet_export.model import load_model, save_model
+from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet, save_supernet
+from supernet.errors import UserError
+from supernet.evaluation.subnet_scorer import SubnetScorer
+from supernet.pose.datasets import build, resolved
+from supernet.pose.evaluation import average_precision
+from supernet.pose.inference import InferenceSettings, People
+from supernet.pose.keypoints import COCO, KeypointSet
+from supernet.pose.metrics.average_precision import KeypointEvaluator
+from supernet.training.launch import start_or_resume
+from tests.helpers.coco_files import CATEGORY, NAMES, write_custom_set
+from tests.supernet.test_train import configuration, state_of
+
+Trained = tuple[Path, TrainedSupernet, dict[str, Any]]
+PHASE = {"name": "all", "share": 1, "elastic": ["resolution"], "subnets": ["largest"], "learning_rate": 1e-3}
+KEYPOINTS = KeypointSet(
+    "dancers", tuple(NAMES), (0.05, 0.06, 0.06, 0.08, 0.08), ((2, 1), (3, 4)), ((0, 1), (0, 2)), False
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A short training run on pictures on disk; its folder, what it left, and the data set's configuration."""
+    root = tmp_path_factory.mktemp("set")
+    dataset = write_custom_set(root)
+    runs = tmp_path_factory.mktemp("runs")
+    start_or_resume(configuration(runs, dataset=dataset, steps=4, phases=[PHASE]), [])
+    folder = runs / "train" / "run"
+    return folder, load_supernet(folder), dataset
+
+
+def test_the_supernet_keeps_the_file_s_keypoints(trained: Trained) -> None:
+    folder, supernet, dataset = trained
+    assert supernet.keypoints == KEYPOINTS
+    assert supernet.supernet.num_keypoints == 5
+    assert supernet.dataset == {**dataset, "keypoints": KEYPOINTS.to_plain()}
+    assert build(supernet.dataset, "val").keypoints == KEYPOINTS
+    assert state_of(folder / "supernet.pt")
+
+
+def test_a_run_that_ended_before_its_report_is_resumed(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, dataset = trained
+    config = configuration(tmp_path, dataset=dataset, steps=4, phases=[PHASE], checkpoint_every=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("supernet.training.run.SubnetScorer", None)
+        with pytest.raises(TypeError):
+            start_or_resume(config, [])
+    start_or_resume(config | {"resume": "latest"}, ["resume=latest"])
+    resumed, whole = (state_of(one / "supernet.pt") for one in (tmp_path / "train" / "run", folder))
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_an_exported_subnet_knows_its_names(trained: Trained, tmp_path: Path) -> None:
+    _, supernet, _ = trained
+    arch = supernet.supernet.space.smallest()
+    model = extract_model(supernet, arch, build(supernet.dataset, "test"), num_calibration_images=4, batch_size=4)
+    save_model(tmp_path / "model", model)
+    read = load_model(tmp_path / "model")
+    assert read.keypoints == KEYPOINTS
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["keypoints"]["names"] == NAMES
+    image = build(read.dataset, "test")[0].image
+    people = replace(read, settings=InferenceSettings(detection_threshold=0.0)).predict(image)
+    assert people.poses.shape[1:] == (5, 3)
+    assert [[first + 1, second + 1] for first, second in read.keypoints.skeleton] == CATEGORY["skeleton"]
+
+
+def test_a_description_with_other_names_is_refused(trained: Trained, tmp_path: Path) -> None:
+    _, supernet, _ = trained
+    test_set = build(supernet.dataset, "test")
+    model = extract_model(supernet, supernet.supernet.space.smallest(), test_set, num_calibration_images=4)
+    save_model(tmp_path / "model", model)
+    path = tmp_path / "model" / "model.json"
+    content = path.read_text()
+    value = json.loads(content)
+    del value["checksum"]  # as one who changes it would
+    content = json.dumps(value)
+    path.write_text(content.replace('"Snout"', '"Nose"', 1))
+    with pytest.raises(UserError, match=re.escape("'Snout'")):
+        load_model(tmp_path / "model")
+    del value["keypoints"]["flip_pairs"]
+    path.write_text(json.dumps(value))
+    with pytest.raises(UserError, match=r"model\.json: keypoint set 'dancers' is unknown .* no flip_pairs"):
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_search_uses_the_set_of_the_supernet(trained: Trained, tmp_path: Path, given: bool) -> None:
+    folder, _, dataset = trained
+    options = ["population=2", "generations=1", "baseline=1", "num_images=2", "num_calibration_images=2", "threads=1"]
+    config = search_configuration(*options, f"supernet={folder}", f"runs={tmp_path}", "name=run", "batch_size=2")
+    config["dataset"] = dataset if given else None
+    summary = json.loads((search(config) / "summary.json").read_text())
+    assert summary["keypoints"] == "dancers"
+    assert 0 <= summary["chosen"]["metrics"]["test"]["AP"] <= 1
+
+
+def test_a_search_on_a_set_with_other_keypoints_is_refused(trained: Trained, tmp_path: Path) -> None:
+    folder, _, dataset = trained
+    other = {**dataset, "keypoints": {"name": "dancers", "sigmas": [0.1] * 5}}
+    config = search_configuration(f"supernet={folder}", f"runs={tmp_path}") | {"dataset": other}
+    with pytest.raises(UserError, match=r"'dancers' but the supernet .* was trained on others of that name"):
+        search(config)
+
+
+def search_configuration(*overrides: str) -> dict[str, Any]:
+    with initialize_config_module("conf", version_base="1.3"):
+        config = OmegaConf.to_container(compose("evolve", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def test_a_split_with_other_names_is_refused(trained: Trained, tmp_path: Path) -> None:
+    dataset = write_custom_set(tmp_path, 2)
+    content = json.loads((tmp_path / "annotations" / "val.json").read_text())
+    content["categories"][0] = {**CATEGORY, "keypoints": list(reversed(NAMES))}
+    (tmp_path / "annotations" / "val.json").write_text(json.dumps(content))
+    dataset = resolved(dataset, build(dataset, "train").keypoints)
+    with pytest.raises(UserError, match=r"val\.json: categories\[0\]\.keypoints calls keypoint 1 'RFoot', but"):
+        build(dataset, "val")
+
+
+def test_detections_carry_the_category_of_the_file(trained: Trained) -> None:
+    _, supernet, _ = trained
+    test_set = build(supernet.dataset, "test")
+    scorer = SubnetScorer(supernet.supernet, test_set, test_set, InferenceSettings(detection_threshold=0.0), 4)
+    found = scorer(supernet.supernet.space.smallest())
+    assert found.results
+    assert {result["category_id"] for result in found.results} == {7}
+
+
+def test_the_truth_as_detections_scores_1_with_the_set_s_own_sigmas(trained: Trained, tmp_path: Path) -> None:
+    _, supernet, _ = trained
+    truth = build(supernet.dataset, "test").ground_truth()
+    results = [
+        {"image_id": each["image_id"], "category_id": 7, "keypoints": each["keypoints"], "score": 1.0}
+        for each in truth["annotations"]
+        if each["num_keypoints"]
+    ]
+    assert KeypointEvaluator(truth, KEYPOINTS).score(results)["AP"] == 1
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert average_precision(tmp_path / "truth.json", tmp_path / "results.json", KEYPOINTS)["AP"] == 1
+
+
+def test_files_that_name_a_built_in_set_still_load(trained: Trained, tmp_path: Path) -> None:
+    _, supernet, _ = trained
+    space = supernet.supernet.space
+    torch.manual_seed(0)
+    state = type(supernet.supernet)(space, 17).state_dict()
+    dataset = {"kind": "synthetic", "keypoints": "coco"}
+    evaluation = asdict(InferenceSettings())
+    save_supernet(tmp_path / "supernet.pt", space, state, COCO, dataset, evaluation, supernet.objective)
+    content = torch.load(tmp_path / "supernet.pt", weights_only=True)
+    assert content["keypoints"] == "coco"
+    assert load_supernet(tmp_path).keypoints is COCO
+
+
+def test_people_of_a_custom_set_are_mirrored_by_its_own_pairs() -> None:
+    assert KEYPOINTS.flip_index == (0, 2, 1, 4, 3)
+    assert KEYPOINTS.sides == ("", "right", "left", "left", "right")
+    people = People(np.zeros((0, 5, 3), np.float32), np.zeros(0, np.float32))
+    assert people.poses.shape[1] == KEYPOINTS.num

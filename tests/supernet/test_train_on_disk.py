@@ -1,0 +1,83 @@
+"""A few training steps on data sets on disk: real samples, pictures in archives, and sets with broken pictures."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from supernet.checkpoints.supernet_file import load_supernet
+from supernet.errors import UserError
+from supernet.pose.keypoints import COCO, CROWDPOSE
+from supernet.training.launch import start_or_resume
+from tests.helpers.coco_files import write_custom_set
+from tests.supernet.test_train import configuration, state_of
+
+PHASE = {"name": "all", "share": 1, "elastic": ["resolution"], "subnets": ["largest"], "learning_rate": 1e-3}
+
+
+def dataset_of(*overrides: str) -> dict[str, Any]:
+    with initialize_config_module("conf", version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", list(overrides)).dataset, resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def short_run(runs: Path, dataset: dict[str, Any], **changes: Any) -> Path:
+    start_or_resume(configuration(runs, dataset=dataset, steps=4, phases=[PHASE], report_random=0, **changes), [])
+    return runs / "train" / "run"
+
+
+@pytest.mark.data
+def test_coco_is_trained_on(data_folder: Path, tmp_path: Path) -> None:
+    splits = [f"dataset.{split}.{key}" for split in ("val", "test") for key in ("annotations", "images")]
+    values = ["annotations/person_keypoints_train2017.json", "train2017"] * 2
+    overrides = [f"{key}={value}" for key, value in zip(splits, values, strict=True)]
+    overrides += ["dataset.val.only_with_people=true", "dataset.test.only_with_people=true"]
+    folder = short_run(tmp_path, dataset_of("dataset=coco", f"dataset.root={data_folder / 'coco_mini'}", *overrides))
+    assert load_supernet(folder).keypoints is COCO
+    assert json.loads((folder / "summary.json").read_text())["num_test_images"] == 28
+
+
+@pytest.mark.data
+def test_crowdpose_is_trained_on_and_scored_by_crowding(data_folder: Path, tmp_path: Path) -> None:
+    overrides = [f"dataset.{split}.annotations=annotations/crowdpose_val.json" for split in ("train", "val", "test")]
+    root = data_folder / "crowdpose_sample"
+    folder = short_run(tmp_path, dataset_of("dataset=crowdpose", f"dataset.root={root}", *overrides))
+    assert load_supernet(folder).keypoints is CROWDPOSE
+    metrics = json.loads((folder / "summary.json").read_text())["subnets"][0]["metrics"]
+    assert {"AP_easy", "AP_medium", "AP_hard"} <= metrics.keys()
+
+
+def test_pictures_in_an_archive_train_to_the_same_bits(tmp_path: Path) -> None:
+    dataset = write_custom_set(tmp_path / "set")
+    with zipfile.ZipFile(tmp_path / "set" / "all.zip", "w") as archive:
+        for split in ("train", "val"):
+            for path in (tmp_path / "set" / split).iterdir():
+                archive.write(path, f"{split}/{path.name}")
+    zipped = {**dataset}
+    for split, folder in (("train", "train"), ("val", "val"), ("test", "val")):
+        zipped[split] = {**dataset[split], "images": f"all.zip@{folder}"}
+    states = [
+        state_of(short_run(tmp_path / name, each, num_workers=2) / "supernet.pt")
+        for name, each in (("folder", dataset), ("archive", zipped))
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_run_names_what_it_skips_and_lists_it_in_the_summary(tmp_path: Path) -> None:
+    dataset = write_custom_set(tmp_path / "set")
+    broken = sorted((tmp_path / "set" / "train").iterdir())[3]
+    broken.write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=rf"{broken.name} cannot be decoded .*another picture takes its place"):
+        folder = short_run(tmp_path / "runs", dataset | {"max_bad_share": 0.2})
+    (told,) = json.loads((folder / "summary.json").read_text())["skipped_pictures"]
+    assert str(broken) in told
+    with pytest.raises(UserError, match=r"1 of the 8 training pictures cannot be used"):
+        short_run(tmp_path / "strict", dataset)
+    with pytest.raises(UserError, match=rf"^picture .*{broken.name} cannot be decoded"):
+        short_run(tmp_path / "fail", dataset | {"on_bad_picture": "fail"})

@@ -1,0 +1,37 @@
+"""The picture of a run's curves, whatever was logged."""
+
+import math
+from pathlib import Path
+
+from supernet.pose.data.image_decoding import read_picture
+from supernet.training.monitoring.curves import draw_curves, phases_of
+
+
+def rows() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for step in range(0, 1000, 20):
+        phase = "largest" if step < 500 else "width"
+        loss = 0.03 * math.exp(-step / 400) + 0.005
+        row: dict[str, object] = {"step": step, "phase": phase, "rate": 1e-2, "loss_largest": loss, "data_share": 0.1}
+        if phase == "width":
+            row |= {"loss_smallest": 1.5 * loss, "loss_random": 1.2 * loss, "loss_gap": 0.5 * loss}
+        if step % 200 == 0:
+            row |= {"AP_largest": step / 3000, "AP_smallest": step / 4000}
+        found.append(row)
+    return found
+
+
+def test_curves_are_drawn_of_any_run(tmp_path: Path) -> None:
+    bare = [{"step": 0, "phase": "one", "rate": 0.1, "total": 1.0, "data_share": 0.0}]
+    for name, lines in (("full", rows()), ("bare", bare), ("empty", [])):
+        draw_curves(tmp_path / f"{name}.png", lines, [200])
+        picture = read_picture(tmp_path / f"{name}.png")
+        assert picture.shape == (1100, 1320, 3)
+    full, empty = (read_picture(tmp_path / f"{name}.png") for name in ("full", "empty"))
+    # Coloured pixels are lines; without any row there are none but grey ones.
+    assert (full.max(axis=2) - full.min(axis=2) > 60).sum() > 2000
+    assert (empty.max(axis=2) - empty.min(axis=2) > 60).sum() == 0
+
+
+def test_phases_end_where_the_next_begins() -> None:
+    assert phases_of(rows()) == [("largest", 0, 500), ("width", 500, 980)]
