@@ -50,7 +50,7 @@ def main() -> None:
     table.add_row("prediction beside truth", "", str(RUNS / "predict" / "latest"))
     CONSOLE.print(table)
     num_images = trained["num_test_images"]
-    CONSOLE.print(f"APs are on {num_images} test pictures that neither training nor search saw, with flip test.")
+    CONSOLE.print(f"APs are on {num_images} test images that neither training nor search saw, with flip test.")
 
 
 def run(module: str, *arguments: str) -> float:

@@ -24,7 +24,7 @@ from scripts.soaking.faults import KINDS
 from scripts.soaking.process import Clock
 from scripts.soaking.stages import write_experiment
 from scripts.soaking.tally import CONTINUED, TOLD, Tally
-from supernet.cli.console import CONSOLE, guarded, progress_bar
+from supernet.cli.console import CONSOLE, progress_bar, run_command
 from supernet.cli.signals import stop_request
 from supernet.errors import UserError
 from supernet.io import files
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--most-defects", type=int, default=20, help="stop after so many (%(default)s)")
     options = parser.parse_args()
     tally = Tally()
-    guarded(lambda: soak(options, options.out.absolute(), tally))
+    run_command(lambda: soak(options, options.out.absolute(), tally))
     sys.exit(1 if tally.defects else 0)
 
 

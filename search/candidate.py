@@ -10,7 +10,7 @@ from supernet.errors import UserError
 
 @dataclass(frozen=True)
 class Score:
-    """Metrics of an arch on a number of pictures; only scores on equally many are comparable."""
+    """Metrics of an arch on a number of images; only scores on equally many are comparable."""
 
     num_images: int
     metrics: dict[str, float]
@@ -30,9 +30,9 @@ class Candidate:
         generation: Counts generations from 0.
         origin: How it came about, such as "random", "mutation", "crossover" or "predicted".
         costs: By name, of all that the cost model knows.
-        predicted: AP that the predictor foresaw on as many pictures as every candidate is scored on; None if it was
+        predicted: AP that the predictor foresaw on as many images as every candidate is scored on; None if it was
             not asked.
-        scores: On ever more pictures; empty before the first.
+        scores: On ever more images; empty before the first.
     """
 
     arch: Arch
@@ -45,7 +45,7 @@ class Candidate:
 
     @property
     def ap(self) -> float:
-        """Average precision on the most pictures it was scored on."""
+        """Average precision on the most images it was scored on."""
         return self.scores[-1].ap
 
     def scored(self, score: Score) -> Self:
@@ -53,7 +53,7 @@ class Candidate:
         return replace(self, scores=(*self.scores, score))
 
     def row(self) -> dict[str, Any]:
-        """Return plain values, with the metrics on the most pictures it was scored on."""
+        """Return plain values, with the metrics on the most images it was scored on."""
         predicted = {} if self.predicted is None else {"predicted": self.predicted}
         return {
             "order": self.order,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernet.arch import Arch
-from supernet.genes import Layout
+from supernet.genes import GeneLayout
 from supernet.space import SearchSpace
 
 MAX_TRIED = 200_000
@@ -55,19 +55,19 @@ def nearest(space: SearchSpace, violation: Callable[[NDArray[Any]], NDArray[np.f
     return Nearest(space.decode(genes[:1])[0], float(missed[0]), num_tried)
 
 
-def _drawn(layout: Layout, num: int) -> NDArray[np.int16]:
+def _drawn(layout: GeneLayout, num: int) -> NDArray[np.int16]:
     """Draw rows whose blocks past the depth hold genes too, so that a greater depth finds some there."""
     return np.random.default_rng(0).integers(0, layout.num_choices, (num, len(layout.names)), np.int16)
 
 
-def _corners(layout: Layout) -> NDArray[np.int16]:
+def _corners(layout: GeneLayout) -> NDArray[np.int16]:
     least, most = np.zeros_like(layout.num_choices), layout.num_choices - 1
     rows = np.repeat([least, most], layout.num_choices[layout.resolution], axis=0).astype(np.int16)
     rows[:, layout.resolution] = np.tile(np.arange(layout.num_choices[layout.resolution]), 2)
     return rows
 
 
-def _neighbours(layout: Layout, row: NDArray[np.int16]) -> NDArray[np.int16]:
+def _neighbours(layout: GeneLayout, row: NDArray[np.int16]) -> NDArray[np.int16]:
     """Return all rows that differ from ``row`` in one gene."""
     columns = np.repeat(np.arange(len(row)), layout.num_choices)
     genes = np.concatenate([np.arange(count) for count in layout.num_choices])

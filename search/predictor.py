@@ -30,7 +30,7 @@ LEAST_HELD_OUT = math.ceil(LEAST_ARCHS * FOLDS / (FOLDS - 1))
 """Archs of which four fifths are enough to learn from."""
 
 
-class Predictor:
+class ApPredictor:
     """Predicts the score of any arch of a space, as the mean of two models.
 
     Ridge regression on the features and every single choice, which may be good or bad regardless of its size, and
@@ -122,7 +122,7 @@ def held_out(space: SearchSpace, genes: Genes, scores: Floats, rng: np.random.Ge
     parts = np.array_split(rng.permutation(len(scores)), FOLDS)
     for part in parts:
         others = np.setdiff1d(np.arange(len(scores)), part)
-        predicted[part] = Predictor(space).fit(genes[others], scores[others], rng).predict(genes[part])
+        predicted[part] = ApPredictor(space).fit(genes[others], scores[others], rng).predict(genes[part])
     return quality(predicted, scores, len(scores) - len(parts[0]))
 
 

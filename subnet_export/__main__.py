@@ -34,7 +34,7 @@ def main() -> None:
         "--input",
         choices=("uint8", "float32"),
         default="uint8",
-        help="what goes into the graphs: RGB pictures as uint8 (B, H, W, 3), normalised inside, or float32 "
+        help="what goes into the graphs: RGB images as uint8 (B, H, W, 3), normalised inside, or float32 "
         "(B, 3, H, W), normalised outside (default: %(default)s)",
     )
     parser.add_argument(
@@ -42,7 +42,7 @@ def main() -> None:
         metavar="N",
         type=whole_number(1),
         default=CHECK_IMAGES,
-        help="test pictures on which AP of each file is compared with the network's (default: %(default)s)",
+        help="test images on which AP of each file is compared with the network's (default: %(default)s)",
     )
     parser.add_max_int8_loss()
     parser.add_argument(
@@ -50,25 +50,25 @@ def main() -> None:
         metavar="N",
         type=whole_number(1),
         default=128,
-        help="training pictures behind the batch-norm statistics (default: %(default)s)",
+        help="training images behind the batch-norm statistics (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size", metavar="N", type=whole_number(1), default=32, help="pictures per pass (default: %(default)s)"
+        "--batch-size", metavar="N", type=whole_number(1), default=32, help="images per pass (default: %(default)s)"
     )
     parser.add_argument(
         "--num-images",
         metavar="N",
         type=whole_number(1),
-        help="measure on the first N test pictures (default: all)",
+        help="measure on the first N test images (default: all)",
     )
     options = parser.parse()
     if options.model and (options.arch or options.supernet):
         parser.error("give either --model or --arch and --supernet, not both")
 
     from subnet_export.export import run  # keeps --help free of torch
-    from supernet.cli.console import guarded
+    from supernet.cli.console import run_command
 
-    guarded(lambda: run(options))
+    run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

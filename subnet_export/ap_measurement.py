@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from subnet_export.deployment.runtimes import Runtime
-from subnet_export.exported_model import ExportedModel, Measurement, as_they_are
+from subnet_export.exported_model import ExportedModel, Measurement, identity
 from supernet.cli.console import progress_bar
 from supernet.errors import UserError
 from supernet.litepose import LitePose
@@ -19,7 +19,7 @@ AP_TOLERANCE = 1e-6
 
 def measure(
     network: LitePose,
-    pictures: PoseDataset,
+    images: PoseDataset,
     split: str,
     settings: InferenceSettings,
     batch_size: int,
@@ -27,33 +27,33 @@ def measure(
     note: str,
     runtime: Runtime | None = None,
 ) -> Measurement:
-    """Evaluate ``network`` at its resolution on the first ``num_images`` (None: all) of ``split``'s ``pictures``.
+    """Evaluate ``network`` at its resolution on the first ``num_images`` (None: all) of ``split``'s ``images``.
 
     With a ``runtime``, that computes the maps instead.
     """
     device = next(network.parameters()).device if runtime is None else "cpu"
     with progress_bar() as progress:
-        task = progress.add_task(f"evaluating on {split}", total=len(pictures), note=note)
+        task = progress.add_task(f"evaluating on {split}", total=len(images), note=note)
 
-        def on_picture(done: int, total: int) -> None:
+        def on_image(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
         metrics = evaluate(
             network if runtime is None else runtime,
-            pictures,
+            images,
             network.arch.resolution,
             settings,
             batch_size,
             num_images,
             device=device,
-            progress=on_picture,
-            prepare=normalise if runtime is None else as_they_are,
+            progress=on_image,
+            prepare=normalise if runtime is None else identity,
         ).metrics
         progress.update(task, note=f"{note} AP {metrics['AP']:.3f}")
-    return Measurement(split, len(pictures) if num_images is None else min(num_images, len(pictures)), metrics)
+    return Measurement(split, len(images) if num_images is None else min(num_images, len(images)), metrics)
 
 
-def check_measurement(model: ExportedModel, pictures: PoseDataset, batch_size: int) -> None:
+def check_measurement(model: ExportedModel, images: PoseDataset, batch_size: int) -> None:
     """Measure ``model`` again and compare with what it says about itself.
 
     Raises:
@@ -61,7 +61,7 @@ def check_measurement(model: ExportedModel, pictures: PoseDataset, batch_size: i
     """
     told = model.measurement
     found = measure(
-        model.network, pictures, told.split, model.settings, batch_size, told.num_images, "read back:"
+        model.network, images, told.split, model.settings, batch_size, told.num_images, "read back:"
     ).metrics
     for name, value in told.metrics.items():
         if abs(found[name] - value) > AP_TOLERANCE:

@@ -30,5 +30,5 @@ class CommandLine(FolderCommandLine):
             metavar="AP",
             type=number(0.0, 1.0),
             default=MAX_INT8_LOSS,
-            help="AP that format openvino_int8 may cost, on all pictures measured on (default: %(default)s)",
+            help="AP that format openvino_int8 may cost, on all images measured on (default: %(default)s)",
         )

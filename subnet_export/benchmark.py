@@ -34,11 +34,11 @@ def main() -> None:
         "--repeats", metavar="N", type=whole_number(10), default=100, help="timed runs (default: %(default)s)"
     )
     parser.add_argument(
-        "--pictures",
+        "--images",
         metavar="N",
         type=whole_number(0),
         default=50,
-        help="pictures through the whole pipeline; 0: none (default: %(default)s)",
+        help="images through the whole pipeline; 0: none (default: %(default)s)",
     )
     parser.add_argument(
         "--latency-table",
@@ -53,9 +53,9 @@ def main() -> None:
         parser.error("give either --arch or --model, and --record only with the latter")
 
     from subnet_export.benchmarking.run import run  # keeps --help free of torch
-    from supernet.cli.console import guarded
+    from supernet.cli.console import run_command
 
-    guarded(lambda: run(options))
+    run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor
 from subnet_export.ap_measurement import at_root, check_measurement, measure
 from subnet_export.deployment.formats import require
 from subnet_export.exported_model import Calibration, ExportedModel, Origin, costs
-from subnet_export.format_writer import Deployment
+from subnet_export.format_writer import FormatWriter
 from subnet_export.model import load_model, save_model
 from subnet_export.run_summary import finish, prepare
 from supernet.arch import Arch
@@ -24,14 +24,14 @@ from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import SubnetScorer, calibration_batches
 from supernet.io.schema import from_mapping
 from supernet.litepose import LitePose, normalisation_layers
-from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
 from supernet.pose.datasets import build
 from supernet.pose.inference import InferenceSettings
 
 COMPARED_IMAGES = 32
-"""Test pictures that show what calibration did; before it, maps are so full of peaks that grouping takes long."""
+"""Test images that show what calibration did; before it, maps are so full of peaks that grouping takes long."""
 
 
 def extract_model(
@@ -42,18 +42,18 @@ def extract_model(
     batch_size: int = 32,
     num_images: int | None = None,
 ) -> ExportedModel:
-    """Cut ``arch`` out of a supernet, calibrate it on training pictures and measure it.
+    """Cut ``arch`` out of a supernet, calibrate it on training images and measure it.
 
     Args:
         trained: The supernet, on the device to compute on.
         arch: Which subnet.
         test_set: The split "test" of the supernet's data set.
-        num_calibration_images: Training pictures behind the batch-norm statistics.
-        batch_size: Pictures per forward pass.
-        num_images: Measure on this many pictures from the start of the test set; all if None.
+        num_calibration_images: Training images behind the batch-norm statistics.
+        batch_size: Images per forward pass.
+        num_images: Measure on this many images from the start of the test set; all if None.
 
     Raises:
-        UserError: ``arch`` is outside the supernet's space, or pictures cannot be read.
+        UserError: ``arch`` is outside the supernet's space, or images cannot be read.
     """
     trained.supernet.space.check(arch)
     settings = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
@@ -98,9 +98,9 @@ def _as_trained(network: LitePose) -> LitePose:
 def calibration_record(
     dataset: Mapping[str, Any], train_set: PoseDataset, num_images: int, resolution: int
 ) -> Calibration:
-    """Return the record of a calibration on ``num_images`` pictures of ``train_set``, the split "train" of ``dataset``.
+    """Return the record of a calibration on ``num_images`` images of ``train_set``, the split "train" of ``dataset``.
 
-    Which pictures these are follows from their number alone (:func:`supernet.pose.data.subset.spread_indices`).
+    Which images these are follows from their number alone (:func:`supernet.pose.data.subset.spread_indices`).
     """
     chosen = spread_indices(len(train_set), num_images)
     ids = tuple(int(train_set.image_ids[index]) for index in chosen)
@@ -117,20 +117,20 @@ def run(options: argparse.Namespace) -> None:
         model = load_model(options.model, device)
         model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
         source = {"source": str(options.model)}
-        test_set: PoseDataset = KeptPictures(build(model.dataset, model.measurement.split))
+        test_set: PoseDataset = CachedDataset(build(model.dataset, model.measurement.split))
     else:
         model, test_set, source = _from_supernet(options, device)
 
-    def calibration_pictures() -> list[Tensor]:
+    def calibration_images() -> list[Tensor]:
         train_set, used = build(model.dataset, "train"), model.calibration
         return calibration_batches(train_set, used.resolution, used.num_images, model.settings.size_divisor)
 
-    deployment = Deployment(
+    deployment = FormatWriter(
         options.format,
         options.input,
         test_set,
         options.check_images,
-        calibration_pictures,
+        calibration_images,
         options.max_int8_loss,
         options.batch_size,
     )
@@ -145,7 +145,7 @@ def run(options: argparse.Namespace) -> None:
 def _from_supernet(
     options: argparse.Namespace, device: torch.device
 ) -> tuple[ExportedModel, PoseDataset, dict[str, str]]:
-    """Cut out what the command line asks for; returns the model, its test pictures, and where it came from."""
+    """Cut out what the command line asks for; returns the model, its test images, and where it came from."""
     arch_path = Path(options.arch or Path(options.runs) / "evolve" / "latest" / "arch.json")
     if not options.arch and not arch_path.exists():
         raise UserError(f"there is no {arch_path}; run python -m search.evolve first or name an arch with --arch")
@@ -157,6 +157,6 @@ def _from_supernet(
         raise UserError(f"arch file {arch_path} does not fit the supernet {trained.path}: {error}") from error
     trained.supernet.to(device)
     trained.dataset.update(at_root(trained.dataset, options.dataset_root))
-    test_set = KeptPictures(build(trained.dataset, "test"))
+    test_set = CachedDataset(build(trained.dataset, "test"))
     model = extract_model(trained, arch, test_set, options.calibration_images, options.batch_size, options.num_images)
     return model, test_set, {"arch_file": str(arch_path), "supernet": str(trained.path)}

@@ -14,7 +14,7 @@ from subnet_export.deployment.runtimes import Runtime
 from supernet.arch import Arch
 from supernet.litepose import LitePose
 from supernet.pose.geometry import normalise
-from supernet.pose.inference import InferenceSettings, People, Prepare, estimate
+from supernet.pose.inference import InferenceSettings, PosePredictions, Preprocess, estimate
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.multiscale_flip import Network
 from supernet.pose.training.objective import PoseObjective
@@ -22,7 +22,7 @@ from supernet.pose.training.objective import PoseObjective
 
 @dataclass(frozen=True)
 class Measurement:
-    """AP and its companions on the first ``num_images`` pictures of a split of the model's data set."""
+    """AP and its companions on the first ``num_images`` images of a split of the model's data set."""
 
     split: str
     num_images: int
@@ -31,14 +31,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Source of the batch-norm statistics: pictures of a split, spread evenly, at this resolution (short side, px).
+    """Source of the batch-norm statistics: images of a split, spread evenly, at this resolution (short side, px).
 
     Attributes:
-        image_ids: Of these pictures, in the order they were used.
-        seed: That the data set draws its pictures from; None if they come from files.
-        AP_before: With the statistics that the network had before, on the first ``num_compared`` pictures of the split
+        image_ids: Of these images, in the order they were used.
+        seed: That the data set draws its images from; None if they come from files.
+        AP_before: With the statistics that the network had before, on the first ``num_compared`` images of the split
             that the model is measured on.
-        AP_after: On the same pictures with these statistics.
+        AP_after: On the same images with these statistics.
     """
 
     split: str
@@ -72,8 +72,8 @@ class FormatRecord:
         files: SHA-256 of each file, by name.
         takes: What goes in (:mod:`subnet_export.deployment.deployed_network`); "state" for a file of weights.
         error: Root mean square difference of its maps from the network's, in standard deviations of the network's.
-        AP: On the first ``num_images`` test pictures.
-        AP_network: Of the network on the same pictures.
+        AP: On the first ``num_images`` test images.
+        AP_network: Of the network on the same images.
         in_float: Patterns of the names of layers that a quantised file leaves in float.
     """
 
@@ -88,7 +88,7 @@ class FormatRecord:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one square picture at the model's resolution: median, 90th percentile and least of ``runs``."""
+    """Milliseconds of one square image at the model's resolution: median, 90th percentile and least of ``runs``."""
 
     library: str
     precision: str
@@ -113,7 +113,7 @@ class ExportedModel:
         calibration: Origin of its batch-norm statistics.
         origin: Where its weights come from.
         measurement: How good it is.
-        costs: ``params``, and ``macs`` for one square picture at its resolution (:func:`costs`).
+        costs: ``params``, and ``macs`` for one square image at its resolution (:func:`costs`).
         formats: Other ways in which it was written, by name (:mod:`subnet_export.deployment.formats`).
         latencies: How fast it was found to run.
         runtime: Runs the network instead of PyTorch, where a model was loaded in another format.
@@ -142,8 +142,8 @@ class ExportedModel:
         """Where the network is."""
         return next(self.network.parameters()).device
 
-    def predict(self, image: npt.NDArray[np.uint8], min_score: float = 0.0) -> People:
-        """Find the people in one picture.
+    def predict(self, image: npt.NDArray[np.uint8], min_score: float = 0.0) -> PosePredictions:
+        """Find the people in one image.
 
         Args:
             image: (H, W, 3) uint8, RGB, of any size.
@@ -162,8 +162,8 @@ class ExportedModel:
         images: Sequence[npt.NDArray[np.uint8]],
         min_score: float = 0.0,
         on_part: Callable[[str], None] = lambda _: None,
-    ) -> list[People]:
-        """Find the people in several pictures, those of one input size in one pass.
+    ) -> list[PosePredictions]:
+        """Find the people in several images, those of one input size in one pass.
 
         Args:
             images: As for :meth:`predict`.
@@ -171,10 +171,10 @@ class ExportedModel:
             on_part: Called with "resize", "network" or "grouping" when that part of the work begins.
 
         Returns:
-            The people of each picture.
+            The people of each image.
         """
         runs: Network = self.network if self.runtime is None else self.runtime
-        prepare: Prepare = normalise if self.runtime is None else as_they_are
+        prepare: Preprocess = normalise if self.runtime is None else identity
         device = self.device if self.runtime is None else "cpu"
 
         def network(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -198,16 +198,18 @@ class ExportedModel:
             prepare=prepare,
         )
         kept = [people.scores >= min_score for people in found]
-        return [People(people.poses[each], people.scores[each]) for people, each in zip(found, kept, strict=True)]
+        return [
+            PosePredictions(people.poses[each], people.scores[each]) for people, each in zip(found, kept, strict=True)
+        ]
 
 
-def as_they_are(pictures: Tensor) -> Tensor:
-    """Return ``pictures``, for networks that take them so."""
-    return pictures
+def identity(images: Tensor) -> Tensor:
+    """Return ``images``, for networks that take them so."""
+    return images
 
 
 def costs(arch: Arch, num_keypoints: int) -> dict[str, int]:
-    """Count trainable parameters, and multiply-adds of one square picture as PyTorch performs them."""
+    """Count trainable parameters, and multiply-adds of one square image as PyTorch performs them."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network = LitePose(arch, num_keypoints).eval()
         network(torch.empty(1, 3, arch.resolution, arch.resolution))

@@ -6,11 +6,11 @@ from supernet.cli.arguments import list_of, number, whole_number
 
 DECIDED = (
     ("--steps", whole_number(1), 500, "optimizer steps"),
-    ("--batch-size", whole_number(1), 16, "pictures per step"),
+    ("--batch-size", whole_number(1), 16, "images per step"),
     ("--learning-rate", number(1e-8, 1.0), 2e-3, "peak of Adam's learning rate"),
     ("--distillation-weight", number(0.0, 1e6), 1.0, "weight of the distance to the teacher's heatmaps"),
-    ("--seed", whole_number(0), 0, "of picture order, augmentation and random weights"),
-    ("--eval-batch-size", whole_number(1), 32, "pictures per pass when measuring"),
+    ("--seed", whole_number(0), 0, "of image order, augmentation and random weights"),
+    ("--eval-batch-size", whole_number(1), 32, "images per pass when measuring"),
     ("--checkpoint-every", whole_number(1), 500, "steps between checkpoints"),
 )
 """Options with a number and a default that a resumed run keeps: name, type, default and meaning."""
@@ -53,12 +53,12 @@ def main() -> None:
             "--num-images",
             metavar="N",
             type=whole_number(1),
-            help="measure on N pictures of each split (default: all)",
+            help="measure on N images of each split (default: all)",
         ),
         parser.add_argument(
             "--augmentation",
             choices=("none", "light", "full"),
-            help="how far training pictures are varied (default: light)",
+            help="how far training images are varied (default: light)",
         ),
     ]
     decided += [
@@ -77,7 +77,7 @@ def main() -> None:
         metavar="N",
         type=whole_number(0),
         default=0,
-        help="processes that load pictures; 0: the training process itself (default: %(default)s)",
+        help="processes that load images; 0: the training process itself (default: %(default)s)",
     )
     parser.add_argument(
         "--resume",
@@ -98,9 +98,9 @@ def main() -> None:
             parser.error(f"{told} cannot be changed when resuming, which keeps the run's own options; remove it")
 
     from subnet_export.finetuning.run import run  # keeps --help free of torch
-    from supernet.cli.console import guarded
+    from supernet.cli.console import run_command
 
-    guarded(lambda: run(options))
+    run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

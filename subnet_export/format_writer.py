@@ -13,7 +13,7 @@ from torch import Tensor
 
 from subnet_export.ap_measurement import measure
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
-from subnet_export.deployment.equivalence import check_maps, differences, made_up_pictures
+from subnet_export.deployment.equivalence import check_maps, differences, made_up_images
 from subnet_export.deployment.formats import (
     FORMATS,
     LITEPOSE,
@@ -46,18 +46,18 @@ def formats_of(model: ExportedModel) -> tuple[tuple[Format, ...], Input]:
 
 
 @dataclass
-class Deployment:
+class FormatWriter:
     """Writes a model's other formats; give :meth:`write` to :func:`subnet_export.model.save_model`.
 
     Args:
         formats: What to write.
         takes: What goes into the graphs.
-        test_set: The pictures behind the model's measurement.
+        test_set: The images behind the model's measurement.
         num_images: How many of them, from the start, AP is compared on; quantised files are measured on as many as the
             model was.
-        calibration: Gives the pictures (B, 3, H, W) uint8 that tell the ranges of activations for quantisation.
+        calibration: Gives the images (B, 3, H, W) uint8 that tell the ranges of activations for quantisation.
         max_int8_loss: AP that quantisation may cost.
-        batch_size: Pictures per pass.
+        batch_size: Images per pass.
     """
 
     formats: Sequence[Format]
@@ -94,7 +94,7 @@ class Deployment:
         else:
             write_openvino(self._openvino(model), folder, chosen)
             runtime = open_runtime(folder, chosen)
-        error = check_maps(chosen.name, model.network, runtime, made_up_pictures(model.arch.resolution))
+        error = check_maps(chosen.name, model.network, runtime, made_up_images(model.arch.resolution))
         record = self._record(chosen, folder, model, runtime, error, self.num_images)
         if abs(record.AP - record.AP_network) > AP_TOLERANCE:
             raise UserError(
@@ -139,8 +139,8 @@ class Deployment:
         for in_float in ((), SENSITIVE):
             write_openvino(quantised(self._openvino(model), batches, self.takes, in_float), folder, OPENVINO_INT8)
             runtime = open_runtime(folder, OPENVINO_INT8)
-            pictures = made_up_pictures(model.arch.resolution)
-            error = max(each.rms for each in differences(model.network, runtime, pictures))
+            images = made_up_images(model.arch.resolution)
+            error = max(each.rms for each in differences(model.network, runtime, images))
             num_images = model.measurement.num_images
             record = self._record(OPENVINO_INT8, folder, model, runtime, error, num_images, in_float)
             losses.append(record.AP_network - record.AP)

@@ -1,7 +1,7 @@
 """Turn a checkpoint of the published LitePose code into an exported model.
 
 Run as ``python -m subnet_export.import_litepose CHECKPOINT ARCH --keypoints crowdpose``; nothing in the checkpoint
-is run. Published networks take RGB pictures normalised as ours are, so they are used as they come, statistics included.
+is run. Published networks take RGB images normalised as ours are, so they are used as they come, statistics included.
 """
 
 import argparse
@@ -24,9 +24,9 @@ def main() -> None:
     )
     options = parser.parse()
 
-    from supernet.cli.console import guarded  # keeps --help free of torch
+    from supernet.cli.console import run_command  # keeps --help free of torch
 
-    guarded(lambda: _import(options))
+    run_command(lambda: _import(options))
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -47,7 +47,7 @@ def _import(options: argparse.Namespace) -> None:
     CONSOLE.print(
         f"{model.arch.describe()}, {model.keypoints.num} keypoints of {model.keypoints.name}, "
         f"{model.costs['params']:,} parameters: {options.folder}\n"
-        f"use it: python -m subnet_export.predict --model {options.folder} PICTURE\n"
+        f"use it: python -m subnet_export.predict --model {options.folder} IMAGE\n"
         "its AP was not measured; --dataset-root tells subnet_export.finetune where the data set is",
         markup=False,
         highlight=False,

@@ -46,7 +46,7 @@ def save_model(
         model: On any device, in evaluation mode.
         check: Called with the model as read back, on the same device; what it raises prevents the export.
         write_formats: Writes files of other formats into the folder it is given and says what they are
-            (:meth:`subnet_export.format_writer.Deployment.write`); what it raises prevents the export.
+            (:meth:`subnet_export.format_writer.FormatWriter.write`); what it raises prevents the export.
 
     Returns:
         ``model`` with the formats that were written, and no others.
@@ -135,7 +135,7 @@ def _in_format(
 
 
 def _same_maps(written: LitePose, read: LitePose) -> bool:
-    """Whether two networks on the CPU, where equal weights give equal bits, agree on a made-up picture."""
+    """Whether two networks on the CPU, where equal weights give equal bits, agree on a made-up image."""
     side = written.arch.resolution
     images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -144,12 +144,12 @@ def _same_maps(written: LitePose, read: LitePose) -> bool:
 
 def _write(folder: Path, model: ExportedModel) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-    files.write_bytes(folder / WEIGHTS_FILE, safe_torch.pack(state))
+    files.write_bytes(folder / WEIGHTS_FILE, safe_torch.serialize(state))
     describe_in(folder, model)
 
 
 def describe_in(folder: Path, model: ExportedModel) -> None:
     """Write the description and the model card of ``model``, whose weights file is there already, into ``folder``."""
     description = describe(model, read_weights(folder / WEIGHTS_FILE))
-    files.write_json(folder / DESCRIPTION_FILE, checksum.stamped(description))
+    files.write_json(folder / DESCRIPTION_FILE, checksum.with_checksum(description))
     files.write_text(folder / CARD_FILE, model_card(model))

@@ -4,8 +4,8 @@ from subnet_export.deployment.formats import FORMATS, LITEPOSE, PROJECT
 from subnet_export.exported_model import ExportedModel, FormatRecord
 
 INPUTS = {
-    "uint8": "RGB pictures as `uint8` (B, H, W, 3), normalised inside",
-    "float32": "RGB pictures as `float32` (B, 3, H, W), normalised outside (`input` in `model.json`)",
+    "uint8": "RGB images as `uint8` (B, H, W, 3), normalised inside",
+    "float32": "RGB images as `float32` (B, 3, H, W), normalised outside (`input` in `model.json`)",
 }
 
 
@@ -14,7 +14,7 @@ def model_card(model: ExportedModel) -> str:
     arch, keypoints = model.arch, model.keypoints
     parts = [
         f"# LitePose, {model.costs['macs'] / 1e6:,.0f} M multiply-adds at {arch.resolution} px",
-        f"Finds the {keypoints.num} keypoints ({keypoints.name}) of every person in a picture, bottom-up, in one pass "
+        f"Finds the {keypoints.num} keypoints ({keypoints.name}) of every person in an image, bottom-up, in one pass "
         "of one network.",
         _use(model),
         _quality(model),
@@ -39,19 +39,19 @@ people = model.predict(image)  # (H, W, 3) uint8 RGB -> people.poses (P, K, 3) a
 `python -m subnet_export.predict --model this/folder photo.jpg` draws them, and
 `python -m subnet_export.finetune --model this/folder` trains on.
 
-Other programs run the network on pictures whose short side is {side} px and whose long side is a multiple of
+Other programs run the network on images whose short side is {side} px and whose long side is a multiple of
 {divisor} (any multiples of 16 are accepted), and group its maps: output `low` at 1/4 holds {num} heatmaps and then
 as many tags, `high` at 1/2 holds {num} heatmaps.
 
-Meant for finding the poses of people in pictures like those it was measured on. It identifies nobody, and its figures
-say nothing about other pictures: measure it on your own before relying on it, and do not use it where a missed person
+Meant for finding the poses of people in images like those it was measured on. It identifies nobody, and its figures
+say nothing about other images: measure it on your own before relying on it, and do not use it where a missed person
 can be harmed."""
 
 
 def _quality(model: ExportedModel) -> str:
     measured = model.measurement
     lines = [f"| {name} | {value:.4f} |" for name, value in measured.metrics.items()]
-    heading = f"| {measured.split} split, {measured.num_images} pictures | |"
+    heading = f"| {measured.split} split, {measured.num_images} images | |"
     return "\n".join([f"## Quality\n\nData set: {_dataset(model)}.\n", heading, "|---|---|", *lines])
 
 
@@ -65,7 +65,7 @@ def _dataset(model: ExportedModel) -> str:
 def _cost(model: ExportedModel) -> str:
     side = model.arch.resolution
     parts = [
-        f"## Cost\n\n{model.costs['params']:,} parameters; {model.costs['macs']:,} multiply-adds for one picture of "
+        f"## Cost\n\n{model.costs['params']:,} parameters; {model.costs['macs']:,} multiply-adds for one image of "
         f"{side} x {side} px.\n\nArch: {model.arch.describe()}."
     ]
     if not model.latencies:
@@ -79,7 +79,7 @@ def _cost(model: ExportedModel) -> str:
     ]
     first = model.latencies[0]
     table = ["| library | precision | threads | p50, ms | p90, ms |", "|---|---|---|---|---|", *rows]
-    return f"{parts[0]}\n\nLatency of one such picture on {first.processor}, {first.runs} runs:\n\n" + "\n".join(table)
+    return f"{parts[0]}\n\nLatency of one such image on {first.processor}, {first.runs} runs:\n\n" + "\n".join(table)
 
 
 def _files(model: ExportedModel) -> str:
@@ -104,7 +104,7 @@ def _kinds(model: ExportedModel) -> set[str]:
 def _file_row(name: str, record: FormatRecord) -> str:
     chosen = FORMATS[name]
     files = " ".join(f"`{file}`" for file in record.files)
-    against = f"{record.AP:.4f} ({record.AP - record.AP_network:+.4f}, {record.num_images} pictures)"
+    against = f"{record.AP:.4f} ({record.AP - record.AP_network:+.4f}, {record.num_images} images)"
     purpose = chosen.purpose + (", first and last layers in float" if record.in_float else "")
     takes = f"`{record.takes}`" if record.takes in INPUTS else ""
     return f"| {files} | {purpose} | {takes} | {record.error:.1e} | {against} |"
@@ -117,14 +117,14 @@ def _origin(model: ExportedModel) -> str:
         f"Trained on its own for {origin.num_finetune_steps} steps after that."
         if origin.num_finetune_steps
         else "Not trained on its own after that.",
-        f"Batch-norm statistics from {calibration.num_images} pictures of the {calibration.split} split at "
+        f"Batch-norm statistics from {calibration.num_images} images of the {calibration.split} split at "
         f"{calibration.resolution} px, listed in `model.json`.",
     ]
     if origin.supernet_sha256:
         lines.insert(1, f"SHA-256 of the supernet's file: `{origin.supernet_sha256}`.")
     if calibration.AP_before is not None and calibration.AP_after is not None:
         lines.append(
-            f"AP on the first {calibration.num_compared} pictures before calibration: {calibration.AP_before:.4f}; "
+            f"AP on the first {calibration.num_compared} images before calibration: {calibration.AP_before:.4f}; "
             f"after it: {calibration.AP_after:.4f}."
         )
     return "## Origin\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -12,16 +12,16 @@ def main() -> None:
     parser = CommandLine(
         "subnet_export.predict",
         "predict",
-        "Find people in pictures, videos or a camera's picture with an exported subnet. The run's folder gets their "
-        "skeletons drawn (JPEG and MP4) and people.jsonl, a line per picture. Exit status 1: something could not be "
+        "Find people in images, videos or a camera's image with an exported subnet. The run's folder gets their "
+        "skeletons drawn (JPEG and MP4) and people.jsonl, a line per image. Exit status 1: something could not be "
         "used, the rest is done; 2: nothing could.",
     )
     parser.add_argument(
         "sources",
         metavar="SOURCE",
         nargs="*",
-        help="picture or video files, folders of them, quoted patterns ('shots/**/*.jpg'), the number of a camera (0), "
-        "or - for the bytes of one picture on standard input (default: a test picture of the model's own data set, "
+        help="image or video files, folders of them, quoted patterns ('shots/**/*.jpg'), the number of a camera (0), "
+        "or - for the bytes of one image on standard input (default: a test image of the model's own data set, "
         "beside the truth)",
     )
     parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)")
@@ -34,7 +34,7 @@ def main() -> None:
         "--dataset-index",
         metavar="N",
         type=whole_number(0),
-        help="which test picture, from 0, when no source is given (default: 0)",
+        help="which test image, from 0, when no source is given (default: 0)",
     )
     parser.add_argument(
         "--min-score",
@@ -48,7 +48,7 @@ def main() -> None:
         metavar="FILE",
         type=Path,
         help="also write the people as COCO results to a new file; image_id is the number that a file is named by, "
-        "if all are (000000000139.jpg), else pictures are counted from 1, as in people.jsonl",
+        "if all are (000000000139.jpg), else images are counted from 1, as in people.jsonl",
     )
     parser.add_argument(
         "--jsonl",
@@ -58,17 +58,17 @@ def main() -> None:
     )
     parser.add_argument("--no-drawings", action="store_true", help="draw nothing")
     parser.add_argument(
-        "--show", action="store_true", help="show drawings in a window; q ends, any key shows the next picture"
+        "--show", action="store_true", help="show drawings in a window; q ends, any key shows the next image"
     )
     parser.add_argument(
-        "--limit", metavar="N", type=whole_number(1), help="end after N pictures or frames (default: all)"
+        "--limit", metavar="N", type=whole_number(1), help="end after N images or frames (default: all)"
     )
     parser.add_argument(
         "--batch-size",
         metavar="N",
         type=whole_number(1),
         default=4,
-        help="pictures per pass, and in memory; a camera's go one by one (default: %(default)s)",
+        help="images per pass, and in memory; a camera's go one by one (default: %(default)s)",
     )
     options = parser.parse()
     for name in ("dataset_index", "dataset_root"):
@@ -76,9 +76,9 @@ def main() -> None:
             parser.error(f"give either sources or --{name.replace('_', '-')}, not both")
 
     from subnet_export.prediction.run import run  # keeps --help free of torch
-    from supernet.cli.console import guarded
+    from supernet.cli.console import run_command
 
-    guarded(lambda: run(options))
+    run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

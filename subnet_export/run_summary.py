@@ -59,10 +59,10 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
     table.add_row("arch", model.arch.describe())
     table.add_row("costs", f"{model.costs['params']:,} parameters, {model.costs['macs'] / 1e6:,.1f} M MACs")
     metrics = ", ".join(f"{name} {value:.3f}" for name, value in measured.metrics.items())
-    table.add_row(f"{measured.split} split", f"{metrics} on {measured.num_images} pictures")
+    table.add_row(f"{measured.split} split", f"{metrics} on {measured.num_images} images")
     calibration = model.calibration
     table.add_row(
-        "calibrated on", f"{calibration.num_images} pictures of {calibration.split} at {calibration.resolution} px"
+        "calibrated on", f"{calibration.num_images} images of {calibration.split} at {calibration.resolution} px"
     )
     for name, value in figures.items():
         if not isinstance(value, dict):
@@ -70,7 +70,7 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
     table.add_row("weights", str(folder / WEIGHTS_FILE))
     for name, record in model.formats.items():
         agreement = f"maps within {record.error:.1e}, AP {record.AP - record.AP_network:+.4f} on {record.num_images}"
-        table.add_row(name, f"{folder / FORMATS[name].files[0]} ({agreement} pictures)")
+        table.add_row(name, f"{folder / FORMATS[name].files[0]} ({agreement} images)")
     table.add_row("description", str(folder / DESCRIPTION_FILE))
     table.add_row("model card", str(folder / CARD_FILE))
     table.add_row("summary", str(folder / "summary.json"))

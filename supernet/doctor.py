@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supernet.cli.broken_pipe import quiet_end
+from supernet.cli.broken_pipe import exit_on_broken_pipe
 
 PROJECT = "litepose-supernet"
 
@@ -43,9 +43,9 @@ PACKAGES = (
     Package("torch", "torch", "networks and training"),
     Package("numpy", "numpy", "everything"),
     Package("hydra-core", "hydra", "configuration of training, search and evaluation"),
-    Package("matplotlib", "matplotlib", "pictures of curves and fronts"),
-    Package("opencv-python-headless", "cv2", "reading, drawing and resizing pictures and videos"),
-    Package("pillow", "PIL", "reading pictures that OpenCV hides the damage of"),
+    Package("matplotlib", "matplotlib", "images of curves and fronts"),
+    Package("opencv-python-headless", "cv2", "reading, drawing and resizing images and videos"),
+    Package("pillow", "PIL", "reading images that OpenCV hides the damage of"),
     Package("plotly", "plotly", "the report of a search"),
     Package("pycocotools", "pycocotools", "average precision"),
     Package("pyyaml", "yaml", "search spaces"),
@@ -87,7 +87,7 @@ def main() -> None:
         "and exits with 1 if a package that is always needed is missing or broken.",
     ).parse_args()
     findings = [look(package) for package in PACKAGES]
-    with quiet_end():
+    with exit_on_broken_pipe():
         for line in report(findings):
             print(line)
     if any(finding.version is None and finding.package.extra == "" for finding in findings):

@@ -34,7 +34,7 @@ class StageColumns:
     blocks: tuple[int, ...]
 
 
-class Layout:
+class GeneLayout:
     """Which column holds which choice of a space.
 
     Attributes:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from supernet.arch import LARGEST_WIDTH, MOST_BLOCKS, Arch, Stage
 from supernet.errors import UserError
-from supernet.genes import Genes, Layout
+from supernet.genes import GeneLayout, Genes
 from supernet.io import files
-from supernet.io.limits import check_size
+from supernet.io.limits import check_limits
 from supernet.stage_choices import StageChoices as StageChoices
 from supernet.stage_choices import check_keys, check_value, integers
 
@@ -102,7 +102,7 @@ class SearchSpace:
             is_own = path.suffix in (".yaml", ".yml")
             content = files.read_bytes(path, "search space", _MOST_YAML) if is_own else packaged.read_bytes()
             value = yaml.safe_load(content.decode("utf-8-sig"))
-            check_size(value, len(content))
+            check_limits(value, len(content))
         except UserError:
             raise
         except (yaml.YAMLError, ValueError, RecursionError, TypeError, LookupError, AttributeError) as error:
@@ -178,9 +178,9 @@ class SearchSpace:
         )
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> GeneLayout:
         """Which column of a gene row holds which choice."""
-        return Layout(self.resolutions, self.stem_widths, self.stages, self.deconv_widths)
+        return GeneLayout(self.resolutions, self.stem_widths, self.stages, self.deconv_widths)
 
     def encode(self, archs: Iterable[Arch]) -> Genes:
         """Return the genes (N, G) of archs, see :mod:`supernet.genes`; UserError names the first value outside."""

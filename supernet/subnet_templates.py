@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 _NETWORKS_KEPT, _PARTS_KEPT = 128, 4096
 
 
-class Templates:
+class SubnetTemplates:
     """Weightless networks by arch, put together from parts that are kept.
 
     Almost every sampled arch is new, its parts hardly ever are. Networks share them, so that only one network may be
@@ -36,7 +36,7 @@ class Templates:
         self._networks: OrderedDict[Hashable, LitePose] = OrderedDict()
         self._parts: OrderedDict[Hashable, nn.Module] = OrderedDict()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Templates":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SubnetTemplates":
         return self
 
     def __call__(self, arch: Arch, training: bool) -> LitePose:

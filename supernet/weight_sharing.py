@@ -14,7 +14,7 @@ from torch.func import functional_call
 from supernet.arch import Arch
 from supernet.litepose import LitePose, in_channels_last
 from supernet.space import SearchSpace
-from supernet.subnet_templates import Templates
+from supernet.subnet_templates import SubnetTemplates
 
 _DEPTHWISE = re.compile(r"stage\.(\d+)\.(\d+)\.depth_conv\.0\.weight")
 
@@ -39,7 +39,7 @@ class SuperNet(nn.Module):
             for j in range(stage.depths[-1]):
                 for size in range(stage.kernel_sizes[0], stage.kernel_sizes[-1], 2):
                     self.kernel_transforms[_transform_name(i, j, size)] = nn.Parameter(torch.eye(size * size))
-        self.templates = Templates(space, num_keypoints)
+        self.templates = SubnetTemplates(space, num_keypoints)
         in_channels_last(self)
 
     def forward(self, images: Tensor, arch: Arch) -> tuple[Tensor, Tensor]:

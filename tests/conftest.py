@@ -12,7 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--data",
         default=os.environ.get("POSE_DATA"),
-        help="folder with real pictures: coco_mini/ in COCO's layout (default: the environment variable POSE_DATA)",
+        help="folder with real images: coco_mini/ in COCO's layout (default: the environment variable POSE_DATA)",
     )
 
 
@@ -25,7 +25,7 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     absent = {}
     if not config.getoption("--data"):
-        absent["data"] = "no real pictures: name their folder with --data or POSE_DATA"
+        absent["data"] = "no real images: name their folder with --data or POSE_DATA"
     if not torch.cuda.is_available():
         absent["gpu"] = "no CUDA device"
     for item in items:
@@ -42,5 +42,5 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def data_folder(pytestconfig: pytest.Config) -> Path:
-    """Folder of real pictures; for tests marked ``data``, which skip where there is none."""
+    """Folder of real images; for tests marked ``data``, which skip where there is none."""
     return Path(pytestconfig.getoption("--data"))

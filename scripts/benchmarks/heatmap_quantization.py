@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from scripts.benchmarks.ideal_outputs import colliding, perfect_outputs, smallest_safe_side
+from scripts.benchmarks.ideal_outputs import has_near_twin, ideal_outputs, smallest_safe_side
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.geometry import input_transform, resized_size
 from supernet.pose.grouping import group
-from supernet.pose.inference import InferenceSettings, People, as_results
+from supernet.pose.inference import InferenceSettings, PosePredictions, as_results
 from supernet.pose.keypoints import keypoint_set
 from supernet.pose.metrics.average_precision import KeypointEvaluator
 from supernet.pose.metrics.oks import similarities
@@ -26,7 +26,7 @@ from supernet.pose.multiscale_flip import predict_maps
 from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.space import SearchSpace
 
-REASONS = ("found", "beyond the input", "colliding", "small", "beside colliding", "unexplained")
+REASONS = ("found", "beyond the input", "has_near_twin", "small", "beside colliding", "unexplained")
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--annotations", default="annotations/person_keypoints_val2017.json", help="below ROOT")
     parser.add_argument("--images", default="val2017", help="below ROOT")
     parser.add_argument("--keypoints", default="coco", help="keypoint set (default: %(default)s)")
-    parser.add_argument("--num-images", type=int, default=100, help="pictures from the start (default: %(default)s)")
+    parser.add_argument("--num-images", type=int, default=100, help="images from the start (default: %(default)s)")
     options = parser.parse_args()
 
     keypoints = keypoint_set(options.keypoints)
@@ -79,30 +79,30 @@ def measure(dataset: PoseDataset, resolution: int, num_images: int) -> dict[str,
 
 def perfect_people(
     people: npt.NDArray[np.float32], size: tuple[int, int], resolution: int, dataset: PoseDataset
-) -> People:
-    """The people that evaluation makes of perfect outputs for a picture of ``size`` (width, height)."""
+) -> PosePredictions:
+    """The people that evaluation makes of perfect outputs for an image of ``size`` (width, height)."""
     settings, transform = InferenceSettings(), input_transform(*size, resolution)
     width, height = resized_size(*size, resolution)
     moved = people.copy()
     moved[..., :2] = transform.to_input(people[..., :2])
-    outputs = perfect_outputs(moved, (height, width))
+    outputs = ideal_outputs(moved, (height, width))
     images = {1.0: torch.zeros(1, 3, height, width)}
     ((heat, tags),) = predict_maps(lambda _: outputs, images, dataset.keypoints, flip_test=False)
     poses, scores = group(heat, tags, matching=settings.matching)
     seen = poses[..., 2] > 0
     poses[seen, :2] = transform.to_image(poses[seen, :2])
-    return People(poses, scores)
+    return PosePredictions(poses, scores)
 
 
 def judged(
-    found: People,
+    found: PosePredictions,
     truth: list[dict[str, Any]],
     scale: float,
     resolution: int,
     size: tuple[int, int],
     dataset: PoseDataset,
 ) -> list[str]:
-    """Why each labelled person of a picture is found with OKS 0.95 or not."""
+    """Why each labelled person of an image is found with OKS 0.95 or not."""
     if not truth:
         return []
     people = np.array([one["keypoints"] for one in truth], np.float64).reshape(len(truth), -1, 3)
@@ -114,7 +114,7 @@ def judged(
     labelled = people[..., 2] > 0
     inside = np.asarray(((points >= 0) & (points < (width, height))).all(axis=2))
     sigmas = np.array(dataset.keypoints.sigmas)
-    collides = colliding(points, labelled)
+    collides = has_near_twin(points, labelled)
     reasons = []
     for number, is_labelled in enumerate(labelled):
         safe = smallest_safe_side(tuple(sigmas[is_labelled]))
@@ -123,7 +123,7 @@ def judged(
         elif (is_labelled & ~inside[number]).any():
             reasons.append("beyond the input")
         elif collides[number]:
-            reasons.append("colliding")
+            reasons.append("has_near_twin")
         elif np.sqrt(areas[number]) / scale < safe:
             reasons.append("small")
         else:

@@ -24,7 +24,7 @@ COLLISION = 12.0
 may be lost or, as tags are interpolated, get a tag between theirs, which may be that of a third person."""
 
 
-def colliding(points: npt.NDArray[np.floating], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def has_near_twin(points: npt.NDArray[np.floating], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Which people (P,) have a labelled keypoint within ``COLLISION`` of the same keypoint of another.
 
     Args:
@@ -36,10 +36,8 @@ def colliding(points: npt.NDArray[np.floating], labelled: npt.NDArray[np.bool_])
     return np.asarray(near.any(axis=(1, 2)))
 
 
-def perfect_outputs(
-    people: npt.NDArray[np.float32], size: tuple[int, int], sigma: float = 2.0
-) -> tuple[Tensor, Tensor]:
-    """Make both outputs for one picture: target heatmaps, and around each keypoint the tag of the nearest person.
+def ideal_outputs(people: npt.NDArray[np.float32], size: tuple[int, int], sigma: float = 2.0) -> tuple[Tensor, Tensor]:
+    """Make both outputs for one image: target heatmaps, and around each keypoint the tag of the nearest person.
 
     Args:
         people: (P, K, 3) as x, y in input pixels and visibility.
@@ -57,7 +55,7 @@ def perfect_outputs(
     if not len(people):
         tags = torch.zeros(1, people.shape[1], *low_size)
     else:
-        # Each person as a picture of its own tells whose Gaussian is the highest at a pixel.
+        # Each person as an image of its own tells whose Gaussian is the highest at a pixel.
         tags = TAG_STEP * heatmaps(low_frame[:, None], low_size, sigma).argmax(dim=0, keepdim=True)
     low = torch.cat([heatmaps(low_frame[None], low_size, sigma), tags], dim=1)
     return low, heatmaps(high_frame[None], high_size, sigma)

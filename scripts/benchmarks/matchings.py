@@ -1,7 +1,7 @@
 """What the two matchings of grouping make of the same maps: people split and merged, and AP. Prints one JSON object.
 
 Run as ``python -m scripts.benchmarks.matchings [--annotations FILE ...]``. The maps are those of a network that is
-right but for noise, made from annotations: built-in pictures, built-in pictures laid over each other as crowds, and any
+right but for noise, made from annotations: built-in images, built-in images laid over each other as crowds, and any
 file in COCO's format with 17 keypoints. Tags of people are normal, as trained ones are roughly; people whose tags come
 close are hard to tell apart, the more the more people there are.
 """
@@ -65,16 +65,16 @@ TAG_SPREAD = 3.0
 """Deviation of people's tags; the tag threshold is 1."""
 
 
-def crowds(num_pictures: int, together: int, seed: int) -> Truth:
-    """Built-in pictures of which ``together`` lie over each other, so that people crowd."""
-    truth = SyntheticPeople(COCO, num_pictures * together, seed, 320, 320).ground_truth()
+def crowds(num_images: int, together: int, seed: int) -> Truth:
+    """Built-in images of which ``together`` lie over each other, so that people crowd."""
+    truth = SyntheticPeople(COCO, num_images * together, seed, 320, 320).ground_truth()
     for annotation in truth["annotations"]:
         annotation["image_id"] = 1 + (annotation["image_id"] - 1) // together
-    return truth | {"images": truth["images"][:num_pictures]}
+    return truth | {"images": truth["images"][:num_images]}
 
 
 def annotated(truth: Truth) -> dict[int, Floats]:
-    """People (P, K, 3) by picture, for pictures that have any."""
+    """People (P, K, 3) by image, for images that have any."""
     people = defaultdict(list)
     for annotation in truth["annotations"]:
         if annotation["num_keypoints"] and not annotation["iscrowd"]:
@@ -134,9 +134,9 @@ def splits_and_merges(found: Floats, people: Floats) -> tuple[int, int]:
 
 
 def compare(truth: Truth, noise: Noise, resolution: int, repeats: int, seed: int) -> dict[str, Any]:
-    """Both matchings on the same maps, ``repeats`` draws of noise per picture; AP is the mean over the draws."""
+    """Both matchings on the same maps, ``repeats`` draws of noise per image; AP is the mean over the draws."""
     evaluator, people = KeypointEvaluator(truth, COCO), annotated(truth)
-    figures: dict[str, Any] = {"pictures": len(people), "people": repeats * sum(map(len, people.values()))}
+    figures: dict[str, Any] = {"images": len(people), "people": repeats * sum(map(len, people.values()))}
     counts = {matching: np.zeros(3, int) for matching in MATCHINGS}
     metrics: dict[Matching, list[tuple[float, float]]] = {matching: [] for matching in MATCHINGS}
     for draw in range(repeats):
@@ -150,11 +150,11 @@ def compare(truth: Truth, noise: Noise, resolution: int, repeats: int, seed: int
             truly[..., :2] = transform.to_input(truly[..., :2])
             rng = np.random.default_rng([seed, draw, image["id"]])
             outputs = noisy_outputs(truly, resized_size(*size, resolution), noise, rng)
-            picture = np.zeros((*size[::-1], 3), np.uint8)
+            blank = np.zeros((*size[::-1], 3), np.uint8)
             for matching in MATCHINGS:
                 for refine in (True, False):
                     settings = InferenceSettings(matching=matching, refine=refine)
-                    (some,) = estimate(partial(_always, outputs), [picture], resolution, COCO, settings)
+                    (some,) = estimate(partial(_always, outputs), [blank], resolution, COCO, settings)
                     if refine:
                         results[matching] += as_results(some, image["id"])
                     else:
@@ -180,9 +180,9 @@ def compare(truth: Truth, noise: Noise, resolution: int, repeats: int, seed: int
 
 def sources(options: argparse.Namespace) -> Iterable[tuple[str, Truth]]:
     """Names and ground truths to compare on."""
-    yield "built-in pictures", crowds(options.num_pictures, 1, options.seed)
+    yield "built-in images", crowds(options.num_images, 1, options.seed)
     for together in (3, 6):
-        yield f"{together} built-in pictures over each other", crowds(options.num_pictures, together, options.seed)
+        yield f"{together} built-in images over each other", crowds(options.num_images, together, options.seed)
     for path in options.annotations:
         yield path.name, read_json(path, "annotation file")
 
@@ -191,8 +191,8 @@ def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--annotations", type=Path, nargs="*", default=[], help="files in COCO's format")
-    parser.add_argument("--num-pictures", type=int, default=40, help="of each kind of built-in picture")
-    parser.add_argument("--repeats", type=int, default=3, help="draws of noise per picture")
+    parser.add_argument("--num-images", type=int, default=40, help="of each kind of built-in image")
+    parser.add_argument("--repeats", type=int, default=3, help="draws of noise per image")
     parser.add_argument("--resolution", type=int, default=256, help="short side of the network's input")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How fast the pose task is: grouping, whole pictures, loading, targets and losses. Prints one JSON object.
+"""How fast the pose task is: grouping, whole images, loading, targets and losses. Prints one JSON object.
 
 Run as ``python -m scripts.benchmarks.pose``. Times by the clock are those of a quiet machine only; processor time
 hardly depends on what else runs. ``plain`` is the same work done in the obvious way, in the same run, to compare with.
@@ -28,20 +28,20 @@ from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.geometry import normalise
-from supernet.pose.grouping import Matching, group, match
+from supernet.pose.grouping import Matching, group, match_by_tag
 from supernet.pose.inference import InferenceSettings, estimate
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.pose.peaks import peaks
 from supernet.pose.refinement import complete, quarter_pixels
 from supernet.pose.synthetic.dataset import SyntheticPeople
-from supernet.pose.training.augmentation import Augmentation, Batch, TrainingPictures, augment, collate, window_matrix
+from supernet.pose.training.augmentation import Augmentation, Batch, TrainingImages, augment, collate, window_matrix
 from supernet.pose.training.objective import PoseObjective, to_device
-from supernet.training.optimizer import TouchedAdam
+from supernet.training.optimizer import MaskedAdam
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
 NUM_KEYPOINTS, SIDE, NUM_TAGS, MAX_PEOPLE = 14, 512, 2, 30
 RESOLUTION, BATCH_SIZE = 256, 16
-NUM_PICTURES, PICTURE_SIZE, JPEG_QUALITY = 32, (640, 480), 90
+NUM_IMAGES, IMAGE_SIZE, JPEG_QUALITY = 32, (640, 480), 90
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -87,7 +87,7 @@ def bench_crowd(heat: Floats, tags: Floats, matching: Matching, repeats: int) ->
     def find_peaks() -> list[Integers]:
         return [peaks(one, MAX_PEOPLE, 0.1, 5) for one in heat]
 
-    places, means = match(heat, tags, spots := find_peaks(), MAX_PEOPLE, 1.0, matching == "thresholded")
+    places, means = match_by_tag(heat, tags, spots := find_peaks(), MAX_PEOPLE, 1.0, matching == "thresholded")
     people, keypoints = np.nonzero(places >= 0)
     y, x = np.divmod(places[people, keypoints], SIDE)
     values = np.zeros(places.shape, np.float32)
@@ -97,7 +97,9 @@ def bench_crowd(heat: Floats, tags: Floats, matching: Matching, repeats: int) ->
         "missing_keypoints": int((places < 0).sum()),
         "whole": timed(partial(group, heat, tags, matching=matching), repeats),
         "suppression_and_top_k": timed(find_peaks, repeats),
-        "matching": timed(partial(match, heat, tags, spots, MAX_PEOPLE, 1.0, matching == "thresholded"), repeats),
+        "matching": timed(
+            partial(match_by_tag, heat, tags, spots, MAX_PEOPLE, 1.0, matching == "thresholded"), repeats
+        ),
         "refine": timed(partial(complete, heat, tags, places, values, means), repeats),
         "adjust": timed(partial(quarter_pixels, heat, keypoints, x, y), repeats),
         "plain_suppression_and_top_k": timed(partial(plain_peaks, heat), 3),
@@ -105,8 +107,8 @@ def bench_crowd(heat: Floats, tags: Floats, matching: Matching, repeats: int) ->
     }
 
 
-def bench_picture(repeats: int) -> Figures:
-    """A picture through inference with a network that takes no time; without and with people in it."""
+def bench_image(repeats: int) -> Figures:
+    """An image through inference with a network that takes no time; without and with people in it."""
     heat, tags = crowd_maps(1, 10, NUM_KEYPOINTS, SIDE // 2, SIDE // 2, 1)
     high = torch.from_numpy(heat)[None]
     low = torch.cat([high, torch.from_numpy(tags[..., 0])[None]], dim=1)[..., ::2, ::2].contiguous()
@@ -126,22 +128,22 @@ def bench_picture(repeats: int) -> Figures:
 
 def bench_loader(repeats: int, folder: Path) -> Figures:
     """Augmented samples from JPEG files, one core, whole and in parts."""
-    people = SyntheticPeople(COCO, NUM_PICTURES, 0, *PICTURE_SIZE)
+    people = SyntheticPeople(COCO, NUM_IMAGES, 0, *IMAGE_SIZE)
     truth = people.ground_truth()
     for index, entry in enumerate(truth["images"]):
         entry["file_name"] = f"{index}.jpg"
-        picture = cv2.cvtColor(people[index].image, cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(folder / entry["file_name"]), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        image = cv2.cvtColor(people[index].image, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / entry["file_name"]), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     (folder / "people.json").write_text(json.dumps(truth), encoding="utf-8")
     dataset = CocoPeople(folder / "people.json", folder, COCO)
-    pictures = TrainingPictures(dataset, Augmentation())
+    images = TrainingImages(dataset, Augmentation())
     files = [np.frombuffer((folder / entry["file_name"]).read_bytes(), np.uint8) for entry in truth["images"]]
-    examples = [dataset[index] for index in range(NUM_PICTURES)]
-    samples = [pictures[index, RESOLUTION, 0] for index in range(NUM_PICTURES)]
-    window = window_matrix(*PICTURE_SIZE, RESOLUTION, 1.1, 15.0, (PICTURE_SIZE[0] / 2, PICTURE_SIZE[1] / 2), False)
+    examples = [dataset[index] for index in range(NUM_IMAGES)]
+    samples = [images[index, RESOLUTION, 0] for index in range(NUM_IMAGES)]
+    window = window_matrix(*IMAGE_SIZE, RESOLUTION, 1.1, 15.0, (IMAGE_SIZE[0] / 2, IMAGE_SIZE[1] / 2), False)
     some, size = Augmentation(), (RESOLUTION, RESOLUTION)
     work: dict[str, Callable[[int], object]] = {
-        "sample": lambda index: pictures[index, RESOLUTION, 0],
+        "sample": lambda index: images[index, RESOLUTION, 0],
         "read": lambda index: dataset[index],
         "read: decode": lambda index: cv2.imdecode(files[index], cv2.IMREAD_COLOR),
         "augment": lambda index: augment(examples[index], RESOLUTION, np.random.default_rng(index), some, COCO),
@@ -149,16 +151,16 @@ def bench_loader(repeats: int, folder: Path) -> Figures:
         "collate": lambda index: collate(samples[:BATCH_SIZE]) if index % BATCH_SIZE == 0 else None,
     }
     figures: Figures = {
-        "pictures": {"size": list(PICTURE_SIZE), "jpeg_quality": JPEG_QUALITY, "num": NUM_PICTURES},
+        "images": {"size": list(IMAGE_SIZE), "jpeg_quality": JPEG_QUALITY, "num": NUM_IMAGES},
         "mean_kilobytes": round(sum(map(len, files)) / len(files) / 1e3, 1),
         "resolution": RESOLUTION,
-        "times": f"of {NUM_PICTURES} samples",
+        "times": f"of {NUM_IMAGES} samples",
     }
     for name, one in work.items():
-        figures[name] = timed(partial(lambda one: [one(index) for index in range(NUM_PICTURES)], one), repeats)
+        figures[name] = timed(partial(lambda one: [one(index) for index in range(NUM_IMAGES)], one), repeats)
     for clock in ("wall_ms", "cpu_ms"):
         both = figures["sample"][clock]["median"] + figures["collate"][clock]["median"]
-        figures[f"samples_per_second_by_{clock[:-3]}"] = round(1e3 * NUM_PICTURES / both, 1)
+        figures[f"samples_per_second_by_{clock[:-3]}"] = round(1e3 * NUM_IMAGES / both, 1)
     return figures
 
 
@@ -168,7 +170,7 @@ def bench_training(repeats: int, threads: int, device: torch.device, only: set[s
     (entry,) = (one for one in entries if one["name"] == "search-XS" and one["joints"] == COCO.num)
     torch.set_num_threads(threads)
     network = LitePose(Arch.from_dict(entry["arch"]), COCO.num).to(device).train()
-    adam = TouchedAdam(network.parameters(), clip_norm=1.0)
+    adam = MaskedAdam(network.parameters(), clip_norm=1.0)
     objective, batch = PoseObjective(COCO.num), to_device(training_batch(), device)
     images, truth = normalise(batch.images), objective.targets(batch)
     low, high = (maps.detach().requires_grad_() for maps in network(images))
@@ -204,13 +206,13 @@ def bench_training(repeats: int, threads: int, device: torch.device, only: set[s
 
 def training_batch() -> Batch:
     """A batch of built-in people."""
-    pictures = TrainingPictures(SyntheticPeople(COCO, BATCH_SIZE, 0), Augmentation())
-    return collate([pictures[index, RESOLUTION, 0] for index in range(BATCH_SIZE)])
+    images = TrainingImages(SyntheticPeople(COCO, BATCH_SIZE, 0), Augmentation())
+    return collate([images[index, RESOLUTION, 0] for index in range(BATCH_SIZE)])
 
 
 def main() -> None:
     """Measure and print."""
-    parts = ("grouping", "picture", "loader", "targets", "losses")
+    parts = ("grouping", "image", "loader", "targets", "losses")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--only", nargs="+", choices=parts, default=parts, help="what to measure; everything if left out"
@@ -242,8 +244,8 @@ def main() -> None:
     }
     if "grouping" in options.only:
         report["grouping"] = bench_grouping(options.repeats)
-    if "picture" in options.only:
-        report["picture"] = bench_picture(options.repeats)
+    if "image" in options.only:
+        report["image"] = bench_image(options.repeats)
     if "loader" in options.only:
         with tempfile.TemporaryDirectory() as folder:
             report["loader"] = bench_loader(options.repeats, Path(folder))

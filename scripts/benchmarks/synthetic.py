@@ -15,10 +15,10 @@ from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 
 
-def _milliseconds(people: SyntheticPeople, *, pictures: bool) -> float:
-    """Processor time per picture of one pass over ``people``; without ``pictures`` the annotations alone."""
+def _milliseconds(people: SyntheticPeople, *, images: bool) -> float:
+    """Processor time per image of one pass over ``people``; without ``images`` the annotations alone."""
     start = time.process_time()
-    if pictures:
+    if images:
         for index in range(len(people)):
             people[index]
     else:
@@ -29,7 +29,7 @@ def _milliseconds(people: SyntheticPeople, *, pictures: bool) -> float:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--num-images", type=int, default=200, help="pictures a repeat")
+    parser.add_argument("--num-images", type=int, default=200, help="images a repeat")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--size", type=int, default=192, help="width and height in pixels")
     options = parser.parse_args()
@@ -37,8 +37,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     people = SyntheticPeople(COCO, options.num_images, seed=0, width=options.size, height=options.size)
     people[0]  # Draws the textures, which are kept.
-    picture_ms = [_milliseconds(people, pictures=True) for _ in range(options.repeats)]
-    annotation_ms = [_milliseconds(people, pictures=False) for _ in range(options.repeats)]
+    image_ms = [_milliseconds(people, images=True) for _ in range(options.repeats)]
+    annotation_ms = [_milliseconds(people, images=False) for _ in range(options.repeats)]
     report = {
         "machine": machine(),
         "versions": versions(),
@@ -50,9 +50,9 @@ def main() -> None:
             "threads": 1,
             "clock": "process time",
         },
-        "picture_ms": spread(picture_ms),
+        "image_ms": spread(image_ms),
         "annotation_ms": spread(annotation_ms),
-        "pictures_per_second": spread([1e3 / value for value in picture_ms]),
+        "images_per_second": spread([1e3 / value for value in image_ms]),
     }
     print(json.dumps(report, indent=2))
 

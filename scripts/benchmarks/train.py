@@ -4,7 +4,7 @@ Run as ``python -m scripts.benchmarks.train [--sizes 256 512] [--batch 8] [--dev
 it prints JSON.
 
 Every workload runs in a process of its own, so that its peak memory is its own, through the training loop itself, on
-pictures kept in memory. ``sharing`` alternates a subnet inside the supernet with the same subnet extracted, forward and
+images kept in memory. ``sharing`` alternates a subnet inside the supernet with the same subnet extracted, forward and
 backward, and gives the ratio of their times: on a CPU processor time, which hardly depends on what else the machine
 does. ``shares`` come from a second pass that waits for the device after each part; images per second do not.
 """
@@ -33,7 +33,7 @@ from supernet.compute.device import pick_device
 from supernet.compute.machine import machine, versions
 from supernet.compute.precision import forward_precision, tf32
 from supernet.io import files
-from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.cached import CachedDataset
 from supernet.pose.geometry import normalise
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
@@ -46,7 +46,7 @@ from supernet.training.trainer import LoopSettings, StepReport, Trainer
 from supernet.weight_sharing import SuperNet
 
 WORKLOADS = ("largest", "half_width", "random", "smallest", "sandwich")
-NUM_PICTURES = 32
+NUM_IMAGES = 32
 
 
 def archs_of(workload: str, space: SearchSpace, size: int) -> list[Arch]:
@@ -75,11 +75,11 @@ def build_trainer(options: argparse.Namespace, device: torch.device, size: int) 
     space = replace(SearchSpace.load(options.space), resolutions=(size,))
     phase = Phase("bench", 1, (), ("largest",), 1e-4)
     settings = LoopSettings(options.batch, 0, 1.0, 0.999, 1.0, options.workers, Augmentation(), options.precision)
-    pictures = KeptPictures(SyntheticPeople(COCO, NUM_PICTURES, 1, 640, 480))
-    for index in range(NUM_PICTURES):
-        pictures[index]
+    images = CachedDataset(SyntheticPeople(COCO, NUM_IMAGES, 1, 640, 480))
+    for index in range(NUM_IMAGES):
+        images[index]
     steps = schedule([phase], space, options.warm_up + 2 * options.steps)
-    return Trainer(SuperNet(space, COCO.num).to(device), PoseObjective(COCO.num), pictures, steps, settings)
+    return Trainer(SuperNet(space, COCO.num).to(device), PoseObjective(COCO.num), images, steps, settings)
 
 
 class Stopwatch:
@@ -181,8 +181,8 @@ def measured_sharing(options: argparse.Namespace, device: torch.device, workload
         if isinstance(module, torch.nn.BatchNorm2d):  # as in the supernet
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
-    pictures = torch.randint(0, 256, (options.batch, 3, size, size), dtype=torch.uint8, device=device)
-    images = normalise(pictures.contiguous(memory_format=torch.channels_last))
+    raw_images = torch.randint(0, 256, (options.batch, 3, size, size), dtype=torch.uint8, device=device)
+    images = normalise(raw_images.contiguous(memory_format=torch.channels_last))
     precision = forward_precision(device, options.precision)
     times: dict[str, list[float]] = {"shared": [], "alone": []}
     clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -216,10 +216,10 @@ def main() -> None:
     parser.add_argument("--space", default="litepose", help="search space, by name or file")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="inputs, px")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="what a step trains")
-    parser.add_argument("--batch", type=int, default=8, help="pictures a step")
+    parser.add_argument("--batch", type=int, default=8, help="images a step")
     parser.add_argument("--steps", type=int, default=7, help="measured steps, of which the median is given")
     parser.add_argument("--warm-up", type=int, default=2, help="steps before")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load pictures")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="of forward passes"

@@ -9,7 +9,7 @@ import yaml
 
 from scripts.soaking import results
 from scripts.soaking.faults import CUT, FLIP, GARBAGE
-from scripts.soaking.images import SET, write_pictures
+from scripts.soaking.images import SET, write_images
 from scripts.soaking.results import CACHE, CHECKPOINTS, TRAIN_LOG
 from supernet.checkpoints import container
 from supernet.io import files
@@ -81,9 +81,9 @@ class Stage:
 
 
 def write_experiment(folder: Path) -> None:
-    """Write pictures and the options of training, as an experiment that Hydra finds in ``folder``."""
-    root = folder / "pictures"
-    write_pictures(root)
+    """Write images and the options of training, as an experiment that Hydra finds in ``folder``."""
+    root = folder / "images"
+    write_images(root)
     text = "# @package _global_\n" + yaml.safe_dump({**EXPERIMENT, "dataset": {**SET, "root": str(root)}})
     files.write_text(folder / "experiment" / "soak.yaml", text)
 

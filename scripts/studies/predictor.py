@@ -25,15 +25,15 @@ from sklearn.preprocessing import StandardScaler
 
 from search.cost import arch_costs
 from search.features import features, one_hot
-from search.predictor import Predictor, quality
+from search.predictor import ApPredictor, quality
 from search.report.charts import BLUE, GREY, ORANGE, Chart, Series, draw_png
 from supernet.arch import Arch, Stage
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
-from supernet.cli.console import guarded
+from supernet.cli.console import run_command
 from supernet.errors import UserError
-from supernet.evaluation.subnet_scorer import SubnetScorer, pictures_for
+from supernet.evaluation.subnet_scorer import SubnetScorer, images_for
 from supernet.io.schema import from_mapping
-from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import resolved
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.inference import InferenceSettings
@@ -51,13 +51,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--supernet", type=Path, default=Path("runs/train/latest"), help="file or run folder")
     parser.add_argument("--rows", type=Path, default=Path("runs/study_predictor/rows.jsonl"), help="kept scores")
-    parser.add_argument("--picture", type=Path, default=Path("runs/study_predictor/predictor.png"), help="PNG to draw")
+    parser.add_argument("--image", type=Path, default=Path("runs/study_predictor/predictor.png"), help="PNG to draw")
     parser.add_argument("--num-held-out", type=int, default=100, help="subnets to predict")
     parser.add_argument("--num-train", type=int, default=300, help="subnets to learn from")
-    parser.add_argument("--num-images", type=int, default=300, help="validation pictures each is scored on")
+    parser.add_argument("--num-images", type=int, default=300, help="validation images each is scored on")
     parser.add_argument("--seed", type=int, default=7, help="of the draws; kept scores must be of the same one")
     options = parser.parse_args()
-    guarded(lambda: study(options))
+    run_command(lambda: study(options))
 
 
 def study(options: argparse.Namespace) -> None:
@@ -73,7 +73,7 @@ def study(options: argparse.Namespace) -> None:
     held_out, halves = rows[num:], np.array([row["half_ap"] for row in rows]).T
 
     started = time.perf_counter()
-    predictor = Predictor(space).fit(genes[:num], aps[:num], np.random.default_rng(0))
+    predictor = ApPredictor(space).fit(genes[:num], aps[:num], np.random.default_rng(0))
     fitted = time.perf_counter()
     predictor.predict(space.layout.sample(np.random.default_rng(0), 5000))
     seconds = {"fit": fitted - started, "predict 5000": time.perf_counter() - fitted}
@@ -91,13 +91,13 @@ def study(options: argparse.Namespace) -> None:
         "kendall tau over other divisions": divided(space, genes, aps, num),
         "kendall tau of ordering by multiply-adds alone": tau(macs, aps[num:]),
         "noise of scores": {
-            "kendall tau between the two halves of the pictures, held-out subnets": tau(*halves[:, num:]),
-            "standard deviation of AP on all pictures, from the halves' difference": (halves[0] - halves[1]).std() / 2,
+            "kendall tau between the two halves of the images, held-out subnets": tau(*halves[:, num:]),
+            "standard deviation of AP on all images, from the halves' difference": (halves[0] - halves[1]).std() / 2,
         },
         "seconds": seconds,
     }
     print(json.dumps(report, indent=2, default=float))
-    draw(options.picture, predicted, aps[num:], kinds)
+    draw(options.image, predicted, aps[num:], kinds)
 
 
 def scored(options: argparse.Namespace, trained: TrainedSupernet, score: Score) -> Iterator[dict[str, Any]]:
@@ -139,18 +139,18 @@ def drawn(space: SearchSpace, seed: int, number: int) -> tuple[str, Arch]:
 
 
 def scorer(trained: TrainedSupernet, num_images: int) -> Score:
-    """Return what scores an arch, without flip test, on validation pictures and on either half of them."""
+    """Return what scores an arch, without flip test, on validation images and on either half of them."""
     place = f"the supernet {trained.path}"
     dataset = resolved(trained.dataset, trained.keypoints)
-    pictures = KeptPictures(pictures_for(trained.keypoints, dataset, "val", place), num_images)
+    val_set = CachedDataset(images_for(trained.keypoints, dataset, "val", place), num_images)
     settings = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
     settings = dataclasses.replace(settings, flip_test=False)
-    train_set = pictures_for(trained.keypoints, trained.dataset, "train", place)
-    evaluate = SubnetScorer(trained.supernet, train_set, pictures, settings, num_calibration_images=64)
-    truth = pictures.ground_truth()
+    train_set = images_for(trained.keypoints, trained.dataset, "train", place)
+    evaluate = SubnetScorer(trained.supernet, train_set, val_set, settings, num_calibration_images=64)
+    truth = val_set.ground_truth()
     halves = []
     for first in (0, 1):
-        ids = set(list(pictures.image_ids)[first::2])
+        ids = set(list(val_set.image_ids)[first::2])
         images = [image for image in truth["images"] if image["id"] in ids]
         people = [one for one in truth["annotations"] if one["image_id"] in ids]
         halves.append((ids, KeypointEvaluator({**truth, "images": images, "annotations": people}, trained.keypoints)))
@@ -158,7 +158,7 @@ def scorer(trained: TrainedSupernet, num_images: int) -> Score:
     def score(arch: Arch) -> dict[str, Any]:
         found: Evaluation = evaluate(arch)
         parts = [half.score([one for one in found.results if one["image_id"] in ids])["AP"] for ids, half in halves]
-        return {"metrics": found.metrics, "half_ap": parts, "num_images": len(pictures)}
+        return {"metrics": found.metrics, "half_ap": parts, "num_images": len(val_set)}
 
     return score
 
@@ -175,7 +175,7 @@ def taus(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num: int, fi
         "boosted trees on features": (trees, inputs),
         "random forest on features": (RandomForestRegressor(200, random_state=0), inputs),
     }
-    predictor = Predictor(space).fit(genes[:num], aps[:num], np.random.default_rng(0))
+    predictor = ApPredictor(space).fit(genes[:num], aps[:num], np.random.default_rng(0))
     found = {"predictor": tau(predictor.predict(genes[first:]), aps[first:])}
     for name, (model, x) in models.items():
         found[name] = tau(model.fit(x[:num], aps[:num]).predict(x[first:]), aps[first:])
@@ -188,7 +188,7 @@ def divided(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num: int)
     for _ in range(DIVISIONS):
         order = rng.permutation(len(aps))
         some, others = order[:num], order[num:]
-        predicted = Predictor(space).fit(genes[some], aps[some], rng).predict(genes[others])
+        predicted = ApPredictor(space).fit(genes[some], aps[some], rng).predict(genes[others])
         found.append(tau(predicted, aps[others]))
     return {"divisions": DIVISIONS, "mean": float(np.mean(found)), "least": min(found), "greatest": max(found)}
 

@@ -34,7 +34,7 @@ from scripts.studies.search_landscape import (
 from search.budget import Budget, CostModel
 from search.candidate import Score
 from search.evolution.engine import Evolution, Task, evolve
-from search.evolution.offspring import Breeder
+from search.evolution.offspring import OffspringGenerator
 from search.evolution.settings import EvolutionSettings
 from search.evolution.surrogate import PredictedProposals, PredictionSettings
 from search.optuna_backend.samplers import SAMPLERS, SamplerSettings
@@ -42,7 +42,7 @@ from search.optuna_backend.search import OptunaSearch, OptunaSettings
 from search.optuna_backend.shared_study import SharedStudy
 from search.optuna_backend.storage import open_study
 from search.pareto import Floats
-from search.predictor import Predictor
+from search.predictor import ApPredictor
 from supernet.arch import Arch
 from supernet.compute.machine import machine
 from supernet.io import files
@@ -108,8 +108,8 @@ def _evolved(
 ) -> Arch:
     surrogate = None
     if prediction:
-        breeder = Breeder(space, model, budget, settings.breeding)
-        surrogate = PredictedProposals(lambda: Predictor(space), breeder, prediction)
+        breeder = OffspringGenerator(space, model, budget, settings.breeding)
+        surrogate = PredictedProposals(lambda: ApPredictor(space), breeder, prediction)
     search = Evolution(space, model, budget, settings, np.random.default_rng(seed), surrogate)
 
     def scored(tasks: Sequence[Task]) -> list[Score]:
@@ -197,7 +197,7 @@ def seconds_with_predictor(num_candidates: int) -> float:
     model, rng = CostModel(space, 17), np.random.default_rng(0)
     budget = Budget.from_mapping({"macs": "40%"}, model)
     train = space.encode([space.sample(rng) for _ in range(200)])
-    predictor = Predictor(space).fit(train, np.log(model(train)["macs"]), rng)
+    predictor = ApPredictor(space).fit(train, np.log(model(train)["macs"]), rng)
     start = time.perf_counter()
     search = Evolution(space, model, budget, EvolutionSettings(100, num_candidates), rng)
 

@@ -89,7 +89,7 @@ def only(arch: Arch, name: str) -> SearchSpace:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RankAgreement:
     """How well the AP of subnets of a supernet stands for their AP trained alone.
 
     Attributes:
@@ -105,9 +105,9 @@ class Agreement:
     largest_gap: float
 
 
-def agreement(alone: Sequence[float], shared: Sequence[float]) -> Agreement:
+def agreement(alone: Sequence[float], shared: Sequence[float]) -> RankAgreement:
     """Compare the AP of the same archs trained ``alone`` and cut from a supernet; there must be one at least."""
     gaps = [one - other for one, other in zip(alone, shared, strict=True)]
     defined = len(set(alone)) > 1 and len(set(shared)) > 1
     tau = float(kendalltau(alone, shared, variant="b").statistic) if defined else math.nan
-    return Agreement(len(gaps), None if math.isnan(tau) else tau, statistics.median(gaps), max(gaps))
+    return RankAgreement(len(gaps), None if math.isnan(tau) else tau, statistics.median(gaps), max(gaps))

@@ -1,4 +1,4 @@
-"""What a study of weight sharing reports: figures as plain values, tables in Markdown, and a picture (no torch)."""
+"""What a study of weight sharing reports: figures as plain values, tables in Markdown, and an image (no torch)."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,14 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scripts.studies.sharing_archs import Agreement, agreement
+from scripts.studies.sharing_archs import RankAgreement, agreement
 from supernet.io import files
 
 AIM_GAP, AIM_TAU = 0.02, 0.7
 """What sharing should reach: at most this median gap in AP, and at least this rank correlation."""
 
 MARKERS = "osD^v"
-"""Of the strategies in the picture."""
+"""Of the strategies in the image."""
 
 Scores = Sequence[Sequence[float | None]]
 """AP by seed and arch; None where it is not measured yet."""
@@ -44,7 +44,7 @@ def means(scores: Scores) -> list[float | None]:
     return found
 
 
-def compared(alone: Sequence[float | None], shared: Sequence[float | None]) -> Agreement | None:
+def compared(alone: Sequence[float | None], shared: Sequence[float | None]) -> RankAgreement | None:
     """Return how the scores agree over the archs that have both; None if no arch has."""
     pairs = [(a, s) for a, s in zip(alone, shared, strict=True) if a is not None and s is not None]
     return agreement([a for a, _ in pairs], [s for _, s in pairs]) if pairs else None
@@ -65,11 +65,11 @@ def agreements(alone: Scores, shared: Mapping[str, Scores]) -> dict[str, Any]:
     return found
 
 
-def _between_seeds(alone: Scores) -> list[Agreement | None]:
+def _between_seeds(alone: Scores) -> list[RankAgreement | None]:
     return [compared(alone[i], alone[j]) for i in range(len(alone)) for j in range(i)]
 
 
-def _plain(found: Agreement | None) -> dict[str, Any] | None:
+def _plain(found: RankAgreement | None) -> dict[str, Any] | None:
     return None if found is None else asdict(found)
 
 
@@ -145,11 +145,11 @@ def _difference(alone: float | None, shared: float | None) -> float | None:
     return None if alone is None or shared is None else alone - shared
 
 
-def _told(found: Agreement, num_archs: int) -> list[str]:
+def _told(found: RankAgreement, num_archs: int) -> list[str]:
     return [f"{found.num} of {num_archs}", _tau(found), f"{found.median_gap:+.3f}", f"{found.largest_gap:+.3f}"]
 
 
-def _tau(found: Agreement) -> str:
+def _tau(found: RankAgreement) -> str:
     return "undefined" if found.kendall_tau is None else f"{found.kendall_tau:.2f}"
 
 

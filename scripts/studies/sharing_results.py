@@ -1,4 +1,4 @@
-"""The results of a study of weight sharing as files: tables, all figures, and a picture."""
+"""The results of a study of weight sharing as files: tables, all figures, and an image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from search.cost import arch_costs
 from supernet.arch import Arch
 from supernet.compute.machine import machine, versions
 from supernet.io import files
-from supernet.training.phases import Scheduled
+from supernet.training.phases import ScheduledPhase
 
 NAME = "study_sharing"
 
@@ -73,7 +73,7 @@ def _phases(study: Study, kind: str) -> list[dict[str, Any]]:
     return [_phase(scheduled) for scheduled in study.scheduled(part)]
 
 
-def _phase(scheduled: Scheduled) -> dict[str, Any]:
+def _phase(scheduled: ScheduledPhase) -> dict[str, Any]:
     phase = scheduled.phase
     return {
         "name": phase.name,
@@ -94,10 +94,10 @@ def _heading(study: Study, figures: dict[str, Any]) -> list[str]:
     told = [
         f"`{figures['command']}`",
         f"On {figures['machine']['processor']}, number of threads {figures['workload']['threads']}; {versions_told}.",
-        f"Every training takes {plan.steps} steps of {base['batch_size']} pictures, the same ones in the same order, "
+        f"Every training takes {plan.steps} steps of {base['batch_size']} images, the same ones in the same order, "
         f"from seed {seeds}. Every score is COCO's keypoint AP on {base['dataset']['test']['num_images']} test "
-        "pictures, with flip test, of a network calibrated on "
-        f"{base['num_calibration_images']} training pictures. A gap is AP alone less AP shared: above 0, sharing costs "
+        "images, with flip test, of a network calibrated on "
+        f"{base['num_calibration_images']} training images. A gap is AP alone less AP shared: above 0, sharing costs "
         "AP. Alone, an arch gets the phases in which progressive shrinking trains its largest subnet, stretched to all "
         "steps.",
     ]

@@ -22,12 +22,12 @@ from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.io import files
 from supernet.io.schema import from_mapping
-from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import build
 from supernet.pose.inference import InferenceSettings
 from supernet.space import SearchSpace
 from supernet.training.launch import start_or_resume
-from supernet.training.phases import Phase, Scheduled, schedule
+from supernet.training.phases import Phase, ScheduledPhase, schedule
 from supernet.training.setup import TrainSettings
 
 STRATEGIES = ("progressive", "sandwich")
@@ -35,7 +35,7 @@ STRATEGIES = ("progressive", "sandwich")
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What a study compares.
 
     Attributes:
@@ -90,7 +90,7 @@ class Study:
         UserError: The plan does not fit together.
     """
 
-    def __init__(self, folder: Path, plan: Plan, threads: int | None) -> None:
+    def __init__(self, folder: Path, plan: StudyPlan, threads: int | None) -> None:
         self.folder, self.plan, self.threads = folder, plan, threads
         given = [f"space={plan.space}", f"steps={plan.steps}", "evaluation.flip_test=true", "report_random=0"]
         given += [*plan.changes, f"threads={'null' if threads is None else threads}"]
@@ -128,7 +128,7 @@ class Study:
             config["space"] = only(self.archs[part.arch], f"{self.space.name}_{part.arch}").to_dict()
         return config | {"name": part.file_name}
 
-    def scheduled(self, part: Part) -> list[Scheduled]:
+    def scheduled(self, part: Part) -> list[ScheduledPhase]:
         """Return the phases of ``part`` with their steps."""
         config = self.config(part)
         phases = [from_mapping(Phase, phase, "phases") for phase in config["phases"]]
@@ -206,7 +206,7 @@ class Study:
         trained = load_supernet(folder)
         settings = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
         supernet = trained.supernet.to(pick_device(self.base["device"]))
-        scorer = SubnetScorer(supernet, *self._pictures, settings, self.base["num_calibration_images"])
+        scorer = SubnetScorer(supernet, *self._images, settings, self.base["num_calibration_images"])
         left = [arch for arch in self.scored(part) if not self._score_file(part, arch).exists()]
         with progress_bar() as progress, stop_request() as stop_requested:
             task = progress.add_task("scoring", total=len(left), note="")
@@ -219,9 +219,9 @@ class Study:
                     raise UserError(f"stopped after a score of {part.name}; give the same command to continue")
 
     @cached_property
-    def _pictures(self) -> tuple[KeptPictures, KeptPictures]:
+    def _images(self) -> tuple[CachedDataset, CachedDataset]:
         """Those that every subnet is calibrated on, and those that it is scored on."""
-        return KeptPictures(build(self.base["dataset"], "train")), KeptPictures(build(self.base["dataset"], "test"))
+        return CachedDataset(build(self.base["dataset"], "train")), CachedDataset(build(self.base["dataset"], "test"))
 
     def _score_file(self, part: Part, arch: int) -> Path:
         return self.folder / "scores" / f"{part.file_name}_arch_{arch}.json"
@@ -230,7 +230,7 @@ class Study:
 def alone_phases(phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the phases of a supernet that train its largest subnet alone; without the rest, they fill all steps.
 
-    They are what the recipe does for a single network: the same rates, and the same share of small pictures.
+    They are what the recipe does for a single network: the same rates, and the same share of small images.
 
     Raises:
         UserError: There are none.

@@ -18,7 +18,7 @@ from supernet.pose.datasets import build
 from supernet.training.launch import start_or_resume
 
 _STEPS_PER_PHASE = 4
-_NUM_PICTURES = 16
+_NUM_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Pace:
 
     Attributes:
         step_seconds: Of one step, by the number of its phase.
-        picture_seconds: To draw or load a training picture for the first time.
+        image_seconds: To draw or load a training image for the first time.
         score_seconds: To calibrate and evaluate one subnet.
     """
 
     step_seconds: tuple[float, ...]
-    picture_seconds: float
+    image_seconds: float
     score_seconds: float
 
 
@@ -42,15 +42,13 @@ def seconds_left(study: Study, part: Part, pace: Pace) -> float:
     phases = zip(study.scheduled(part), pace.step_seconds, strict=True)
     found = sum(max(0, phase.stop - max(phase.start, done)) * seconds for phase, seconds in phases)
     if done < study.plan.steps:
-        pictures = min(
-            (study.plan.steps - done) * study.base["batch_size"], study.base["dataset"]["train"]["num_images"]
-        )
-        found += pictures * pace.picture_seconds + 2 * pace.score_seconds  # the training's own report scores two
+        images = min((study.plan.steps - done) * study.base["batch_size"], study.base["dataset"]["train"]["num_images"])
+        found += images * pace.image_seconds + 2 * pace.score_seconds  # the training's own report scores two
     return found + pace.score_seconds * sum(study.score(part, arch) is None for arch in study.scored(part))
 
 
 def measured_pace(study: Study, part: Part) -> Pace:
-    """Train ``part`` for a few steps of each phase, on a few pictures, and forget what comes of it."""
+    """Train ``part`` for a few steps of each phase, on a few images, and forget what comes of it."""
     config = study.config(part)
     phases = [phase | {"share": 1, "name": str(i)} for i, phase in enumerate(config["phases"])]
     dataset = config["dataset"]
@@ -58,8 +56,8 @@ def measured_pace(study: Study, part: Part) -> Pace:
         "phases": phases,
         "steps": _STEPS_PER_PHASE * len(phases),
         "log_every": 1,
-        "num_calibration_images": _NUM_PICTURES,
-        "dataset": dataset | {name: dataset[name] | {"num_images": _NUM_PICTURES} for name in ("train", "test")},
+        "num_calibration_images": _NUM_IMAGES,
+        "dataset": dataset | {name: dataset[name] | {"num_images": _NUM_IMAGES} for name in ("train", "test")},
     }
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that so few steps train little is no news
@@ -71,12 +69,12 @@ def measured_pace(study: Study, part: Part) -> Pace:
             by_phase[int(row["phase"])].append(row["seconds"] * (1 - row["data_share"]))
         summary = files.read_json(run / "summary.json", "summary")
     num_images = dataset["test"]["num_images"] + config["num_calibration_images"]
-    each = (summary["seconds"] - summary["train_seconds"]) / (2 * 2 * _NUM_PICTURES)  # two subnets were scored
-    pictures = build(few["dataset"], "train")
+    each = (summary["seconds"] - summary["train_seconds"]) / (2 * 2 * _NUM_IMAGES)  # two subnets were scored
+    images = build(few["dataset"], "train")
     began = time.perf_counter()
-    for index in range(_NUM_PICTURES):
-        pictures[index]
-    picture_seconds = (time.perf_counter() - began) / _NUM_PICTURES
+    for index in range(_NUM_IMAGES):
+        images[index]
+    image_seconds = (time.perf_counter() - began) / _NUM_IMAGES
     # The first step of a phase meets new shapes, which takes longer than they will in the long run.
     step_seconds = tuple(statistics.median(by_phase[i][1:]) for i in range(len(phases)))
-    return Pace(step_seconds, picture_seconds, each * num_images)
+    return Pace(step_seconds, image_seconds, each * num_images)

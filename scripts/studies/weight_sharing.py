@@ -1,9 +1,9 @@
 """Whether a supernet's subnets are as good as the same archs trained alone, and in the same order.
 
 Archs spread over a space are each trained alone for as many steps as a supernet takes, and cut from supernets trained
-by progressive shrinking and by the sandwich rule, with calibration only. All see the same pictures in batches of the
+by progressive shrinking and by the sandwich rule, with calibration only. All see the same images in batches of the
 same size; alone, an arch gets the phases in which progressive shrinking trains its largest subnet, stretched to all
-steps. The scores are of the same test pictures, with flip test. Run from the repository's root as
+steps. The scores are of the same test images, with flip test. Run from the repository's root as
 python -m scripts.studies.weight_sharing. It takes hours, and can be stopped at any time: the same command continues,
 and a part that is done is not done again. Parts are called progressive, sandwich, alone:0, alone:1, ... (by rising
 multiply-adds).
@@ -16,17 +16,17 @@ from pathlib import Path
 
 from rich.table import Table
 
-from supernet.cli.console import CONSOLE, guarded  # before torch: it chooses how threads wait
+from supernet.cli.console import CONSOLE, run_command  # before torch: it chooses how threads wait
 
 # isort: split
 from scripts.studies.sharing_results import write_results
-from scripts.studies.sharing_runs import Part, Plan, Study
+from scripts.studies.sharing_runs import Part, Study, StudyPlan
 from scripts.studies.sharing_timing import measured_pace, seconds_left
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.schema import from_mapping
 
-DEFAULTS = Plan(space="nano", steps=5800, num_archs=8, arch_seed=0, changes=())
+DEFAULTS = StudyPlan(space="nano", steps=5800, num_archs=8, arch_seed=0, changes=())
 STUDY_FILE = "study.json"
 OWN = ("space", "dataset", "phases", "experiment", "steps", "seed", "threads", "runs", "name", "resume")
 """Options of training that the study sets itself."""
@@ -80,7 +80,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings; AP is their mean (0)")
     parser.add_argument("--threads", type=int, help="of the network on a CPU (all cores)")
     parser.add_argument("--out", type=Path, default=Path("runs/study_sharing"), help="where it is kept (%(default)s)")
-    parser.add_argument("--results", type=Path, help="where table, figures and picture go (--out)")
+    parser.add_argument("--results", type=Path, help="where table, figures and image go (--out)")
     parser.add_argument("--only", action="append", metavar="PART", help="do this part only; may be repeated")
     parser.add_argument("--status", action="store_true", help="tell what is done, and do nothing")
     return parser.parse_args()
@@ -105,7 +105,7 @@ def opened(options: argparse.Namespace) -> Study:
             raise UserError(f"--set {change}: the study sets {key} itself; leave it out or use the study's own option")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads is {options.threads}; it must be at least 1")
-    study = Study(options.out, from_mapping(Plan, plan | given, ""), options.threads)
+    study = Study(options.out, from_mapping(StudyPlan, plan | given, ""), options.threads)
     value = study.to_dict()
     if begun and begun != value:
         raise UserError(f"what {path} was begun with (phases or archs) has changed since; choose another --out")
@@ -129,7 +129,7 @@ def tell_state(study: Study, parts: list[Part]) -> None:
     CONSOLE.print(table)
 
 
-def command(plan: Plan, seeds: list[int]) -> str:
+def command(plan: StudyPlan, seeds: list[int]) -> str:
     """Return the command that does this study anew, wherever it is kept."""
     words = ["python", "-m", "scripts.studies.weight_sharing", f"--space={plan.space}", f"--steps={plan.steps}"]
     words += [f"--num-archs={plan.num_archs}", f"--arch-seed={plan.arch_seed}"]
@@ -138,4 +138,4 @@ def command(plan: Plan, seeds: list[int]) -> str:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_command(main)

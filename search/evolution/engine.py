@@ -6,7 +6,7 @@ several objectives NSGA-II (Deb et al. 2002). We differ: no arch is scored twice
 scored so far, so that a good arch is never lost; proposals outside the budget are never scored but drawn again, or
 changed step by step until they fit; more children come from mutation, at half the rate but of one value at least, which
 ``scripts/studies/search_engines.py`` found better; and with successive halving (Jamieson and Talwalkar 2016, over all
-generations as in ASHA, Li et al. 2020) the best of those scored on few pictures are scored on more.
+generations as in ASHA, Li et al. 2020) the best of those scored on few images are scored on more.
 """
 
 import math
@@ -18,7 +18,7 @@ import numpy as np
 
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Result, Score
-from search.evolution.offspring import Breeder, Brood
+from search.evolution.offspring import Offspring, OffspringGenerator
 from search.evolution.settings import EvolutionSettings
 from search.pareto import AP, Floats, best_first, check_known, fronts
 from supernet.arch import Arch
@@ -31,7 +31,7 @@ class Surrogate(Protocol):
     """Proposes archs by what it learned from scored ones."""
 
     def propose(
-        self, genes: Genes, scores: Floats, parents: Genes, num: int, brood: Brood, rng: np.random.Generator
+        self, genes: Genes, scores: Floats, parents: Genes, num: int, brood: Offspring, rng: np.random.Generator
     ) -> list[float] | None:
         """Add up to ``num`` new rows to ``brood`` and return their predicted APs; None while it knows too little."""
         ...
@@ -39,14 +39,14 @@ class Surrogate(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A candidate that is to be scored next, and on how many pictures."""
+    """A candidate that is to be scored next, and on how many images."""
 
     candidate: Candidate
     num_images: int
 
 
 class Evolution:
-    """A search as a machine: :meth:`tasks` says what to score next, :meth:`tell` takes a score in.
+    """A search as a machine: :meth:`ask` says what to score next, :meth:`tell` takes a score in.
 
     All tasks of one list may be scored in any order or at once. What is proposed depends on the generator and on the
     scores of earlier lists only, so that a search that was stopped anywhere goes on as if it had not been.
@@ -76,12 +76,12 @@ class Evolution:
         self.space, self.model, self.budget, self.settings = space, model, budget, settings
         self.rng, self.surrogate = rng, surrogate
         self.archive: list[Candidate] = []
-        self._breeder = Breeder(space, model, budget, settings.breeding)
+        self._breeder = OffspringGenerator(space, model, budget, settings.breeding)
         self._genes: list[Genes] = []
         self._known: set[bytes] = set()
         self._exhausted = False
 
-    def tasks(self) -> list[Task]:
+    def ask(self) -> list[Task]:
         """Return what to score next, none if the search is over; a new generation begins where all is scored."""
         found = self._unscored() or self._promoted()
         if not found and len(self.archive) < self.settings.num_evaluations and not self._exhausted:
@@ -105,7 +105,7 @@ class Evolution:
     def ranked(self) -> list[Candidate]:
         """Return all scored candidates, best first.
 
-        Those scored on more pictures come first, as they were the best of those scored on fewer; among those scored
+        Those scored on more images come first, as they were the best of those scored on fewer; among those scored
         on equally many, the objectives decide.
         """
         found: list[Candidate] = []
@@ -115,7 +115,7 @@ class Evolution:
         return found
 
     def front(self) -> list[Candidate]:
-        """Return the candidates that no other one scored on as many pictures dominates, among those with the most."""
+        """Return the candidates that no other one scored on as many images dominates, among those with the most."""
         most = max((len(one.scores) for one in self.archive), default=0)
         members = [one for one in self.archive if one.scores and len(one.scores) == most]
         found = fronts(self._values(members, most - 1), np.zeros(len(members)))
@@ -136,7 +136,7 @@ class Evolution:
         }
 
     def restore(self, state: Mapping[str, Any], scored: Sequence[Candidate]) -> None:
-        """Go on from a state, saved after a call of :meth:`tasks`, and the candidates scored before and since.
+        """Go on from a state, saved after a call of :meth:`ask`, and the candidates scored before and since.
 
         Raises:
             ValueError: The scored candidates are not those of the state.
@@ -163,7 +163,7 @@ class Evolution:
         return [Task(one, self.settings.num_images[0]) for one in self.archive if not one.scores]
 
     def _promoted(self) -> list[Task]:
-        """The best of each number of pictures that were not scored on the next."""
+        """The best of each number of images that were not scored on the next."""
         for rung, num_images in enumerate(self.settings.num_images[1:], start=1):
             members = [one for one in self.archive if len(one.scores) >= rung]
             chosen = self._order(members, rung - 1)[: math.ceil(self.settings.keep_share * len(members))]
@@ -176,7 +176,7 @@ class Evolution:
         """Add the next generation to the archive, unscored."""
         settings = self.settings
         num = min(settings.population, settings.num_evaluations - len(self.archive))
-        brood, predicted = Brood(set(self._known)), None
+        brood, predicted = Offspring(set(self._known)), None
         if self.archive:
             share = 1.0 if len(settings.objectives) > 1 else settings.parent_share
             best = self.ranked()[: max(2, round(share * settings.population))]
@@ -201,7 +201,7 @@ class Evolution:
         self._known |= brood.known
 
     def _values(self, members: Sequence[Candidate], rung: int) -> Floats:
-        """Objectives (N, M), lower is better, with APs on the pictures of one rung."""
+        """Objectives (N, M), lower is better, with APs on the images of one rung."""
         columns = [
             [-one.scores[rung].ap if name == AP else one.costs[name] for one in members]
             for name in self.settings.objectives
@@ -225,7 +225,7 @@ def evolve(
 
     Args:
         search: New, or restored.
-        score: Scores tasks; it sees archs within the budget only, and none twice on as many pictures.
+        score: Scores tasks; it sees archs within the budget only, and none twice on as many images.
         batch_size: Tasks that ``score`` gets at a time, at most.
         on_proposed: Called when there are new tasks, before the first is scored: time to keep the search's state.
         on_scored: Called with each candidate when it has been scored.
@@ -235,7 +235,7 @@ def evolve(
         UserError: No arch that fits was found.
         ValueError: A score is not finite.
     """
-    while tasks := search.tasks():
+    while tasks := search.ask():
         on_proposed()
         for start in range(0, len(tasks), batch_size):
             batch = tasks[start : start + batch_size]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.budget import Budget, CostModel
-from search.evolution.operators import Variation
+from search.evolution.operators import GeneticOperators
 from search.evolution.settings import BreedingSettings
 from supernet.arch import Arch
 from supernet.genes import Genes
@@ -22,7 +22,7 @@ DRAWN_AT_ONCE = 1024
 
 
 @dataclass
-class Brood:
+class Offspring:
     """New gene rows and how each came about; ``known`` are the rows that must not come again, as bytes."""
 
     known: set[bytes]
@@ -40,7 +40,7 @@ class Brood:
         return True
 
 
-class Breeder:
+class OffspringGenerator:
     """Makes new gene rows of ``space`` within ``budget``; every loop is bounded.
 
     Args:
@@ -51,14 +51,14 @@ class Breeder:
     """
 
     def __init__(self, space: SearchSpace, model: CostModel, budget: Budget, settings: BreedingSettings) -> None:
-        self.variation = Variation(space)
+        self.variation = GeneticOperators(space)
         self.model, self.budget, self.settings = model, budget, settings
 
-    def random(self, num: int, brood: Brood, rng: np.random.Generator, repair_from: int = ROUNDS // 2) -> None:
+    def random(self, num: int, brood: Offspring, rng: np.random.Generator, repair_from: int = ROUNDS // 2) -> None:
         """Add ``num`` random rows, uniform as far as ``repair_from`` rounds find such within the budget."""
         self._fill(num, brood, "random", rng, lambda count: self.variation.sample(rng, count), repair_from)
 
-    def children(self, num: int, parents: Genes, brood: Brood, rng: np.random.Generator) -> None:
+    def children(self, num: int, parents: Genes, brood: Offspring, rng: np.random.Generator) -> None:
         """Add ``num`` children of ``parents`` (best first); random ones where these bring nothing new."""
         stop = len(brood.rows) + num
 
@@ -78,7 +78,7 @@ class Breeder:
     def _fill(
         self,
         num: int,
-        brood: Brood,
+        brood: Offspring,
         origin: Origin,
         rng: np.random.Generator,
         make: Callable[[int], Genes],
@@ -114,7 +114,7 @@ def draw_fitting(
     Returns:
         The archs, and how many of them (the first ones) are uniform draws.
     """
-    breeder, brood = Breeder(space, model, budget, BreedingSettings()), Brood(set())
+    breeder, brood = OffspringGenerator(space, model, budget, BreedingSettings()), Offspring(set())
     for start in range(0, max_tries if num else 0, DRAWN_AT_ONCE):
         if len(brood.rows) == num:
             break

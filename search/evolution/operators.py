@@ -21,7 +21,7 @@ STEP_SHARE = 0.5
 """Of the changes of a mutation, how many go one step up or down; the rest is drawn anew from all choices."""
 
 
-class Variation:
+class GeneticOperators:
     """Varies gene rows (N, G) of one space; every row it returns stands for an arch of the space."""
 
     def __init__(self, space: SearchSpace) -> None:

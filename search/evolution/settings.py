@@ -36,9 +36,9 @@ class EvolutionSettings:
         parent_share: Parents of a generation over ``population`` (at least two); with several objectives as many
             parents as children, as in NSGA-II.
         breeding: How children come from parents.
-        num_images: Pictures to score on, ascending: every arch on the first number of them, the best of these on
+        num_images: Images to score on, ascending: every arch on the first number of them, the best of these on
             the next, and so on.
-        keep_share: The best part of all archs scored on one number of pictures that is scored on the next.
+        keep_share: The best part of all archs scored on one number of images that is scored on the next.
         objectives: "ap", alone or with names of costs that are to be low.
     """
 
@@ -58,5 +58,5 @@ class EvolutionSettings:
         if not 0 < self.keep_share <= 1:
             raise UserError(f"keep_share is {self.keep_share}; it must be above 0 and at most 1")
         if list(self.num_images) != sorted(set(self.num_images)) or not self.num_images or self.num_images[0] < 1:
-            raise UserError(f"num_images is {list(self.num_images)}; give numbers of pictures, ascending, none twice")
+            raise UserError(f"num_images is {list(self.num_images)}; give numbers of images, ascending, none twice")
         check_objectives(self.objectives)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from search.evolution.offspring import Breeder, Brood
+from search.evolution.offspring import Offspring, OffspringGenerator
 from search.pareto import AP, Floats, best_first
 from supernet.errors import UserError
 from supernet.genes import Genes
@@ -18,8 +18,8 @@ PARENTS = 50
 """Parents of each of them."""
 
 
-class Predictor(Protocol):
-    """Learns scores of gene rows; ``search.predictor.Predictor`` is one."""
+class Regressor(Protocol):
+    """Learns scores of gene rows; ``search.predictor.ApPredictor`` is one."""
 
     def fit(self, genes: Genes, scores: Floats, rng: np.random.Generator) -> Any:
         """Learn from scored rows."""
@@ -63,8 +63,8 @@ class PredictedProposals:
 
     def __init__(
         self,
-        predictor: Callable[[], Predictor],
-        breeder: Breeder,
+        predictor: Callable[[], Regressor],
+        breeder: OffspringGenerator,
         settings: PredictionSettings,
         objectives: tuple[str, ...] = (AP,),
     ) -> None:
@@ -72,7 +72,7 @@ class PredictedProposals:
         self._settings, self._objectives = settings, objectives
 
     def propose(
-        self, genes: Genes, scores: Floats, parents: Genes, num: int, brood: Brood, rng: np.random.Generator
+        self, genes: Genes, scores: Floats, parents: Genes, num: int, brood: Offspring, rng: np.random.Generator
     ) -> list[float] | None:
         """Add the rows predicted best to ``brood`` and return their predicted scores; None before ``first`` scores."""
         num = round(self._settings.share * num)
@@ -80,7 +80,7 @@ class PredictedProposals:
             return None
         predictor = self._predictor()
         predictor.fit(genes, scores, rng)
-        seen, rows, foreseen = Brood(set(brood.known)), parents, predictor.predict(parents)
+        seen, rows, foreseen = Offspring(set(brood.known)), parents, predictor.predict(parents)
         for _ in range(ROUNDS):
             best = self._best_first(rows, foreseen)[:PARENTS]
             start = len(seen.rows)

@@ -8,9 +8,9 @@ def main() -> None:
     options = parse()
 
     from search.lut.commands import COMMANDS  # keeps --help free of torch
-    from supernet.cli.console import guarded
+    from supernet.cli.console import run_command
 
-    guarded(lambda: COMMANDS[options.command](options))
+    run_command(lambda: COMMANDS[options.command](options))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
 
     kit = command("kit", "write a zip that measures on a device with nothing but onnxruntime and numpy")
     _space(kit)
-    kit.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="pictures a run (default: 1)")
+    kit.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="images a run (default: 1)")
     _fitting(kit)
     kit.add_argument("--output", metavar="FILE", type=Path, required=True, help="new zip")
     options, unknown = parser.parse_known_args()
@@ -76,7 +76,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="f32", help="f32, bf16 or, of torch, f16 (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=whole_number(1), help="CPU threads (default: all cores)")
     parser.add_argument("--device", default="cpu", help="of torch: auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="pictures a run (default: 1)")
+    parser.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="images a run (default: 1)")
 
 
 def _effort(parser: argparse.ArgumentParser) -> None:

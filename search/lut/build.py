@@ -12,8 +12,8 @@ from rich.console import Console
 
 from search.lut.measure import Journal, JournalError, measure
 from search.lut.measurements import read_measurements, table_from
-from search.lut.runtimes import Engine
-from search.lut.workloads import draw_networks, header, subjects
+from search.lut.runtimes import Runtime
+from search.lut.workloads import draw_networks, header, workloads
 from supernet.arch import Arch
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.costs.latency_table import LatencyTable
@@ -23,7 +23,7 @@ from supernet.space import SearchSpace
 
 
 def build(
-    engine: Engine,
+    engine: Runtime,
     space: SearchSpace,
     num_keypoints: int,
     networks: Sequence[Arch],
@@ -61,7 +61,7 @@ def build(
 
 
 def run_rounds(
-    engine: Engine,
+    engine: Runtime,
     space: SearchSpace,
     num_keypoints: int,
     networks: Sequence[Arch],
@@ -73,7 +73,7 @@ def run_rounds(
     with_blocks: bool = True,
 ) -> None:
     """Visit the subjects in rounds and write every visit to ``journal_file``; see :func:`build`."""
-    found = subjects(space, num_keypoints, networks)
+    found = workloads(space, num_keypoints, networks)
     if not with_blocks:
         found = {name: subject for name, subject in found.items() if isinstance(subject, Arch)}
     head = header(space, num_keypoints, networks, asdict(engine.settings))

@@ -13,7 +13,7 @@ from search.lut import show
 from search.lut.build import build, check_new, fitting_networks, write_table
 from search.lut.kit import write_kit
 from search.lut.merge import merge
-from search.lut.runtimes import Engine, open_engine
+from search.lut.runtimes import Runtime, open_engine
 from search.lut.verify import report, verify
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import load_supernet
@@ -114,7 +114,7 @@ def _measured_space(options: argparse.Namespace) -> tuple[SearchSpace, int]:
     return replace(space, resolutions=tuple(sorted(known[name] for name in wanted))), num_keypoints
 
 
-def _engine_of(table: LatencyTable) -> Engine:
+def _engine_of(table: LatencyTable) -> Runtime:
     """Open what a table was measured with, on the GPU of its name if that is here."""
     told = table.settings
     is_gpu = torch.cuda.is_available() and told.device == torch.cuda.get_device_name()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.lut.onnx_blocks import graph_of, input_shapes, weight_pool
-from search.lut.workloads import header, subjects
+from search.lut.workloads import header, workloads
 from subnet_export.deployment.formats import ONNX, require
 from supernet.arch import Arch
 from supernet.io import files
@@ -50,14 +50,14 @@ def write_kit(
         space: Whose blocks are measured.
         num_keypoints: Of the networks.
         networks: Whole networks to fit the overhead on.
-        batch: Pictures a run.
+        batch: Images a run.
         advance: Called after each graph.
 
     Raises:
         UserError: The package onnx is not installed, or the file cannot be written.
     """
     require(("onnx",), ONNX.extra, "a kit")
-    found, weights = subjects(space, num_keypoints, networks), SharedWeights()
+    found, weights = workloads(space, num_keypoints, networks), SharedWeights()
     graphs: dict[str, dict[str, Any]] = {}
     written: dict[bytes, str] = {}  # blocks that differ in nothing but the size of their input are one graph
     head = header(space, num_keypoints, networks, {})

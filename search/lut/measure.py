@@ -234,9 +234,9 @@ def runner(session: Any, shapes: Sequence[Sequence[int]]) -> Run:
 
     rng, feeds = np.random.default_rng(0), {}
     for each, shape in zip(session.get_inputs(), shapes, strict=True):
-        is_picture = "uint8" in each.type
-        noise = rng.integers(0, 256, shape) if is_picture else rng.standard_normal(shape)
-        feeds[each.name] = noise.astype(np.uint8 if is_picture else np.float32)
+        is_image = "uint8" in each.type
+        noise = rng.integers(0, 256, shape) if is_image else rng.standard_normal(shape)
+        feeds[each.name] = noise.astype(np.uint8 if is_image else np.float32)
     return lambda: session.run(None, feeds)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from search.lut.measure import FORMAT, VERSION, JournalError, read_journal
-from search.lut.workloads import EMPTY, Subject, network_key, subjects
+from search.lut.workloads import NO_OP, Workload, network_key, workloads
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import (
     Block,
@@ -20,7 +20,7 @@ from supernet.costs.latency_blocks import (
     num_border_elements,
 )
 from supernet.costs.latency_file import FIELDS, Entry, check_head, check_latency
-from supernet.costs.latency_table import LatencyTable, MeasuredNetwork, Overhead, Settings
+from supernet.costs.latency_table import LatencyTable, MeasuredNetwork, MeasurementSettings, Overhead
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
 from supernet.space import SearchSpace
@@ -62,17 +62,17 @@ def table_from(header: Mapping[str, Any], visits: Sequence[Any]) -> LatencyTable
             f"space_digest is {header['space_digest']!r}, the space listed has {space.digest()}; measure again"
         )
     networks = [_network(i, value, space) for i, value in enumerate(header["networks"])]
-    entries = entries_of(visits, subjects(space, num_keypoints, networks))
+    entries = entries_of(visits, workloads(space, num_keypoints, networks))
     blocks = {block: entries[key_of(block)] for block in blocks_of_space(space, num_keypoints)}
     measured = tuple(MeasuredNetwork(arch, entries[network_key(arch)]) for arch in networks)
-    settings = from_mapping(Settings, header["settings"], "settings")
-    overhead = fit(blocks, entries[EMPTY].p50_ms, measured, num_keypoints, settings.batch)
+    settings = from_mapping(MeasurementSettings, header["settings"], "settings")
+    overhead = fit(blocks, entries[NO_OP].p50_ms, measured, num_keypoints, settings.batch)
     table = LatencyTable(settings, space, num_keypoints, overhead, measured, blocks)
     table.check_overhead()
     return table
 
 
-def entries_of(visits: Iterable[Any], known: Mapping[str, Subject]) -> dict[str, Entry]:
+def entries_of(visits: Iterable[Any], known: Mapping[str, Workload]) -> dict[str, Entry]:
     """Return the figures of each subject from all its visits.
 
     Raises:
@@ -139,7 +139,7 @@ def fit(
         call_ms: What the graph that does nothing takes.
         networks: Whole networks, measured.
         num_keypoints: Of these.
-        batch: Pictures a run.
+        batch: Images a run.
     """
     sums = np.array([_sums(entries, call_ms, each, num_keypoints) for each in networks]).reshape(-1, 3)
     sums[:, 2] *= batch

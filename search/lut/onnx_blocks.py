@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from search.lut.workloads import Empty, Subject
+from search.lut.workloads import NoOp, Workload
 from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
 from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
@@ -41,9 +41,9 @@ def weight_pool(num: int) -> Array:
     return np.random.default_rng(0).normal(0, 0.05, num).astype(np.float32)
 
 
-def input_shapes(subject: Subject, batch: int) -> list[tuple[int, ...]]:
-    """Return the shapes of a subject's inputs in order: pictures are (B, H, W, 3) uint8, maps (B, C, H, W) float32."""
-    if isinstance(subject, Empty):
+def input_shapes(subject: Workload, batch: int) -> list[tuple[int, ...]]:
+    """Return the shapes of a subject's inputs in order: images are (B, H, W, 3) uint8, maps (B, C, H, W) float32."""
+    if isinstance(subject, NoOp):
         return [(batch, 8, 1, 1)]
     if isinstance(subject, Arch):
         return [(batch, subject.resolution, subject.resolution, 3)]
@@ -55,21 +55,21 @@ def input_shapes(subject: Subject, batch: int) -> list[tuple[int, ...]]:
     return [(batch, subject.in_width, size, size), (batch, subject.skip_width, size, size)]
 
 
-def is_picture(shape: Sequence[int]) -> bool:
-    """Whether a shape is that of pictures (B, H, W, 3), which are square, and not of square maps (B, C, H, W)."""
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether a shape is that of images (B, H, W, 3), which are square, and not of square maps (B, C, H, W)."""
     return shape[2] != shape[3]
 
 
-def graph_of(subject: Subject, num_keypoints: int, weights: Weights) -> "onnx.ModelProto":
+def graph_of(subject: Workload, num_keypoints: int, weights: Weights) -> "onnx.ModelProto":
     """Return the ONNX model of a subject, for any batch and size, as exports are; ``input_shapes`` tells its inputs.
 
-    The one of ``Empty`` does next to nothing: its time is what any call of the library costs.
+    The one of ``NoOp`` does next to nothing: its time is what any call of the library costs.
     """
     writer = _Writer(weights)
     if isinstance(subject, Arch):
         return _network(writer, subject, num_keypoints)
     names = [writer.declare(f"input{i}", shape) for i, shape in enumerate(input_shapes(subject, 1))]
-    if isinstance(subject, Empty):
+    if isinstance(subject, NoOp):
         return writer.model({"output": writer.node("Relu", names)})
     return writer.model({"output": _block(writer, "block", subject, names)})
 
@@ -137,9 +137,9 @@ class _Writer:
         from onnx import TensorProto, helper
 
         sizes: list[str | int | None] = ["batch", shape[1], "height", "width"]
-        if is_picture(shape):
+        if is_image(shape):
             sizes = ["batch", "height", "width", shape[3]]
-        kind = TensorProto.UINT8 if is_picture(shape) else TensorProto.FLOAT
+        kind = TensorProto.UINT8 if is_image(shape) else TensorProto.FLOAT
         self._inputs.append(helper.make_tensor_value_info(name, kind, sizes))
         return name
 

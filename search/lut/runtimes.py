@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from search.lut.measure import Run, runner
-from search.lut.onnx_blocks import graph_of, input_shapes, is_picture, random_weights
-from search.lut.torch_blocks import part
-from search.lut.workloads import Subject
+from search.lut.onnx_blocks import graph_of, input_shapes, is_image, random_weights
+from search.lut.torch_blocks import torch_block
+from search.lut.workloads import Workload
 from subnet_export.deployment.formats import ONNX, OPENVINO, require
 from subnet_export.deployment.runtimes import (
     Precision,
@@ -19,7 +19,7 @@ from subnet_export.deployment.runtimes import (
 )
 from supernet.arch import Arch
 from supernet.compute.machine import machine as describe_machine
-from supernet.costs.latency_table import Settings
+from supernet.costs.latency_table import MeasurementSettings
 from supernet.errors import UserError
 
 PRECISIONS = {"onnxruntime": ("f32",), "openvino": ("f32", "bf16"), "torch": ("f32", "bf16", "f16")}
@@ -27,19 +27,19 @@ PRECISIONS = {"onnxruntime": ("f32",), "openvino": ("f32", "bf16"), "torch": ("f
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
-class Engine(Protocol):
+class Runtime(Protocol):
     """A library with its settings."""
 
-    settings: Settings
+    settings: MeasurementSettings
 
-    def open(self, subject: Subject) -> Run:
+    def open(self, subject: Workload) -> Run:
         """Return a function that runs a block, a network or nothing once, and returns when that is done."""
         ...
 
 
 def open_engine(
     runtime: str, precision: str, threads: int, batch: int, num_keypoints: int, device: torch.device
-) -> Engine:
+) -> Runtime:
     """Open a runtime.
 
     Raises:
@@ -69,14 +69,14 @@ class OnnxEngine:
         self._last: tuple[bytes, Any] = (b"", None)
         self.settings = _settings(self.library, self._version(), precision, threads, batch)
 
-    def open(self, subject: Subject) -> Run:
-        """See ``Engine``; blocks that differ in nothing but their size share a graph while they follow each other."""
+    def open(self, subject: Workload) -> Run:
+        """See ``Runtime``; blocks that differ in nothing but their size share a graph while they follow each other."""
         graph = self._graph(subject)
         if isinstance(subject, Arch) or graph != self._last[0]:
             self._last = (graph, onnx_session(graph, self.settings.threads))
         return runner(self._last[1], input_shapes(subject, self.settings.batch))
 
-    def _graph(self, subject: Subject) -> bytes:
+    def _graph(self, subject: Workload) -> bytes:
         return bytes(graph_of(subject, self._num_keypoints, self._weights).SerializeToString())
 
     def _version(self) -> str:
@@ -95,8 +95,8 @@ class OpenVinoEngine(OnnxEngine):
         check_openvino_precision(self._precision)
         super().__init__(precision, threads, batch, num_keypoints)
 
-    def open(self, subject: Subject) -> Run:
-        """See ``Engine``; networks take any size, as exports do, and blocks one.
+    def open(self, subject: Workload) -> Run:
+        """See ``Runtime``; networks take any size, as exports do, and blocks one.
 
         What it costs to find sizes at run time and to hand outputs over, blocks do not pay inside a network.
         """
@@ -108,7 +108,7 @@ class OpenVinoEngine(OnnxEngine):
         request = openvino_request(model, self.settings.threads, self._precision)
         rng, inputs = np.random.default_rng(0), []
         for shape in shapes:
-            if is_picture(shape):
+            if is_image(shape):
                 inputs.append(rng.integers(0, 256, shape, np.uint8))
             else:
                 inputs.append(rng.standard_normal([shape[0], *shape[2:], shape[1]], np.float32))
@@ -127,9 +127,9 @@ class TorchEngine:
         self._num_keypoints, self._device, self._dtype = num_keypoints, device, _DTYPES[precision]
         self.settings = _settings("torch", torch.__version__, precision, threads, batch, device)
 
-    def open(self, subject: Subject) -> Run:
-        """See ``Engine``."""
-        module, shapes = part(subject, self._num_keypoints, self.settings.batch, self._dtype)
+    def open(self, subject: Workload) -> Run:
+        """See ``Runtime``."""
+        module, shapes = torch_block(subject, self._num_keypoints, self.settings.batch, self._dtype)
         module.to(self._device)
         generator = torch.Generator().manual_seed(0)
         inputs = [_noise(shape, generator, self._dtype).to(self._device) for shape in shapes]
@@ -148,16 +148,16 @@ class TorchEngine:
 
 def _settings(
     runtime: str, version: str, precision: str, threads: int, batch: int, device: torch.device | None = None
-) -> Settings:
+) -> MeasurementSettings:
     machine = describe_machine()
     is_gpu = device is not None and device.type == "cuda"
     name = torch.cuda.get_device_name(device) if is_gpu else str(machine["processor"])
-    return Settings(runtime, version, name, str(machine["system"]), threads, precision, batch)
+    return MeasurementSettings(runtime, version, name, str(machine["system"]), threads, precision, batch)
 
 
 def _noise(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
-    """Return noise: pictures (B, H, W, 3) in uint8, maps (B, C, H, W) in channels-last order."""
-    if is_picture(shape):
+    """Return noise: images (B, H, W, 3) in uint8, maps (B, C, H, W) in channels-last order."""
+    if is_image(shape):
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     return torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
 

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from search.lut.onnx_blocks import input_shapes
-from search.lut.workloads import Empty, Subject
+from search.lut.workloads import NoOp, Workload
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from supernet.arch import Arch, Stage
 from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem
 from supernet.litepose import LitePose, in_channels_last
 
 
-class Part(nn.Module):
+class TorchBlock(nn.Module):
     """Some layers of a deployed network.
 
     Args:
@@ -30,40 +30,40 @@ class Part(nn.Module):
         return self._compute(*inputs)
 
 
-def part(
-    subject: Subject, num_keypoints: int, batch: int, dtype: torch.dtype = torch.float32
+def torch_block(
+    subject: Workload, num_keypoints: int, batch: int, dtype: torch.dtype = torch.float32
 ) -> tuple[nn.Module, list[tuple[int, ...]]]:
     """Return the module of a block, network or nothing, on the CPU in evaluation mode, and its input shapes."""
     shapes = input_shapes(subject, batch)
-    if isinstance(subject, Empty):
+    if isinstance(subject, NoOp):
         return nn.ReLU(), shapes
-    arch = subject if isinstance(subject, Arch) else smallest_with(subject)
+    arch = subject if isinstance(subject, Arch) else carrier_arch(subject)
     with torch.random.fork_rng(devices=[]):
         deployed = DeploymentNetwork(LitePose(arch, num_keypoints).eval())
     network = deployed.network
     in_channels_last(network)
     network.to(dtype)
 
-    def normalised(pictures: Tensor) -> Tensor:
-        images: Tensor = (pictures.permute(0, 3, 1, 2).to(torch.float32) - deployed.mean) / deployed.deviation
+    def normalised(raw_images: Tensor) -> Tensor:
+        images: Tensor = (raw_images.permute(0, 3, 1, 2).to(torch.float32) - deployed.mean) / deployed.deviation
         return images.to(dtype)
 
     if isinstance(subject, Arch):
-        return Part(deployed, lambda pictures: network(normalised(pictures))), shapes
+        return TorchBlock(deployed, lambda raw_images: network(normalised(raw_images))), shapes
     if isinstance(subject, Stem):
-        return Part(deployed, lambda pictures: network.first(normalised(pictures))), shapes
+        return TorchBlock(deployed, lambda raw_images: network.first(normalised(raw_images))), shapes
     if isinstance(subject, Bottleneck):
         block = _stages(network)[_stage_of(subject)][-1]
-        return Part(block, block), shapes
+        return TorchBlock(block, block), shapes
     if isinstance(subject, Deconv):
         refined, raw, after = network.deconv_refined[0], network.deconv_raw[0], network.deconv_bnrelu[0]
-        return Part(nn.ModuleList([refined, raw, after]), lambda x, skip: after(refined(x) + raw(skip))), shapes
+        return TorchBlock(nn.ModuleList([refined, raw, after]), lambda x, skip: after(refined(x) + raw(skip))), shapes
     level = 0 if subject.outputs == 2 * num_keypoints else 1
     refined, raw = network.final_refined[level], network.final_raw[level]
-    return Part(nn.ModuleList([refined, raw]), lambda x, skip: refined(x) + raw(skip)), shapes
+    return TorchBlock(nn.ModuleList([refined, raw]), lambda x, skip: refined(x) + raw(skip)), shapes
 
 
-def smallest_with(block: Block) -> Arch:
+def carrier_arch(block: Block) -> Arch:
     """Return a small arch that has ``block`` where :func:`part` takes it from; its resolution does not matter."""
     stem, deconv = 8, [8, 8, 8]
     stages = [Stage(8, stride, (1,), (3,)) for stride in (2, 2, 2, 1)]

@@ -15,7 +15,7 @@ from scipy import stats
 
 from search.lut.build import run_rounds
 from search.lut.measurements import entries_of, read_measurements
-from search.lut.runtimes import Engine
+from search.lut.runtimes import Runtime
 from search.lut.workloads import draw_networks, network_key
 from supernet.cli.console import CONSOLE
 from supernet.costs.latency_table import LatencyTable
@@ -25,7 +25,7 @@ from supernet.errors import UserError
 
 def verify(
     table: LatencyTable,
-    engine: Engine,
+    engine: Runtime,
     num_networks: int,
     rounds: int,
     seed: int,
@@ -95,7 +95,7 @@ def report(found: dict[str, Any]) -> Table:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class TableAccuracy:
     """Errors relative to the measured latency, in percent, and rank correlations (None where there are none).
 
     Attributes:
@@ -117,7 +117,7 @@ class Agreement:
     num_networks: int
 
 
-def agreement(predicted: Sequence[float], medians: Sequence[Sequence[float]]) -> Agreement:
+def agreement(predicted: Sequence[float], medians: Sequence[Sequence[float]]) -> TableAccuracy:
     """Compare predictions with measurements.
 
     Args:
@@ -127,7 +127,7 @@ def agreement(predicted: Sequence[float], medians: Sequence[Sequence[float]]) ->
     measured = np.array([np.median(each) for each in medians])
     errors = 100 * (np.array(predicted) / measured - 1)
     noise = [100 * abs(value / middle - 1) for each, middle in zip(medians, measured, strict=True) for value in each]
-    return Agreement(
+    return TableAccuracy(
         round(float(np.abs(errors).mean()), 2),
         round(float(np.abs(errors).max()), 2),
         round(float(errors.mean()), 2),

@@ -13,18 +13,18 @@ from supernet.space import SearchSpace
 
 
 @dataclass(frozen=True)
-class Empty:
+class NoOp:
     """A graph that does next to nothing: what a call of the library costs."""
 
 
-EMPTY = "empty"
-"""Name of the ``Empty`` subject."""
-Subject = Block | Arch | Empty
+NO_OP = "empty"
+"""Name of the ``NoOp`` subject."""
+Workload = Block | Arch | NoOp
 
 
-def subjects(space: SearchSpace, num_keypoints: int, networks: Sequence[Arch]) -> dict[str, Subject]:
+def workloads(space: SearchSpace, num_keypoints: int, networks: Sequence[Arch]) -> dict[str, Workload]:
     """Return all that is measured, by the names that files of measurements have for it."""
-    found: dict[str, Subject] = {EMPTY: Empty()}
+    found: dict[str, Workload] = {NO_OP: NoOp()}
     found |= {network_key(arch): arch for arch in networks}
     return found | {key_of(block): block for block in blocks_of_space(space, num_keypoints)}
 

@@ -22,7 +22,7 @@ _HINT = "relative_params"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Suggestion:
     """A sampler's answer.
 
     Attributes:
@@ -36,12 +36,12 @@ class Asked:
     system_attrs: dict[str, Any]
 
 
-def sampler_notes(system_attrs: Mapping[str, Any]) -> dict[str, Any]:
+def sampler_attrs(system_attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a sampler keeps of a trial beyond its values, such as its generation."""
     return {key: value for key, value in system_attrs.items() if not key.startswith("constraints") and _HINT not in key}
 
 
-class Mirror:
+class LocalStudy:
     """A copy of a study of archs of ``space``, and the sampler that learns from it.
 
     Args:
@@ -71,7 +71,7 @@ class Mirror:
                 if trial.state == TrialState.RUNNING:
                     self._running.add(trial.number)
 
-    def ask(self, constraints: Callable[[Genes], Mapping[str, float]]) -> Asked:
+    def ask(self, constraints: Callable[[Genes], Mapping[str, float]]) -> Suggestion:
         """Return what the sampler proposes; ``constraints`` are those of one row, zero or less where it fits."""
         trial = self._study.ask()
         layout = self.space.layout
@@ -87,7 +87,7 @@ class Mirror:
             trial.set_constraint(name, value)
         noted = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
         self._study.tell(trial, state=TrialState.FAIL)  # samplers leave failed trials out
-        return Asked(row, found, sampler_notes(noted))
+        return Suggestion(row, found, sampler_attrs(noted))
 
     def reseed(self) -> None:
         """Give the sampler new randomness, for where it proposes what another worker does."""

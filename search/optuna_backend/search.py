@@ -17,9 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Result, Score
-from search.evolution.offspring import Breeder, Brood
+from search.evolution.offspring import Offspring, OffspringGenerator
 from search.evolution.settings import BreedingSettings
-from search.optuna_backend.local_study import Asked, Mirror, sampler_notes
+from search.optuna_backend.local_study import LocalStudy, Suggestion, sampler_attrs
 from search.optuna_backend.samplers import SamplerSettings, make_sampler
 from search.optuna_backend.shared_study import ARCH, WITHDRAWN, SharedStudy, is_active, to_retry
 from search.pareto import AP, check_known, check_objectives, fronts
@@ -90,9 +90,9 @@ class OptunaSearch:
         self.space, self.model, self.budget, self.settings, self.shared = space, model, budget, settings, shared
         for_sampler, for_rest = np.random.SeedSequence([seed, len(shared.trials())]).spawn(2)
         sampler = make_sampler(settings.sampler, int(for_sampler.generate_state(1)[0]))
-        self._mirror = Mirror(space, sampler, shared.study.directions)
+        self._mirror = LocalStudy(space, sampler, shared.study.directions)
         self._rng = np.random.default_rng(for_rest)
-        self._breeder = Breeder(space, model, budget, BreedingSettings())
+        self._breeder = OffspringGenerator(space, model, budget, BreedingSettings())
         self._rows: dict[int, Genes] = {}
         self._scored: dict[int, Candidate] = {}
 
@@ -148,7 +148,7 @@ class OptunaSearch:
     def _retried(self, trials: Sequence[FrozenTrial]) -> Proposal | None:
         """What another worker left unfinished."""
         for trial in to_retry(trials):
-            notes = sampler_notes(trial.system_attrs)
+            notes = sampler_attrs(trial.system_attrs)
             return Proposal(self._row(trial), trial.user_attrs[ORIGIN], notes)
         return None
 
@@ -161,7 +161,7 @@ class OptunaSearch:
         fits = self._violation(asked.row[None])[0] == 0
         if not fits:
             self._note_outside(asked, trials)
-        brood = Brood(set(keys))
+        brood = Offspring(set(keys))
         if fits and brood.add(asked.row, "random"):
             return Proposal(asked.row, self.settings.sampler.sampler, asked.system_attrs)
         if (TrialState.RUNNING, key) in {(trial.state, each) for trial, each in zip(tried, keys, strict=True)}:
@@ -173,7 +173,7 @@ class OptunaSearch:
             self._breeder.random(1, brood, self._rng)
         return Proposal(brood.rows[0], origin, asked.system_attrs) if brood.rows else None
 
-    def _vary(self, row: Genes, brood: Brood) -> None:
+    def _vary(self, row: Genes, brood: Offspring) -> None:
         """Add the nearest new row within the budget to ``brood``: the row itself, mended, or a neighbour."""
         variation = self._breeder.variation
         (mended,) = variation.repair(row[None], self._violation, self._rng)
@@ -185,12 +185,12 @@ class OptunaSearch:
                 if brood.add(one, "mutation"):
                     return
 
-    def _note_outside(self, asked: Asked, trials: Sequence[FrozenTrial]) -> None:
+    def _note_outside(self, asked: Suggestion, trials: Sequence[FrozenTrial]) -> None:
         """Keep a proposal that breaks the budget as a pruned trial, for the sampler to learn from; once an arch."""
         digest = self.space.decode(asked.row[None])[0].digest()
         if all(trial.user_attrs[ARCH] != digest for trial in trials):
             params, distributions = self._mirror.params(asked.row)
-            self.shared.note(digest, params, distributions, asked.constraints, asked.system_attrs)
+            self.shared.add_pruned(digest, params, distributions, asked.constraints, asked.system_attrs)
 
     def _evaluate(self, proposal: Proposal, score: Callable[[Arch], Score]) -> None:
         """Claim a proposal and score it, unless another worker was first."""
@@ -208,7 +208,7 @@ class OptunaSearch:
         if trial is None:
             self._reseed()
             return
-        with self.shared.alive(trial):
+        with self.shared.heartbeat(trial):
             found = score(arch)
             if not math.isfinite(found.ap):
                 raise ValueError(f"the score of {arch.describe()} is {found.ap}; scores must be finite numbers")

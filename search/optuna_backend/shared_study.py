@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from supernet.errors import UserError
 
-ARCH, WORKER, CLAIM, SIGN, WITHDRAWN = "arch", "worker", "claim", "sign_of_life", "withdrawn"
+ARCH, WORKER, CLAIM, HEARTBEAT, WITHDRAWN = "arch", "worker", "claim", "sign_of_life", "withdrawn"
 MAX_ATTEMPTS = 3
 """An arch whose evaluation ended so often without a score is left alone."""
 
@@ -86,7 +86,7 @@ class SharedStudy:
         self._end(trial.number, TrialState.FAIL)
         return None
 
-    def note(
+    def add_pruned(
         self,
         arch: str,
         params: Mapping[str, Any],
@@ -107,7 +107,7 @@ class SharedStudy:
         )
 
     @contextmanager
-    def alive(self, trial: FrozenTrial) -> Iterator[None]:
+    def heartbeat(self, trial: FrozenTrial) -> Iterator[None]:
         """Renew the sign of life of ``trial`` during the block; fail it if the block ends by an exception."""
         stop = threading.Event()
 
@@ -116,7 +116,7 @@ class SharedStudy:
             while not stop.wait(self.lost_after / 4):
                 count += 1
                 try:
-                    self.storage.set_trial_user_attr(trial._trial_id, SIGN, count)
+                    self.storage.set_trial_user_attr(trial._trial_id, HEARTBEAT, count)
                 except UpdateFinishedTrialError:
                     return  # somebody thought us dead
                 except (StorageInternalError, UserError):
@@ -157,7 +157,7 @@ class SharedStudy:
             return False
         if worker["machine"] == self._me["machine"]:
             return bool(_start_of(worker["pid"]) != worker["started"])
-        sign, now = trial.user_attrs.get(SIGN), time.monotonic()
+        sign, now = trial.user_attrs.get(HEARTBEAT), time.monotonic()
         before, since = self._signs.setdefault(trial.number, (sign, now))
         if sign != before:
             self._signs[trial.number] = (sign, now)

@@ -1,4 +1,4 @@
-"""A picture of an arch, stage by stage, beside the choices it was taken from (no torch)."""
+"""An image of an arch, stage by stage, beside the choices it was taken from (no torch)."""
 
 import io
 import math
@@ -21,7 +21,7 @@ GAP, STAGE_GAP, DECONV_STEP = 0.18, 0.75, 2.25
 
 
 def draw(arch: Arch, space: SearchSpace, num_keypoints: int) -> Figure:
-    """Draw ``arch`` from the picture to the heatmaps.
+    """Draw ``arch`` from the image to the heatmaps.
 
     Every block is a box whose height tells its hidden channels and whose ends tell the channels going in and out;
     colour and label tell kernel size and expansion. Dashed boxes are blocks that the space allows and the arch lacks.
@@ -81,20 +81,20 @@ def draw(arch: Arch, space: SearchSpace, num_keypoints: int) -> Figure:
 
 
 def save_png(path: str | Path, figure: Figure) -> None:
-    """Write the picture, all or nothing."""
+    """Write the image, all or nothing."""
     with files.atomic(path) as temporary:
         figure.savefig(temporary, dpi=130)
 
 
 def as_svg(figure: Figure) -> str:
-    """Return the picture as SVG text."""
+    """Return the image as SVG text."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
 
 
 def _height(channels: float) -> float:
-    """Return the drawn height of so many channels: by the root, as 16 and 960 are to be seen in one picture."""
+    """Return the drawn height of so many channels: by the root, as 16 and 960 are to be seen in one image."""
     return math.sqrt(channels) / 8
 
 

@@ -1,6 +1,6 @@
 """Charts as values, drawn alike as PNG (matplotlib) and as interactive HTML (plotly) (no torch).
 
-Plotly cannot make pictures without a browser, and matplotlib none to point at, so that each does one half.
+Plotly cannot make images without a browser, and matplotlib none to point at, so that each does one half.
 """
 
 import html

@@ -23,9 +23,9 @@ MOST_POINTS = 200
 
 
 def comparable(rows: Sequence[Row]) -> list[Row]:
-    """Return by order a row of each candidate, those scored on the number of pictures that most were scored on.
+    """Return by order a row of each candidate, those scored on the number of images that most were scored on.
 
-    AP on different numbers of pictures must not be compared; a candidate may have a row for each of them.
+    AP on different numbers of images must not be compared; a candidate may have a row for each of them.
     """
     number = Counter(row.get("num_images") for row in rows).most_common(1)[0][0]
     found = {row["digest"]: row for row in rows if row.get("num_images") == number}
@@ -66,7 +66,7 @@ def trade_off(
         names = [f"{one.name} of the paper" for one in PUBLISHED[published]]
         series.append(_points("published LitePose XS, S, M, L", "#cc79a7", known, names))
     marks, shown = _bounds(bounds), _shown([point.cost for point in points], [value for _, value in bounds])
-    title = f"{len(rows)} subnets on {_pictures(rows)}"
+    title = f"{len(rows)} subnets on {_images(rows)}"
     return Chart(title, _label(cost), AP_LABEL, tuple(series), marks, None if published else shown)
 
 
@@ -79,12 +79,12 @@ def with_published_costs(chart: Chart, cost: str, keypoints: str | None) -> tupl
     inside = [one for one in networks if low <= getattr(one, cost) <= high]
     marks = tuple(Mark("x", getattr(one, cost), f"{one.name} costs this", "#cc79a7") for one in inside)
     costs = ", ".join(f"{one.name} {readable(getattr(one, cost))}" for one in networks)
-    text = f"Published networks, {_label(cost)}: {costs}. Their published AP is of other pictures, so not shown."
+    text = f"Published networks, {_label(cost)}: {costs}. Their published AP is of other images, so not shown."
     return replace(chart, marks=chart.marks + marks), text
 
 
 def final_check(summary: Row, cost: str, bounds: Sequence[tuple[str, float]]) -> Chart | None:
-    """Draw the chosen subnet beside random ones within the budget on test pictures; None if neither was tested."""
+    """Draw the chosen subnet beside random ones within the budget on test images; None if neither was tested."""
     test = summary["chosen"]["metrics"].get("test")
     if test is None:
         return None
@@ -99,7 +99,7 @@ def final_check(summary: Row, cost: str, bounds: Sequence[tuple[str, float]]) ->
         marks += (Mark("y", mean, "their mean", ORANGE),)
     series.append(_points("chosen", RED, [chosen], star=True))
     shown = _shown([chosen.cost, *(point.cost for point in random)], [value for _, value in bounds])
-    title = f"final check on {summary['num_test_images']} test pictures"
+    title = f"final check on {summary['num_test_images']} test images"
     return Chart(title, _label(cost), AP_LABEL, tuple(series), marks, shown)
 
 
@@ -122,7 +122,7 @@ def progress(rows: Sequence[Row]) -> Chart:
         expected = tuple(expected_best(random, number) for number in numbers)
         name = f"expected of random draws (from {len(random)})"
         series.append(Series(name, tuple(map(float, numbers)), expected, "line", ORANGE))
-    return Chart(f"progress on {_pictures(rows)}", "subnets evaluated", AP_LABEL, tuple(series))
+    return Chart(f"progress on {_images(rows)}", "subnets evaluated", AP_LABEL, tuple(series))
 
 
 def expected_best(values: Sequence[float], number: int) -> float:
@@ -172,6 +172,6 @@ def _label(cost: str) -> str:
     return pareto.COST_LABELS.get(cost, cost)
 
 
-def _pictures(rows: Sequence[Row]) -> str:
+def _images(rows: Sequence[Row]) -> str:
     number = rows[0].get("num_images")
-    return "validation pictures" if number is None else f"{number} validation pictures"
+    return "validation images" if number is None else f"{number} validation images"

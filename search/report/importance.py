@@ -3,7 +3,7 @@
 import numpy as np
 
 from search.features import Floats
-from search.predictor import Predictor
+from search.predictor import ApPredictor
 from supernet.genes import Genes
 from supernet.space import SearchSpace
 
@@ -28,7 +28,7 @@ def importance(space: SearchSpace, genes: Genes, scores: Floats, rng: np.random.
     Raises:
         UserError: Too few archs to predict from.
     """
-    predictor = Predictor(space).fit(genes, scores, rng)
+    predictor = ApPredictor(space).fit(genes, scores, rng)
     before = predictor.predict(genes)
     moved = dict.fromkeys(_choices(space), 0.0)
     for _ in range(REPEATS):

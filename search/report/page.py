@@ -1,4 +1,4 @@
-"""The report of a search: one self-contained page, and its pictures as PNG beside it (no torch)."""
+"""The report of a search: one self-contained page, and its images as PNG beside it (no torch)."""
 
 import base64
 import html
@@ -20,7 +20,7 @@ from supernet.arch import Arch
 from supernet.io import files
 
 REPORT_FILE = "report.html"
-PICTURE_FILES = ("pareto.png", "progress.png", "importance.png", "arch.png")
+IMAGE_FILES = ("pareto.png", "progress.png", "importance.png", "arch.png")
 """The third only where there are enough subnets to learn from."""
 NUM_LISTED = 10
 MOST_LEARNT = 1000
@@ -66,13 +66,13 @@ td:last-child {{ white-space: normal; min-width: 260px; }}
 
 
 def write(folder: str | Path, summary: Row, rows: Sequence[Row], budget: Budget, dataset_kind: str) -> Path:
-    """Write ``report.html`` and ``PICTURE_FILES`` into the folder of a search and return the page's path.
+    """Write ``report.html`` and ``IMAGE_FILES`` into the folder of a search and return the page's path.
 
     Args:
         folder: Where to.
         summary: What the search writes as ``summary.json``: "chosen", a row whose "metrics" are by "val" and "test",
             and as far as there are any "finalists", "baseline", "objectives" and what was searched.
-        rows: Scored candidates; one scored on several numbers of pictures may have a row for each.
+        rows: Scored candidates; one scored on several numbers of images may have a row for each.
         budget: What the search allowed, with its costs.
         dataset_kind: Kind of data set; published AP is shown for their own ("coco", "crowdpose") only.
     """
@@ -83,22 +83,22 @@ def write(folder: str | Path, summary: Row, rows: Sequence[Row], budget: Budget,
     trade_offs, remarks = _trade_offs(summary, found, budget, published)
     main = [trade_offs[0], *_final_checks(summary, budget)]
     course = [figures.progress(found)]
-    charts.draw_png(folder / PICTURE_FILES[0], main)
-    charts.draw_png(folder / PICTURE_FILES[1], course)
+    charts.draw_png(folder / IMAGE_FILES[0], main)
+    charts.draw_png(folder / IMAGE_FILES[1], course)
     matters, quality = _importance(found, budget)
     if quality is not None:
-        charts.draw_png(folder / PICTURE_FILES[2], [matters])
+        charts.draw_png(folder / IMAGE_FILES[2], [matters])
         course.append(matters)
     drawing = arch_drawing.draw(Arch.from_dict(summary["chosen"]["arch"]), space, num_keypoints)
-    arch_drawing.save_png(folder / PICTURE_FILES[3], drawing)
+    arch_drawing.save_png(folder / IMAGE_FILES[3], drawing)
 
     title = f"Search of {summary.get('space', space.name)}"
-    picture = base64.b64encode(arch_drawing.as_svg(drawing).encode()).decode()
+    image = base64.b64encode(arch_drawing.as_svg(drawing).encode()).decode()
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f'<div class="soft">{html.escape(_origin(summary, budget))}</div>',
         _section("", _facts(summary, found)),
-        _section("The chosen subnet", f'<img alt="the chosen subnet" src="data:image/svg+xml;base64,{picture}">'),
+        _section("The chosen subnet", f'<img alt="the chosen subnet" src="data:image/svg+xml;base64,{image}">'),
         _section("AP and costs", _pair("costs", [*main, *trade_offs[1:]]) + _soft(remarks)),
         _section("Course of the search", _pair("course", course) + _soft([_trust(quality, len(found))])),
         _section("The best subnets", _table(summary, found, budget)),
@@ -130,8 +130,8 @@ def _trade_offs(
     for cost in costs_of_interest(summary, budget):
         chart = figures.trade_off(rows, summary["chosen"]["digest"], cost, _bounds(budget, cost), published)
         if published:
-            pictures = {"coco": "COCO val2017", "crowdpose": "CrowdPose's test set"}[published]
-            remarks.append(f"Published AP is that of all pictures of {pictures}, by networks trained on their own.")
+            images = {"coco": "COCO val2017", "crowdpose": "CrowdPose's test set"}[published]
+            remarks.append(f"Published AP is that of all images of {images}, by networks trained on their own.")
         else:
             chart, remark = figures.with_published_costs(chart, cost, summary.get("keypoints"))
             remarks.append(remark)
@@ -183,8 +183,8 @@ def _origin(summary: Row, budget: Budget) -> str:
 def _facts(summary: Row, rows: Sequence[Row]) -> str:
     chosen = summary["chosen"]
     test, val = chosen["metrics"].get("test"), chosen["metrics"].get("val", chosen["metrics"])
-    facts = [("AP on test pictures", f"{test['AP']:.3f}")] if test else []
-    facts += [("AP on validation pictures", f"{val['AP']:.3f}")]
+    facts = [("AP on test images", f"{test['AP']:.3f}")] if test else []
+    facts += [("AP on validation images", f"{val['AP']:.3f}")]
     baseline = summary.get("baseline", {})
     if baseline.get("ap_mean") is not None:
         facts.append((f"mean AP of {baseline['num']} random ones in the test", f"{baseline['ap_mean']:.3f}"))
@@ -213,12 +213,12 @@ def _table(summary: Row, rows: Sequence[Row], budget: Budget) -> str:
     predicted = [first.get(row["digest"], row).get("predicted") for row in listed]
     if any(value is not None for value in predicted):
         columns["predicted AP"] = ["" if value is None else f"{value:.4f}" for value in predicted]
-    columns[f"AP, {number or 'validation'} pictures"] = [ap(first.get(row["digest"])) for row in listed]
+    columns[f"AP, {number or 'validation'} images"] = [ap(first.get(row["digest"])) for row in listed]
     if again:
         most = next(iter(again.values()))["num_images"]
-        columns[f"AP, {most} pictures"] = [ap(again.get(row["digest"])) for row in listed]
+        columns[f"AP, {most} images"] = [ap(again.get(row["digest"])) for row in listed]
     if test:
-        name = f"AP, {summary.get('num_test_images', '')} test pictures"
+        name = f"AP, {summary.get('num_test_images', '')} test images"
         columns[name] = [f"{test['AP']:.4f}" if row["digest"] == chosen else "" for row in listed]
     for cost in costs:
         columns[COST_LABELS[cost]] = [_shown(cost, row["costs"][cost]) for row in listed]

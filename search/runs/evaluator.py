@@ -1,4 +1,4 @@
-"""Scores of archs on fixed validation pictures, each computed once, by one process or several (no torch)."""
+"""Scores of archs on fixed validation images, each computed once, by one process or several (no torch)."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import evenly_spread
 
 Measure = Callable[[Arch, PoseDataset], Mapping[str, float]]
-"""Metrics of an arch on pictures, AP among them."""
+"""Metrics of an arch on images, AP among them."""
 
 
 class Processes(Protocol):
@@ -34,13 +34,13 @@ class Processes(Protocol):
 
 
 class Evaluator:
-    """Scores archs on any number of pictures of one set; scores are kept on disk and shared between searches.
+    """Scores archs on any number of images of one set; scores are kept on disk and shared between searches.
 
     Of each list of archs, process r of n scores those at r, r + n, r + 2 n, ...; all get all scores.
 
     Args:
-        measure: Metrics of an arch, a function of arch and pictures.
-        pictures: The whole set; fewer pictures are evenly spread over it.
+        measure: Metrics of an arch, a function of arch and images.
+        images: The whole set; fewer images are evenly spread over it.
         weights: Digest of the weights that ``measure`` uses.
         settings: Plain values of all else that decides a score.
         cache: Folder of kept scores; None keeps them in memory only.
@@ -54,13 +54,13 @@ class Evaluator:
     def __init__(
         self,
         measure: Measure,
-        pictures: PoseDataset,
+        images: PoseDataset,
         weights: str,
         settings: Mapping[str, Any],
         cache: str | Path | None,
         processes: Processes,
     ) -> None:
-        self.pictures = pictures
+        self.images = images
         self.num_measured = self.num_reused = 0
         self._measure, self._processes, self._cache = measure, processes, cache
         self._weights, self._settings = weights, dict(settings)
@@ -72,21 +72,21 @@ class Evaluator:
         return self._processes.count
 
     def data_digest(self, num_images: int | None = None) -> str:
-        """Return digits that identify pictures, their ground truth and all settings; all pictures if None."""
-        pictures = evenly_spread(self.pictures, num_images or len(self.pictures))
-        return digest_of({"settings": self._settings, "truth": pictures.ground_truth(), "ids": [*pictures.image_ids]})
+        """Return digits that identify images, their ground truth and all settings; all images if None."""
+        images = evenly_spread(self.images, num_images or len(self.images))
+        return digest_of({"settings": self._settings, "truth": images.ground_truth(), "ids": [*images.image_ids]})
 
     def __call__(self, archs: Sequence[Arch], num_images: int | None = None) -> list[Score]:
-        """Return the score of each arch on ``num_images`` pictures, on all if None or more than there are."""
-        number = min(num_images or len(self.pictures), len(self.pictures))
+        """Return the score of each arch on ``num_images`` images, on all if None or more than there are."""
+        number = min(num_images or len(self.images), len(self.images))
         if number not in self._sets:
             cache = ScoreCache(self._cache, self._weights, self.data_digest(number))
-            self._sets[number] = evenly_spread(self.pictures, number), cache
-        pictures, cache = self._sets[number]
+            self._sets[number] = evenly_spread(self.images, number), cache
+        images, cache = self._sets[number]
         mine = {}
         for i in range(self._processes.index, len(archs), self._processes.count):
             known = cache.get(archs[i])
-            found = {name: float(value) for name, value in (known or self._measure(archs[i], pictures)).items()}
+            found = {name: float(value) for name, value in (known or self._measure(archs[i], images)).items()}
             if known is None:
                 cache.put(archs[i], found)
             mine[i] = {"digest": archs[i].digest(), "metrics": found, "known": known is not None}

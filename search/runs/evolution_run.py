@@ -11,10 +11,10 @@ import numpy as np
 
 from search.candidate import Candidate, Result, Score
 from search.evolution.engine import Evolution, Task, evolve
-from search.evolution.offspring import Breeder
+from search.evolution.offspring import OffspringGenerator
 from search.evolution.settings import BreedingSettings, EvolutionSettings
 from search.evolution.surrogate import PredictedProposals, PredictionSettings
-from search.predictor import LEAST_HELD_OUT, Predictor, held_out
+from search.predictor import LEAST_HELD_OUT, ApPredictor, held_out
 from search.runs.final_check import FRONT_FOLDER
 from search.runs.problem import Problem, ProblemSettings, prepare
 from search.runs.resume import SCORES_FILE, STATE_FILE, SearchLog, load_scored, run_to_resume
@@ -22,7 +22,7 @@ from search.runs.search_run import SearchRun
 from supernet.cli.console import progress_bar
 from supernet.cli.runs import create_run, point_latest
 from supernet.cli.signals import stop_request
-from supernet.compute.distributed import launched
+from supernet.compute.distributed import process_group
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.schema import check_least, from_mapping
@@ -46,7 +46,7 @@ class EvolveSettings(ProblemSettings):
     prediction: PredictionSettings = field(default_factory=PredictionSettings)
 
     def evolution(self, num_available: int) -> EvolutionSettings:
-        """Return the part that concerns the evolution itself, for so many validation pictures."""
+        """Return the part that concerns the evolution itself, for so many validation images."""
         check_least(self, {"generations": 1})
         if self.predictor and self.prediction.first >= self.population * self.generations:
             raise UserError(
@@ -67,8 +67,8 @@ class EvolveSettings(ProblemSettings):
 def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Path:
     """Search as configured, or continue the run that ``resume`` names, and return the run folder.
 
-    Every candidate is scored, calibrated, on validation pictures; the best are scored again on all of them; the chosen
-    one and random subnets within the same budget are then scored on test pictures, which took no part in the choice.
+    Every candidate is scored, calibrated, on validation images; the best are scored again on all of them; the chosen
+    one and random subnets within the same budget are then scored on test images, which took no part in the choice.
 
     Args:
         config: Plain configuration.
@@ -78,7 +78,7 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
         UserError: A wrong option, no such supernet, a budget that no subnet fits, or a run that cannot be resumed; all
             before any evaluation. Also where the run is stopped by a signal.
     """
-    with launched(WAIT_SECONDS) as ranks:
+    with process_group(WAIT_SECONDS) as ranks:
         start = time.perf_counter()
         settings, folder, kept = from_mapping(EvolveSettings, config, ""), None, None
         if settings.resume is not None:
@@ -120,11 +120,11 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
 
 
 def _engine(problem: Problem, settings: EvolveSettings, rng: np.random.Generator) -> Evolution:
-    evolution = settings.evolution(len(problem.validation.pictures))
+    evolution = settings.evolution(len(problem.validation.images))
     surrogate = None
     if settings.predictor:
-        breeder = Breeder(problem.space, problem.model, problem.budget, evolution.breeding)
-        make = partial(Predictor, problem.space)
+        breeder = OffspringGenerator(problem.space, problem.model, problem.budget, evolution.breeding)
+        make = partial(ApPredictor, problem.space)
         surrogate = PredictedProposals(make, breeder, settings.prediction, evolution.objectives)
     return Evolution(problem.space, problem.model, problem.budget, evolution, rng, surrogate)
 
@@ -147,7 +147,7 @@ class _Run(SearchRun):
                 best = [one.ap for one in scored if one.scores[-1].num_images == most]
                 note = f"generation {scored[-1].generation}" if scored else ""
                 if best:
-                    note += f": best AP {max(best):.3f} on {most} pictures"
+                    note += f": best AP {max(best):.3f} on {most} images"
                 progress.update(task, completed=len(scored), note=note)
 
             def on_proposed() -> None:

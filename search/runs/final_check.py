@@ -1,4 +1,4 @@
-"""The end of a search: the finalists on all validation pictures, the chosen one and random ones on test pictures."""
+"""The end of a search: the finalists on all validation images, the chosen one and random ones on test images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,14 +28,14 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Conclusion:
+class FinalCheck:
     """What a search came to.
 
     Attributes:
-        chosen: The best finalist; its last score is that on all validation pictures.
+        chosen: The best finalist; its last score is that on all validation images.
         finalists: All of them, the best first; with several objectives the front of them alone.
-        test: The chosen one's score on test pictures.
-        baseline: Random archs within the budget with their scores on test pictures.
+        test: The chosen one's score on test images.
+        baseline: Random archs within the budget with their scores on test images.
         num_uniform: How many of these, the first ones, are uniform draws.
     """
 
@@ -47,8 +47,8 @@ class Conclusion:
 
 
 def score_finalists(finalists: Sequence[Candidate], evaluator: Evaluator, progress: Progress) -> list[Candidate]:
-    """Return the finalists with their scores on all validation pictures."""
-    scores = _scored(evaluator, [one.arch for one in finalists], "best on all validation pictures", progress)
+    """Return the finalists with their scores on all validation images."""
+    scores = _scored(evaluator, [one.arch for one in finalists], "best on all validation images", progress)
     return [
         one if one.scores[-1].num_images == score.num_images else one.scored(score)
         for one, score in zip(finalists, scores, strict=True)
@@ -83,14 +83,14 @@ def choose(finalists: Sequence[Candidate], objectives: Sequence[str], budget: Bu
     return [finalists[i] for i in order]
 
 
-def conclude(
+def run_final_check(
     problem: Problem, finalists: Sequence[Candidate], num_baseline: int, rng: np.random.Generator, progress: Progress
-) -> Conclusion:
-    """Score the first of ``finalists`` and ``num_baseline`` random archs within the budget on test pictures."""
+) -> FinalCheck:
+    """Score the first of ``finalists`` and ``num_baseline`` random archs within the budget on test images."""
     drawn, num_uniform = draw_fitting(problem.space, problem.model, problem.budget, rng, num_baseline, BASELINE_TRIES)
     chosen = finalists[0]
-    test, *scores = _scored(problem.test, [chosen.arch, *drawn], "final check on test pictures", progress)
-    return Conclusion(chosen, tuple(finalists), test, tuple(zip(drawn, scores, strict=True)), num_uniform)
+    test, *scores = _scored(problem.test, [chosen.arch, *drawn], "final check on test images", progress)
+    return FinalCheck(chosen, tuple(finalists), test, tuple(zip(drawn, scores, strict=True)), num_uniform)
 
 
 def save_archs(folder: Path, finalists: Sequence[Candidate], origin: dict[str, Any], several: bool) -> None:
@@ -108,7 +108,7 @@ def save_archs(folder: Path, finalists: Sequence[Candidate], origin: dict[str, A
 
 
 def save_tested(folder: Path, test: Score) -> None:
-    """Add the AP on test pictures to the chosen arch's file."""
+    """Add the AP on test images to the chosen arch's file."""
     value = files.read_json(folder / ARCH_FILE, "arch file")
     value["meta"]["ap"]["test"] = test.ap
     files.write_json(folder / ARCH_FILE, value)
@@ -119,7 +119,7 @@ def _figures(one: Candidate) -> dict[str, Any]:
 
 
 def _scored(evaluator: Evaluator, archs: Sequence[Arch], what: str, progress: Progress) -> list[Score]:
-    """Score archs on all pictures, as many at a time as there are processes."""
+    """Score archs on all images, as many at a time as there are processes."""
     found: list[Score] = []
     step = evaluator.num_processes
     for start in range(0, len(archs), step):

@@ -21,7 +21,7 @@ from supernet.arch import Arch
 from supernet.cli.console import progress_bar
 from supernet.cli.runs import create_run, point_latest
 from supernet.cli.signals import stop_request
-from supernet.compute.distributed import launched
+from supernet.compute.distributed import process_group
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
 
@@ -45,7 +45,7 @@ class OptunaRunSettings(ProblemSettings):
         """Raise UserError for values that make no sense."""
         super().__post_init__()
         if isinstance(self.num_images, list | tuple):
-            raise UserError(f"num_images is {list(self.num_images)}; give one number, or null for all pictures")
+            raise UserError(f"num_images is {list(self.num_images)}; give one number, or null for all images")
         if not 1 <= self.lost_after <= 1e6:
             raise UserError(f"lost_after is {self.lost_after}; give seconds from 1 to 1e6")
         if not self.study:
@@ -67,7 +67,7 @@ def run(config: Mapping[str, Any]) -> Path:
             study of something else; all before any evaluation. Also where the run is stopped by a signal.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with launched(WAIT_SECONDS) as ranks:
+    with process_group(WAIT_SECONDS) as ranks:
         if ranks.count > 1:
             raise UserError(
                 "search.optuna_search works in one process; instead of torchrun start it several times with one storage"
@@ -75,7 +75,7 @@ def run(config: Mapping[str, Any]) -> Path:
         start = time.perf_counter()
         settings = from_mapping(OptunaRunSettings, config, "")
         problem = prepare(settings, ranks)
-        (num_images,) = settings.numbers_of_images(len(problem.validation.pictures))
+        (num_images,) = settings.numbers_of_images(len(problem.validation.images))
         shared = None if settings.storage is None else _shared(settings.storage, settings, problem, num_images)
         folder = create_run(settings.runs, COMMAND, settings.name)
         place = settings.storage or str(folder / JOURNAL_FILE)
@@ -104,7 +104,7 @@ def _continued(settings: OptunaRunSettings, place: str) -> str:
 
 def _shared(place: str, settings: OptunaRunSettings, problem: Problem, num_images: int) -> SharedStudy:
     storage = open_storage(place)
-    identity = problem.identity | {"the number of pictures for a score": str(num_images)}
+    identity = problem.identity | {"the number of images for a score": str(num_images)}
     study = open_study(storage, settings.study, settings.objectives, identity, describe(place))
     return SharedStudy(study, storage, settings.lost_after)
 
@@ -121,7 +121,7 @@ def _search(run: SearchRun, search: OptunaSearch, num_images: int) -> Result:
 
         def on_round() -> None:
             archive = search.candidates()
-            best = f"best AP {max(one.ap for one in archive):.3f} on {num_images} pictures" if archive else ""
+            best = f"best AP {max(one.ap for one in archive):.3f} on {num_images} images" if archive else ""
             progress.update(task, completed=len(archive), note=best)
             run.check_stop(archive)
 

@@ -1,4 +1,4 @@
-"""What a search works on: a trained supernet, costs and budget, and pictures to score on."""
+"""What a search works on: a trained supernet, costs and budget, and images to score on."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from search.runs.evaluator import Evaluator
 from search.runs.score_cache import digest_of, file_digest
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
-from supernet.compute.distributed import Ranks
+from supernet.compute.distributed import Processes
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
-from supernet.evaluation.subnet_scorer import SubnetScorer, pictures_for
+from supernet.evaluation.subnet_scorer import SubnetScorer, images_for
 from supernet.io.schema import check_least, from_mapping
-from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.datasets import resolved
 from supernet.pose.evaluation import evaluate
@@ -55,7 +55,7 @@ class ProblemSettings:
         self.numbers_of_images(1)
 
     def numbers_of_images(self, num_available: int) -> tuple[int, ...]:
-        """Return the ascending numbers of pictures to score on, none above what there are.
+        """Return the ascending numbers of images to score on, none above what there are.
 
         Raises:
             UserError: ``num_images`` is neither null nor a positive number nor an ascending list of such.
@@ -79,9 +79,9 @@ class Problem:
         trained: The supernet and what belongs to it, on its device.
         model: Costs of archs.
         budget: What archs must keep.
-        validation: Scores on the pictures that the search may see.
-        test: Scores on pictures that take no part in the choice.
-        test_is_validation: Whether the data set has the same pictures for both.
+        validation: Scores on the images that the search may see.
+        test: Scores on images that take no part in the choice.
+        test_is_validation: Whether the data set has the same images for both.
         identity: What makes a search comparable with itself later, by name.
         latency_table: Where predicted latencies come from.
         dataset_kind: Kind of the data set, such as "synthetic" or "coco".
@@ -108,7 +108,7 @@ class Problem:
         return self.trained.keypoints.num
 
 
-def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
+def prepare(settings: ProblemSettings, ranks: Processes) -> Problem:
     """Load and check all that a search needs; nothing is written.
 
     Args:
@@ -116,7 +116,7 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
         ranks: Processes that score together, each a share of the archs.
 
     Raises:
-        UserError: A wrong option, no such supernet, or a budget that no subnet fits; the last before any picture is
+        UserError: A wrong option, no such supernet, or a budget that no subnet fits; the last before any image is
             loaded.
     """
     trained = load_supernet(settings.supernet)
@@ -131,10 +131,10 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
     dataset = trained.dataset if settings.dataset is None else settings.dataset
     weights = file_digest(trained.path)
 
-    def pictures(split: str) -> PoseDataset:
-        return pictures_for(trained.keypoints, dataset, split, f"the supernet {trained.path}")
+    def images(split: str) -> PoseDataset:
+        return images_for(trained.keypoints, dataset, split, f"the supernet {trained.path}")
 
-    train_set, val_set, test_set = pictures("train"), pictures("val"), pictures("test")
+    train_set, val_set, test_set = images("train"), images("val"), images("test")
     described = resolved(dataset, trained.keypoints)
     inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
     scorer = SubnetScorer(
@@ -146,14 +146,14 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
         batch_size=settings.batch_size,
     )
 
-    def evaluator(split: str, pictures: PoseDataset) -> Evaluator:
+    def evaluator(split: str, images: PoseDataset) -> Evaluator:
         decides = {
             "dataset": {key: value for key, value in described.items() if key not in ("val", "test")},
             "split": described[split],
             "inference": asdict(inference),
             "num_calibration_images": settings.num_calibration_images,
         }
-        return Evaluator(partial(measured, scorer), KeptPictures(pictures), weights, decides, settings.cache, ranks)
+        return Evaluator(partial(measured, scorer), CachedDataset(images), weights, decides, settings.cache, ranks)
 
     validation = evaluator("val", val_set)
     identity = {
@@ -162,7 +162,7 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
         "the constraint": json.dumps({name: limit for name, limit in settings.constraint.items() if limit is not None}),
         "the latency table": "none" if table is None else f"{table.describe()} ({digest_of(table.to_dict())})",
         "the data set": f"{described['kind']} ({digest_of(described)})",
-        "validation pictures and inference settings": validation.data_digest(),
+        "validation images and inference settings": validation.data_digest(),
     }
     return Problem(
         trained,
@@ -177,9 +177,9 @@ def prepare(settings: ProblemSettings, ranks: Ranks) -> Problem:
     )
 
 
-def measured(scorer: SubnetScorer, arch: Arch, pictures: PoseDataset) -> Mapping[str, float]:
-    """Extract, calibrate and evaluate ``arch`` on ``pictures``."""
+def measured(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Mapping[str, float]:
+    """Extract, calibrate and evaluate ``arch`` on ``images``."""
     network = scorer.subnet(arch)
     device = next(network.parameters()).device
     settings, batch_size = scorer.settings, scorer.batch_size
-    return evaluate(network, pictures, arch.resolution, settings, batch_size=batch_size, device=device).metrics
+    return evaluate(network, images, arch.resolution, settings, batch_size=batch_size, device=device).metrics

@@ -30,7 +30,7 @@ class SearchLog:
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep the engine's state, all or nothing."""
         value = {"format": FORMAT, "config": self._config, "identity": self._identity, "search": dict(state)}
-        files.write_json(self.folder / STATE_FILE, checksum.stamped(value))
+        files.write_json(self.folder / STATE_FILE, checksum.with_checksum(value))
 
     def add(self, candidate: Candidate) -> None:
         """Keep a candidate's newest score."""
@@ -59,7 +59,7 @@ def load_state(folder: Path) -> dict[str, Any]:
     parts = ("config", "identity", "search")
     if not isinstance(kept, dict) or "format" not in kept or not all(isinstance(kept.get(key), dict) for key in parts):
         raise UserError(f"{folder / STATE_FILE} is not the state of a search; restore it or start a new search")
-    if checksum.unstamped(kept) is None:
+    if checksum.without_checksum(kept) is None:
         raise UserError(f"{folder / STATE_FILE} is damaged: its checksum differs; restore it or start a new search")
     if kept["format"] != FORMAT:
         raise UserError(f"{folder / STATE_FILE} has format {kept['format']!r}, this release reads {FORMAT}; start anew")

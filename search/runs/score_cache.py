@@ -32,14 +32,14 @@ def file_digest(path: str | Path) -> str:
 
 
 class ScoreCache:
-    """Metrics of archs under one set of weights, on one set of pictures, evaluated in one way.
+    """Metrics of archs under one set of weights, on one set of images, evaluated in one way.
 
     One file per such combination, to which several processes may add at once; a damaged line only costs its score.
 
     Args:
         folder: Where the files are; None keeps scores in memory only.
         weights: Digest of the weights.
-        data: Digest of the pictures and of all settings that decide a score.
+        data: Digest of the images and of all settings that decide a score.
     """
 
     def __init__(self, folder: str | Path | None, weights: str, data: str) -> None:

@@ -21,7 +21,7 @@ from search.runs.final_check import (
     FRONT_FOLDER,
     Progress,
     choose,
-    conclude,
+    run_final_check,
     save_archs,
     save_tested,
     score_finalists,
@@ -31,7 +31,7 @@ from search.runs.measured_latency import measured_ms
 from search.runs.problem import Problem, ProblemSettings
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import write_summary
-from supernet.compute.distributed import Ranks
+from supernet.compute.distributed import Processes
 from supernet.errors import UserError
 from supernet.io import files
 
@@ -53,7 +53,7 @@ class SearchRun:
 
     problem: Problem
     folder: Path
-    ranks: Ranks
+    ranks: Processes
     stops: Callable[[], bool]
     continued_with: str
     settings: ProblemSettings
@@ -87,7 +87,7 @@ class SearchRun:
         start: float,
         more_figures: Callable[[], dict[str, Any]] = dict,
     ) -> None:
-        """Measure the best again on all validation pictures, choose, check on test pictures, and report.
+        """Measure the best again on all validation images, choose, check on test images, and report.
 
         Args:
             best: Candidates of which one is chosen.
@@ -124,7 +124,7 @@ class SearchRun:
             }
             if self.ranks.is_main:  # at once: the final check may be interrupted
                 save_archs(self.folder, finalists, origin, len(settings.objectives) > 1)
-            conclusion = conclude(problem, finalists, settings.baseline, rng, show_or_stop)
+            conclusion = run_final_check(problem, finalists, settings.baseline, rng, show_or_stop)
         if not self.ranks.is_main:
             return
         save_tested(self.folder, conclusion.test)
@@ -136,7 +136,7 @@ class SearchRun:
         write_summary(self.folder, summary)  # last: it marks a finished run
         self.say(runs_summary.table(conclusion, problem))
         if problem.test_is_validation:
-            self.say("this data set has the same pictures for val and test, so the chosen subnet is favoured")
+            self.say("this data set has the same images for val and test, so the chosen subnet is favoured")
         if len(settings.objectives) > 1:
             self.say(f"front: {self.folder / FRONT_FILE}   its {len(finalists)} archs: {self.folder / FRONT_FOLDER}")
         self.say(f"arch: {self.folder / ARCH_FILE}   all candidates: {self.folder / CANDIDATES_FILE}")

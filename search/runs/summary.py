@@ -9,19 +9,19 @@ from rich.table import Table
 
 from search.budget import readable
 from search.candidate import Candidate, Score
-from search.runs.final_check import Conclusion
+from search.runs.final_check import FinalCheck
 from search.runs.problem import Problem
 from supernet.arch import Arch
 
 
-def summary(conclusion: Conclusion, problem: Problem, archive: Sequence[Candidate]) -> dict[str, Any]:
+def summary(conclusion: FinalCheck, problem: Problem, archive: Sequence[Candidate]) -> dict[str, Any]:
     """Return the figures of a search as plain values."""
     chosen = conclusion.chosen.row()
     return {
         "num_evaluations": sum(bool(one.scores) for one in archive),
         "num_scores": {"measured": problem.validation.num_measured, "reused": problem.validation.num_reused},
-        "num_validation_images": len(problem.validation.pictures),
-        "num_test_images": len(problem.test.pictures),
+        "num_validation_images": len(problem.validation.images),
+        "num_test_images": len(problem.test.images),
         "test_is_validation": problem.test_is_validation,
         "chosen": chosen | {"metrics": {"val": chosen["metrics"], "test": conclusion.test.metrics}},
         "finalists": [one.row() for one in conclusion.finalists],
@@ -29,7 +29,7 @@ def summary(conclusion: Conclusion, problem: Problem, archive: Sequence[Candidat
     }
 
 
-def baseline_figures(conclusion: Conclusion, problem: Problem) -> dict[str, Any]:
+def baseline_figures(conclusion: FinalCheck, problem: Problem) -> dict[str, Any]:
     """Return the random subnets and the mean, standard deviation and best of their AP, None where there are too few."""
     aps = [score.ap for _, score in conclusion.baseline]
     return {
@@ -46,13 +46,13 @@ def baseline_figures(conclusion: Conclusion, problem: Problem) -> dict[str, Any]
 
 
 def score_rows(archive: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """Return a row for each score of each candidate, as one may have been scored on several numbers of pictures."""
+    """Return a row for each score of each candidate, as one may have been scored on several numbers of images."""
     return [replace(one, scores=(score,)).row() for one in archive for score in one.scores]
 
 
-def table(conclusion: Conclusion, problem: Problem) -> Table:
+def table(conclusion: FinalCheck, problem: Problem) -> Table:
     """Return the final check for the console: the chosen subnet, the best of the random ones, and their mean."""
-    title = f"final check on {len(problem.test.pictures)} test pictures"
+    title = f"final check on {len(problem.test.images)} test images"
     found = Table("subnet", "AP", "MACs", "parameters", "arch", title=title)
 
     def add(label: str, arch: Arch, score: Score) -> None:

@@ -24,26 +24,26 @@ def num_rounds(num_runs: int) -> int:
 def measure_latencies(
     runtimes: Mapping[str, Runtime], resolution: int, num_runs: int, threads: int, advance: Callable[[], None]
 ) -> dict[str, Latency]:
-    """Time one square picture in each of ``runtimes``, in turns.
+    """Time one square image in each of ``runtimes``, in turns.
 
-    A run begins with the picture as uint8 and ends with the maps, so normalisation is part of it.
+    A run begins with the image as uint8 and ends with the maps, so normalisation is part of it.
 
     Args:
         runtimes: By name.
-        resolution: Side of the picture, px.
+        resolution: Side of the image, px.
         num_runs: Timed runs of each, rounded up to whole rounds.
         threads: That the runtimes were made with, for the record.
         advance: Called after each round of each runtime.
     """
-    picture = _picture(resolution)
+    image = _image(resolution)
     seconds: dict[str, list[float]] = {name: [] for name in runtimes}
     for _ in range(num_rounds(num_runs)):
         for name, runtime in runtimes.items():
             for _ in range(WARM_UP):
-                runtime(picture)
+                runtime(image)
             for _ in range(ROUND):
                 start = time.perf_counter()
-                low, _ = runtime(picture)
+                low, _ = runtime(image)
                 if low.is_cuda:
                     torch.cuda.synchronize(low.device)
                 seconds[name].append(time.perf_counter() - start)
@@ -56,7 +56,7 @@ def _latency(runtime: Runtime, seconds: list[float], threads: int) -> Latency:
     return Latency(runtime.library, runtime.precision, threads, processor(), p50, p90, least, len(seconds))
 
 
-def _picture(side: int) -> Tensor:
-    """Return a picture of noise (1, 3, side, side), uint8, in channels-last order."""
+def _image(side: int) -> Tensor:
+    """Return an image of noise (1, 3, side, side), uint8, in channels-last order."""
     noise = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
     return torch.from_numpy(noise).permute(0, 3, 1, 2)

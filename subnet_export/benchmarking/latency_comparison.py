@@ -11,7 +11,7 @@ from supernet.litepose import LitePose
 
 
 @dataclass(frozen=True)
-class Prediction:
+class LatencyPrediction:
     """What a table predicted for one run, and how far that is from the measured median, in percent of this."""
 
     predicted_ms: float
@@ -19,7 +19,7 @@ class Prediction:
     table: str
 
 
-class Predictor:
+class LatencyComparison:
     """A latency table beside a benchmark.
 
     Args:
@@ -41,7 +41,7 @@ class Predictor:
             )
         check_settings(told, replace(told, device=processor(), threads=threads, batch=1))
 
-    def __call__(self, network: LitePose, latencies: Mapping[str, Latency]) -> dict[str, Prediction]:
+    def __call__(self, network: LitePose, latencies: Mapping[str, Latency]) -> dict[str, LatencyPrediction]:
         """Return the prediction for ``network`` under the name of its runtime, compared with the ``latencies``.
 
         Raises:
@@ -57,7 +57,7 @@ class Predictor:
         check_settings(table.settings, replace(table.settings, runtime_version=measured.library.split()[1]))
         predicted = table.predict_ms(network.arch)
         error = 100 * (predicted / measured.p50_ms - 1)
-        return {self._runtime: Prediction(round(predicted, 3), round(error, 2), self._path)}
+        return {self._runtime: LatencyPrediction(round(predicted, 3), round(error, 2), self._path)}
 
 
 def _name(runtime: str, precision: str) -> str:

@@ -13,10 +13,10 @@ import torch
 from rich.table import Table
 
 from subnet_export.benchmarking.latency import measure_latencies, num_rounds
-from subnet_export.benchmarking.latency_comparison import Prediction, Predictor
+from subnet_export.benchmarking.latency_comparison import LatencyComparison, LatencyPrediction
 from subnet_export.benchmarking.throughput import STEPS, Throughput, draw_frames, measure_throughput
 from subnet_export.deployment.deployed_network import DeploymentNetwork
-from subnet_export.deployment.equivalence import made_up_pictures
+from subnet_export.deployment.equivalence import made_up_images
 from subnet_export.deployment.formats import (
     LITEPOSE,
     ONNX,
@@ -46,7 +46,7 @@ from supernet.pose.keypoints import KeypointSet, keypoint_set
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchmarkTarget:
     """What is measured.
 
     Attributes:
@@ -72,14 +72,14 @@ def run(options: argparse.Namespace) -> None:
         chosen, _ = RUNTIMES[name]
         require(chosen.packages, chosen.extra, f"runtime {name}")
     threads = torch.get_num_threads()
-    predictor = None if options.latency_table is None else Predictor(options.latency_table, names, threads)
+    predictor = None if options.latency_table is None else LatencyComparison(options.latency_table, names, threads)
     load = os.getloadavg()[0]
     rows = []
     for subject in _subjects(options, device):
         with tempfile.TemporaryDirectory() as place:
             runtimes = {name: _open(name, subject, Path(place)) for name in names}
             latencies = _latencies(runtimes, subject, options.repeats, threads)
-            throughputs = _throughputs(runtimes, subject, options.pictures)
+            throughputs = _throughputs(runtimes, subject, options.images)
         predictions = {} if predictor is None else predictor(subject.network, latencies)
         rows.append(_figures(subject, latencies, throughputs, predictions))
         _show(subject, latencies, throughputs, predictions)
@@ -107,16 +107,16 @@ def _is_at_hand(name: str) -> bool:
     return not missing(chosen.packages) and (precision != "bf16" or bf16_is_native())
 
 
-def _subjects(options: argparse.Namespace, device: torch.device) -> Iterator[Subject]:
+def _subjects(options: argparse.Namespace, device: torch.device) -> Iterator[BenchmarkTarget]:
     if not options.arch:
         folder = Path(options.model or Path(options.runs) / "export" / "latest")
         model = load_model(folder, device)
         folder = folder.parent if folder.is_file() else folder
-        yield Subject(str(folder), model.network, model.keypoints, model.settings, (model, folder))
+        yield BenchmarkTarget(str(folder), model.network, model.keypoints, model.settings, (model, folder))
     for path in options.arch or ():
         keypoints = keypoint_set(options.keypoints)
         arch = Arch.load(path)
-        yield Subject(path, random_network(arch, keypoints.num).to(device), keypoints, InferenceSettings())
+        yield BenchmarkTarget(path, random_network(arch, keypoints.num).to(device), keypoints, InferenceSettings())
 
 
 def random_network(arch: Arch, num_keypoints: int) -> LitePose:
@@ -124,12 +124,12 @@ def random_network(arch: Arch, num_keypoints: int) -> LitePose:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = LitePose(arch, num_keypoints)
-    calibrate(network, [normalise(pictures) for pictures in made_up_pictures(arch.resolution)])
+    calibrate(network, [normalise(images) for images in made_up_images(arch.resolution)])
     in_channels_last(network)
     return network
 
 
-def _open(name: str, subject: Subject, place: Path) -> Runtime:
+def _open(name: str, subject: BenchmarkTarget, place: Path) -> Runtime:
     """Open a runtime on the model's own file, or on one written to ``place``."""
     chosen, precision = RUNTIMES[name]
     if chosen == LITEPOSE:
@@ -156,11 +156,13 @@ def _write(chosen: Format, network: LitePose, place: Path) -> None:
         return
     model = openvino_model(graph)
     if chosen == OPENVINO_INT8:
-        model = quantised(model, made_up_pictures(network.arch.resolution), "uint8")
+        model = quantised(model, made_up_images(network.arch.resolution), "uint8")
     write_openvino(model, place, chosen)
 
 
-def _latencies(runtimes: dict[str, Runtime], subject: Subject, num_runs: int, threads: int) -> dict[str, Latency]:
+def _latencies(
+    runtimes: dict[str, Runtime], subject: BenchmarkTarget, num_runs: int, threads: int
+) -> dict[str, Latency]:
     with progress_bar() as progress:
         task = progress.add_task("latency, rounds", total=num_rounds(num_runs) * len(runtimes), note=subject.name)
         return measure_latencies(
@@ -168,11 +170,11 @@ def _latencies(runtimes: dict[str, Runtime], subject: Subject, num_runs: int, th
         )
 
 
-def _throughputs(runtimes: dict[str, Runtime], subject: Subject, num_pictures: int) -> dict[str, Throughput]:
-    if not num_pictures:
+def _throughputs(runtimes: dict[str, Runtime], subject: BenchmarkTarget, num_images: int) -> dict[str, Throughput]:
+    if not num_images:
         return {}
     found = {}
-    frames = draw_frames(subject.keypoints, num_pictures)
+    frames = draw_frames(subject.keypoints, num_images)
     with progress_bar() as progress:
         task = progress.add_task("whole pipeline", total=len(runtimes), note=subject.name)
         for name, runtime in runtimes.items():
@@ -185,10 +187,10 @@ def _throughputs(runtimes: dict[str, Runtime], subject: Subject, num_pictures: i
 
 
 def _figures(
-    subject: Subject,
+    subject: BenchmarkTarget,
     latencies: dict[str, Latency],
     throughputs: dict[str, Throughput],
-    predictions: dict[str, Prediction],
+    predictions: dict[str, LatencyPrediction],
 ) -> dict[str, Any]:
     network = subject.network
     return {
@@ -207,10 +209,10 @@ def _figures(
 
 
 def _show(
-    subject: Subject,
+    subject: BenchmarkTarget,
     latencies: dict[str, Latency],
     throughputs: dict[str, Throughput],
-    predictions: dict[str, Prediction],
+    predictions: dict[str, LatencyPrediction],
 ) -> None:
     network = subject.network
     macs = costs(network.arch, network.num_keypoints)["macs"] / 1e6
@@ -219,7 +221,7 @@ def _show(
     if predictions:
         table.add_column("predicted ms")
     if throughputs:
-        table.add_column("pictures/s")
+        table.add_column("images/s")
         table.add_column(f"{' / '.join(STEPS)} ms")
     for name, latency in latencies.items():
         row = [name, latency.precision, *(f"{ms:.2f}" for ms in (latency.p50_ms, latency.p90_ms, latency.least_ms))]

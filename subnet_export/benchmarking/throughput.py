@@ -1,4 +1,4 @@
-"""How many pictures a second pass through the whole pipeline: decode, resize, network, grouping."""
+"""How many images a second pass through the whole pipeline: decode, resize, network, grouping."""
 
 import functools
 import time
@@ -30,18 +30,18 @@ class Throughput:
     """The whole pipeline on one JPEG after the other.
 
     Attributes:
-        frames_per_second: From the file's bytes in memory to people in picture pixels; one picture at a time, by the
+        frames_per_second: From the file's bytes in memory to people in image pixels; one image at a time, by the
             median of its time.
         median_ms: Of each of ``STEPS``.
-        size: Width and height of the pictures, px.
-        num_pictures: How many passed.
+        size: Width and height of the images, px.
+        num_images: How many passed.
         num_people: Found in them in all.
     """
 
     frames_per_second: float
     median_ms: dict[str, float]
     size: tuple[int, int]
-    num_pictures: int
+    num_images: int
     num_people: int
 
 
@@ -49,10 +49,10 @@ Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]
 """A JPEG's bytes, and the people in it (P, K, 3) as x, y in its pixels and visibility."""
 
 
-def draw_frames(keypoints: KeypointSet, num_pictures: int) -> list[Frame]:
-    """Return pictures of built-in people as JPEG."""
-    people = SyntheticPeople(keypoints, num_pictures, 0, *CAMERA_SIZE)
-    examples = (people[index] for index in range(num_pictures))
+def draw_frames(keypoints: KeypointSet, num_images: int) -> list[Frame]:
+    """Return images of built-in people as JPEG."""
+    people = SyntheticPeople(keypoints, num_images, 0, *CAMERA_SIZE)
+    examples = (people[index] for index in range(num_images))
     return [
         (np.asarray(cv2.imencode(".jpg", cv2.cvtColor(one.image, cv2.COLOR_RGB2BGR))[1], np.uint8), one.people)
         for one in examples
@@ -74,7 +74,7 @@ def measure_throughput(
         resolution: Short side of its input, px.
         keypoints: The K keypoints of the network.
         settings: How maps become people.
-        frames: The pictures; the first is run a few times more, to warm up.
+        frames: The images; the first is run a few times more, to warm up.
         true_maps: Group the maps that a perfect network would give instead of the network's own. For untrained weights,
             which find nobody or find people everywhere, either of which would mislead.
     """
@@ -84,9 +84,9 @@ def measure_throughput(
     for index in range(-WARM_UP, len(frames)):
         encoded, people = frames[max(index, 0)]
         began = time.perf_counter()
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-        assert picture is not None
-        image = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+        bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        assert bgr is not None
+        image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
         decoded = time.perf_counter()
         resized, transform = resize_for_network(image, resolution, settings.size_divisor)
         sized = time.perf_counter()

@@ -10,8 +10,8 @@ from supernet.litepose import LitePose, normalisation_layers
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
 
 Input = Literal["uint8", "float32"]
-"""What goes in: "uint8" is RGB pictures (B, H, W, 3), normalised inside the graph, as decoders and cameras give them;
-"float32" is pictures (B, 3, H, W) normalised outside (``supernet.pose.geometry.normalise``)."""
+"""What goes in: "uint8" is RGB images (B, H, W, 3), normalised inside the graph, as decoders and cameras give them;
+"float32" is images (B, 3, H, W) normalised outside (``supernet.pose.geometry.normalise``)."""
 
 
 class DeploymentNetwork(nn.Module):

@@ -1,4 +1,4 @@
-"""Whether what another library computes is the network: its maps, on pictures of several sizes and batches."""
+"""Whether what another library computes is the network: its maps, on images of several sizes and batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ VALUE_TOLERANCE = 10 * MAPS_TOLERANCE
 """Largest difference of a single value; float32 leaves up to 2e-4."""
 
 
-def made_up_pictures(resolution: int) -> list[Tensor]:
-    """Return batches (B, 3, H, W) uint8 of built-in people: one picture at ``resolution``, two wide ones, three tall.
+def made_up_images(resolution: int) -> list[Tensor]:
+    """Return batches (B, 3, H, W) uint8 of built-in people: one image at ``resolution``, two wide ones, three tall.
 
     The last size is a multiple of 16 and not of 64.
     """
@@ -49,8 +49,8 @@ def differences(network: LitePose, runtime: Runtime, batches: Sequence[Tensor]) 
     """
     reference = TorchRuntime(network)
     return [
-        max(map(_difference, reference(pictures), runtime(pictures)), key=lambda difference: difference.rms)
-        for pictures in batches
+        max(map(_difference, reference(images), runtime(images)), key=lambda difference: difference.rms)
+        for images in batches
     ]
 
 
@@ -69,12 +69,12 @@ def check_maps(name: str, network: LitePose, runtime: Runtime, batches: Sequence
         UserError: It is beyond ``MAPS_TOLERANCE``, or a single value is beyond ``VALUE_TOLERANCE``.
     """
     found = differences(network, runtime, batches)
-    for difference, pictures in zip(found, batches, strict=True):
+    for difference, images in zip(found, batches, strict=True):
         if difference.rms > MAPS_TOLERANCE or difference.largest > VALUE_TOLERANCE:
             raise UserError(
                 f"the maps of format {name} differ from the network's by {difference.rms:.2g} (root mean square; "
-                f"somewhere by {difference.largest:.2g}) standard deviations on pictures of shape "
-                f"{tuple(pictures.shape)}, the most is {MAPS_TOLERANCE:g} ({VALUE_TOLERANCE:g}); nothing was kept, "
+                f"somewhere by {difference.largest:.2g}) standard deviations on images of shape "
+                f"{tuple(images.shape)}, the most is {MAPS_TOLERANCE:g} ({VALUE_TOLERANCE:g}); nothing was kept, "
                 "leave the format out"
             )
     return max(difference.rms for difference in found)

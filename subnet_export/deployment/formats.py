@@ -11,7 +11,7 @@ PROJECT = "litepose-supernet"
 
 
 CHECK_IMAGES = 100
-"""Pictures on which the AP of a file is compared with the network's unless told otherwise."""
+"""Images on which the AP of a file is compared with the network's unless told otherwise."""
 MAX_INT8_LOSS = 0.02
 """AP that quantisation may cost unless told otherwise."""
 

@@ -1,4 +1,4 @@
-"""The deployed network as an ONNX graph of any batch and picture size."""
+"""The deployed network as an ONNX graph of any batch and image size."""
 
 import logging
 import warnings

@@ -26,7 +26,7 @@ def quantised(model: Any, batches: Sequence[Tensor], takes: Input, in_float: tup
 
     Args:
         model: ``openvino.Model``.
-        batches: Pictures (B, 3, H, W) uint8 that tell the range of every activation.
+        batches: Images (B, 3, H, W) uint8 that tell the range of every activation.
         takes: What goes into the model.
         in_float: Patterns of the names of layers that are left in float.
     """
@@ -35,7 +35,7 @@ def quantised(model: Any, batches: Sequence[Tensor], takes: Input, in_float: tup
     from openvino._offline_transformations import apply_moc_transformations
 
     nncf.set_log_level(logging.ERROR)
-    pictures = [
+    images = [
         network_input(batch[index : index + 1], takes).contiguous().numpy()
         for batch in batches
         for index in range(len(batch))
@@ -46,4 +46,4 @@ def quantised(model: Any, batches: Sequence[Tensor], takes: Input, in_float: tup
     apply_moc_transformations(model, cf=False)
     openvino_core()  # loaded before, and outliving, those that NNCF makes
     with contextlib.redirect_stdout(io.StringIO()):
-        return nncf.quantize(model, nncf.Dataset(pictures), subset_size=len(pictures), ignored_scope=scope)
+        return nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), ignored_scope=scope)

@@ -1,4 +1,4 @@
-"""Libraries that run an exported network, behind one call: pictures in, maps out."""
+"""Libraries that run an exported network, behind one call: images in, maps out."""
 
 import functools
 from collections.abc import Iterator
@@ -33,11 +33,11 @@ class Runtime(Protocol):
     library: str
     precision: str
 
-    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Run a batch.
 
         Args:
-            pictures: (B, 3, H, W) uint8 RGB, H and W multiples of 16; on the CPU and in channels-last order for speed.
+            images: (B, 3, H, W) uint8 RGB, H and W multiples of 16; on the CPU and in channels-last order for speed.
 
         Returns:
             ``low`` (B, 2K, H/4, W/4) and ``high`` (B, K, H/2, W/2), float32, in any memory order.
@@ -46,7 +46,7 @@ class Runtime(Protocol):
 
 
 class TorchRuntime:
-    """A PyTorch network in evaluation mode; ``takes`` as of a ``DeploymentNetwork``, normalised pictures by default."""
+    """A PyTorch network in evaluation mode; ``takes`` as of a ``DeploymentNetwork``, normalised images by default."""
 
     precision = "f32"
 
@@ -55,10 +55,10 @@ class TorchRuntime:
         self._network, self._takes = network, takes
         self._device = next(network.parameters()).device
 
-    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``; the maps stay on the network's device."""
         with torch.inference_mode():
-            low, high = self._network(network_input(pictures.to(self._device), self._takes))
+            low, high = self._network(network_input(images.to(self._device), self._takes))
         return low, high
 
 
@@ -81,11 +81,11 @@ class OnnxRuntime:
             self._session = onnx_session(content, threads)
             self._takes: Input = "uint8" if "uint8" in self._session.get_inputs()[0].type else "float32"
 
-    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
-        images = network_input(pictures, self._takes).contiguous().numpy()
+        inputs = network_input(images, self._takes).contiguous().numpy()
         with self._told():
-            low, high = self._session.run(None, {"images": images})
+            low, high = self._session.run(None, {"images": inputs})
             return torch.from_numpy(low), torch.from_numpy(high)
 
 
@@ -116,17 +116,17 @@ class OpenVinoRuntime:
             self.precision = f"int8/{precision}" if quantised else precision
             self._request = openvino_request(model, threads, precision)
 
-    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
-        images = network_input(pictures, self._takes).contiguous().numpy()
+        inputs = network_input(images, self._takes).contiguous().numpy()
         with self._told():
-            found = self._request.infer([images], share_inputs=True)
+            found = self._request.infer([inputs], share_inputs=True)
             low, high = (torch.from_numpy(np.asarray(maps)).permute(0, 3, 1, 2) for maps in found.values())
         return low, high
 
 
 def check_outputs(runtime: Runtime, path: Path, num_keypoints: int) -> None:
-    """Run a small black picture, and raise UserError if what comes out of the file at ``path`` are no maps."""
+    """Run a small black image, and raise UserError if what comes out of the file at ``path`` are no maps."""
     low, high = runtime(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     shapes = (1, 2 * num_keypoints, 16, 16), (1, num_keypoints, 32, 32)
     if any(maps.shape != shape or maps.dtype != torch.float32 for maps, shape in zip((low, high), shapes, strict=True)):
@@ -195,9 +195,9 @@ def check_openvino_precision(precision: Precision) -> None:
         raise UserError("this CPU does not compute in bf16; choose f32")
 
 
-def network_input(pictures: Tensor, takes: Input) -> Tensor:
-    """Pictures (B, 3, H, W) uint8 as a deployed network takes them, in the same memory order."""
-    return pictures.permute(0, 2, 3, 1) if takes == "uint8" else normalise(pictures)
+def network_input(images: Tensor, takes: Input) -> Tensor:
+    """Images (B, 3, H, W) uint8 as a deployed network takes them, in the same memory order."""
+    return images.permute(0, 2, 3, 1) if takes == "uint8" else normalise(images)
 
 
 def open_runtime(

@@ -25,7 +25,7 @@ CHECKPOINT_SUFFIX = ".checkpoint.pt"
 
 
 @dataclass(frozen=True)
-class Plan:
+class FinetunePlan:
     """What decides a run's result.
 
     Attributes:
@@ -36,8 +36,8 @@ class Plan:
         dataset: Description of the data set (:func:`supernet.pose.datasets.build`).
         from_scratch: Start from random weights.
         settings: How to train.
-        eval_batch_size: Pictures per pass when measuring.
-        num_images: Measure on this many pictures of each split; all if None.
+        eval_batch_size: Images per pass when measuring.
+        num_images: Measure on this many images of each split; all if None.
         checkpoint_every: Steps between checkpoints.
     """
 
@@ -58,7 +58,7 @@ class Plan:
         return Path(self.folder + CHECKPOINT_SUFFIX)
 
 
-def plan_from(options: argparse.Namespace) -> Plan:
+def plan_from(options: argparse.Namespace) -> FinetunePlan:
     """Return the plan that a command line asks for.
 
     Raises:
@@ -71,7 +71,7 @@ def plan_from(options: argparse.Namespace) -> Plan:
         raise UserError(f"{options.overrides[0]} changes no data set; name one with --dataset")
     else:
         dataset = load_model(place).dataset
-    return Plan(
+    return FinetunePlan(
         str(options.folder),
         options.is_default_folder,
         str(place.resolve()),
@@ -113,7 +113,9 @@ def checkpoint_to_resume(options: argparse.Namespace) -> Path:
     return found[max(found, key=lambda path: path.stat().st_mtime)]
 
 
-def starting_model(plan: Plan, keypoints: KeypointSet, device: torch.device) -> tuple[ExportedModel, ExportedModel]:
+def starting_model(
+    plan: FinetunePlan, keypoints: KeypointSet, device: torch.device
+) -> tuple[ExportedModel, ExportedModel]:
     """Read the plan's model and make of it what training starts from; what is changed is printed.
 
     Args:

@@ -13,10 +13,10 @@ from subnet_export.ap_measurement import check_measurement, measure
 from subnet_export.deployment.formats import CHECK_IMAGES, require
 from subnet_export.export import calibration_record
 from subnet_export.exported_model import Measurement
-from subnet_export.finetuning.plan import Plan, checkpoint_to_resume, digest, plan_from, starting_model
+from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
-from subnet_export.format_writer import Deployment, formats_of
+from subnet_export.format_writer import FormatWriter, formats_of
 from subnet_export.model import save_model
 from subnet_export.run_summary import finish, prepare
 from supernet.checkpoints import container, safe_torch
@@ -28,11 +28,11 @@ from supernet.io import files
 from supernet.io.new_folder import check_new
 from supernet.io.schema import from_mapping
 from supernet.litepose import LitePose
-from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import build, resolved
 
-PICTURE_BYTES = 2**30
-"""Training pictures kept in memory by each process that loads them."""
+IMAGE_BYTES = 2**30
+"""Training images kept in memory by each process that loads them."""
 NUM_CALIBRATION_IMAGES = 128
 """Of a model that came with its statistics, so that it does not say how many."""
 _KIND = "fine-tuning"
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         path = checkpoint_to_resume(options)
         saved = container.load_newest(path, _KIND)
         container.check_parts(saved, _PARTS, path)
-        plan = from_mapping(Plan, saved["plan"], f"{path}: plan")
+        plan = from_mapping(FinetunePlan, saved["plan"], f"{path}: plan")
         options.folder, options.is_default_folder = path.with_name(Path(plan.folder).name), plan.is_default_folder
         plan = replace(plan, folder=str(options.folder))
     try:
@@ -63,15 +63,15 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"stopped while measuring; {remedy}") from None
 
 
-def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) -> None:
+def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] | None) -> None:
     began = time.perf_counter()
     device = prepare(options)
     if saved is None:
         check_new(plan.checkpoint)
     files.sweep(plan.checkpoint.parent, plan.checkpoint.name)
-    train_set = KeptPictures(build(plan.dataset, "train"), memory_bytes=PICTURE_BYTES)
+    train_set = CachedDataset(build(plan.dataset, "train"), memory_bytes=IMAGE_BYTES)
     plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints))
-    splits = {split: KeptPictures(build(plan.dataset, split)) for split in ("val", "test")}
+    splits = {split: CachedDataset(build(plan.dataset, split)) for split in ("val", "test")}
     model, start = starting_model(plan, train_set.keypoints, device)
     formats, takes = formats_of(model)
     formats = options.format or formats
@@ -87,8 +87,8 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
 
     def measured(network: LitePose, note: str) -> dict[str, Measurement]:
         return {
-            split: measure(network, pictures, split, model.settings, plan.eval_batch_size, plan.num_images, note)
-            for split, pictures in splits.items()
+            split: measure(network, images, split, model.settings, plan.eval_batch_size, plan.num_images, note)
+            for split, images in splits.items()
         }
 
     teacher = None if plan.teacher is None else load_teacher(plan.teacher, start.keypoints, device)
@@ -133,12 +133,12 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
         kept = "the result is kept, as the start was no finished model" if changed else "the original weights are kept"
         CONSOLE.print(f"Fine-tuning did not improve AP on the val split: {kept}.", style="bold yellow")
 
-    def calibration_pictures() -> list[Tensor]:
+    def calibration_images() -> list[Tensor]:
         size_divisor = model.settings.size_divisor
         return calibration_batches(train_set, calibration.resolution, calibration.num_images, size_divisor)
 
-    deployment = Deployment(
-        formats, takes, splits["test"], CHECK_IMAGES, calibration_pictures, options.max_int8_loss, plan.eval_batch_size
+    deployment = FormatWriter(
+        formats, takes, splits["test"], CHECK_IMAGES, calibration_images, options.max_int8_loss, plan.eval_batch_size
     )
     result = save_model(
         options.folder,
@@ -158,7 +158,7 @@ def _run(plan: Plan, options: argparse.Namespace, saved: dict[str, Any] | None) 
     finish(options, result, title, {**told, **figures, "seconds": round(seconds(), 1)})
 
 
-def _train(tuner: FineTuner, plan: Plan, save_checkpoint: Callable[[], None]) -> None:
+def _train(tuner: FineTuner, plan: FinetunePlan, save_checkpoint: Callable[[], None]) -> None:
     """Run the steps that are left with a progress bar, saving now and then, at the end, and when asked to stop."""
     total = plan.settings.num_steps
     with progress_bar() as progress, stop_request() as stop_requested:

@@ -18,7 +18,7 @@ from supernet.pose.keypoints import KeypointSet
 
 
 def load_teacher(path: str | Path, keypoints: KeypointSet, device: torch.device) -> LitePose:
-    """Read a teacher, whose batch-norm statistics still have to be calibrated for the pictures it will see.
+    """Read a teacher, whose batch-norm statistics still have to be calibrated for the images it will see.
 
     Args:
         path: Folder of an exported model, or a training run's folder or supernet, whose largest subnet is taken.
@@ -51,13 +51,13 @@ def calibrated(
     num_images: int,
     settings: InferenceSettings,
 ) -> LitePose:
-    """Set the batch-norm statistics of ``network`` in place from training pictures, and return it in evaluation mode.
+    """Set the batch-norm statistics of ``network`` in place from training images, and return it in evaluation mode.
 
     Args:
         network: On the device to compute on.
-        train_set: Where the pictures are taken from, spread evenly.
+        train_set: Where the images are taken from, spread evenly.
         resolution: Short side at which it will be used, px.
-        num_images: How many pictures.
+        num_images: How many images.
         settings: Their ``size_divisor`` is used.
     """
     device = next(network.parameters()).device

@@ -15,14 +15,14 @@ from supernet.pose.geometry import normalise
 from supernet.pose.training.augmentation import Augmentation
 from supernet.pose.training.loader import training_loader
 from supernet.pose.training.objective import PoseObjective, to_device
-from supernet.training.optimizer import WeightAverage, learning_rate
+from supernet.training.optimizer import ExponentialMovingAverage, learning_rate
 
 AUGMENTATIONS = {
     "none": Augmentation.none(),
     "light": Augmentation(10.0, 0.85, 1.2, 0.1),
     "full": Augmentation(),
 }
-"""By name; short training gains most from pictures like those it is measured on, hence "light" by default."""
+"""By name; short training gains most from images like those it is measured on, hence "light" by default."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class FineTuning:
 
     Attributes:
         num_steps: Optimizer steps.
-        batch_size: Pictures per step.
+        batch_size: Images per step.
         peak_rate: Learning rate after the warm-up, before the cosine.
         distillation_weight: Weight of the distance to a teacher's heatmaps beside the network's own loss.
-        seed: Seed of picture order and augmentation.
+        seed: Seed of image order and augmentation.
         clip_norm: Largest gradient norm.
         average_decay: Decay of the averaged weights, which are the result.
-        augmentation: How pictures are varied.
+        augmentation: How images are varied.
     """
 
     num_steps: int
@@ -58,11 +58,11 @@ class FineTuner:
     Args:
         network: The start, on the device to train on; not changed.
         objective: Targets and loss.
-        train_set: Pictures to train on.
+        train_set: Images to train on.
         settings: Everything that decides the result.
         teacher: Network of the same keypoints, in evaluation mode and on the same device, whose heatmaps are learned
             beside the truth.
-        num_workers: Processes that load pictures; 0 loads in this one.
+        num_workers: Processes that load images; 0 loads in this one.
 
     Attributes:
         step: Steps done.
@@ -82,7 +82,7 @@ class FineTuner:
         self._network = copy.deepcopy(network).train()
         self._weights = dict(self._network.named_parameters())
         self._adam = torch.optim.Adam(self._weights.values(), foreach=True)
-        self._average = WeightAverage(self._weights, settings.average_decay)
+        self._average = ExponentialMovingAverage(self._weights, settings.average_decay)
 
     def run(self, on_step: Callable[[int, float], None]) -> None:
         """Train from :attr:`step` to the end.

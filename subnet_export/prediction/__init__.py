@@ -1,1 +1,1 @@
-"""Pictures in, people out."""
+"""Images in, people out."""

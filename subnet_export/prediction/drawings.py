@@ -1,4 +1,4 @@
-"""Drawings of the people found: a picture file per picture, a video file per video or camera."""
+"""Drawings of the people found: an image file per image, a video file per video or camera."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,8 +11,8 @@ from subnet_export.prediction.outputs import Output
 from subnet_export.prediction.sources import Frame, Source, check_video_name
 from supernet.errors import UserError
 from supernet.io import files
-from supernet.pose.drawing import contact_sheet, draw_people, draw_people_at, save_picture
-from supernet.pose.inference import People
+from supernet.pose.drawing import contact_sheet, draw_people, draw_people_at, save_image
+from supernet.pose.inference import PosePredictions
 from supernet.pose.keypoints import KeypointSet
 
 _LEAST_PIXELS = 480
@@ -20,7 +20,7 @@ _CODEC = "mp4v"
 
 
 class Drawings(Output):
-    """A JPEG per picture and an MP4 per video or camera, in one folder.
+    """A JPEG per image and an MP4 per video or camera, in one folder.
 
     Args:
         folder: Made when there is something to write.
@@ -37,7 +37,7 @@ class Drawings(Output):
         """Write one drawing (H, W, 3) and return the name of the file it is in."""
         if frame.number is None:
             name = self._free_name(frame.source, ".jpg")
-            save_picture(self._folder / name, drawn)
+            save_image(self._folder / name, drawn)
             return name
         if self._video is None or frame.source is not self._source:
             self._opened.close()  # the video before
@@ -58,7 +58,7 @@ class Drawings(Output):
 class _Video:
     """A video file that is being written, closed by ``opened``.
 
-    Sides are made even by repeating the last row or column, as the codec needs. A camera's pictures come as fast as
+    Sides are made even by repeating the last row or column, as the codec needs. A camera's images come as fast as
     they are predicted on, so they are repeated to keep its pace.
     """
 
@@ -99,13 +99,13 @@ class _Video:
         self._written += 1
 
 
-def draw_frame(frame: Frame, people: People, keypoints: KeypointSet, least: float) -> npt.NDArray[np.uint8]:
-    """Draw people on their frame; a small picture is enlarged, and the truth, where it is known, stands to the right.
+def draw_frame(frame: Frame, people: PosePredictions, keypoints: KeypointSet, least: float) -> npt.NDArray[np.uint8]:
+    """Draw people on their frame; a small image is enlarged, and the truth, where it is known, stands to the right.
 
     Frames of a video keep their size.
 
     Args:
-        frame: The picture.
+        frame: The image.
         people: Found in it.
         keypoints: The K keypoints of people.
         least: Keypoints of a lower value, which are guesses to complete a person, are not drawn.

@@ -1,7 +1,7 @@
 """What a prediction run writes while it goes: JSON lines and COCO results.
 
-Everything is written picture by picture, so that the length of a video or folder does not matter. Files appear with
-the first picture.
+Everything is written image by image, so that the length of a video or folder does not matter. Files appear with
+the first image.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, Self, TextIO
 from subnet_export.prediction.sources import Frame
 from supernet.errors import UserError
 from supernet.io import files
-from supernet.pose.inference import People, as_results
+from supernet.pose.inference import PosePredictions, as_results
 
 
 class Output:
@@ -79,8 +79,8 @@ class CocoResults(Output):
         self._file: TextIO | None = None
         self._is_first = True
 
-    def write(self, people: People, image_id: int) -> None:
-        """Append the people of one picture."""
+    def write(self, people: PosePredictions, image_id: int) -> None:
+        """Append the people of one image."""
         if self._file is None:
             temporary = self._opened.enter_context(files.atomic(self._path))
             self._file = self._opened.enter_context(temporary.open("w", encoding="utf-8"))
@@ -91,10 +91,10 @@ class CocoResults(Output):
             self._is_first = False
 
 
-def as_line(frame: Frame, people: People, image_id: int, drawing: str | None) -> dict[str, Any]:
-    """Return what a JSON line says of one picture.
+def as_line(frame: Frame, people: PosePredictions, image_id: int, drawing: str | None) -> dict[str, Any]:
+    """Return what a JSON line says of one image.
 
-    ``keypoints`` are x, y in pixels of the picture and the heatmap's value for each of K, all 0 where not found.
+    ``keypoints`` are x, y in pixels of the image and the heatmap's value for each of K, all 0 where not found.
     """
     height, width = frame.image.shape[:2]
     place = {} if frame.number is None else {"frame": frame.number, "time_s": round(frame.time_s, 3)}

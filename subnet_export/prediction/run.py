@@ -1,4 +1,4 @@
-"""Pictures in, people out: the loop behind ``python -m subnet_export.predict``."""
+"""Images in, people out: the loop behind ``python -m subnet_export.predict``."""
 
 import argparse
 import itertools
@@ -13,9 +13,9 @@ from rich.console import Console
 from subnet_export.ap_measurement import at_root
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model
-from subnet_export.prediction.sinks import LINES_FILE, STANDARD_OUTPUT, Targets, check_targets
+from subnet_export.prediction.sinks import LINES_FILE, STANDARD_OUTPUT, PredictionSinks, check_targets
 from subnet_export.prediction.sources import Frame, Source, frames, list_sources
-from subnet_export.prediction.tally import Tally
+from subnet_export.prediction.tally import PredictionStats
 from subnet_export.run_summary import prepare
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import point_latest, write_summary
@@ -36,17 +36,17 @@ def run(options: argparse.Namespace) -> None:
     sources = list_sources(options.sources)
     place = Path(options.model or Path(options.runs) / "export" / "latest")
     model = load_model(place, device, options.format)
-    tally = Tally()
+    tally = PredictionStats()
     if sources:
         stream = _read(sources, tally.broken)
     else:
         stream = iter([_example(at_root(model.dataset, options.dataset_root), options.dataset_index or 0)])
     live = options.show or any(source.kind == "camera" for source in sources)
     total = options.limit
-    if all(source.kind in ("picture", "stdin") for source in sources):
+    if all(source.kind in ("image", "stdin") for source in sources):
         total = min(max(1, len(sources)), options.limit or sys.maxsize)
     with (
-        Targets(options, model, picture_numbers(sources), tally) as targets,
+        PredictionSinks(options, model, image_numbers(sources), tally) as targets,
         stop_request() as stop_requested,
         # Not on standard output, so that files are closed and the summary written even if nobody reads that.
         progress_bar(Console(stderr=True)) as progress,
@@ -65,10 +65,10 @@ def run(options: argparse.Namespace) -> None:
         except BrokenPipeError:  # the program that reads the lines has all it wants
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         finally:
-            tally.watch.turn_to(None)
+            tally.watch.start(None)
     if not tally.num_frames:
         told = tally.broken[0] if len(tally.broken) == 1 else f"none of {len(tally.broken)} could be used, see above"
-        raise UserError("stopped before the first picture was done; start again" if tally.stopped else told)
+        raise UserError("stopped before the first image was done; start again" if tally.stopped else told)
     origin = {"model": str(place.resolve()), "keypoints": list(model.keypoints.names)}
     write_summary(options.folder, origin | tally.figures())
     if options.is_default_folder:
@@ -82,18 +82,18 @@ def run(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def picture_numbers(sources: Sequence[Source]) -> dict[str, int]:
-    """Return the ids of COCO's pictures by file name, where every source is one: ``000000000139.jpg`` is 139.
+def image_numbers(sources: Sequence[Source]) -> dict[str, int]:
+    """Return the ids of COCO's images by file name, where every source is one: ``000000000139.jpg`` is 139.
 
-    Empty unless all are pictures with distinct whole numbers for names.
+    Empty unless all are images with distinct whole numbers for names.
     """
-    names = [source.name for source in sources if source.kind == "picture" and Path(source.name).stem.isdecimal()]
+    names = [source.name for source in sources if source.kind == "image" and Path(source.name).stem.isdecimal()]
     numbers = {name: int(Path(name).stem) for name in names}
     return numbers if len(set(numbers.values())) == len(sources) else {}
 
 
 def _read(sources: list[Source], broken: list[str]) -> Iterator[Frame]:
-    """Yield the pictures of all sources; what cannot be read is told, added to ``broken`` and passed over."""
+    """Yield the images of all sources; what cannot be read is told, added to ``broken`` and passed over."""
     for source in sources:
         try:
             yield from frames(source)
@@ -104,34 +104,34 @@ def _read(sources: list[Source], broken: list[str]) -> Iterator[Frame]:
 
 
 def _example(dataset: Mapping[str, Any], index: int) -> Frame:
-    """Return a test picture of ``dataset`` with its annotated people."""
-    pictures = build(dataset, "test")
-    if index >= len(pictures):
-        raise UserError(f"--dataset-index is {index}, but there are {len(pictures)} test pictures; give a smaller one")
-    example = pictures[index]
-    return Frame(Source(f"test_{index}", "picture"), example.image, truth=example.people)
+    """Return a test image of ``dataset`` with its annotated people."""
+    images = build(dataset, "test")
+    if index >= len(images):
+        raise UserError(f"--dataset-index is {index}, but there are {len(images)} test images; give a smaller one")
+    example = images[index]
+    return Frame(Source(f"test_{index}", "image"), example.image, truth=example.people)
 
 
 def _predict(
     model: ExportedModel,
     stream: Iterator[Frame],
-    targets: Targets,
-    tally: Tally,
+    targets: PredictionSinks,
+    tally: PredictionStats,
     limit: int | None,
     batch_size: int,
     min_score: float,
     on_batch: Callable[[Frame], bool],
 ) -> None:
-    """Take pictures from ``stream`` to ``targets`` in batches, of which one is in memory, until somebody has enough."""
+    """Take images from ``stream`` to ``targets`` in batches, of which one is in memory, until somebody has enough."""
     watch = tally.watch
     left = sys.maxsize if limit is None else limit
     while True:
-        watch.turn_to("decode")
+        watch.start("decode")
         batch = list(itertools.islice(stream, min(batch_size, left)))
         if not batch:
             return
         left -= len(batch)
-        found = model.predict_all([frame.image for frame in batch], min_score, watch.turn_to)
+        found = model.predict_all([frame.image for frame in batch], min_score, watch.start)
         for frame, people in zip(batch, found, strict=True):
             tally.stopped = not targets.write(frame, people)
             if tally.stopped:

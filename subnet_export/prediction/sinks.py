@@ -1,4 +1,4 @@
-"""Everything that a prediction run writes and shows, picture by picture."""
+"""Everything that a prediction run writes and shows, image by image."""
 
 import argparse
 import sys
@@ -9,11 +9,11 @@ from subnet_export.exported_model import ExportedModel
 from subnet_export.prediction.drawings import Drawings, draw_frame
 from subnet_export.prediction.outputs import CocoResults, JsonLines, Output, as_line
 from subnet_export.prediction.sources import Frame
-from subnet_export.prediction.tally import Tally
+from subnet_export.prediction.tally import PredictionStats
 from subnet_export.prediction.window import Window
 from supernet.errors import UserError
 from supernet.io.new_folder import check_new
-from supernet.pose.inference import People
+from supernet.pose.inference import PosePredictions
 
 LINES_FILE = "people.jsonl"
 STANDARD_OUTPUT = Path("-")
@@ -28,21 +28,21 @@ def check_targets(options: argparse.Namespace) -> None:
         raise UserError(f"--results and --jsonl both name {targets[0]}; give them different files")
 
 
-class Targets(Output):
-    """Where each picture and its people go, as the command line asks.
+class PredictionSinks(Output):
+    """Where each image and its people go, as the command line asks.
 
     Args:
         options: Of the command line: ``folder``, ``jsonl``, ``results``, ``no_drawings`` and ``show``.
         model: Whose keypoints are drawn, those at least that it counts as found.
-        numbers: Ids of pictures by name; the others are counted from 1.
+        numbers: Ids of images by name; the others are counted from 1.
         tally: What is written is counted here, with the time that it took.
 
     Raises:
-        UserError: There is nothing to show pictures on.
+        UserError: There is nothing to show images on.
     """
 
     def __init__(
-        self, options: argparse.Namespace, model: ExportedModel, numbers: Mapping[str, int], tally: Tally
+        self, options: argparse.Namespace, model: ExportedModel, numbers: Mapping[str, int], tally: PredictionStats
     ) -> None:
         super().__init__()
         self._model, self._numbers, self._tally = model, numbers, tally
@@ -56,8 +56,8 @@ class Targets(Output):
         if self._window is not None:
             self._opened.callback(self._window.close)
 
-    def write(self, frame: Frame, people: People) -> bool:
-        """Draw, write and show one picture.
+    def write(self, frame: Frame, people: PosePredictions) -> bool:
+        """Draw, write and show one image.
 
         Returns:
             False if the user asked for the end in the window.
@@ -68,9 +68,9 @@ class Targets(Output):
         """
         watch, name, drawn = self._tally.watch, None, None
         if self._drawings is not None or self._window is not None:
-            watch.turn_to("drawing")
+            watch.start("drawing")
             drawn = draw_frame(frame, people, self._model.keypoints, self._model.settings.detection_threshold)
-        watch.turn_to("writing")
+        watch.start("writing")
         if self._drawings is not None and drawn is not None:
             name = self._drawings.write(frame, drawn)
         image_id = self._numbers.get(frame.source.name, self._tally.num_frames + 1)
@@ -82,5 +82,5 @@ class Targets(Output):
             lines.write(line)
         if self._window is None or drawn is None:
             return True
-        watch.turn_to(None)  # people look as long as they like
+        watch.start(None)  # people look as long as they like
         return self._window.show(drawn, wait=frame.number is None)

@@ -1,4 +1,4 @@
-"""Where pictures to predict on come from: files, folders, patterns, videos, a camera, standard input."""
+"""Where images to predict on come from: files, folders, patterns, videos, a camera, standard input."""
 
 import glob
 import math
@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from supernet.errors import UserError
-from supernet.pose.data.image_decoding import decode_picture, read_picture
+from supernet.pose.data.image_decoding import decode_image, read_image
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
 STANDARD_INPUT = "-"
 MOST_ELONGATED = 16
@@ -33,7 +33,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 @dataclass(frozen=True)
 class Source:
-    """One picture, video, camera or standard input.
+    """One image, video, camera or standard input.
 
     Attributes:
         name: Path of the file, number of the camera, or "-".
@@ -41,17 +41,17 @@ class Source:
     """
 
     name: str
-    kind: Literal["picture", "video", "camera", "stdin"]
+    kind: Literal["image", "video", "camera", "stdin"]
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture, alone or of a video.
+    """One image, alone or of a video.
 
     Attributes:
         source: Where it came from.
         image: (H, W, 3) uint8, RGB, upright.
-        number: Its number in its video, from 0; None for a picture.
+        number: Its number in its video, from 0; None for an image.
         time_s: Seconds since the video's start.
         fps: Frames per second of its video.
         num_frames: Frames that its video announces, often a guess; 0 if it does not.
@@ -89,18 +89,18 @@ def list_sources(places: Sequence[str]) -> list[Source]:
             found.append(Source(place, _kind(place)))
     for kind, name in (("camera", "a camera"), ("stdin", "standard input (-)")):
         if len(found) > 1 and any(source.kind == kind for source in found):
-            raise UserError(f"{name} cannot be combined with other pictures; give it alone")
+            raise UserError(f"{name} cannot be combined with other images; give it alone")
     return found
 
 
 def frames(source: Source) -> Iterator[Frame]:
-    """Yield the pictures of ``source`` as they are read.
+    """Yield the images of ``source`` as they are read.
 
     Raises:
-        UserError: It cannot be read (further), or a picture is far too long for its width.
+        UserError: It cannot be read (further), or an image is far too long for its width.
     """
-    if source.kind == "picture":
-        found = iter([Frame(source, read_picture(source.name, upright=True))])
+    if source.kind == "image":
+        found = iter([Frame(source, read_image(source.name, upright=True))])
     elif source.kind == "stdin":
         found = iter([_piped(source)])
     else:
@@ -123,23 +123,23 @@ def check_video_name(path: str | Path) -> None:
         raise UserError(f"video {str(path)!a} has a name that is not UTF-8; rename it") from error
 
 
-def _kind(path: str) -> Literal["picture", "video"]:
-    return "video" if path.lower().endswith(VIDEO_SUFFIXES) else "picture"
+def _kind(path: str) -> Literal["image", "video"]:
+    return "video" if path.lower().endswith(VIDEO_SUFFIXES) else "image"
 
 
 def _usable(paths: list[str], where: str) -> list[Source]:
-    """Return the pictures and videos among ``paths``, hidden files left out."""
-    suffixes = PICTURE_SUFFIXES + VIDEO_SUFFIXES
+    """Return the images and videos among ``paths``, hidden files left out."""
+    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     chosen = [path for path in paths if path.lower().endswith(suffixes) and not os.path.basename(path).startswith(".")]
     if not chosen:
-        raise UserError(f"{where} holds no picture or video ({', '.join(suffixes)}); name another")
+        raise UserError(f"{where} holds no image or video ({', '.join(suffixes)}); name another")
     return [Source(path, _kind(path)) for path in chosen]
 
 
 def _piped(source: Source) -> Frame:
     if sys.stdin.isatty():
-        raise UserError("standard input is a terminal; pipe the bytes of a picture into it")
-    return Frame(source, decode_picture(sys.stdin.buffer.read(), "on standard input", upright=True))
+        raise UserError("standard input is a terminal; pipe the bytes of an image into it")
+    return Frame(source, decode_image(sys.stdin.buffer.read(), "on standard input", upright=True))
 
 
 def _video(source: Source) -> Iterator[Frame]:
@@ -157,7 +157,7 @@ def _video(source: Source) -> Iterator[Frame]:
                 "it to MP4 or leave it out"
             )
         if is_camera:
-            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # old pictures would come late
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # old images would come late
         told = capture.get(cv2.CAP_PROP_FPS)
         fps = told if math.isfinite(told) and 0 < told <= 1000 else _DEFAULT_FPS
         announced = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -178,7 +178,7 @@ def _video(source: Source) -> Iterator[Frame]:
 def _check_end(source: Source, number: int, announced: int) -> None:
     """Raise UserError if a video ended where it should not."""
     if source.kind == "camera":
-        raise UserError(f"camera {source.name} gives no more pictures after {number}; see that it is still plugged in")
+        raise UserError(f"camera {source.name} gives no more images after {number}; see that it is still plugged in")
     if number == 0:
         raise UserError(f"video {source.name} has no frame that can be read; convert it to MP4 or leave it out")
     if number < announced * (1 - _MISSING_SHARE):

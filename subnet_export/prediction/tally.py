@@ -22,7 +22,7 @@ class Stopwatch:
         self._part: str | None = None
         self._since = 0.0
 
-    def turn_to(self, part: str | None) -> None:
+    def start(self, part: str | None) -> None:
         """Begin ``part`` and end the one that ran; with None, nothing runs."""
         now = time.perf_counter()
         if self._part is not None:
@@ -42,7 +42,7 @@ class Stopwatch:
 
 @dataclass
 class _Done:
-    """One source: its pictures, the people in them and the file of their drawing."""
+    """One source: its images, the people in them and the file of their drawing."""
 
     name: str
     num_frames: int
@@ -51,12 +51,12 @@ class _Done:
 
 
 @dataclass
-class Tally:
+class PredictionStats:
     """What has been done so far; of the sources only the first few are remembered.
 
     Attributes:
-        num_frames, num_people: Pictures (frames of videos included), and people in them.
-        num_sources: Files or cameras of which at least one picture was used.
+        num_frames, num_people: Images (frames of videos included), and people in them.
+        num_sources: Files or cameras of which at least one image was used.
         broken: Why each source that could not be used, or not to its end, could not.
         stopped: Whether the end was asked for before everything was done.
         watch: Where the time went.
@@ -72,7 +72,7 @@ class Tally:
     _last: Source | None = None
 
     def add(self, source: Source, num_people: int, drawing: str | None) -> None:
-        """Count one picture."""
+        """Count one image."""
         self.num_frames += 1
         self.num_people += num_people
         if source is not self._last:
@@ -86,13 +86,13 @@ class Tally:
 
     @property
     def frames_per_second(self) -> float:
-        """Pictures over the time of all parts; loading the model is not one of them."""
+        """Images over the time of all parts; loading the model is not one of them."""
         return self.num_frames / self.watch.total_seconds
 
     def figures(self) -> dict[str, Any]:
         """Return what the summary file says."""
         return {
-            "num_pictures": self.num_frames,
+            "num_images": self.num_frames,
             "num_people": self.num_people,
             "refused": self.broken,
             "stopped": self.stopped,
@@ -105,8 +105,8 @@ class Tally:
         """Return the lines for people."""
         lines = []
         for done in self._first:
-            pictures = f"{done.num_people} people" + (f" in {done.num_frames} pictures" if done.num_frames > 1 else "")
-            lines.append(f"{done.name}: {pictures}" + (f", {folder / done.drawing}" if done.drawing else ""))
+            images = f"{done.num_people} people" + (f" in {done.num_frames} images" if done.num_frames > 1 else "")
+            lines.append(f"{done.name}: {images}" + (f", {folder / done.drawing}" if done.drawing else ""))
         if self.num_sources > _MOST_LINES:
             lines.append(f"and {self.num_sources - _MOST_LINES} more")
         if self.stopped:
@@ -114,7 +114,7 @@ class Tally:
         if self.broken:
             lines.append(f"not or not wholly used: {len(self.broken)}, named above and in summary.json")
         lines.append(
-            f"pictures: {self.num_frames}, people: {self.num_people}, {self.frames_per_second:.1f} frames/s: "
+            f"images: {self.num_frames}, people: {self.num_people}, {self.frames_per_second:.1f} frames/s: "
             f"{self.watch.shares()}"
         )
         return lines

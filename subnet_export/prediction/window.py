@@ -33,7 +33,7 @@ class Window:
             ) from error
 
     def show(self, image: npt.NDArray[np.uint8], wait: bool) -> bool:
-        """Show a picture (H, W, 3), RGB; with ``wait``, until a key is pressed.
+        """Show an image (H, W, 3), RGB; with ``wait``, until a key is pressed.
 
         Returns:
             False if the user wants to end: pressed q or Escape, or closed the window.

@@ -30,9 +30,11 @@ def save(path: str | Path, kind: str, value: Mapping[str, Any], keep_previous: b
         value: What goes into it.
         keep_previous: Whether the file that was there stays as :func:`previous_of`.
     """
-    packed = safe_torch.pack({"format": FORMAT, "kind": kind, "code": VERSION, **value})
-    safe_torch.unpack(packed)  # writing takes more than reading does, which refuses all but tensors and plain values
-    files.write_bytes(path, safe_torch.seal(packed), previous_of(path) if keep_previous else None)
+    packed = safe_torch.serialize({"format": FORMAT, "kind": kind, "code": VERSION, **value})
+    safe_torch.deserialize(
+        packed
+    )  # writing takes more than reading does, which refuses all but tensors and plain values
+    files.write_bytes(path, safe_torch.append_checksum(packed), previous_of(path) if keep_previous else None)
 
 
 def load(path: str | Path, kind: str) -> dict[str, Any]:
@@ -42,9 +44,9 @@ def load(path: str | Path, kind: str) -> dict[str, Any]:
         UserError: The file is missing, damaged, of another kind or of another format version.
     """
     content = files.read_bytes(path, f"{kind} file", files.HUGE)
-    is_sealed = safe_torch.check_seal(content, path)
+    is_sealed = safe_torch.verify_checksum(content, path)
     try:
-        value = safe_torch.unpack(content)
+        value = safe_torch.deserialize(content)
     except safe_torch.DAMAGED as error:
         raise UserError(
             f"{path} is damaged or not a {kind} file of this project; restore it or make it anew"

@@ -93,7 +93,7 @@ def load_net(folder: str | Path) -> ExportedNet:
     if not isinstance(value, Mapping) or value.get("format") != FORMAT:
         version = value.get("format") if isinstance(value, Mapping) else None
         raise UserError(f"{path} has format version {version!r}, this release reads {FORMAT}; export the subnet anew")
-    if checksum.unstamped(value) is None:
+    if checksum.without_checksum(value) is None:
         raise UserError(
             f"{path} is not as it was written: its checksum differs; restore it, export the subnet anew, or take its "
             f"{checksum.KEY} out if you changed it on purpose"
@@ -141,6 +141,6 @@ def read_weights(path: Path) -> bytes:
 def _unpacked(content: bytes, path: Path) -> Any:
     """Read what should be a state dict; nothing in it is executed."""
     try:
-        return safe_torch.unpack(content)
+        return safe_torch.deserialize(content)
     except safe_torch.DAMAGED as error:
         raise UserError(f"{path} is not a file of weights; restore it or export the subnet anew") from error

@@ -15,7 +15,7 @@ from supernet.io import files
 from supernet.litepose import LitePose, in_channels_last
 
 _PREFIXES = ("module.", "1.")
-"""Of nets trained on several devices, and of nets behind a layer that turns pictures to half precision."""
+"""Of nets trained on several devices, and of nets behind a layer that turns images to half precision."""
 _COUNTER = "num_batches_tracked"
 _LAST_LAYER = "final_refined.1.conv.3.weight"
 """Has one output for each keypoint."""
@@ -79,7 +79,7 @@ def _state_dict(content: bytes, path: str | Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickles; whether they can be read is told here
-            value: Any = safe_torch.unpack(content)
+            value: Any = safe_torch.deserialize(content)
     except safe_torch.DAMAGED as error:
         raise UserError(
             f"checkpoint {path} is damaged or holds more than tensors and plain values, which could run code; nothing "

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from supernet.errors import UserError
-from supernet.io.limits import check_size
+from supernet.io.limits import check_limits
 
 _MARK = b"sha256:"
 _SEAL_SIZE = len(_MARK) + 64
@@ -60,7 +60,7 @@ _MOST_BITS = 1024
 """Of a whole number; far larger ones take long to show. Those of random generators have 128."""
 
 
-def pack(value: Any) -> memoryview:
+def serialize(value: Any) -> memoryview:
     """Return ``value`` (tensors and plain values) as ``torch.save`` writes it.
 
     In memory, as torch's own writer turns a full disk into an error that does not say so.
@@ -70,7 +70,7 @@ def pack(value: Any) -> memoryview:
     return content.getbuffer()
 
 
-def unpack(content: bytes | memoryview) -> Any:
+def deserialize(content: bytes | memoryview) -> Any:
     """Return what :func:`pack` or any ``torch.save`` wrote, on the CPU; nothing in it is executed.
 
     It takes no more memory than a few times that of ``content``, whatever that claims.
@@ -83,7 +83,7 @@ def unpack(content: bytes | memoryview) -> Any:
     else:
         _check_pickles(io.BytesIO(content), _PICKLES_BEFORE_ZIP)
     value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    check_size(value, len(content), _Leaves(len(content)).check)
+    check_limits(value, len(content), _Leaves(len(content)).check)
     return value
 
 
@@ -126,7 +126,7 @@ class _Leaves:
             raise ValueError("a huge number")
 
 
-def seal(packed: memoryview) -> bytearray:
+def append_checksum(packed: memoryview) -> bytearray:
     """Return what :func:`pack` gave with its checksum at the end."""
     assert bytes(packed[-_ZIP_END_SIZE:][:4]) == _ZIP_END
     content = bytearray(packed)
@@ -135,7 +135,7 @@ def seal(packed: memoryview) -> bytearray:
     return content
 
 
-def check_seal(content: bytes, path: object) -> bool:
+def verify_checksum(content: bytes, path: object) -> bool:
     """Check the checksum at the end of ``content``, read from ``path``; returns whether there is one.
 
     Raises:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet_end() -> Iterator[None]:
+def exit_on_broken_pipe() -> Iterator[None]:
     """End the process with status 1 and without a word once nobody reads standard output any more."""
     try:
         try:

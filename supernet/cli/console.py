@@ -7,11 +7,11 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from supernet.cli.broken_pipe import quiet_end
+from supernet.cli.broken_pipe import exit_on_broken_pipe
 from supernet.errors import UserError
 
 CONSOLE = Console(markup=False, emoji=False)
-"""Where people read. Names of files, spaces and pictures stand in what it prints, so that nothing of it is markup."""
+"""Where people read. Names of files, spaces and images stand in what it prints, so that nothing of it is markup."""
 
 
 def fail(error: UserError) -> NoReturn:
@@ -20,10 +20,10 @@ def fail(error: UserError) -> NoReturn:
     raise SystemExit(2)
 
 
-def guarded(job: Callable[[], None]) -> None:
+def run_command(job: Callable[[], None]) -> None:
     """Run an entry point without configuration files; UserErrors end in one sentence and exit status 2."""
     try:
-        with quiet_end():
+        with exit_on_broken_pipe():
             job()
     except UserError as error:
         fail(error)

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from supernet.cli.broken_pipe import quiet_end
+from supernet.cli.broken_pipe import exit_on_broken_pipe
 from supernet.cli.console import fail
 from supernet.errors import UserError
 
@@ -58,7 +58,7 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
             )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
     try:
-        with quiet_end():
+        with exit_on_broken_pipe():
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
     except UserError as error:
         fail(error)

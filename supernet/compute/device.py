@@ -28,7 +28,7 @@ def pick_device(name: str) -> torch.device:
 
 
 @contextmanager
-def out_of_memory_told(arch: Arch, batch_size: int, resolution: int) -> Iterator[None]:
+def explain_out_of_memory(arch: Arch, batch_size: int, resolution: int) -> Iterator[None]:
     """Turn running out of memory while training ``arch`` into a UserError that says what was too much."""
     try:
         yield
@@ -36,6 +36,6 @@ def out_of_memory_told(arch: Arch, batch_size: int, resolution: int) -> Iterator
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise UserError(
-            f"out of memory with {batch_size} pictures of {resolution} px in subnet {arch.describe()}; lower "
+            f"out of memory with {batch_size} images of {resolution} px in subnet {arch.describe()}; lower "
             "batch_size, the space's largest resolution or its widths"
         ) from error

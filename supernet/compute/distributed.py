@@ -1,7 +1,7 @@
 """One training run in several processes (ranks) that ``torchrun`` starts, on one machine or many.
 
-Every rank holds all weights and does the same steps; only the pictures are shared out. What the ranks bring together
-goes through :class:`Ranks`, whose methods do nothing in a run of one process.
+Every rank holds all weights and does the same steps; only the images are shared out. What the ranks bring together
+goes through :class:`Processes`, whose methods do nothing in a run of one process.
 """
 
 import json
@@ -25,7 +25,7 @@ _LINGER_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Processes:
     """The processes of a run, seen from one of them.
 
     Attributes:
@@ -148,7 +148,7 @@ class Ranks:
                 raise RuntimeError(f"ranks disagree on {what}: rank 0 has {found[0]}, rank {other} has {found[other]}")
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Processes()
 """A run of one process."""
 
 
@@ -162,8 +162,8 @@ def _told() -> Iterator[None]:
 
 
 @contextmanager
-def launched(timeout_seconds: float) -> Iterator[Ranks]:
-    """Join the processes that ``torchrun`` started for this run; without it, yield :data:`ALONE`.
+def process_group(timeout_seconds: float) -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` started for this run; without it, yield :data:`SINGLE_PROCESS`.
 
     A mistake of the user's that several ranks find is told by the first of them, and the others end quietly.
 
@@ -172,7 +172,7 @@ def launched(timeout_seconds: float) -> Iterator[Ranks]:
     """
     count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if count == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     timeout = timedelta(seconds=timeout_seconds)
     store, index, count = next(rendezvous("env://", timeout=timeout))
@@ -180,7 +180,7 @@ def launched(timeout_seconds: float) -> Iterator[Ranks]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     dist.init_process_group(backend, store=PrefixStore("ranks", store), rank=index, world_size=count, timeout=timeout)
     try:
-        yield Ranks(index, count, int(os.environ.get("LOCAL_RANK", "0")))
+        yield Processes(index, count, int(os.environ.get("LOCAL_RANK", "0")))
     except UserError as error:
         if _is_first_to_tell(store, str(error), index, count):
             raise

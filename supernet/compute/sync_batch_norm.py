@@ -8,19 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supernet.compute.distributed import Ranks
+from supernet.compute.distributed import Processes
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
-    """Normalises by mean and variance over all pictures of a step, which are the same number on each rank.
+    """Normalises by mean and variance over all images of a step, which are the same number on each rank.
 
     Args:
         num_features: Channels.
         epsilon: Added to the variance.
-        ranks: Whose pictures count.
+        ranks: Whose images count.
     """
 
-    def __init__(self, num_features: int, epsilon: float, ranks: Ranks) -> None:
+    def __init__(self, num_features: int, epsilon: float, ranks: Processes) -> None:
         super().__init__(num_features, epsilon, track_running_stats=False, device="meta")
         self.ranks = ranks
 
@@ -41,18 +41,18 @@ class _RankMean(torch.autograd.Function):
     """The mean of a tensor over ranks; each rank's loss is part of a mean over ranks, so its gradient is one too."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, value: Tensor, ranks: Processes) -> Tensor:
         ctx.ranks = ranks
         return ranks.mean(value.clone())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        ranks: Ranks = ctx.ranks
+        ranks: Processes = ctx.ranks
         return ranks.mean(gradients[0].clone()), None
 
 
-def synchronise(network: nn.Module, ranks: Ranks) -> None:
-    """Replace every batch norm inside ``network``, which is weightless, by one over the pictures of all ranks."""
+def synchronise(network: nn.Module, ranks: Processes) -> None:
+    """Replace every batch norm inside ``network``, which is weightless, by one over the images of all ranks."""
     for parent in list(network.modules()):
         for name, module in list(parent.named_children()):
             if isinstance(module, nn.BatchNorm2d):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from supernet.arch import Arch, layers
 from supernet.costs.analytic import ADDITIVE, FLOAT_BYTES, memory_profile
-from supernet.genes import Genes, Layout
+from supernet.genes import GeneLayout, Genes
 from supernet.space import SearchSpace
 
 _CHUNK = 2048  # rows whose intermediate arrays stay in a core's cache
@@ -65,7 +65,7 @@ class CostTables:
         self._scales = (np.array(space.resolutions) // _UNIT) ** 2
 
     def __call__(self, genes: Genes) -> dict[str, Integers]:
-        """Return the costs (N,) by name of rows (N, G) in their one form (``Layout.checked``)."""
+        """Return the costs (N,) by name of rows (N, G) in their one form (``GeneLayout.checked``)."""
         found = np.zeros((len(_NAMES), len(genes)), np.int64)
         for start in range(0, len(genes), _CHUNK):
             rows = slice(start, start + _CHUNK)
@@ -109,7 +109,7 @@ def cost_tables(space: SearchSpace, num_keypoints: int) -> CostTables:
     return CostTables(space, num_keypoints)
 
 
-def _once(layout: Layout) -> list[_Part]:
+def _once(layout: GeneLayout) -> list[_Part]:
     """Parts that every arch has exactly once."""
     widths = (layout.stem_width, *(stage.width for stage in layout.stages))
     found = [_Part(("first.",), (layout.stem_width,), 0)]
@@ -125,7 +125,7 @@ def _once(layout: Layout) -> list[_Part]:
     ]
 
 
-def _later(layout: Layout) -> list[_Part]:
+def _later(layout: GeneLayout) -> list[_Part]:
     """The second block of each stage, which is as any later one."""
     return [
         _Part((f"stage.{i}.1.",), (stage.width, stage.blocks[1], stage.blocks[1] + 1), i + 1)

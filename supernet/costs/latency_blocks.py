@@ -1,7 +1,7 @@
 """The blocks whose latencies add up to that of a network: what they are, and which an arch or a space has (no torch).
 
 A block is a part of LitePose between two places where a search space can choose: the stem with the normalisation of the
-pictures before it, one inverted bottleneck, one level of the fusion deconvolution head (both transposed convolutions,
+images before it, one inverted bottleneck, one level of the fusion deconvolution head (both transposed convolutions,
 their sum and its activation), and one prediction (both separable convolutions and their sum). Blocks of equal shapes
 are equal, wherever they stand, so each is measured once.
 """
@@ -24,7 +24,7 @@ MOST_BLOCKS = 1_000_000
 
 @dataclass(frozen=True, order=True)
 class Stem:
-    """A picture (input_size, input_size, 3) uint8 to ``width`` maps of half its side."""
+    """An image (input_size, input_size, 3) uint8 to ``width`` maps of half its side."""
 
     width: int
     input_size: int
@@ -53,7 +53,7 @@ class Deconv:
 
 
 @dataclass(frozen=True, order=True)
-class Prediction:
+class PredictionHead:
     """``in_width`` refined and ``skip_width`` backbone maps to ``outputs`` maps of the same side."""
 
     in_width: int
@@ -62,12 +62,12 @@ class Prediction:
     input_size: int
 
 
-Block = Stem | Bottleneck | Deconv | Prediction
-KINDS: dict[str, type[Stem] | type[Bottleneck] | type[Deconv] | type[Prediction]] = {
+Block = Stem | Bottleneck | Deconv | PredictionHead
+KINDS: dict[str, type[Stem] | type[Bottleneck] | type[Deconv] | type[PredictionHead]] = {
     "stem": Stem,
     "bottleneck": Bottleneck,
     "deconv": Deconv,
-    "prediction": Prediction,
+    "prediction": PredictionHead,
 }
 """Every kind of block by its name in files."""
 _NAMES = {kind: name for name, kind in KINDS.items()}
@@ -86,7 +86,7 @@ def key_of(block: Block) -> str:
 
 
 def num_border_elements(block: Block) -> int:
-    """Return how many numbers go into a block and out of it, for one picture; those of the picture do not count."""
+    """Return how many numbers go into a block and out of it, for one image; those of the image do not count."""
     area = block.input_size**2
     if isinstance(block, Stem):
         return block.width * area // 4
@@ -97,7 +97,7 @@ def num_border_elements(block: Block) -> int:
 
 
 def blocks_of(arch: Arch, num_keypoints: int) -> list[Block]:
-    """Return the blocks of ``LitePose(arch, num_keypoints)`` in forward order, for one square picture."""
+    """Return the blocks of ``LitePose(arch, num_keypoints)`` in forward order, for one square image."""
     found: list[Block] = [Stem(arch.stem_width, arch.resolution)]
     widths, size = [arch.stem_width], arch.resolution // 2
     for stage in arch.stages:
@@ -113,7 +113,7 @@ def blocks_of(arch: Arch, num_keypoints: int) -> list[Block]:
         found.append(Deconv(refined, widths[3 - level], width, size))
         refined = width
         if level > 0:
-            found.append(Prediction(refined, widths[2 - level], num_outputs(level, num_keypoints), 2 * size))
+            found.append(PredictionHead(refined, widths[2 - level], num_outputs(level, num_keypoints), 2 * size))
     return found
 
 
@@ -147,7 +147,7 @@ def _all_blocks(space: SearchSpace, num_keypoints: int) -> Iterator[Block]:
             if level > 0:
                 predicted = num_outputs(level, num_keypoints)
                 for in_width, skip_width in itertools.product(outputs, widths[2 - level]):
-                    yield Prediction(in_width, skip_width, predicted, 2 * size)
+                    yield PredictionHead(in_width, skip_width, predicted, 2 * size)
 
 
 def backbone_widths(space: SearchSpace) -> list[tuple[int, ...]]:

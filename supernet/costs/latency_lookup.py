@@ -12,7 +12,7 @@ from supernet.costs.latency_blocks import (
     Block,
     Bottleneck,
     Deconv,
-    Prediction,
+    PredictionHead,
     Stem,
     backbone_widths,
     num_outputs,
@@ -115,7 +115,7 @@ def _level(figure: Figure, level: int) -> Callable[..., float]:
 
 def _prediction(figure: Figure, level: int, outputs: int) -> Callable[..., float]:
     def of(resolution: int, in_width: int, skip_width: int) -> float:
-        return figure(Prediction(in_width, skip_width, outputs, 2 * (resolution // LEVEL_STRIDES[level])))
+        return figure(PredictionHead(in_width, skip_width, outputs, 2 * (resolution // LEVEL_STRIDES[level])))
 
     return of
 

@@ -41,7 +41,7 @@ FARTHEST = 2.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class MeasurementSettings:
     """What latencies were measured on and with.
 
     Attributes:
@@ -51,7 +51,7 @@ class Settings:
         system: Operating system.
         threads: Of the CPU.
         precision: What is computed in, "f32", "bf16" or "f16".
-        batch: Pictures a run; latencies are those of the whole batch.
+        batch: Images a run; latencies are those of the whole batch.
     """
 
     runtime: str
@@ -72,7 +72,7 @@ class Settings:
         return f"{self.runtime} {self.runtime_version} {self.precision} on {self.device}, {threads}, {batch}"
 
 
-def check_settings(table: Settings, here: Settings) -> None:
+def check_settings(table: MeasurementSettings, here: MeasurementSettings) -> None:
     """Make sure that what is measured here can be compared with a table.
 
     Raises:
@@ -117,7 +117,7 @@ class MeasuredNetwork:
 class LatencyTable:
     """Latencies of every block of a space, for ``num_keypoints``, and what makes them latencies of networks."""
 
-    settings: Settings
+    settings: MeasurementSettings
     space: SearchSpace
     num_keypoints: int
     overhead: Overhead
@@ -156,7 +156,7 @@ class LatencyTable:
             except UserError as error:
                 raise UserError(f"networks[{i}].arch: {error}") from error
             networks.append(MeasuredNetwork(arch, figures(f"networks[{i}]", row)))
-        settings = from_mapping(Settings, value["settings"], "settings")
+        settings = from_mapping(MeasurementSettings, value["settings"], "settings")
         overhead = from_mapping(Overhead, value["overhead"], "overhead")
         table = cls(settings, space, num_keypoints, overhead, tuple(networks), entries)
         table.check_overhead()

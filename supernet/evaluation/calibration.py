@@ -10,12 +10,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from supernet.compute.distributed import ALONE, Ranks
+from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.litepose import normalisation_layers
 
 
 @torch.no_grad()
-def calibrate(network: nn.Module, batches: Iterable[Tensor], ranks: Ranks = ALONE) -> None:
+def calibrate(network: nn.Module, batches: Iterable[Tensor], ranks: Processes = SINGLE_PROCESS) -> None:
     """Set the running mean and (population) variance of every batch norm of ``network`` in place.
 
     Each layer's statistics are those of its own inputs over all pixels of all batches, while earlier layers
@@ -66,7 +66,7 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor], ranks: Ranks = ALON
     joint_batches, counts, *parts = torch.split(joint, [1, len(norms), *2 * [norm.num_features for norm in norms]])
     sums, squares = parts[: len(norms)], parts[len(norms) :]
     if not counts.all():
-        raise ValueError("calibration needs at least one batch of pictures; got none")
+        raise ValueError("calibration needs at least one batch of images; got none")
     for i, norm in enumerate(norms):
         mean = sums[i] / counts[i]
         running_mean, running_var, tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked

@@ -18,17 +18,17 @@ from supernet.checkpoints.exported_network import is_exported, load_net
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import create_run, discard_empty, point_latest, write_summary
-from supernet.compute.distributed import Ranks, launched
+from supernet.compute.distributed import Processes, process_group
 from supernet.errors import UserError
 from supernet.evaluation.sharded_inference import estimate_on_ranks
-from supernet.evaluation.subnet_scorer import SubnetScorer, pictures_for
+from supernet.evaluation.subnet_scorer import SubnetScorer, images_for
 from supernet.io import files
 from supernet.io.schema import check_least, from_mapping
 from supernet.litepose import LitePose
-from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.datasets import resolved
-from supernet.pose.drawing import save_picture
+from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import Evaluation, evaluate
 from supernet.pose.geometry import check_scales
 from supernet.pose.grouping import Matching
@@ -36,9 +36,9 @@ from supernet.pose.inference import InferenceSettings
 from supernet.pose.plots import prediction_sheet
 
 WAIT_SECONDS = 1800.0
-"""How long a process waits for the others, whose pictures may take longer."""
+"""How long a process waits for the others, whose images may take longer."""
 RESULTS_FILE = "results.json"
-PICTURE_FILE = "plots/predictions.png"
+IMAGE_FILE = "plots/predictions.png"
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationTarget:
     """What is evaluated.
 
     Attributes:
         title: What it is, for people.
         arch: Of the network.
         prepared: Gives the network on its device, calibrated, in evaluation mode; a supernet's takes a moment.
-        pictures: What it is evaluated on.
+        images: What it is evaluated on.
         inference: How its maps become people.
         origin: What the summary says of where it comes from.
     """
@@ -96,7 +96,7 @@ class Subject:
     title: str
     arch: Arch
     prepared: Callable[[], LitePose]
-    pictures: PoseDataset
+    images: PoseDataset
     inference: InferenceSettings
     origin: dict[str, Any]
 
@@ -104,19 +104,19 @@ class Subject:
 def run(config: Mapping[str, Any]) -> Path:
     """Evaluate as configured and return the run folder.
 
-    A subnet of a supernet is cut out and calibrated on training pictures; an exported model is calibrated already.
-    Processes that ``torchrun`` started share the pictures out; the main one alone writes and speaks.
+    A subnet of a supernet is cut out and calibrated on training images; an exported model is calibrated already.
+    Processes that ``torchrun`` started share the images out; the main one alone writes and speaks.
 
     Raises:
-        UserError: A wrong option, or weights, arch or pictures that do not fit together; all before any evaluation.
+        UserError: A wrong option, or weights, arch or images that do not fit together; all before any evaluation.
     """
     settings = from_mapping(EvaluateSettings, config, "")
-    with launched(WAIT_SECONDS) as ranks:
+    with process_group(WAIT_SECONDS) as ranks:
         CONSOLE.quiet = not ranks.is_main
         return _run(settings, ranks)
 
 
-def _run(settings: EvaluateSettings, ranks: Ranks) -> Path:
+def _run(settings: EvaluateSettings, ranks: Processes) -> Path:
     start = time.perf_counter()
     device = ranks.device(settings.device)
     if settings.threads is not None:
@@ -143,7 +143,7 @@ def _run(settings: EvaluateSettings, ranks: Ranks) -> Path:
         return folder
     files.write_text(folder / RESULTS_FILE, json.dumps(found.results, allow_nan=False) + "\n")
     if settings.plots:
-        save_picture(folder / PICTURE_FILE, prediction_sheet(subject.pictures, found.people))
+        save_image(folder / IMAGE_FILE, prediction_sheet(subject.images, found.people))
     num_images = len(found.people)
     summary = {
         "weights": str(Path(settings.weights).resolve()),
@@ -163,9 +163,9 @@ def _run(settings: EvaluateSettings, ranks: Ranks) -> Path:
     }
     write_summary(folder, summary)
     point_latest(folder)
-    CONSOLE.print(metrics_table(found.metrics, f"{subject.title} on {num_images} {settings.split} pictures"))
+    CONSOLE.print(metrics_table(found.metrics, f"{subject.title} on {num_images} {settings.split} images"))
     told = [f"results: {folder / RESULTS_FILE}", f"report: {folder / 'summary.json'}"]
-    told += [f"pictures: {folder / PICTURE_FILE}"] * settings.plots
+    told += [f"images: {folder / IMAGE_FILE}"] * settings.plots
     CONSOLE.print("   ".join(told), soft_wrap=True)
     return folder
 
@@ -177,19 +177,19 @@ def metrics_table(metrics: Mapping[str, float], title: str) -> Table:
     return table
 
 
-def _evaluated(subject: Subject, settings: EvaluateSettings, ranks: Ranks) -> Evaluation:
+def _evaluated(subject: EvaluationTarget, settings: EvaluateSettings, ranks: Processes) -> Evaluation:
     """Calibrate if need be and evaluate, under a progress bar."""
     with progress_bar() as progress:
-        task = progress.add_task("evaluating", total=len(subject.pictures), note="calibrating")
+        task = progress.add_task("evaluating", total=len(subject.images), note="calibrating")
 
         def show(done: int, total: int) -> None:  # of this process; the others are about as far
-            progress.update(task, completed=len(subject.pictures) * done // total)
+            progress.update(task, completed=len(subject.images) * done // total)
 
         network = subject.prepared()
         progress.update(task, note="")
         found = evaluate(
             network,
-            subject.pictures,
+            subject.images,
             subject.arch.resolution,
             subject.inference,
             settings.batch_size,
@@ -201,7 +201,7 @@ def _evaluated(subject: Subject, settings: EvaluateSettings, ranks: Ranks) -> Ev
     return found
 
 
-def _exported(settings: EvaluateSettings, device: torch.device, _: Ranks) -> Subject:
+def _exported(settings: EvaluateSettings, device: torch.device, _: Processes) -> EvaluationTarget:
     """Read an exported model, which is calibrated already."""
     if settings.arch is not None:
         raise UserError(f"{settings.weights} is an exported model, which has an arch of its own; leave out arch")
@@ -209,13 +209,13 @@ def _exported(settings: EvaluateSettings, device: torch.device, _: Ranks) -> Sub
     arch = net.network.arch
     inference = settings.inference(net.settings, arch)
     dataset = net.dataset if settings.dataset is None else settings.dataset
-    pictures = pictures_for(net.keypoints, dataset, settings.split, f"the exported model {settings.weights}")
+    images = images_for(net.keypoints, dataset, settings.split, f"the exported model {settings.weights}")
     origin = {"dataset": dataset, "calibration": net.description["calibration"]}
-    kept = KeptPictures(pictures, settings.num_images)
-    return Subject("exported model", arch, lambda: net.network.to(device), kept, inference, origin)
+    kept = CachedDataset(images, settings.num_images)
+    return EvaluationTarget("exported model", arch, lambda: net.network.to(device), kept, inference, origin)
 
 
-def _subnet(settings: EvaluateSettings, device: torch.device, ranks: Ranks) -> Subject:
+def _subnet(settings: EvaluateSettings, device: torch.device, ranks: Processes) -> EvaluationTarget:
     """Read a supernet, from which the chosen subnet is to be cut out and calibrated, by all ranks together."""
     if not Path(settings.weights).exists():
         raise UserError(
@@ -235,12 +235,12 @@ def _subnet(settings: EvaluateSettings, device: torch.device, ranks: Ranks) -> S
             raise UserError(f"arch file {settings.arch} does not fit {place}: {error}") from error
     inference = settings.inference(from_mapping(InferenceSettings, trained.evaluation, "evaluation"), arch)
     dataset = trained.dataset if settings.dataset is None else settings.dataset
-    train_set = pictures_for(trained.keypoints, dataset, "train", place)
+    train_set = images_for(trained.keypoints, dataset, "train", place)
     dataset = resolved(dataset, trained.keypoints)
-    pictures = KeptPictures(pictures_for(trained.keypoints, dataset, settings.split, place), settings.num_images)
+    images = CachedDataset(images_for(trained.keypoints, dataset, settings.split, place), settings.num_images)
     trained.supernet.to(device)
     scorer = SubnetScorer(
-        trained.supernet, train_set, pictures, inference, settings.num_calibration_images, settings.batch_size, ranks
+        trained.supernet, train_set, images, inference, settings.num_calibration_images, settings.batch_size, ranks
     )
     calibration = {
         "split": "train",
@@ -248,4 +248,4 @@ def _subnet(settings: EvaluateSettings, device: torch.device, ranks: Ranks) -> S
         "resolution": arch.resolution,
     }
     origin = {"dataset": dataset, "calibration": calibration}
-    return Subject(title, arch, lambda: scorer.subnet(arch), pictures, inference, origin)
+    return EvaluationTarget(title, arch, lambda: scorer.subnet(arch), images, inference, origin)

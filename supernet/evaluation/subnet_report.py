@@ -26,7 +26,7 @@ def report_scores(
     rng = np.random.default_rng((3, seed))
     archs = [("largest", space.largest()), ("smallest", space.smallest())]
     archs += [(f"random {i}", space.sample(rng)) for i in range(num_random)]
-    table = Table("subnet", "AP", "AP50", "AP75", "AR", "arch", title="calibrated subnets on the test pictures")
+    table = Table("subnet", "AP", "AP50", "AP75", "AR", "arch", title="calibrated subnets on the test images")
     rows: list[dict[str, Any]] = []
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=len(archs), note="")

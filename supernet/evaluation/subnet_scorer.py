@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from supernet.arch import Arch
-from supernet.compute.distributed import ALONE, Ranks
+from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
@@ -24,8 +24,8 @@ from supernet.pose.keypoints import KeypointSet
 from supernet.weight_sharing import SuperNet
 
 CALIBRATION_BATCH = 32
-"""Pictures a forward pass in calibration, where layers normalise by the batch at hand: fixed, so that a subnet's
-statistics, and with them its AP, do not depend on how many pictures are evaluated together."""
+"""Images a forward pass in calibration, where layers normalise by the batch at hand: fixed, so that a subnet's
+statistics, and with them its AP, do not depend on how many images are evaluated together."""
 
 
 class SubnetScorer:
@@ -33,11 +33,11 @@ class SubnetScorer:
 
     Args:
         supernet: Trained weights.
-        calibration_set: Training pictures for the batch-norm statistics.
-        evaluation_set: Pictures to score on; the search must not use the training set here.
+        calibration_set: Training images for the batch-norm statistics.
+        evaluation_set: Images to score on; the search must not use the training set here.
         settings: Inference settings.
-        num_calibration_images: Pictures used for calibration, spread evenly over the set.
-        batch_size: Pictures per forward pass of an evaluation.
+        num_calibration_images: Images used for calibration, spread evenly over the set.
+        batch_size: Images per forward pass of an evaluation.
         ranks: Processes that score together: all call with the same archs, share the work and get the same scores.
     """
 
@@ -49,7 +49,7 @@ class SubnetScorer:
         settings: InferenceSettings,
         num_calibration_images: int = 128,
         batch_size: int = 32,
-        ranks: Ranks = ALONE,
+        ranks: Processes = SINGLE_PROCESS,
     ) -> None:
         self.supernet, self.settings, self.ranks = supernet, settings, ranks
         self.calibration_set, self.evaluation_set = calibration_set, evaluation_set
@@ -86,7 +86,7 @@ class SubnetScorer:
         )
 
 
-def pictures_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, network: str) -> PoseDataset:
+def images_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, network: str) -> PoseDataset:
     """Build one split of a data set for a network of certain keypoints.
 
     Args:
@@ -98,23 +98,23 @@ def pictures_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str,
     Raises:
         UserError: The data set cannot be built or is annotated with other keypoints.
     """
-    pictures = build(dataset, split)
-    if pictures.keypoints != keypoints:
-        own, others = pictures.keypoints.name, keypoints.name
+    images = build(dataset, split)
+    if images.keypoints != keypoints:
+        own, others = images.keypoints.name, keypoints.name
         difference = "others of that name" if own == others else repr(others)
         raise UserError(
             f"dataset.keypoints is {own!r} but {network} was trained on {difference}; "
             "choose a data set with its keypoints"
         )
-    return pictures
+    return images
 
 
 def calibration_batches(
-    dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int, ranks: Ranks = ALONE
+    dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int, ranks: Processes = SINGLE_PROCESS
 ) -> list[Tensor]:
-    """Return uint8 batches (B, 3, H, W) of ``num_images`` pictures, evenly spread, resized as for evaluation.
+    """Return uint8 batches (B, 3, H, W) of ``num_images`` images, evenly spread, resized as for evaluation.
 
-    B is ``CALIBRATION_BATCH`` or, at the end of the pictures of one size, what is left. Several ``ranks`` get the same
+    B is ``CALIBRATION_BATCH`` or, at the end of the images of one size, what is left. Several ``ranks`` get the same
     batches that one would, each its share of them, which may be none.
     """
     by_size: dict[tuple[int, ...], list[Tensor]] = {}

@@ -9,12 +9,12 @@ KEY = "checksum"
 _DIGITS = 16
 
 
-def stamped(value: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain ``value`` with the checksum of all else in it under ``KEY``."""
     return {**value, KEY: _sum(value)}
 
 
-def unstamped(value: Mapping[str, Any]) -> dict[str, Any] | None:
+def without_checksum(value: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return ``value`` without its checksum, None if that is of something else; one that has none is as it is."""
     rest = {key: inner for key, inner in value.items() if key != KEY}
     try:

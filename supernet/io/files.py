@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from supernet.errors import UserError
-from supernet.io.limits import check_size
+from supernet.io.limits import check_limits
 
 _DAY_SECONDS = 86_400
 SMALL = 2**26
@@ -178,7 +178,7 @@ def read_json(path: str | Path, what: str, most: int = SMALL) -> Any:
     content = read_bytes(path, what, most)
     try:
         value = json.loads(content.decode("utf-8-sig"))
-        check_size(value, len(content))
+        check_limits(value, len(content))
     except UnicodeDecodeError as error:
         raise UserError(f"{what} {path} is not UTF-8 text (byte {error.start}); give a JSON file") from error
     except (ValueError, RecursionError) as error:  # a ValueError of its own for a number of thousands of digits

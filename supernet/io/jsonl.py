@@ -22,7 +22,7 @@ def append(path: str | Path, row: Mapping[str, Any]) -> None:
     Raises:
         UserError: The operating system refuses the write (full disk, missing permission).
     """
-    line = json.dumps(checksum.stamped(row), allow_nan=False).encode() + b"\n"
+    line = json.dumps(checksum.with_checksum(row), allow_nan=False).encode() + b"\n"
     try:
         with open(path, "ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -86,4 +86,4 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return checksum.unstamped(row) if isinstance(row, dict) else None
+    return checksum.without_checksum(row) if isinstance(row, dict) else None

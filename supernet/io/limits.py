@@ -8,7 +8,7 @@ MOST_DEEP = 100
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
-def check_size(value: Any, most_values: int, check_leaf: Callable[[Any], None] | None = None) -> None:
+def check_limits(value: Any, most_values: int, check_leaf: Callable[[Any], None] | None = None) -> None:
     """Make sure that ``value`` may be walked and shown.
 
     Few bytes can hold a list of lists that are all the same list, and so on: a value without end for whoever follows

@@ -14,7 +14,7 @@ from supernet.cli.hydra_app import run_with_config
 from supernet.cli.runs import write_summary
 from supernet.errors import UserError
 from supernet.io.schema import check_least, from_mapping
-from supernet.pose.coco.fault_report import ALL_KINDS, PICTURE_KINDS, Report, check_part, distinct_parts
+from supernet.pose.coco.fault_report import ALL_KINDS, IMAGE_KINDS, Report, check_part, distinct_parts
 from supernet.pose.coco.splits import DatasetOnDisk
 
 
@@ -65,8 +65,8 @@ def check(config: Mapping[str, Any]) -> list[Report]:
         for name, part in parts.items():
             task = progress.add_task(f"checking {name}", total=None, note="reading annotations")
 
-            def on_picture(done: int, total: int, task: Any = task) -> None:
-                progress.update(task, completed=done, total=total, note="opening pictures")
+            def on_image(done: int, total: int, task: Any = task) -> None:
+                progress.update(task, completed=done, total=total, note="opening images")
 
             report = check_part(
                 name,
@@ -75,7 +75,7 @@ def check(config: Mapping[str, Any]) -> list[Report]:
                 limit=settings.limit,
                 num_examples=settings.examples,
                 num_threads=settings.threads,
-                progress=on_picture,
+                progress=on_image,
             )
             total = report.num_opened
             progress.update(task, completed=total, total=total, note=f"{report.num_faults} faults")
@@ -102,7 +102,7 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
     CONSOLE.print(
         Text.assemble(
             (report.split, "bold"),
-            f": {report.num_people} people with keypoints in {report.num_images} pictures, {report.num_opened} of them "
+            f": {report.num_people} people with keypoints in {report.num_images} images, {report.num_opened} of them "
             f"opened, {told}: ",
             (f"{report.num_faults} faults", "bold red") if report.num_faults else ("no faults", "green"),
         ),
@@ -128,8 +128,8 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
 
 def _effect(kind: str, dataset: Mapping[str, Any]) -> str:
     """What training makes of a fault."""
-    if kind in PICTURE_KINDS:
-        return "skips" if dataset.get("on_bad_picture", "skip") == "skip" else "stops"
+    if kind in IMAGE_KINDS:
+        return "skips" if dataset.get("on_bad_image", "skip") == "skip" else "stops"
     return "stops" if ALL_KINDS[kind].refused else "goes on"
 
 

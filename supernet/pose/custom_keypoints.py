@@ -160,7 +160,7 @@ def derived_pairs(names: Sequence[str]) -> Pairs:
             raise UserError(f"the names do not tell which keypoint mirrors which of {alike}; set flip_pairs")
     if not parts:
         raise UserError(
-            "no keypoint's name tells left or right, so what a mirrored picture exchanges is not known; set flip_pairs "
+            "no keypoint's name tells left or right, so what a mirrored image exchanges is not known; set flip_pairs "
             "(to [] if nothing is exchanged)"
         )
     return tuple((lefts[0], rights[0]) for lefts, rights in parts)

@@ -8,7 +8,7 @@ from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.coco.splits import SPLITS, DatasetOnDisk
 from supernet.pose.custom_keypoints import from_plain
 from supernet.pose.data.pose_dataset import PoseDataset
-from supernet.pose.data.skip_broken import SkippingPictures
+from supernet.pose.data.skip_broken import SkipBrokenImages
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.synthetic.dataset import SyntheticPeople
 
@@ -62,11 +62,11 @@ def _on_disk(dataset: Mapping[str, Any], split: str) -> PoseDataset:
         described.keypoints,
         only_with_people=part.only_with_people,
         category=described.category,
-        # Published figures are measured on all pictures that decoders accept, so only training is choosy.
+        # Published figures are measured on all images that decoders accept, so only training is choosy.
         strict=split == "train",
     )
-    if split == "train" and described.on_bad_picture == "skip":
-        return SkippingPictures(people, described.max_bad_share)
+    if split == "train" and described.on_bad_image == "skip":
+        return SkipBrokenImages(people, described.max_bad_share)
     return people
 
 

@@ -1,4 +1,4 @@
-"""Pictures for people to look at: skeletons, heatmaps, contact sheets."""
+"""Images for people to look at: skeletons, heatmaps, contact sheets."""
 
 import colorsys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from supernet.pose.keypoints import KeypointSet
 
 _SUBPIXEL_BITS = 4
 _FARTHEST = 1e5
-"""Points this far from the picture are drawn no farther; OpenCV's fixed-point coordinates would overflow."""
+"""Points this far from the image are drawn no farther; OpenCV's fixed-point coordinates would overflow."""
 
 _PERSON_HUE_STEP = 0.618034
 """The golden section: hues of successive people are far apart however many there are."""
@@ -32,7 +32,7 @@ def draw_people(
     keypoints: KeypointSet,
     minimum_score: float = 0.0,
 ) -> npt.NDArray[np.uint8]:
-    """A copy of a picture with skeletons: one hue per person, left limbs light and right limbs dark.
+    """A copy of an image with skeletons: one hue per person, left limbs light and right limbs dark.
 
     Args:
         image: (H, W, 3), RGB.
@@ -63,19 +63,19 @@ def draw_people_at(
     factor: float,
     minimum_score: float = 0.0,
 ) -> npt.NDArray[np.uint8]:
-    """A picture (H, W, 3) ``factor`` times as large, with skeletons drawn at that size; poses (P, K, 3) are its own."""
+    """An image (H, W, 3) ``factor`` times as large, with skeletons drawn at that size; poses (P, K, 3) are its own."""
     return draw_people(scaled(image, factor), poses * np.array([factor, factor, 1.0]), keypoints, minimum_score)
 
 
 def scaled(image: npt.NDArray[np.uint8], factor: float) -> npt.NDArray[np.uint8]:
-    """A picture (H, W, 3) ``factor`` times as large, smooth."""
+    """An image (H, W, 3) ``factor`` times as large, smooth."""
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     kind = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
     return np.asarray(cv2.resize(image, size, interpolation=kind), np.uint8)
 
 
 def mask_overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """A picture (H, W, 3), dark red where its mask (h, w), of any size, is False."""
+    """An image (H, W, 3), dark red where its mask (h, w), of any size, is False."""
     height, width = image.shape[:2]
     kept = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
     return np.where(kept[..., None], image, image // 3 + np.array([90, 0, 0], np.uint8)).astype(np.uint8)
@@ -84,7 +84,7 @@ def mask_overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> n
 def tag_places(
     image: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_], size: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
-    """A picture (H, W, 3), dimmed and coarse as the tag maps, with each map pixel whose tag is trained in colour.
+    """An image (H, W, 3), dimmed and coarse as the tag maps, with each map pixel whose tag is trained in colour.
 
     Args:
         image: RGB.
@@ -100,7 +100,7 @@ def tag_places(
 
 
 def captioned(image: npt.NDArray[np.uint8], text: str) -> npt.NDArray[np.uint8]:
-    """A picture (H, W, 3) below a white strip with one line of ``text``; what is too long is cut off."""
+    """An image (H, W, 3) below a white strip with one line of ``text``; what is too long is cut off."""
     strip = np.full((_CAPTION_HEIGHT, image.shape[1], 3), 255, np.uint8)
     place = (3, _CAPTION_HEIGHT - 6)
     cv2.putText(strip, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
@@ -108,7 +108,7 @@ def captioned(image: npt.NDArray[np.uint8], text: str) -> npt.NDArray[np.uint8]:
 
 
 def heatmap_overlay(image: npt.NDArray[np.uint8], heatmaps: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """A picture (H, W, 3) under the maximum of its heatmaps (K, h, w); the higher (0 to 1), the more colour."""
+    """An image (H, W, 3) under the maximum of its heatmaps (K, h, w); the higher (0 to 1), the more colour."""
     height, width = image.shape[:2]
     highest = np.clip(np.nan_to_num(heatmaps.max(axis=0)), 0.0, 1.0).astype(np.float32)
     highest = cv2.resize(highest, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -119,14 +119,14 @@ def heatmap_overlay(image: npt.NDArray[np.uint8], heatmaps: npt.NDArray[np.float
 
 
 def contact_sheet(images: Sequence[npt.NDArray[np.uint8]], columns: int, gap: int = 4) -> npt.NDArray[np.uint8]:
-    """Pictures (H, W, 3) of any sizes, row by row in cells as large as the largest, on white.
+    """Images (H, W, 3) of any sizes, row by row in cells as large as the largest, on white.
 
     Raises:
-        UserError: There is no picture or no column.
+        UserError: There is no image or no column.
     """
     if not images or columns < 1:
         raise UserError(
-            f"a contact sheet of {len(images)} pictures in {columns} columns is empty; give at least one each"
+            f"a contact sheet of {len(images)} images in {columns} columns is empty; give at least one each"
         )
     columns = min(columns, len(images))
     cell_height = max(image.shape[0] for image in images) + gap
@@ -139,8 +139,8 @@ def contact_sheet(images: Sequence[npt.NDArray[np.uint8]], columns: int, gap: in
     return sheet
 
 
-def save_picture(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write a picture (H, W, 3), RGB, to ``path``, all or nothing, as PNG (.png) or JPEG (.jpg) by its suffix.
+def save_image(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write an image (H, W, 3), RGB, to ``path``, all or nothing, as PNG (.png) or JPEG (.jpg) by its suffix.
 
     A JPEG takes a thirtieth of a PNG's time and a fifth of its space.
     """

@@ -16,7 +16,7 @@ from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.geometry import normalise
-from supernet.pose.inference import InferenceSettings, People, Prepare, as_results, estimate_dataset
+from supernet.pose.inference import InferenceSettings, PosePredictions, Preprocess, as_results, estimate_dataset
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 from supernet.pose.metrics.average_precision import KeypointEvaluator
 from supernet.pose.metrics.input_checks import Record
@@ -64,14 +64,14 @@ class Evaluation:
     Attributes:
         metrics: As of ``KeypointEvaluator.score``.
         results: Detections in COCO's format.
-        people: Of each picture, in the data set's order.
+        people: Of each image, in the data set's order.
         tool: What computed the metrics, see ``KeypointEvaluator``.
-        seconds: Wall time, of loading pictures, network, grouping and scoring together.
+        seconds: Wall time, of loading images, network, grouping and scoring together.
     """
 
     metrics: dict[str, float]
     results: list[Record]
-    people: list[People]
+    people: list[PosePredictions]
     tool: str
     seconds: float
 
@@ -86,25 +86,25 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-    prepare: Prepare = normalise,
-    estimate: Callable[..., list[People]] = estimate_dataset,
+    prepare: Preprocess = normalise,
+    estimate: Callable[..., list[PosePredictions]] = estimate_dataset,
 ) -> Evaluation:
-    """Run a network on a data set, or on its first ``num_images`` pictures, and score it on just these.
+    """Run a network on a data set, or on its first ``num_images`` images, and score it on just these.
 
     Args:
         network: See ``maps.Network``; on ``device``, in evaluation mode, batch norm calibrated.
-        dataset: Pictures and ground truth.
+        dataset: Images and ground truth.
         resolution: Short side of the input.
-        settings: How pictures become people.
-        batch_size: Pictures run together at most.
-        num_images: Pictures from the start of the data set; all by default.
+        settings: How images become people.
+        batch_size: Images run together at most.
+        num_images: Images from the start of the data set; all by default.
         device: Where the network is.
-        progress: Called with (pictures done, pictures in all) after each picture.
+        progress: Called with (images done, images in all) after each image.
         prepare: See ``inference.Prepare``.
-        estimate: Called as ``inference.estimate_dataset`` is, to find the people of all pictures.
+        estimate: Called as ``inference.estimate_dataset`` is, to find the people of all images.
 
     Raises:
-        UserError: The network is in training mode or not calibrated, or the pictures hold no labelled person.
+        UserError: The network is in training mode or not calibrated, or the images hold no labelled person.
     """
     started = time.perf_counter()
     total = len(dataset) if num_images is None else min(num_images, len(dataset))

@@ -1,4 +1,4 @@
-"""How a picture becomes the network's input at evaluation, and how points find their way back.
+"""How an image becomes the network's input at evaluation, and how points find their way back.
 
 Source: the evaluation protocol of HigherHRNet (arXiv 1908.10357) and LitePose (arXiv 2205.01271), whose published code
 the sizes and offsets agree with. We differ for resolutions that are no multiple of ``size_divisor``: they are kept as
@@ -24,7 +24,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MOST_SCALE = 8.0
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Transform:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W), RGB 0..255, as float32 less ImageNet's mean, over its deviation; memory format kept."""
+    """Images (B, 3, H, W), RGB 0..255, as float32 less ImageNet's mean, over its deviation; memory format kept."""
     mean, std = _mean_and_deviation(images.device)
     return images.to(torch.float32, copy=True).sub_(mean).div_(std)
 
@@ -85,10 +85,10 @@ def check_scales(scales: Sequence[float], size_divisor: int = 64, resolution: in
 def resized_size(
     width: int, height: int, resolution: int, size_divisor: int = 64, smallest_scale: float = 1.0
 ) -> tuple[int, int]:
-    """Input size (width, height) at scale 1 for a picture of ``width`` x ``height`` pixels.
+    """Input size (width, height) at scale 1 for an image of ``width`` x ``height`` pixels.
 
     At the smallest scale, the short side is ``resolution`` times that scale and the long side the next multiple of
-    ``size_divisor`` that holds its whole pixels; a square picture stays square. Other scales enlarge this size, so that
+    ``size_divisor`` that holds its whole pixels; a square image stays square. Other scales enlarge this size, so that
     all show the same part of the plane.
 
     Raises:
@@ -96,7 +96,7 @@ def resized_size(
     """
     if min(width, height, resolution, size_divisor) < 1:
         raise UserError(
-            f"cannot resize a picture of {width} x {height} pixels to resolution {resolution} with size_divisor "
+            f"cannot resize an image of {width} x {height} pixels to resolution {resolution} with size_divisor "
             f"{size_divisor}; all four must be at least 1"
         )
     if width == height:
@@ -111,7 +111,7 @@ def resized_size(
 def input_transform(
     width: int, height: int, resolution: int, size_divisor: int = 64, smallest_scale: float = 1.0
 ) -> Transform:
-    """Transform between a picture of ``width`` x ``height`` pixels and its input, which shares its (rounded) centre."""
+    """Transform between an image of ``width`` x ``height`` pixels and its input, which shares its (rounded) centre."""
     resized_width, resized_height = resized_size(width, height, resolution, size_divisor, smallest_scale)
     scale = min(width, height) / resolution
     return Transform(
@@ -119,33 +119,33 @@ def input_transform(
     )
 
 
-def resize_for_network(image: Picture, resolution: int, size_divisor: int = 64) -> tuple[Picture, Transform]:
-    """Resize a picture (H, W, 3) in one bilinear warp; what lies outside the picture is black.
+def resize_for_network(image: Image, resolution: int, size_divisor: int = 64) -> tuple[Image, Transform]:
+    """Resize an image (H, W, 3) in one bilinear warp; what lies outside the image is black.
 
     Returns:
         The input (H', W', 3) uint8 of size ``resized_size`` and its transform.
 
     Raises:
-        UserError: The picture is not (H, W, 3) uint8.
+        UserError: The image is not (H, W, 3) uint8.
     """
     (resized,), transform = resize_at_scales(image, resolution, size_divisor, (1.0,))
     return resized, transform
 
 
 def resize_at_scales(
-    image: Picture, resolution: int, size_divisor: int, scales: Sequence[float]
-) -> tuple[tuple[Picture, ...], Transform]:
-    """Resize a picture (H, W, 3) to its input at each of the scales, as ``resize_for_network`` does at scale 1.
+    image: Image, resolution: int, size_divisor: int, scales: Sequence[float]
+) -> tuple[tuple[Image, ...], Transform]:
+    """Resize an image (H, W, 3) to its input at each of the scales, as ``resize_for_network`` does at scale 1.
 
     Returns:
         One input (H' * scale, W' * scale, 3) uint8 per scale, all of the same part of the plane, and the transform of
         scale 1.
 
     Raises:
-        UserError: The picture is not (H, W, 3) uint8.
+        UserError: The image is not (H, W, 3) uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise UserError(f"a picture must be (H, W, 3) uint8, not {image.shape} {image.dtype}; convert it to 8-bit RGB")
+        raise UserError(f"an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}; convert it to 8-bit RGB")
     height, width = image.shape[:2]
     transform = input_transform(width, height, resolution, size_divisor, min(scales))
     size = resized_size(width, height, resolution, size_divisor, min(scales))

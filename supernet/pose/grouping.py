@@ -1,4 +1,4 @@
-"""From heatmaps and tags of one picture to people: detections, matching by tag, adjustment and refinement.
+"""From heatmaps and tags of one image to people: detections, matching by tag, adjustment and refinement.
 
 Source: Associative Embedding (arXiv 1611.05424, section 3.3), as HigherHRNet (arXiv 1908.10357) and LitePose evaluate
 with it; ``matching="reference"`` gives their people: as many pairs as there can be at the least total distance, of
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 
-class Settings(TypedDict, total=False):
+class GroupingOptions(TypedDict, total=False):
     """The settings of :func:`group`, which says what they mean."""
 
     max_people: int
@@ -37,10 +37,10 @@ class Settings(TypedDict, total=False):
 
 
 # Trunk and arms before the head's and the legs' uncertain ends, in COCO's numbering; used for every keypoint set.
-VISITING_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
+KEYPOINT_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 FORBIDDEN = 1e6
 MOST_PEOPLE = 1000
-"""In a picture; it is also the most pixels of a peak's neighbourhood. Both take time and memory."""
+"""In an image; it is also the most pixels of a peak's neighbourhood. Both take time and memory."""
 
 
 def group(
@@ -55,7 +55,7 @@ def group(
     refine: bool = True,
     matching: Matching = "thresholded",
 ) -> tuple[Floats, Floats]:
-    """Find the people of one picture.
+    """Find the people of one image.
 
     Args:
         heatmaps: (K, H, W).
@@ -81,7 +81,7 @@ def group(
     heat, tag = _checked(heatmaps, tags)
 
     detections = [peaks(one, max_people, detection_threshold, nms_kernel) for one in heat]
-    places, means = match(heat, tag, detections, max_people, tag_threshold, matching == "thresholded")
+    places, means = match_by_tag(heat, tag, detections, max_people, tag_threshold, matching == "thresholded")
     found = places >= 0
     num_keypoints, _, width = heat.shape
     values = np.where(found, heat.reshape(num_keypoints, -1)[np.arange(num_keypoints), places], np.float32(0))
@@ -101,8 +101,8 @@ def group(
     return poses, scores
 
 
-def group_batch(heatmaps: Maps, tags: Maps, **settings: Unpack[Settings]) -> list[tuple[Floats, Floats]]:
-    """What :func:`group` finds in each picture of a batch.
+def group_batch(heatmaps: Maps, tags: Maps, **settings: Unpack[GroupingOptions]) -> list[tuple[Floats, Floats]]:
+    """What :func:`group` finds in each image of a batch.
 
     Args:
         heatmaps: (B, K, H, W).
@@ -110,7 +110,7 @@ def group_batch(heatmaps: Maps, tags: Maps, **settings: Unpack[Settings]) -> lis
         **settings: As for ``group``.
 
     Returns:
-        Poses and scores of each of the B pictures.
+        Poses and scores of each of the B images.
 
     Raises:
         UserError: As for ``group``.
@@ -162,7 +162,7 @@ def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:
     return heat, tag.reshape(*heat.shape, -1)
 
 
-def match(
+def match_by_tag(
     heat: Floats, tag: Floats, detections: list[Integers], max_people: int, tag_threshold: float, thresholded: bool
 ) -> tuple[Integers, Floats]:
     """Deal the detections out to people, keypoint by keypoint.
@@ -184,7 +184,7 @@ def match(
     sums = np.zeros((most, num_tags))
     counts = np.zeros((most, 1))
     num_people = 0
-    for keypoint in (*(k for k in VISITING_ORDER if k < num_keypoints), *range(len(VISITING_ORDER), num_keypoints)):
+    for keypoint in (*(k for k in KEYPOINT_ORDER if k < num_keypoints), *range(len(KEYPOINT_ORDER), num_keypoints)):
         spots = detections[keypoint]
         if spots.size == 0:
             continue

@@ -1,4 +1,4 @@
-"""People in whole pictures: resize, run the network, group its maps, return to the picture."""
+"""People in whole images: resize, run the network, group its maps, return to the image."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from torch import Tensor
 from supernet.errors import UserError
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normalise, resize_at_scales
-from supernet.pose.grouping import Matching, Settings, check_settings, group
+from supernet.pose.grouping import GroupingOptions, Matching, check_settings, group
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.multiscale_flip import Network, predict_maps
 
-Prepare = Callable[[Tensor], Tensor]
-"""Pictures (B, 3, H, W) uint8 RGB -> what a network takes: ``normalise``, unless the network does that itself."""
+Preprocess = Callable[[Tensor], Tensor]
+"""Images (B, 3, H, W) uint8 RGB -> what a network takes: ``normalise``, unless the network does that itself."""
 
 _MOST_PADDED = 1024
-"""Pixels; a picture is filled up to a multiple of ``size_divisor``."""
+"""Pixels; an image is filled up to a multiple of ``size_divisor``."""
 
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How pictures become people.
+    """How images become people.
 
     ``flip_test`` adds a mirrored copy and ``scales`` other sizes (``maps.predict_maps``); ``size_divisor`` is that of
     ``geometry.resized_size``; the other fields are those of ``grouping.group``.
@@ -53,9 +53,9 @@ class InferenceSettings:
         check_scales(self.scales, self.size_divisor)
 
     @property
-    def grouping(self) -> Settings:
+    def grouping(self) -> GroupingOptions:
         """What ``grouping.group`` takes of it."""
-        return Settings(
+        return GroupingOptions(
             max_people=self.max_people,
             detection_threshold=self.detection_threshold,
             tag_threshold=self.tag_threshold,
@@ -67,8 +67,8 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class People:
-    """The people of one picture.
+class PosePredictions:
+    """The people of one image.
 
     Attributes:
         poses: (P, K, 3) float32 as x, y in image pixels and the heatmap's value; all 0 for a keypoint not found.
@@ -87,22 +87,22 @@ def estimate_stream(
     settings: InferenceSettings,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
-    prepare: Prepare = normalise,
-) -> Iterator[tuple[int, People]]:
-    """Yield (index, people) for each picture as soon as its batch is full, so not in order.
+    prepare: Preprocess = normalise,
+) -> Iterator[tuple[int, PosePredictions]]:
+    """Yield (index, people) for each image as soon as its batch is full, so not in order.
 
-    Pictures are taken one by one and wait, resized, until ``batch_size`` of one size have come; which pictures share a
+    Images are taken one by one and wait, resized, until ``batch_size`` of one size have come; which images share a
     batch has no influence on the people found beyond the network's own rounding.
 
     Args:
         network: See ``Network``; on ``device`` and in evaluation mode.
-        images: Pictures (H, W, 3) uint8 RGB of any sizes.
+        images: Images (H, W, 3) uint8 RGB of any sizes.
         resolution: Short side of the input.
         keypoints: The K keypoints of the network.
-        settings: How pictures become people.
-        batch_size: Pictures of scale 1 run together at most; of larger scales, as many fewer as they are larger.
+        settings: How images become people.
+        batch_size: Images of scale 1 run together at most; of larger scales, as many fewer as they are larger.
         device: Where the network is.
-        prepare: See ``Prepare``.
+        prepare: See ``Preprocess``.
 
     Raises:
         UserError: The network is in training mode or not calibrated, or something is refused by a step.
@@ -110,7 +110,7 @@ def estimate_stream(
     _check_network(network)
     check_scales(settings.scales, settings.size_divisor, resolution)
     if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} runs no picture; give at least 1")
+        raise UserError(f"batch_size={batch_size} runs no image; give at least 1")
     most = max(1, int(batch_size / max(settings.scales) ** 2))
     waiting: dict[tuple[int, ...], list[_Waiting]] = {}
     for index, image in enumerate(images):
@@ -128,7 +128,7 @@ def _check_network(network: Network) -> None:
     if not isinstance(network, torch.nn.Module):
         return
     if network.training:
-        raise UserError("the network is in training mode, so its batch norm would mix pictures; call its eval() first")
+        raise UserError("the network is in training mode, so its batch norm would mix images; call its eval() first")
     for name, layer in network.named_modules():
         if isinstance(layer, torch.nn.BatchNorm2d) and layer.num_batches_tracked == 0:
             raise UserError(f"the statistics of batch norm {name} were never computed; calibrate the network first")
@@ -136,7 +136,7 @@ def _check_network(network: Network) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    """A picture by its index, resized to each scale and waiting for others of its size."""
+    """An image by its index, resized to each scale and waiting for others of its size."""
 
     index: int
     resized: tuple[npt.NDArray[np.uint8], ...]
@@ -149,12 +149,12 @@ def _run_batch(
     keypoints: KeypointSet,
     settings: InferenceSettings,
     device: torch.device | str,
-    prepare: Prepare,
-) -> Iterator[tuple[int, People]]:
+    prepare: Preprocess,
+) -> Iterator[tuple[int, PosePredictions]]:
     # A list, not a generator: inference mode must not stay on while a generator waits in its caller.
     results = []
     with torch.inference_mode():
-        # Pictures lie in memory as (B, H, W, 3), which is channels_last already.
+        # Images lie in memory as (B, H, W, 3), which is channels_last already.
         inputs = {
             scale: prepare(torch.from_numpy(np.stack([one.resized[i] for one in batch])).to(device).permute(0, 3, 1, 2))
             for i, scale in enumerate(settings.scales)
@@ -164,7 +164,7 @@ def _run_batch(
             poses, scores = group(heatmaps, tags, **settings.grouping)
             found = poses[..., 2] > 0
             poses[found, :2] = one.transform.to_image(poses[found, :2])
-            results.append((one.index, People(poses, scores)))
+            results.append((one.index, PosePredictions(poses, scores)))
     yield from results
 
 
@@ -176,9 +176,9 @@ def estimate(
     settings: InferenceSettings,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
-    prepare: Prepare = normalise,
-) -> list[People]:
-    """The people of each picture, in the order of ``images``; arguments as in ``estimate_stream``."""
+    prepare: Preprocess = normalise,
+) -> list[PosePredictions]:
+    """The people of each image, in the order of ``images``; arguments as in ``estimate_stream``."""
     found = dict(estimate_stream(network, images, resolution, keypoints, settings, batch_size, device, prepare))
     return [found[index] for index in range(len(images))]
 
@@ -193,24 +193,24 @@ def estimate_dataset(
     num_images: int | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-    prepare: Prepare = normalise,
-) -> list[People]:
-    """The people of each picture of a data set, in its order; pictures are loaded as they are needed.
+    prepare: Preprocess = normalise,
+) -> list[PosePredictions]:
+    """The people of each image of a data set, in its order; images are loaded as they are needed.
 
     Args:
         network: See ``Network``; on ``device`` and in evaluation mode.
-        dataset: Where the pictures come from.
+        dataset: Where the images come from.
         resolution: Short side of the input.
-        settings: How pictures become people.
-        batch_size: Pictures run together at most.
-        num_images: Only this many pictures from the start; all by default.
+        settings: How images become people.
+        batch_size: Images run together at most.
+        num_images: Only this many images from the start; all by default.
         device: Where the network is.
-        progress: Called with (pictures done, pictures in all) after each picture.
-        prepare: See ``Prepare``.
+        progress: Called with (images done, images in all) after each image.
+        prepare: See ``Preprocess``.
     """
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
     images = (dataset[index].image for index in range(total))
-    found: dict[int, People] = {}
+    found: dict[int, PosePredictions] = {}
     stream = estimate_stream(network, images, resolution, dataset.keypoints, settings, batch_size, device, prepare)
     for index, people in stream:
         found[index] = people
@@ -219,8 +219,8 @@ def estimate_dataset(
     return [found[index] for index in range(total)]
 
 
-def as_results(people: People, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
-    """COCO results of one picture's people.
+def as_results(people: PosePredictions, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
+    """COCO results of one image's people.
 
     Returns:
         One dictionary per person: ``image_id``, ``category_id``, ``keypoints`` (3K numbers: x, y in image pixels, and

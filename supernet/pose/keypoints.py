@@ -21,7 +21,7 @@ class KeypointSet:
         name: Name of the set; those of the built-in ones are theirs alone.
         names: K keypoint names.
         sigmas: K standard deviations of the object keypoint similarity (OKS), relative to sqrt(a person's area).
-        flip_pairs: Indices (left, right) that change places when a picture is mirrored.
+        flip_pairs: Indices (left, right) that change places when an image is mirrored.
         skeleton: Pairs of indices that a drawing connects.
         area_from_box: The annotation files hold no segment area; 0.53 * width * height of the box stands for it.
     """
@@ -40,7 +40,7 @@ class KeypointSet:
 
     @property
     def flip_index(self) -> tuple[int, ...]:
-        """Permutation of K indices: entry k of a mirrored picture is entry ``flip_index[k]`` of the picture."""
+        """Permutation of K indices: entry k of a mirrored image is entry ``flip_index[k]`` of the image."""
         index = list(range(self.num))
         for left, right in self.flip_pairs:
             index[left], index[right] = right, left

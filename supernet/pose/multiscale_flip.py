@@ -1,4 +1,4 @@
-"""A network's outputs on whole pictures, brought together into the maps that grouping reads.
+"""A network's outputs on whole images, brought together into the maps that grouping reads.
 
 Source: the evaluation of HigherHRNet (arXiv 1908.10357) and LitePose: heatmaps of both outputs averaged at the finer
 size, tags from the coarser, all resized to the input; optionally a mirrored copy, whose heatmaps are averaged in and
@@ -18,21 +18,21 @@ from supernet.errors import UserError
 from supernet.pose.keypoints import KeypointSet
 
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Normalised pictures (B, 3, H, W) float32 -> low (B, 2K, H/4, W/4), heatmaps then tags, and high (B, K, H/2, W/2)."""
+"""Normalised images (B, 3, H, W) float32 -> low (B, 2K, H/4, W/4), heatmaps then tags, and high (B, K, H/2, W/2)."""
 
 
 def predict_maps(
     network: Network, images: Mapping[float, Tensor], keypoints: KeypointSet, flip_test: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Run a batch and yield each picture's maps at the size of its input at scale 1.
+    """Run a batch and yield each image's maps at the size of its input at scale 1.
 
-    Pictures are brought together one at a time, so that full-size maps of a batch never exist together.
+    Images are brought together one at a time, so that full-size maps of a batch never exist together.
 
     Args:
         network: See ``Network``.
-        images: By scale, the same pictures normalised, (B, 3, H * scale, W * scale); scale 1 is among them.
+        images: By scale, the same images normalised, (B, 3, H * scale, W * scale); scale 1 is among them.
         keypoints: The K keypoints of the network.
-        flip_test: Also run the mirrored pictures.
+        flip_test: Also run the mirrored images.
 
     Yields:
         Heatmaps (K, H, W) and tags (K, H, W, T), T = 2 with ``flip_test`` and 1 without.
@@ -85,7 +85,7 @@ def resize(maps: Tensor, *sizes: tuple[int, int]) -> Tensor:
 
 
 def _turned_back(maps: Tensor, keypoints: KeypointSet) -> Tensor:
-    """Maps (K, H, W) of a mirrored picture as those of the picture."""
+    """Maps (K, H, W) of a mirrored image as those of the image."""
     return maps.flip(2)[list(keypoints.flip_index)]
 
 

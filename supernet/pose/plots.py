@@ -16,21 +16,21 @@ from supernet.pose.drawing import (
     scaled,
     tag_places,
 )
-from supernet.pose.inference import People
+from supernet.pose.inference import PosePredictions
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.training.augmentation import Batch
 from supernet.pose.training.objective import Targets
 
 MOST_SAMPLES = 8
-MOST_PICTURES = 12
+MOST_IMAGES = 12
 LEAST_SCORE = 0.2
-"""People of a lower score are left out of drawings."""
-_SAMPLE_SIDE, _PICTURE_SIDE = 256, 400
+"""PosePredictions of a lower score are left out of drawings."""
+_SAMPLE_SIDE, _IMAGE_SIDE = 256, 400
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 
-def batch_sheet(batch: Batch, targets: Targets, keypoints: KeypointSet) -> Picture:
+def batch_sheet(batch: Batch, targets: Targets, keypoints: KeypointSet) -> Image:
     """The first samples of a training batch, a row each, with the targets that the loss takes for them.
 
     From left to right: the input with its people, where the loss does not count in dark red; under the input, the
@@ -57,19 +57,19 @@ def batch_sheet(batch: Batch, targets: Targets, keypoints: KeypointSet) -> Pictu
     return contact_sheet(cells, columns=4)
 
 
-def prediction_sheet(dataset: PoseDataset, people: Sequence[People]) -> Picture:
-    """Pictures spread evenly over a data set, or over its start, with the people found (left) beside the truth (right).
+def prediction_sheet(dataset: PoseDataset, people: Sequence[PosePredictions]) -> Image:
+    """Images spread evenly over a data set, or over its start, with the people found (left) beside the truth (right).
 
     Args:
-        dataset: Where the pictures come from.
-        people: Those found in each picture from the start of the data set.
+        dataset: Where the images come from.
+        people: Those found in each image from the start of the data set.
     """
     cells = []
-    for index in spread_indices(len(people), MOST_PICTURES):
+    for index in spread_indices(len(people), MOST_IMAGES):
         example, found = dataset[index], people[index]
         poses = found.poses[found.scores >= LEAST_SCORE]
-        factor = _PICTURE_SIDE / max(example.image.shape[:2])
+        factor = _IMAGE_SIDE / max(example.image.shape[:2])
         for drawn, what in ((poses, f"found above {LEAST_SCORE}"), (example.people, "true")):
-            picture = draw_people_at(example.image, drawn, dataset.keypoints, factor)
-            cells.append(captioned(picture, f"picture {example.image_id}: {len(drawn)} {what}"))
+            image = draw_people_at(example.image, drawn, dataset.keypoints, factor)
+            cells.append(captioned(image, f"image {example.image_id}: {len(drawn)} {what}"))
     return contact_sheet(cells, columns=4)

@@ -8,12 +8,12 @@ from typing import Any
 from supernet.checkpoints import container
 from supernet.cli.console import CONSOLE
 from supernet.cli.runs import create_run
-from supernet.compute.distributed import Ranks, launched, restarts
+from supernet.compute.distributed import Processes, process_group, restarts
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
 from supernet.training import run_folder
 from supernet.training.run import TrainingRun
-from supernet.training.setup import Plan, TrainSettings, planned
+from supernet.training.setup import TrainingSetup, TrainSettings, build_setup
 
 RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots", "rank_timeout_seconds")
 _PARTS: container.Parts = {"trainer": dict, "watch": dict, "made_with": dict, "seconds": (int, float)}
@@ -31,17 +31,17 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
         UserError: A wrong option, a run that cannot be resumed, or options that a resumed run cannot change.
     """
     settings = from_mapping(TrainSettings, config, "")
-    with launched(settings.rank_timeout_seconds) as ranks:
+    with process_group(settings.rank_timeout_seconds) as ranks:
         CONSOLE.quiet = not ranks.is_main
         _start_or_resume(settings, config, overrides, ranks)
 
 
 def _start_or_resume(
-    settings: TrainSettings, config: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks
+    settings: TrainSettings, config: Mapping[str, Any], overrides: Sequence[str], ranks: Processes
 ) -> None:
     job = run_of_job(settings.runs, settings.name, settings.resume)
     if settings.resume in (None, AUTO) and (job is None or not run_folder.has_checkpoint(job)):
-        plan = planned(settings, ranks)  # before the folder: a mistake leaves nothing behind
+        plan = build_setup(settings, ranks)  # before the folder: a mistake leaves nothing behind
         new = job is None or not job.exists()  # a run may have been cut off before its first checkpoint
         made = ranks.of_main(lambda: str(create_run(settings.runs, "train", settings.name) if new else job))
         with _owned(Path(made), ranks):
@@ -73,11 +73,11 @@ def _start_or_resume(
         given = {_key(override) for override in overrides} & {*RESUMABLE_WITH} - {"resume"}
         kept = {key: config[key] for key in given}
         changed = {**state["config"], **kept, "init": None, "init_arch": None}
-        _train(planned(from_mapping(TrainSettings, changed, ""), ranks), state["config"], folder, state, ranks)
+        _train(build_setup(from_mapping(TrainSettings, changed, ""), ranks), state["config"], folder, state, ranks)
 
 
 @contextmanager
-def _owned(folder: Path, ranks: Ranks) -> Iterator[None]:
+def _owned(folder: Path, ranks: Processes) -> Iterator[None]:
     """Own ``folder`` in the name of all ranks; what prevents it is told on each."""
     with ExitStack() as held:
         ranks.of_main(lambda: str(held.enter_context(run_folder.owned(folder))))
@@ -89,7 +89,9 @@ def _key(override: str) -> str:
     return override.split("=")[0].lstrip("+~")
 
 
-def _train(plan: Plan, config: Mapping[str, Any], folder: Path, state: dict[str, Any] | None, ranks: Ranks) -> None:
+def _train(
+    plan: TrainingSetup, config: Mapping[str, Any], folder: Path, state: dict[str, Any] | None, ranks: Processes
+) -> None:
     run = TrainingRun(plan, config, folder, state, ranks)
     run.train()
     run.report()

@@ -16,7 +16,7 @@ def learning_rate(progress: float, peak: float, warmup: float = 0.05, floor: flo
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
-class WeightAverage:
+class ExponentialMovingAverage:
     """Exponential moving average of named weights; early on the window grows with the number of updates.
 
     Args:
@@ -36,7 +36,7 @@ class WeightAverage:
         torch._foreach_lerp_(list(self.average.values()), [weights[name].detach() for name in self.average], 1 - decay)
 
 
-class TouchedAdam:
+class MaskedAdam:
     """Adam whose step moves only weights that got a gradient in it.
 
     In a weight-shared network a step trains slices. Plain Adam would go on moving everything else by stale momentum,

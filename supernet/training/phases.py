@@ -31,7 +31,7 @@ class Phase:
         teacher: "none"; "frozen": the largest subnet as it stood when the phase before the first such phase ended;
             "inplace": this step's largest subnet, which must come first in ``subnets``.
         resolution_scale: Train the whole phase at one input size, this share of the space's middle resolution, such as
-            smaller pictures to begin with (progressive learning, EfficientNetV2, arXiv 2104.00298, section 4).
+            smaller images to begin with (progressive learning, EfficientNetV2, arXiv 2104.00298, section 4).
         largest_weight: Weight of the largest subnet's loss in the mean over the subnets of a step; the others have 1.
             All subnets pull at the same weights, and the largest of a wide space gives way; more than 1 counters that.
     """
@@ -52,7 +52,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Scheduled:
+class ScheduledPhase:
     """A phase with its steps ``start`` to ``stop`` (excluded) and the part of the space it draws from."""
 
     phase: Phase
@@ -69,7 +69,7 @@ class Scheduled:
         return (max(1, round(self.middle_resolution * self.phase.resolution_scale / 16)) * 16,)
 
 
-def schedule(phases: Sequence[Phase], space: SearchSpace, num_steps: int) -> list[Scheduled]:
+def schedule(phases: Sequence[Phase], space: SearchSpace, num_steps: int) -> list[ScheduledPhase]:
     """Lay ``phases`` out over ``num_steps`` and check them before anything is trained.
 
     Raises:
@@ -79,7 +79,7 @@ def schedule(phases: Sequence[Phase], space: SearchSpace, num_steps: int) -> lis
     if not phases:
         raise UserError("there are no phases; give at least one, see conf/phases")
     total = sum(phase.share for phase in phases)
-    found: list[Scheduled] = []
+    found: list[ScheduledPhase] = []
     before: set[str] = set()
     done = 0.0
     for i, phase in enumerate(phases):
@@ -112,11 +112,11 @@ def schedule(phases: Sequence[Phase], space: SearchSpace, num_steps: int) -> lis
         if stop <= start:
             raise UserError(f"{place} would get no step out of {num_steps}; raise steps or its share")
         middle = space.resolutions[len(space.resolutions) // 2]
-        found.append(Scheduled(phase, start, stop, space.restrict(phase.elastic), middle))
+        found.append(ScheduledPhase(phase, start, stop, space.restrict(phase.elastic), middle))
     return found
 
 
-def step_archs(scheduled: Scheduled, resolution: int, seed: int, step: int) -> list[Arch]:
+def step_archs(scheduled: ScheduledPhase, resolution: int, seed: int, step: int) -> list[Arch]:
     """Return the subnets that training step ``step`` runs at ``resolution``; they depend on (seed, step, slot) only.
 
     Their own resolution is that of the step, or the largest of the space if the phase steps out of it.

@@ -1,4 +1,4 @@
-"""A training run in its folder: all steps, with checkpoints, log and pictures, and the report at the end."""
+"""A training run in its folder: all steps, with checkpoints, log and images, and the report at the end."""
 
 import re
 import time
@@ -18,13 +18,13 @@ from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import point_latest, write_summary
 from supernet.cli.signals import stop_request
 from supernet.compute import machine
-from supernet.compute.distributed import Ranks
+from supernet.compute.distributed import Processes
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.subnet_report import report_scores
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.data.skip_broken import skipping
-from supernet.pose.drawing import save_picture
+from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.plots import batch_sheet, prediction_sheet
 from supernet.pose.training.augmentation import Batch
@@ -32,13 +32,13 @@ from supernet.pose.training.objective import PoseObjective
 from supernet.training import run_folder
 from supernet.training.monitoring.curves import CURVES_FILE, draw_curves
 from supernet.training.monitoring.log import TrainingLog
-from supernet.training.monitoring.loss_monitor import Unhealthy
-from supernet.training.monitoring.monitor import Watch, tell_gaps
-from supernet.training.monitoring.validation import PeriodicEvaluation
-from supernet.training.phases import Scheduled
-from supernet.training.setup import Plan
+from supernet.training.monitoring.loss_monitor import TrainingDiverged
+from supernet.training.monitoring.monitor import TrainingMonitor, warn_untrained
+from supernet.training.monitoring.validation import PeriodicValidation
+from supernet.training.phases import ScheduledPhase
+from supernet.training.setup import TrainingSetup
 from supernet.training.trainer import LoopSettings, StepReport, Trainer
-from supernet.training.warm_start import begin_with
+from supernet.training.warm_start import load_warm_start
 from supernet.version import VERSION
 from supernet.weight_sharing import SuperNet
 
@@ -60,7 +60,12 @@ class TrainingRun:
     """
 
     def __init__(
-        self, plan: Plan, config: Mapping[str, Any], folder: Path, state: dict[str, Any] | None, ranks: Ranks
+        self,
+        plan: TrainingSetup,
+        config: Mapping[str, Any],
+        folder: Path,
+        state: dict[str, Any] | None,
+        ranks: Processes,
     ) -> None:
         self.plan, self.config, self.folder, self.ranks = plan, config, folder, ranks
         self.plots = folder / "plots"
@@ -73,7 +78,7 @@ class TrainingRun:
         torch.manual_seed(settings.seed)
         supernet = SuperNet(plan.space, plan.keypoints.num)
         if plan.start is not None and state is None:
-            CONSOLE.print(f"init: {begin_with(supernet, plan.start, plan.keypoints)}")
+            CONSOLE.print(f"init: {load_warm_start(supernet, plan.start, plan.keypoints)}")
         supernet.to(plan.device)
         self.objective = PoseObjective(plan.keypoints.num, settings.sigma, settings.push_weight, settings.pull_weight)
         self.trainer = Trainer(supernet, self.objective, plan.train_set, plan.scheduled, _loop_settings(plan), ranks)
@@ -81,8 +86,8 @@ class TrainingRun:
         if plan.val_set is not None:
             num = settings.num_evaluate_images
             scorer = SubnetScorer(supernet, plan.train_set, plan.val_set, settings.evaluation, num, ranks=ranks)
-            evaluation = PeriodicEvaluation(scorer, settings.evaluate_every)
-        self.watch = Watch(self.trainer, settings.explosion_factor, settings.rollback_factor, evaluation)
+            evaluation = PeriodicValidation(scorer, settings.evaluate_every)
+        self.watch = TrainingMonitor(self.trainer, settings.explosion_factor, settings.rollback_factor, evaluation)
         self.made_with = {
             "code": VERSION,
             **machine.versions(),
@@ -103,7 +108,7 @@ class TrainingRun:
         CONSOLE.print(
             f"space {plan.space.name}: {float(plan.space.count()):.3g} subnets, "
             f"{sum(p.numel() for p in supernet.parameters()):,} shared weights; "
-            f"{settings.steps} steps of {settings.batch_size} pictures in {len(plan.scheduled)} phases "
+            f"{settings.steps} steps of {settings.batch_size} images in {len(plan.scheduled)} phases "
             f"on {plan.device}{f', {ranks.count} processes' if ranks.count > 1 else ''}; writing to {folder}"
         )
         self._saved_at = -1
@@ -152,7 +157,7 @@ class TrainingRun:
                 try:
                     trainer.run(on_step, self._on_phase_end, self._draw_batch if self._draws else None)
                     break
-                except Unhealthy as failure:
+                except TrainingDiverged as failure:
                     self._roll_back(failure, log)
             if log is not None:
                 draw_curves(self.folder / CURVES_FILE, log.rows(), [each.back_to for each in watch.rollbacks])
@@ -187,13 +192,13 @@ class TrainingRun:
         if not ranks.is_main:
             return
         health = self.watch.summary()
-        tell_gaps(health)
+        warn_untrained(health)
         summary = {
             "supernet": str(path),
             "space": plan.space.name,
             "subnets": rows,
             "num_test_images": len(plan.test_set),
-            "skipped_pictures": skipped,
+            "skipped_images": skipped,
             "health": health,
             "steps": settings.steps,
             "train_seconds": round(train_seconds, 1),
@@ -218,12 +223,12 @@ class TrainingRun:
             value |= {"trainer": self.trainer.state(), "watch": self.watch.state()}
             run_folder.save_checkpoint(self.folder, value)
 
-    def _on_phase_end(self, _: Scheduled) -> None:
+    def _on_phase_end(self, _: ScheduledPhase) -> None:
         if self._saved_at != self.trainer.step:
             self._save_checkpoint()
 
-    def _roll_back(self, failure: Unhealthy, log: TrainingLog | None) -> None:
-        failure.pictures = self.ranks.lists(failure.pictures)
+    def _roll_back(self, failure: TrainingDiverged, log: TrainingLog | None) -> None:
+        failure.images = self.ranks.lists(failure.images)
         rollback = self.watch.roll_back(failure, self.folder)
         self.ranks.any(False)  # until all have read it, the checkpoint stays what it is
         self._save_checkpoint()
@@ -233,17 +238,17 @@ class TrainingRun:
                 f"{failure}; back to step {rollback.back_to} with {rollback.rate_factor:g} of all rates", stacklevel=2
             )
 
-    def _draw_batch(self, scheduled: Scheduled, batch: Batch) -> None:
+    def _draw_batch(self, scheduled: ScheduledPhase, batch: Batch) -> None:
         name = f"batch_{self.plan.scheduled.index(scheduled)}_{scheduled.phase.name}"
         sheet = batch_sheet(batch, self.objective.targets(batch), self.plan.keypoints)
-        save_picture(self.plots / f"{re.sub(NO_FILE_NAME, '_', name)}.png", sheet)
+        save_image(self.plots / f"{re.sub(NO_FILE_NAME, '_', name)}.png", sheet)
 
     def _draw_predictions(self, name: str, found: Evaluation) -> None:
         sheet = prediction_sheet(self.plan.test_set, found.people)
-        save_picture(self.plots / f"test_{name.replace(' ', '_')}.png", sheet)
+        save_image(self.plots / f"test_{name.replace(' ', '_')}.png", sheet)
 
 
-def _loop_settings(plan: Plan) -> LoopSettings:
+def _loop_settings(plan: TrainingSetup) -> LoopSettings:
     settings = plan.settings
     return LoopSettings(
         settings.batch_size,

@@ -38,7 +38,7 @@ def owned(folder: Path) -> Iterator[None]:
         raise files.refused(folder, error) from error
     try:
         try:
-            # Not flock: processes that load pictures would inherit it and hold it for a while after a kill.
+            # Not flock: processes that load images would inherit it and hold it for a while after a kill.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # either may be what a held lock gives
             holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"

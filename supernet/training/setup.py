@@ -6,19 +6,19 @@ from typing import Any
 
 import torch
 
-from supernet.compute.distributed import Ranks
+from supernet.compute.distributed import Processes
 from supernet.compute.precision import Precision
 from supernet.errors import UserError
 from supernet.io.schema import check_least
-from supernet.pose.data.cached import KeptPictures
+from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import build, resolved
 from supernet.pose.geometry import check_scales
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.training.augmentation import Augmentation
 from supernet.space import SearchSpace
-from supernet.training.phases import Phase, Scheduled, schedule
-from supernet.training.warm_start import StartingNetwork, read_start
+from supernet.training.phases import Phase, ScheduledPhase, schedule
+from supernet.training.warm_start import WarmStart, read_warm_start
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TrainSettings:
     pull_weight: float
     sigma: float
     num_workers: int
-    picture_memory_mib: int
+    image_memory_mib: int
     threads: int | None
     device: str
     num_calibration_images: int
@@ -85,7 +85,7 @@ class TrainSettings:
         for name in (
             "seed",
             "num_workers",
-            "picture_memory_mib",
+            "image_memory_mib",
             "report_random",
             "evaluate_every",
             "distillation_weight",
@@ -97,35 +97,35 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingSetup:
     """A run's settings, checked and turned into what they stand for."""
 
     settings: TrainSettings
     device: torch.device
     space: SearchSpace
-    scheduled: list[Scheduled]
+    scheduled: list[ScheduledPhase]
     keypoints: KeypointSet
     dataset: dict[str, Any]
-    train_set: KeptPictures
-    test_set: KeptPictures
-    val_set: KeptPictures | None
-    start: StartingNetwork | None
+    train_set: CachedDataset
+    test_set: CachedDataset
+    val_set: CachedDataset | None
+    start: WarmStart | None
 
 
-def planned(settings: TrainSettings, ranks: Ranks) -> Plan:
+def build_setup(settings: TrainSettings, ranks: Processes) -> TrainingSetup:
     """Check ``settings`` against space, phases, data set, device and number of processes; nothing is written."""
     ranks.check_batch_size(settings.batch_size)
     space = SearchSpace.from_dict(settings.space)
     scheduled = schedule(settings.phases, space, settings.steps)
     for resolution in space.resolutions:
         check_scales(settings.evaluation.scales, settings.evaluation.size_divisor, resolution)
-    train_set = KeptPictures(build(settings.dataset, "train"), memory_bytes=settings.picture_memory_mib * 2**20)
+    train_set = CachedDataset(build(settings.dataset, "train"), memory_bytes=settings.image_memory_mib * 2**20)
     if not len(train_set):
-        raise UserError("the training split has no pictures; check dataset.train")
+        raise UserError("the training split has no images; check dataset.train")
     keypoints = train_set.keypoints
     dataset = resolved(settings.dataset, keypoints)
-    test_set = KeptPictures(build(dataset, "test"))
-    val_set = KeptPictures(build(dataset, "val"), settings.num_evaluate_images) if settings.evaluate_every else None
+    test_set = CachedDataset(build(dataset, "test"))
+    val_set = CachedDataset(build(dataset, "val"), settings.num_evaluate_images) if settings.evaluate_every else None
     device = ranks.device(settings.device)
-    start = None if settings.init is None else read_start(settings.init, settings.init_arch, space)
-    return Plan(settings, device, space, scheduled, keypoints, dataset, train_set, test_set, val_set, start)
+    start = None if settings.init is None else read_warm_start(settings.init, settings.init_arch, space)
+    return TrainingSetup(settings, device, space, scheduled, keypoints, dataset, train_set, test_set, val_set, start)

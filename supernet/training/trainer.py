@@ -13,8 +13,8 @@ from torch import Tensor
 from supernet import channel_sorting
 from supernet.arch import Arch
 from supernet.compute.cpu_tuning import prefer_throughput
-from supernet.compute.device import out_of_memory_told
-from supernet.compute.distributed import ALONE, Ranks
+from supernet.compute.device import explain_out_of_memory
+from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.precision import Precision, forward_precision
 from supernet.compute.sync_batch_norm import synchronise
 from supernet.pose.data.pose_dataset import PoseDataset
@@ -22,8 +22,8 @@ from supernet.pose.geometry import normalise
 from supernet.pose.training.augmentation import Augmentation, Batch
 from supernet.pose.training.loader import on_device, step_resolution, training_loader
 from supernet.pose.training.objective import LossTerms, PoseObjective
-from supernet.training.optimizer import TouchedAdam, WeightAverage, learning_rate
-from supernet.training.phases import Scheduled, step_archs
+from supernet.training.optimizer import ExponentialMovingAverage, MaskedAdam, learning_rate
+from supernet.training.phases import ScheduledPhase, step_archs
 from supernet.weight_sharing import SuperNet
 
 
@@ -32,15 +32,15 @@ class LoopSettings:
     """What the loop does besides its phases.
 
     Attributes:
-        batch_size: Pictures per step over all ranks; every subnet of a step sees all of them.
-        seed: Seed of picture order, augmentation, resolutions and sampled subnets.
+        batch_size: Images per step over all ranks; every subnet of a step sees all of them.
+        seed: Seed of image order, augmentation, resolutions and sampled subnets.
         clip_norm: Largest gradient norm.
         average_decay: Decay of the averaged weights, which are the ones evaluated and exported.
         distillation_weight: Weight of the distance to the teacher's heatmaps beside the subnet's own loss.
-        num_workers: Worker processes that load pictures.
-        augmentation: How pictures are varied.
+        num_workers: Worker processes that load images.
+        augmentation: How images are varied.
         precision: Number format of forward and backward passes.
-        sync_batch_norm: Whether batch norm in training is over the pictures of all ranks, not of one.
+        sync_batch_norm: Whether batch norm in training is over the images of all ranks, not of one.
     """
 
     batch_size: int
@@ -64,12 +64,12 @@ class StepReport:
         resolution: Side of its square inputs, px.
         archs: The subnets trained.
         roles: What each of them is: "largest", "smallest" or "random".
-        image_ids: (B,) ids of the pictures, on the CPU.
+        image_ids: (B,) ids of the images, on the CPU.
         losses: Loss terms of each subnet.
         distillation: Mean distance to the teacher's heatmaps, if there was a teacher.
         gradient_norm: Before clipping.
         rate: Learning rate.
-        data_seconds, seconds: Time spent waiting for pictures, and in all.
+        data_seconds, seconds: Time spent waiting for images, and in all.
     """
 
     step: int
@@ -92,7 +92,7 @@ class Trainer:
     Args:
         supernet: The weights, on their device.
         objective: Targets and loss.
-        dataset: Training pictures.
+        dataset: Training images.
         scheduled: Phases with their steps.
         settings: Everything else.
         ranks: The processes that train together; each computes its part of every batch, and all make the same step.
@@ -103,9 +103,9 @@ class Trainer:
         supernet: SuperNet,
         objective: PoseObjective,
         dataset: PoseDataset,
-        scheduled: Sequence[Scheduled],
+        scheduled: Sequence[ScheduledPhase],
         settings: LoopSettings,
-        ranks: Ranks = ALONE,
+        ranks: Processes = SINGLE_PROCESS,
     ) -> None:
         ranks.check_batch_size(settings.batch_size)
         self.supernet, self.objective, self.dataset = supernet, objective, dataset
@@ -114,8 +114,8 @@ class Trainer:
             supernet.templates.adapt = partial(synchronise, ranks=ranks)
         self.weights = dict(supernet.named_parameters())
         ranks.copy_from_main(self.weights.values())
-        self.adam = TouchedAdam(self.weights.values(), settings.clip_norm)
-        self.average = WeightAverage(self.weights, settings.average_decay)
+        self.adam = MaskedAdam(self.weights.values(), settings.clip_norm)
+        self.average = ExponentialMovingAverage(self.weights, settings.average_decay)
         self.teacher: SuperNet | None = None
         self.step = 0
         self.rate_factor = 1.0
@@ -128,8 +128,8 @@ class Trainer:
     def run(
         self,
         on_step: Callable[[StepReport], None],
-        on_phase_end: Callable[[Scheduled], None],
-        on_first_batch: Callable[[Scheduled, Batch], None] | None = None,
+        on_phase_end: Callable[[ScheduledPhase], None],
+        on_first_batch: Callable[[ScheduledPhase, Batch], None] | None = None,
     ) -> None:
         """Train from ``self.step`` to the end.
 
@@ -213,7 +213,7 @@ class Trainer:
             self.teacher.load_state_dict(state["teacher"])
         self.step, self.rate_factor = state["step"], state["rate_factor"]
 
-    def _batches(self, scheduled: Scheduled) -> Iterator[tuple[Batch, float, float]]:
+    def _batches(self, scheduled: ScheduledPhase) -> Iterator[tuple[Batch, float, float]]:
         """Yield this rank's part of each remaining batch, the seconds waited for it, and when the wait began."""
         choices, seed = scheduled.resolutions, self.settings.seed
         start = max(self.step, scheduled.start)
@@ -233,7 +233,7 @@ class Trainer:
             yield batch, time.perf_counter() - began, began
             began = time.perf_counter()
 
-    def _train_step(self, scheduled: Scheduled, batch: Batch, waited: float, began: float) -> StepReport:
+    def _train_step(self, scheduled: ScheduledPhase, batch: Batch, waited: float, began: float) -> StepReport:
         """Run every subnet of the step forward and backward, then update once."""
         phase, step = scheduled.phase, self.step
         self.supernet.train()
@@ -249,7 +249,7 @@ class Trainer:
                 taught = self.teacher(images, largest)
         figures, distances = [], []
         for arch, weight in zip(archs, phase.weights(), strict=True):
-            with out_of_memory_told(arch, len(images), images.shape[-1]):
+            with explain_out_of_memory(arch, len(images), images.shape[-1]):
                 with precision:
                     low, high = self.supernet(images, arch)
                 terms = self.objective.loss(low, high, truth)

@@ -19,7 +19,7 @@ _LAST_LAYERS = tuple(f"final_{branch}.{level}.conv.3.weight" for branch in ("ref
 
 
 @dataclass(frozen=True)
-class StartingNetwork:
+class WarmStart:
     """A trained network, whose arch is one of the supernet's.
 
     Attributes:
@@ -39,7 +39,7 @@ class StartingNetwork:
         return self.keypoints.names == keypoints.names
 
 
-def read_start(path: str, arch_path: str | None, space: SearchSpace) -> StartingNetwork:
+def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> WarmStart:
     """Read the network that a supernet of ``space`` is to begin with.
 
     Args:
@@ -56,13 +56,13 @@ def read_start(path: str, arch_path: str | None, space: SearchSpace) -> Starting
         if arch_path is not None:
             raise UserError(f"init_arch={arch_path} is for published checkpoints; {path} knows its arch, leave it out")
         exported = load_net(path)
-        start = StartingNetwork(exported.network, exported.keypoints, Path(path))
+        start = WarmStart(exported.network, exported.keypoints, Path(path))
     elif Path(path).is_dir():
         raise UserError(f"init={path} holds no exported model; name a folder that python -m subnet_export wrote")
     elif arch_path is None:
         raise UserError(f"init={path} does not tell its arch; add init_arch=FILE, LitePose's JSON of it")
     else:
-        start = StartingNetwork(read_published(path, Arch.load(arch_path)), None, Path(path))
+        start = WarmStart(read_published(path, Arch.load(arch_path)), None, Path(path))
     try:
         space.check(replace(start.network.arch, resolution=space.resolutions[-1]))  # weights fit any resolution
     except UserError as error:
@@ -71,7 +71,7 @@ def read_start(path: str, arch_path: str | None, space: SearchSpace) -> Starting
 
 
 @torch.no_grad()
-def begin_with(supernet: SuperNet, start: StartingNetwork, keypoints: KeypointSet) -> str:
+def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet) -> str:
     """Put a network's weights where its arch lies in the supernet, so that this subnet is that network.
 
     All other weights stay as they are, and so do the last layers if they are for other keypoints than ``keypoints``,

@@ -15,7 +15,7 @@ from supernet.training.phases import schedule
 from supernet.training.setup import TrainSettings
 
 RECIPES = {"crowdpose": 10_000, "coco": 57_000}
-"""Experiments, and the training pictures that their headers count on."""
+"""Experiments, and the training images that their headers count on."""
 
 
 def configuration(name: str, *overrides: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_a_recipe_is_for_its_data_set_and_the_full_space(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_phase_of_a_recipe_runs_at_full_size(name: str, tmp_path: Path) -> None:
-    """Its space, phases and settings as they are, at the largest resolution, with two pictures and one step a phase."""
+    """Its space, phases and settings as they are, at the largest resolution, with two images and one step a phase."""
     config = configuration(name, "dataset=synthetic", f"dataset.keypoints={name}")
     config["space"]["resolutions"] = config["space"]["resolutions"][-1:]
     config["phases"] = [phase | {"share": 1} for phase in config["phases"]]

@@ -131,7 +131,7 @@ WRITES_ELSEWHERE = {
     "supernet.pose.metrics.crowdpose_official": "a temporary folder that another program reads",
     "subnet_export.benchmarking.run": "a temporary folder that another program reads",
     "subnet_export.format_writer": "a temporary folder that another program reads or writes",
-    "subnet_export.prediction.outputs": "lines that are appended as pictures come",
+    "subnet_export.prediction.outputs": "lines that are appended as images come",
     "supernet.io.new_folder": "a folder that appears whole, by renaming",
     "supernet.cli.runs": "the latest link, by renaming",
     "supernet.checkpoints.container": "a damaged file moved aside",
@@ -300,7 +300,7 @@ def report(path, value):
     with path.open("w") as file, open(path, mode="ab") as other:
         json.dump(value, file)
     text.replace("a", "b").write_bytes(path.open().read())
-def picture(path):
+def image(path):
     with files.atomic(path) as temporary:
         figure.savefig(temporary)
     files.write_text(path, path.read_text())

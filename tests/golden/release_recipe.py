@@ -50,7 +50,7 @@ DATASET = {
 
 
 def outputs(network: torch.nn.Module) -> list[list[float]]:
-    """A few numbers of both maps of a network for a known picture."""
+    """A few numbers of both maps of a network for a known image."""
     with torch.no_grad():
         maps = network(torch.from_numpy(image_batch(0, 64)[:1]))
     return [each.flatten()[:: max(1, each.numel() // 16)].tolist() for each in maps]

@@ -18,13 +18,13 @@ NAMES = ["Snout", "RHand", "LHand", "LFoot", "RFoot"]
 CATEGORY = {"id": 7, "name": "dancer", "keypoints": NAMES, "skeleton": [[1, 2], [1, 3]]}
 
 
-def write_people(root: Path, num_images: int, seed: int, pictures: str = "pictures") -> dict[str, Any]:
-    """Write ``num_images`` pictures of 96 x 96 to ``root``/``pictures`` and return their annotations."""
+def write_people(root: Path, num_images: int, seed: int, images: str = "images") -> dict[str, Any]:
+    """Write ``num_images`` images of 96 x 96 to ``root``/``images`` and return their annotations."""
     people = SyntheticPeople(SOURCE, num_images, seed, 96, 96)
     content = people.ground_truth()
-    (root / pictures).mkdir(parents=True)
+    (root / images).mkdir(parents=True)
     for index, image in enumerate(content["images"]):
-        cv2.imwrite(str(root / pictures / image["file_name"]), people[index].image[..., ::-1])
+        cv2.imwrite(str(root / images / image["file_name"]), people[index].image[..., ::-1])
     for each in content["annotations"]:
         each["category_id"] = CATEGORY["id"]
     return {**content, "categories": [CATEGORY, {"id": 8, "name": "dog"}]}
@@ -51,7 +51,7 @@ GOLDEN_AP = GOLDEN["levels"]["0.06"]["AP"]
 
 
 def coco_like(num_images: int, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Made-up COCO people with areas, crowds and unlabelled people, and up to 25 detections of a picture."""
+    """Made-up COCO people with areas, crowds and unlabelled people, and up to 25 detections of an image."""
     rng = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []

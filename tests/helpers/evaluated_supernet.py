@@ -13,7 +13,7 @@ from supernet.checkpoints.supernet_file import SUPERNET_FILE, load_supernet, sav
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.datasets import build
-from supernet.pose.drawing import save_picture
+from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import evaluate
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import CROWDPOSE
@@ -39,9 +39,9 @@ Json = dict[str, Any]
 
 
 def write_supernet(root: Path) -> None:
-    """Write a supernet of random weights to a folder, its only data set pictures of several sizes in COCO's layout.
+    """Write a supernet of random weights to a folder, its only data set images of several sizes in COCO's layout.
 
-    The pictures are annotated with what its smallest subnet finds in them, some of it moved or left out, so that APs
+    The images are annotated with what its smallest subnet finds in them, some of it moved or left out, so that APs
     lie between 0 and 1.
     """
     images: list[Json] = []
@@ -51,7 +51,7 @@ def write_supernet(root: Path) -> None:
         truth = drawn.ground_truth()
         for index in range(PER_SIZE):
             image_id = len(images) + 1
-            save_picture(root / "pictures" / f"{image_id}.png", drawn[index].image)
+            save_image(root / "images" / f"{image_id}.png", drawn[index].image)
             images.append({"id": image_id, "file_name": f"{image_id}.png", "width": width, "height": height})
             for one in truth["annotations"]:
                 if one["image_id"] == drawn.image_ids[index]:
@@ -61,7 +61,7 @@ def write_supernet(root: Path) -> None:
     (root / "truth.json").write_text(json.dumps(truth))
 
     supernet = lively_supernet(SPACE, CROWDPOSE.num)
-    split = {"annotations": "truth.json", "images": "pictures", "only_with_people": False}
+    split = {"annotations": "truth.json", "images": "images", "only_with_people": False}
     dataset = {
         "kind": "coco",
         "keypoints": "crowdpose",
@@ -72,7 +72,7 @@ def write_supernet(root: Path) -> None:
         root / SUPERNET_FILE, SPACE, supernet.state_dict(), CROWDPOSE, dataset, asdict(SETTINGS), PoseObjective(14)
     )
 
-    people = CocoPeople(root / "truth.json", root / "pictures", CROWDPOSE, only_with_people=False)
+    people = CocoPeople(root / "truth.json", root / "images", CROWDPOSE, only_with_people=False)
     trained = load_supernet(root)
     found = SubnetScorer(trained.supernet, people, people, SETTINGS, 12, 1)(SPACE.smallest())
     rng = np.random.default_rng(0)
@@ -101,9 +101,9 @@ def write_supernet(root: Path) -> None:
 def export_smallest(folder: Path) -> Path:
     """Export the smallest subnet of that supernet and return the folder of the model."""
     trained = load_supernet(folder)
-    pictures = build(trained.dataset, "test")
-    network = SubnetScorer(trained.supernet, pictures, pictures, SETTINGS, 12, 4).subnet(SPACE.smallest())
-    metrics = evaluate(network, pictures, 64, SETTINGS, 4).metrics
+    images = build(trained.dataset, "test")
+    network = SubnetScorer(trained.supernet, images, images, SETTINGS, 12, 4).subnet(SPACE.smallest())
+    metrics = evaluate(network, images, 64, SETTINGS, 4).metrics
     model = ExportedModel(
         network,
         CROWDPOSE,

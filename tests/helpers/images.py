@@ -1,4 +1,4 @@
-"""Pictures that a network can tell apart by their grey, and a network that knows them."""
+"""Images that a network can tell apart by their grey, and a network that knows them."""
 
 import json
 import sys
@@ -13,18 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from scripts.benchmarks.ideal_outputs import perfect_outputs
+from scripts.benchmarks.ideal_outputs import ideal_outputs
 from subnet_export import predict
-from supernet.pose.data.pose_dataset import Example
-from supernet.pose.drawing import save_picture
+from supernet.pose.data.pose_dataset import PoseSample
+from supernet.pose.drawing import save_image
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD, input_transform
 from supernet.pose.keypoints import COCO, KeypointSet
 
 SIZES = [(640, 480), (480, 640), (500, 375), (427, 640)]
 
 
-class GreyPictures:
-    """Pictures of one grey each, by which a network can tell them apart, with made-up people beside each other."""
+class GreyImages:
+    """Images of one grey each, by which a network can tell them apart, with made-up people beside each other."""
 
     def __init__(self, num_images: int, keypoints: KeypointSet = COCO, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -48,10 +48,10 @@ class GreyPictures:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> PoseSample:
         width, height = self.sizes[index]
         image = np.full((height, width, 3), 2 * index + 1, np.uint8)
-        return Example(image, self.people[index], np.ones((height, width), bool), self.image_ids[index])
+        return PoseSample(image, self.people[index], np.ones((height, width), bool), self.image_ids[index])
 
     def ground_truth(self) -> dict[str, Any]:
         annotations: list[dict[str, Any]] = []
@@ -79,9 +79,9 @@ class GreyPictures:
 
 
 class Oracle:
-    """A network that knows its data set: perfect outputs for the picture whose grey it sees."""
+    """A network that knows its data set: perfect outputs for the image whose grey it sees."""
 
-    def __init__(self, dataset: GreyPictures, resolution: int, noise: float = 0.0) -> None:
+    def __init__(self, dataset: GreyImages, resolution: int, noise: float = 0.0) -> None:
         self.dataset, self.resolution, self.noise = dataset, resolution, noise
         self.batch_sizes: list[int] = []
 
@@ -91,12 +91,12 @@ class Oracle:
         self.batch_sizes.append(len(images))
         height, width = images.shape[2:]
         lows, highs = [], []
-        for picture in images:
-            grey = (picture[0, height // 2, width // 2] * IMAGENET_STD[0] + IMAGENET_MEAN[0]) * 255
+        for image in images:
+            grey = (image[0, height // 2, width // 2] * IMAGENET_STD[0] + IMAGENET_MEAN[0]) * 255
             index = round((float(grey) - 1) / 2)
             people = self.dataset.people[index].copy()
             people[..., :2] = input_transform(*self.dataset.sizes[index], self.resolution).to_input(people[..., :2])
-            low, high = perfect_outputs(people, (height, width))
+            low, high = ideal_outputs(people, (height, width))
             noise = torch.Generator().manual_seed(index)
             lows.append(low + self.noise * torch.randn(low.shape, generator=noise))
             highs.append(high + self.noise * torch.randn(high.shape, generator=noise))
@@ -121,12 +121,12 @@ def noise(seed: int = 0, height: int = 120, width: int = 160) -> Image:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def write_pictures(folder: Path, names: list[str]) -> list[Image]:
-    """Write a different picture of noise under each name and return them; those of PNG files come back exactly."""
-    pictures = [noise(seed) for seed in range(len(names))]
-    for name, picture in zip(names, pictures, strict=True):
-        save_picture(folder / name, picture)
-    return pictures
+def write_images(folder: Path, names: list[str]) -> list[Image]:
+    """Write a different image of noise under each name and return them; those of PNG files come back exactly."""
+    images = [noise(seed) for seed in range(len(names))]
+    for name, image in zip(names, images, strict=True):
+        save_image(folder / name, image)
+    return images
 
 
 def write_video(path: Path, num_frames: int, size: tuple[int, int] = (96, 64), fps: float = 5.0) -> None:
@@ -160,6 +160,6 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def distance(one: Image, other: Image) -> float:
-    """Mean difference of two pictures, which JPEG and video codecs make a few levels."""
+    """Mean difference of two images, which JPEG and video codecs make a few levels."""
     assert one.shape == other.shape
     return float(np.abs(one.astype(int) - other).mean())

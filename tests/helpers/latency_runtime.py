@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from search.lut.workloads import Empty, Subject
+from search.lut.workloads import NoOp, Workload
 from supernet.arch import Arch
-from supernet.costs.latency_table import Settings
+from supernet.costs.latency_table import MeasurementSettings
 from tests.helpers.latency_tables import OVERHEAD, SETTINGS, block_ms, network_ms
 
 
-def subject_ms(subject: Subject) -> float:
+def subject_ms(subject: Workload) -> float:
     """The made-up time of anything that is measured."""
-    if isinstance(subject, Empty):
+    if isinstance(subject, NoOp):
         return OVERHEAD.call_ms
     return network_ms(subject) if isinstance(subject, Arch) else block_ms(subject)
 
@@ -25,7 +25,7 @@ class MadeUpEngine:
         stop_at: Visit at which Ctrl-C is pressed.
     """
 
-    settings: Settings = SETTINGS
+    settings: MeasurementSettings = SETTINGS
 
     def __init__(self, disturbed: Callable[[int], float] = lambda _: 1.0, stop_at: int | None = None) -> None:
         self.seconds, self.num_opened = 0.0, 0
@@ -34,7 +34,7 @@ class MadeUpEngine:
     def clock(self) -> float:
         return self.seconds
 
-    def open(self, subject: Subject) -> Callable[[], None]:
+    def open(self, subject: Workload) -> Callable[[], None]:
         if self.num_opened == self._stop_at:
             raise KeyboardInterrupt
         self.num_opened += 1

@@ -18,7 +18,7 @@ from supernet.costs.latency_blocks import (
     num_border_elements,
 )
 from supernet.costs.latency_file import Entry
-from supernet.costs.latency_table import LatencyTable, MeasuredNetwork, Overhead, Settings
+from supernet.costs.latency_table import LatencyTable, MeasuredNetwork, MeasurementSettings, Overhead
 from supernet.space import SearchSpace
 
 STAGE = {"widths": [8], "depths": [1], "stride": 2, "expand_ratios": [3], "kernel_sizes": [3]}
@@ -37,7 +37,7 @@ SPACE = SearchSpace.from_dict(
     }
 )
 NUM_KEYPOINTS = 14
-SETTINGS = Settings("onnxruntime", "1.0", "a processor", "a system", 2, "f32", 1)
+SETTINGS = MeasurementSettings("onnxruntime", "1.0", "a processor", "a system", 2, "f32", 1)
 OVERHEAD = Overhead(call_ms=0.02, fixed_ms=0.5, backbone_factor=0.9, head_factor=1.2, border_ms=0.07)
 
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from supernet.arch import Arch
 from supernet.checkpoints import container
-from supernet.cli.console import guarded
-from supernet.compute.distributed import Ranks, launched
+from supernet.cli.console import run_command
+from supernet.compute.distributed import Processes, process_group
 from supernet.compute.sync_batch_norm import SynchronisedBatchNorm
 from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import SubnetScorer
@@ -31,7 +31,7 @@ from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.pose.training.augmentation import Augmentation
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
-from supernet.training.monitoring.loss_monitor import LossWatch, Unhealthy
+from supernet.training.monitoring.loss_monitor import LossMonitor, TrainingDiverged
 from supernet.training.phases import Phase, schedule, step_archs
 from supernet.training.trainer import LoopSettings, StepReport, Trainer
 from supernet.weight_sharing import SuperNet
@@ -43,7 +43,7 @@ SPACE = TINY
 STEPS = 8
 
 
-def trainer(ranks: Ranks, phases: Sequence[Phase] | None = None) -> Trainer:
+def trainer(ranks: Processes, phases: Sequence[Phase] | None = None) -> Trainer:
     """A trainer on the tiny space in float64, where rounding hides nothing; ranks start from different weights."""
     torch.manual_seed(ranks.index)
     space = SearchSpace.from_dict(SPACE)
@@ -65,8 +65,8 @@ def trainer(ranks: Ranks, phases: Sequence[Phase] | None = None) -> Trainer:
     )
 
 
-def trained(ranks: Ranks, folder: Path) -> None:
-    """Train, calibrate and evaluate; leaves losses, weights, statistics, and what was found in the pictures."""
+def trained(ranks: Processes, folder: Path) -> None:
+    """Train, calibrate and evaluate; leaves losses, weights, statistics, and what was found in the images."""
     run = trainer(ranks)
     totals: list[list[float]] = []
     norms: list[float] = []
@@ -93,7 +93,7 @@ def trained(ranks: Ranks, folder: Path) -> None:
     container.save(folder / f"rank{ranks.index}", "test", value)
 
 
-def normalised(ranks: Ranks, folder: Path) -> None:
+def normalised(ranks: Processes, folder: Path) -> None:
     """One synchronised batch norm on this rank's half of a batch; leaves output and gradients of a mean of losses."""
     x, weight, bias, towards = norm_case()
     half = slice(len(x) // 2 * ranks.index, len(x) // 2 * (ranks.index + 1))
@@ -117,7 +117,7 @@ def norm_case() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x, weight, bias, torch.randn(4, 3, 5, 5, generator=generator, dtype=torch.float64)
 
 
-def crashing(ranks: Ranks, folder: Path) -> None:
+def crashing(ranks: Processes, folder: Path) -> None:
     """Rank 1 fails in its fourth step."""
     run = trainer(ranks)
 
@@ -128,7 +128,7 @@ def crashing(ranks: Ranks, folder: Path) -> None:
     run.run(fail, lambda _: None)
 
 
-def hanging(ranks: Ranks, folder: Path) -> None:
+def hanging(ranks: Processes, folder: Path) -> None:
     """Rank 1 stops in its fourth step and never goes on."""
     run = trainer(ranks)
 
@@ -139,7 +139,7 @@ def hanging(ranks: Ranks, folder: Path) -> None:
     run.run(stop, lambda _: None)
 
 
-def poisoned(ranks: Ranks, folder: Path) -> None:
+def poisoned(ranks: Processes, folder: Path) -> None:
     """Rank 1 gets a loss that is no number in its fourth step; each rank leaves the step at which it noticed."""
     run = trainer(ranks)
     original = run.objective.loss
@@ -152,7 +152,7 @@ def poisoned(ranks: Ranks, folder: Path) -> None:
             return original(low * float("nan") if ranks.index == 1 and run.step == 3 else low, high, truth)
 
     run.objective = Poison()  # type: ignore[assignment]
-    watch = LossWatch(explosion_factor=0.0)
+    watch = LossMonitor(explosion_factor=0.0)
 
     def check(report: StepReport) -> None:
         watch.follow(report)
@@ -160,13 +160,13 @@ def poisoned(ranks: Ranks, folder: Path) -> None:
 
     try:
         run.run(check, lambda _: None)
-    except Unhealthy as error:
-        error.pictures = ranks.lists(error.pictures)
+    except TrainingDiverged as error:
+        error.images = ranks.lists(error.images)
         sound = all(bool(weight.isfinite().all()) for weight in run.weights.values())
         (folder / f"rank{ranks.index}").write_text(f"{error}; weights are {'sound' if sound else 'spoilt'}")
 
 
-def disagreeing(ranks: Ranks, folder: Path) -> None:
+def disagreeing(ranks: Processes, folder: Path) -> None:
     """Rank 1 draws other subnets from the third step on."""
 
     def other(scheduled: Any, resolution: int, seed: int, step: int) -> list[Arch]:
@@ -180,7 +180,7 @@ def disagreeing(ranks: Ranks, folder: Path) -> None:
         (folder / f"rank{ranks.index}").write_text(f"{run.step} {error}")
 
 
-def gathering(ranks: Ranks, folder: Path) -> None:
+def gathering(ranks: Processes, folder: Path) -> None:
     """What ranks exchange besides gradients."""
     own = torch.full((1 + 2 * ranks.index, 2), float(ranks.index))
     empty_on_1 = torch.zeros(3 * (1 - ranks.index), dtype=torch.int64)
@@ -203,7 +203,7 @@ def gathering(ranks: Ranks, folder: Path) -> None:
     raise UserError("the same mistake on both")
 
 
-JOBS: dict[str, Callable[[Ranks, Path], None]] = {
+JOBS: dict[str, Callable[[Processes, Path], None]] = {
     "returning_twice": partial(returning, num_failures=2),
     **{
         job.__name__: job
@@ -217,12 +217,12 @@ def child(folder: Path, timeout_seconds: float, jobs: Sequence[str], rank: int) 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
     def work() -> None:
-        with launched(timeout_seconds) as ranks:
+        with process_group(timeout_seconds) as ranks:
             for job in jobs:
                 (folder / job).mkdir(exist_ok=True)
                 JOBS[job](ranks, folder / job)
 
-    guarded(work)
+    run_command(work)
 
 
 def main(folder: str, timeout_seconds: str, *jobs: str) -> None:

@@ -79,7 +79,7 @@ def read(path: Path) -> Any:
 
 
 class FreeScores:
-    """Takes the place of evaluation: AP is known from the arch, from which pictures it is scored on and how many."""
+    """Takes the place of evaluation: AP is known from the arch, from which images it is scored on and how many."""
 
     def __init__(self) -> None:
         self.scored: list[tuple[int, Arch, int]] = []
@@ -89,14 +89,14 @@ class FreeScores:
     def ap(seed: int, arch: Arch, num_images: int = 0) -> float:
         return arch_costs(arch, 17)["params"] / 1e6 - seed / 100 - num_images / 1000
 
-    def __call__(self, scorer: SubnetScorer, arch: Arch, pictures: PoseDataset) -> dict[str, float]:
-        source: Any = pictures
+    def __call__(self, scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> dict[str, float]:
+        source: Any = images
         while not isinstance(source, SyntheticPeople):
             source = source._dataset
-        self.scored.append((source.seed, arch, len(pictures)))
+        self.scored.append((source.seed, arch, len(images)))
         if len(self.scored) == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return {"AP": self.ap(source.seed, arch, len(pictures)), "AP50": 0.5}
+        return {"AP": self.ap(source.seed, arch, len(images)), "AP50": 0.5}
 
     def on(self, seed: int) -> list[Arch]:
         return [arch for scored_on, arch, _ in self.scored if scored_on == seed]

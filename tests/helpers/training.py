@@ -10,7 +10,7 @@ from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.pose.training.augmentation import Augmentation
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
-from supernet.training.monitoring.monitor import Watch
+from supernet.training.monitoring.monitor import TrainingMonitor
 from supernet.training.phases import Phase, schedule
 from supernet.training.trainer import LoopSettings, Trainer
 from supernet.weight_sharing import SuperNet
@@ -43,20 +43,20 @@ def tiny_trainer(phases: tuple[Phase, ...] = PHASES, num_steps: int = NUM_STEPS,
     """Return a trainer that has not taken a step; the same one at every call."""
     torch.manual_seed(0)
     settings = LoopSettings(2, 0, 1.0, 0.9, 1.0, num_workers, Augmentation.none())
-    pictures = SyntheticPeople(COCO, 5, 1, 64, 64)
+    images = SyntheticPeople(COCO, 5, 1, 64, 64)
     return Trainer(
-        SuperNet(SPACE, COCO.num), PoseObjective(COCO.num), pictures, schedule(phases, SPACE, num_steps), settings
+        SuperNet(SPACE, COCO.num), PoseObjective(COCO.num), images, schedule(phases, SPACE, num_steps), settings
     )
 
 
-def watched(trainer: Trainer, rollback_factor: float = 0.5) -> Watch:
+def watched(trainer: Trainer, rollback_factor: float = 0.5) -> TrainingMonitor:
     """Return what follows ``trainer``, without evaluations."""
-    return Watch(trainer, 10.0, rollback_factor, None)
+    return TrainingMonitor(trainer, 10.0, rollback_factor, None)
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
     """Return ``state`` as it comes back from the bytes of a checkpoint."""
-    value: dict[str, Any] = safe_torch.unpack(safe_torch.pack(state))
+    value: dict[str, Any] = safe_torch.deserialize(safe_torch.serialize(state))
     return value
 
 

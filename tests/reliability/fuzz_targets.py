@@ -20,7 +20,7 @@ import yaml
 from search.budget import Budget, CostModel
 from search.lut.measure import FORMAT as MEASUREMENTS
 from search.lut.merge import merge
-from search.lut.workloads import header, subjects
+from search.lut.workloads import header, workloads
 from search.optuna_backend.storage import open_storage, open_study
 from search.quantities import BYTES, COUNT, MILLISECONDS, parse
 from search.runs import resume
@@ -35,8 +35,8 @@ from supernet.errors import UserError
 from supernet.io import checksum, files
 from supernet.litepose import LitePose, in_channels_last
 from supernet.pose.coco.annotations import read_annotations
-from supernet.pose.data.image_decoding import read_picture
-from supernet.pose.data.image_source import picture_source
+from supernet.pose.data.image_decoding import read_image
+from supernet.pose.data.image_source import image_source
 from supernet.pose.evaluation import average_precision
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO
@@ -83,7 +83,7 @@ def _torch(value: Any) -> bytes:
 
 
 def sealed_bytes(value: Any) -> bytes:
-    return bytes(safe_torch.seal(safe_torch.pack(value)))
+    return bytes(safe_torch.append_checksum(safe_torch.serialize(value)))
 
 
 def _zip(value: Any) -> bytes:
@@ -163,7 +163,7 @@ def _measurements(_: Path) -> Any:
     settings = made_up_table().to_dict()["settings"]
     networks = [replace(arch, resolution=64) for arch in networks]
     head = {**header(small, 14, networks, settings), "format": MEASUREMENTS}
-    visits = [{"round": 0, "subject": name, "ms": [0.1]} for name in subjects(small, 14, networks)]
+    visits = [{"round": 0, "subject": name, "ms": [0.1]} for name in workloads(small, 14, networks)]
     return [head, *visits]
 
 
@@ -255,12 +255,12 @@ def _scores(_: Path) -> Any:
     ]
 
 
-def _picture(suffix: str) -> bytes:
+def _image(suffix: str) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     return bytes(cv2.imencode(suffix, pixels)[1].tobytes())
 
 
-def _pictures(value: Any) -> bytes:
+def _images(value: Any) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
@@ -297,10 +297,10 @@ TARGETS = {
     "state": Target("state.json", search_state, _json, lambda path: resume.load_state(path.parent)),
     "scores": Target("scores.jsonl", _scores, _lines, lambda path: resume.load_scored(path.parent)),
     "archive": Target(
-        "a.zip", lambda _: [["in/a.jpg", "x"], ["in/b.jpg", "y"]], _zip, lambda path: picture_source(path).read("a.jpg")
+        "a.zip", lambda _: [["in/a.jpg", "x"], ["in/b.jpg", "y"]], _zip, lambda path: image_source(path).read("a.jpg")
     ),
     **{
-        f"picture{suffix}": Target(f"a{suffix}", lambda _, s=suffix: _picture(s), _pictures, read_picture)  # type: ignore[misc]
+        f"image{suffix}": Target(f"a{suffix}", lambda _, s=suffix: _image(s), _images, read_image)  # type: ignore[misc]
         for suffix in (".jpg", ".png", ".bmp", ".webp", ".tiff", ".gif")
     },
 }

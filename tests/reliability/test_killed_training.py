@@ -1,4 +1,4 @@
-"""Real processes that train are killed, stopped, and run out of disk; workers that load pictures die."""
+"""Real processes that train are killed, stopped, and run out of disk; workers that load images die."""
 
 import json
 import os
@@ -136,5 +136,5 @@ def test_a_killed_loading_process_ends_the_run_in_one_sentence() -> None:
             if "pytest" in Path(f"/proc/{child}/cmdline").read_text():  # not the resource tracker
                 os.kill(int(child), signal.SIGKILL)
 
-    with pytest.raises(UserError, match=r"a process that loads pictures has died \(.*num_workers"):
+    with pytest.raises(UserError, match=r"a process that loads images has died \(.*num_workers"):
         trainer.run(kill_worker, lambda _: None)

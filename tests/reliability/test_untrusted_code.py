@@ -78,7 +78,7 @@ def payload(writer: str, marker: Path) -> bytes:
     value = of_kind(Call(os.mkdir, str(marker)))
     content = io.BytesIO()
     if writer == "sealed":
-        return bytes(safe_torch.seal(safe_torch.pack(value)))
+        return bytes(safe_torch.append_checksum(safe_torch.serialize(value)))
     if writer == "bare pickle":
         return pickle.dumps(value, protocol=2)
     torch.save(value, content, _use_new_zipfile_serialization=writer == "torch")

@@ -67,11 +67,11 @@ def test_a_run_folder_with_links_is_not_written_to(tmp_path: Path) -> None:
     assert precious.read_text() == "precious"
 
 
-def test_pictures_of_an_annotation_file_lie_in_its_folder(tmp_path: Path) -> None:
+def test_images_of_an_annotation_file_lie_in_its_folder(tmp_path: Path) -> None:
     content = annotations(tmp_path)
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for name in ("../secret.jpg", "/etc/passwd", "a/../../x.jpg", "..\\x.jpg"):
         content["images"][0]["file_name"] = name
         (tmp_path / "people.json").write_text(json.dumps(content))
-        with pytest.raises(UserError, match="leads out of the picture folder"):
-            CocoPeople(tmp_path / "people.json", tmp_path / "pictures", COCO)
+        with pytest.raises(UserError, match="leads out of the image folder"):
+            CocoPeople(tmp_path / "people.json", tmp_path / "images", COCO)

@@ -18,7 +18,7 @@ def limit(name: str, slack: float) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:there are no detections")
-def test_a_run_leaves_an_arch_all_candidates_a_picture_and_a_summary(evolve_config: Configure, tmp_path: Path) -> None:
+def test_a_run_leaves_an_arch_all_candidates_a_image_and_a_summary(evolve_config: Configure, tmp_path: Path) -> None:
     macs = limit("macs", 2.5)
     folder = start_or_resume(evolve_config(f"constraint.macs={macs}"))
     assert folder == tmp_path / "evolve" / "run"
@@ -46,16 +46,16 @@ def test_a_run_leaves_an_arch_all_candidates_a_picture_and_a_summary(evolve_conf
     assert summary["baseline"]["num"] == summary["baseline"]["num_uniform"] == len(summary["baseline"]["subnets"]) == 3
     assert all(subnet["costs"]["macs"] <= macs for subnet in summary["baseline"]["subnets"])
     assert set(summary["versions"]) == {"python", "torch", "numpy", "opencv"}
-    pictures = {"pareto.png", "progress.png", "arch.png"}  # 12 subnets are too few to tell what matters
-    assert all(cv2.imread(str(folder / picture)) is not None for picture in pictures)
+    images = {"pareto.png", "progress.png", "arch.png"}  # 12 subnets are too few to tell what matters
+    assert all(cv2.imread(str(folder / image)) is not None for image in images)
     expected = {"arch.json", "candidates.json", "report.html", "scores.jsonl", "state.json", "summary.json"}
-    assert {path.name for path in folder.iterdir()} == expected | pictures
+    assert {path.name for path in folder.iterdir()} == expected | images
 
 
 def test_the_choice_is_made_on_val_and_checked_on_test(evolve_config: Configure, free_scores: FreeScores) -> None:
     folder = start_or_resume(evolve_config(f"constraint.params={limit('params', 1.5)}"))
     searched, checked = free_scores.on(VAL_SEED), free_scores.on(TEST_SEED)
-    # 12 in the search, the best 2 again on all pictures, then the best and 3 random ones on test pictures.
+    # 12 in the search, the best 2 again on all images, then the best and 3 random ones on test images.
     assert [(seed, number) for seed, _, number in free_scores.scored] == [(2, 5)] * 12 + [(2, 6)] * 2 + [(3, 4)] * 4
     chosen = Arch.load(folder / "arch.json")
     assert chosen == checked[0] == max(searched, key=lambda arch: COSTS["params"](arch, 17))
@@ -99,7 +99,7 @@ def test_a_second_search_takes_known_scores_from_the_cache(evolve_config: Config
     assert len(free_scores.scored) == 3 * num
 
 
-def test_the_best_are_scored_on_more_pictures_before_the_final_check(
+def test_the_best_are_scored_on_more_images_before_the_final_check(
     evolve_config: Configure, free_scores: FreeScores
 ) -> None:
     folder = start_or_resume(evolve_config("num_images=[2,4]", "keep_share=0.25"))
@@ -160,9 +160,9 @@ def test_without_a_baseline_only_the_chosen_one_is_checked(evolve_config: Config
 
 
 @pytest.mark.usefixtures("free_scores")
-def test_a_data_set_without_test_pictures_of_its_own_is_told(
+def test_a_data_set_without_test_images_of_its_own_is_told(
     evolve_config: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = start_or_resume(evolve_config("dataset=synthetic", f"dataset.test={{num_images: 300, seed: {VAL_SEED}}}"))
     assert read(folder / "summary.json")["test_is_validation"] is True
-    assert "same pictures for val and test" in capsys.readouterr().out
+    assert "same images for val and test" in capsys.readouterr().out

@@ -14,13 +14,13 @@ from supernet.io.schema import from_mapping
 from tests.helpers.searches import ROOT, Configure, plain_config
 
 
-def test_an_impossible_budget_ends_before_any_picture_is_loaded(
+def test_an_impossible_budget_ends_before_any_image_is_loaded(
     evolve_config: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("a data set was built")
 
-    monkeypatch.setattr(problem, "pictures_for", refuse)
+    monkeypatch.setattr(problem, "images_for", refuse)
     with pytest.raises(UserError, match=r"constraint\.macs=1K is below the smallest subnet of space tiny"):
         start_or_resume(evolve_config("constraint.macs=1K"))
     assert list(tmp_path.iterdir()) == []

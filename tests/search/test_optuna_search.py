@@ -76,7 +76,7 @@ def test_a_stopped_run_goes_on_with_its_study(configure: Configure, free_scores:
     with pytest.raises(UserError, match=r"was made with the constraint \{\}, but now it is .*; restore what it was"):
         run(configure("name=third", f"storage={journal}", "constraint.macs=90%"))
     assert not (tmp_path / "optuna_search" / "third").exists()
-    with pytest.raises(UserError, match="was made with the number of pictures for a score 5, but now it is 4"):
+    with pytest.raises(UserError, match="was made with the number of images for a score 5, but now it is 4"):
         run(configure("name=third", f"storage={journal}", "num_images=4"))
 
 

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from search.features import features, work
-from search.predictor import LEAST_ARCHS, Predictor, Quality, held_out, quality
+from search.predictor import LEAST_ARCHS, ApPredictor, Quality, held_out, quality
 from supernet.arch import Arch, layers
 from supernet.errors import UserError
 from supernet.genes import Genes
@@ -71,7 +71,7 @@ def test_features_change_with_every_choice_of_a_present_block() -> None:
 
 def test_archs_never_seen_come_out_in_the_order_of_their_scores() -> None:
     genes, scores = scored(200, 0)
-    predicted = Predictor(NANO).fit(genes[:100], scores[:100], np.random.default_rng(0)).predict(genes[100:])
+    predicted = ApPredictor(NANO).fit(genes[:100], scores[:100], np.random.default_rng(0)).predict(genes[100:])
     assert ordered(predicted, scores[100:]) > 0.85
     np.testing.assert_allclose(predicted.mean(), scores[100:].mean(), atol=0.02)
 
@@ -80,7 +80,7 @@ def test_equal_generators_give_equal_predictions() -> None:
     genes, scores = scored(40, 1, noise=0.02)
 
     def predicted(seed: int) -> list[float]:
-        predictor = Predictor(NANO).fit(genes, scores, np.random.default_rng(seed))
+        predictor = ApPredictor(NANO).fit(genes, scores, np.random.default_rng(seed))
         values: list[float] = predictor.predict(genes[:20]).tolist()
         return values
 
@@ -90,8 +90,8 @@ def test_equal_generators_give_equal_predictions() -> None:
 
 def test_a_new_fit_forgets_the_one_before() -> None:
     genes, scores = scored(30, 2)
-    predictor = Predictor(NANO).fit(genes, -scores, np.random.default_rng(0))
-    fresh = Predictor(NANO).fit(genes, scores, np.random.default_rng(0)).predict(genes)
+    predictor = ApPredictor(NANO).fit(genes, -scores, np.random.default_rng(0))
+    fresh = ApPredictor(NANO).fit(genes, scores, np.random.default_rng(0)).predict(genes)
     assert predictor.fit(genes, scores, np.random.default_rng(0)).predict(genes).tolist() == fresh.tolist()
 
 
@@ -122,7 +122,7 @@ def test_quality_counts_pairs_and_the_best_tenth() -> None:
 def test_equal_scores_are_predicted_and_have_no_order() -> None:
     genes, _ = scored(20, 6)
     scores = np.full(20, 0.25)
-    np.testing.assert_allclose(Predictor(NANO).fit(genes, scores, np.random.default_rng(0)).predict(genes), 0.25)
+    np.testing.assert_allclose(ApPredictor(NANO).fit(genes, scores, np.random.default_rng(0)).predict(genes), 0.25)
     assert held_out(NANO, genes, scores, np.random.default_rng(0)).kendall_tau == 0
 
 
@@ -130,7 +130,7 @@ def test_too_few_archs_are_refused_in_a_sentence() -> None:
     genes, scores = scored(LEAST_ARCHS + 2, 7)
     few = LEAST_ARCHS - 1
     with pytest.raises(UserError, match=f"at least {LEAST_ARCHS} scored archs but there are {few}; score more"):
-        Predictor(NANO).fit(genes[:few], scores[:few], np.random.default_rng(0))
+        ApPredictor(NANO).fit(genes[:few], scores[:few], np.random.default_rng(0))
     with pytest.raises(UserError, match=f"at least 13 scored archs but there are {LEAST_ARCHS + 2}"):
         held_out(NANO, genes, scores, np.random.default_rng(0))
 
@@ -139,11 +139,11 @@ def test_scores_that_are_not_finite_or_do_not_fit_the_archs_are_defects() -> Non
     genes, scores = scored(20, 8)
     for wrong in (scores[:-1], np.where(scores == scores[3], np.nan, scores)):
         with pytest.raises(ValueError, match="give a finite one for each arch"):
-            Predictor(NANO).fit(genes, wrong, np.random.default_rng(0))
+            ApPredictor(NANO).fit(genes, wrong, np.random.default_rng(0))
     with pytest.raises(ValueError, match="call fit first"):
-        Predictor(NANO).predict(genes)
+        ApPredictor(NANO).predict(genes)
 
 
 def test_no_archs_have_no_predictions() -> None:
     genes, scores = scored(20, 9)
-    assert Predictor(NANO).fit(genes, scores, np.random.default_rng(0)).predict(genes[:0]).shape == (0,)
+    assert ApPredictor(NANO).fit(genes, scores, np.random.default_rng(0)).predict(genes[:0]).shape == (0,)

@@ -1,4 +1,4 @@
-"""A tiny untrained supernet on a few small pictures, and a model exported from it."""
+"""A tiny untrained supernet on a few small images, and a model exported from it."""
 
 from pathlib import Path
 from typing import Any

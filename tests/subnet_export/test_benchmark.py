@@ -1,4 +1,4 @@
-"""The benchmark times every runtime on the same picture, and says what it timed."""
+"""The benchmark times every runtime on the same image, and says what it timed."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from subnet_export import benchmark as entry
 from subnet_export.benchmarking.latency import ROUND, WARM_UP, measure_latencies
-from subnet_export.benchmarking.run import Subject, _open, random_network
+from subnet_export.benchmarking.run import BenchmarkTarget, _open, random_network
 from subnet_export.benchmarking.throughput import STEPS, perfect_maps
 from subnet_export.deployment.runtimes import TorchRuntime
 from subnet_export.exported_model import ExportedModel, costs
@@ -21,7 +21,7 @@ from subnet_export.model import load_model
 from supernet.compute.machine import processor
 from supernet.costs.latency_blocks import blocks_of_space
 from supernet.costs.latency_file import Entry
-from supernet.costs.latency_table import LatencyTable, Overhead, Settings
+from supernet.costs.latency_table import LatencyTable, MeasurementSettings, Overhead
 from supernet.pose.grouping import group
 from supernet.pose.multiscale_flip import heatmaps, resize
 from supernet.space import SearchSpace
@@ -48,10 +48,10 @@ class Clocked:
     def __init__(self, clock: list[float], seconds: list[float]) -> None:
         self.clock, self.seconds, self.shapes = clock, iter(seconds), set[tuple[int, ...]]()
 
-    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        self.shapes.add(tuple(pictures.shape))
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.shapes.add(tuple(images.shape))
         self.clock[0] += next(self.seconds)
-        return pictures, pictures
+        return images, images
 
 
 def test_percentiles_are_those_of_the_timed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_a_model_is_measured_and_recorded(
     monkeypatch.setenv("COLUMNS", "150")
     folder, runs = Path(shutil.copytree(exported[1], tmp_path / "model")), tmp_path / "runs"
     arguments = ("--runs", runs, "--model", folder, "--runtimes", "torch,onnxruntime,openvino_f32")
-    assert run(monkeypatch, *arguments, "--repeats", 10, "--pictures", 2, "--record") == 0
+    assert run(monkeypatch, *arguments, "--repeats", 10, "--images", 2, "--record") == 0
     summary = json.loads((runs / "benchmark" / "latest" / "summary.json").read_text())
     (subnet,) = summary["subnets"]
     assert (subnet["weights"], subnet["resolution"]) == ("of the model", 64)
@@ -108,7 +108,7 @@ def test_a_model_is_measured_and_recorded(
         assert (latency["precision"], latency["threads"]) == ("f32", torch.get_num_threads())
     for throughput in subnet["pipeline"]["runtimes"].values():
         assert tuple(throughput["median_ms"]) == STEPS
-        assert (throughput["num_pictures"], throughput["size"]) == (2, [640, 480])
+        assert (throughput["num_images"], throughput["size"]) == (2, [640, 480])
     found = {throughput["num_people"] for throughput in subnet["pipeline"]["runtimes"].values()}
     assert len(found) == 1  # every library finds the same
     model = load_model(folder)
@@ -127,7 +127,7 @@ def test_archs_are_measured_with_random_weights(
     arch.save(tmp_path / "one.json")
     arch.save(tmp_path / "other.json")
     files = (tmp_path / "one.json", tmp_path / "other.json")
-    options = ("--keypoints", "crowdpose", "--runtimes", "torch", "--repeats", 10, "--pictures", 3)
+    options = ("--keypoints", "crowdpose", "--runtimes", "torch", "--repeats", 10, "--images", 3)
     assert run(monkeypatch, "--arch", *files, *options, "--output", tmp_path / "out") == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [subnet["name"] for subnet in summary["subnets"]] == [str(file) for file in files]
@@ -178,7 +178,9 @@ def table_file(exported: Exported, tmp_path: Path) -> Path:
 
     model = exported[0]
     space = SearchSpace.from_dict({**SPACE, "resolutions": [model.arch.resolution]})
-    settings = Settings("onnxruntime", onnxruntime.__version__, processor(), "", torch.get_num_threads(), "f32", 1)
+    settings = MeasurementSettings(
+        "onnxruntime", onnxruntime.__version__, processor(), "", torch.get_num_threads(), "f32", 1
+    )
     entries = {block: Entry(0.5, 0.6, 10) for block in blocks_of_space(space, 14)}
     table = LatencyTable(settings, space, 14, Overhead(0.1, 2.0, 1.0, 0.5), (), entries)
     (tmp_path / "table.json").write_text(json.dumps(table.to_dict()))
@@ -193,7 +195,7 @@ def test_a_latency_table_predicts_beside_what_is_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", "150")
-    options = ("--runtimes", "torch_export,onnxruntime", "--repeats", 10, "--pictures", 0, "--output", tmp_path / "out")
+    options = ("--runtimes", "torch_export,onnxruntime", "--repeats", 10, "--images", 0, "--output", tmp_path / "out")
     assert run(monkeypatch, "--model", exported[1], "--latency-table", table_file, *options) == 0
     (subnet,) = json.loads((tmp_path / "out" / "summary.json").read_text())["subnets"]
     # A stem and four blocks of the backbone; three levels and two predictions of the head, at half.
@@ -231,10 +233,10 @@ def test_a_table_of_something_else_is_refused(
 
 
 def test_the_network_that_torch_export_writes_runs_as_the_model_does(exported: Exported) -> None:
-    pictures = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    pictures = pictures.permute(0, 3, 1, 2)
+    images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = images.permute(0, 3, 1, 2)
     model, folder = exported
-    subject = Subject("model", model.network, model.keypoints, model.settings)
+    subject = BenchmarkTarget("model", model.network, model.keypoints, model.settings)
     exports = _open("torch_export", subject, folder)
-    for found, expected in zip(exports(pictures), TorchRuntime(model.network)(pictures), strict=True):
+    for found, expected in zip(exports(images), TorchRuntime(model.network)(images), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)

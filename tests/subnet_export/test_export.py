@@ -60,7 +60,7 @@ def test_the_searched_arch_becomes_the_latest_export(
     assert summary["costs"] == model.costs
     assert summary["arch_file"] == str(runs / "evolve" / "latest" / "arch.json")
     shown = capsys.readouterr().out
-    for part in ("3 pictures", "5 pictures of train", "weights.pt", "model.json", "summary.json"):
+    for part in ("3 images", "5 images of train", "weights.pt", "model.json", "summary.json"):
         assert part in shown
 
 
@@ -103,7 +103,7 @@ def test_calibration_is_recorded(runs: Path, trained: TrainedSupernet, monkeypat
     assert value["origin"]["supernet_sha256"] == hashlib.sha256(trained.path.read_bytes()).hexdigest()
     card = (out / "README.md").read_text()
     for part in (
-        "4 pictures of the train split at 64 px",
+        "4 images of the train split at 64 px",
         "load_model",
         f"{value['costs']['macs']:,} multiply-adds",
         value["origin"]["space_digest"],

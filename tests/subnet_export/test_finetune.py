@@ -19,7 +19,7 @@ from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import ExportedModel, Measurement
 from subnet_export.finetuning import run as finetuning_run
 from subnet_export.finetuning.trainer import FineTuner
-from subnet_export.format_writer import Deployment
+from subnet_export.format_writer import FormatWriter
 from subnet_export.model import load_model, save_model
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
@@ -58,8 +58,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, before: float, after: float) -> Non
     """Let AP on the validation split come out as given; other splits are measured."""
     told = iter((before, after))
 
-    def pretended(network: LitePose, pictures: Any, split: str, *rest: Any) -> Measurement:
-        found = measure(network, pictures, split, *rest)
+    def pretended(network: LitePose, images: Any, split: str, *rest: Any) -> Measurement:
+        found = measure(network, images, split, *rest)
         return replace(found, metrics={**found.metrics, "AP": next(told)}) if split == "val" else found
 
     monkeypatch.setattr(finetuning_run, "measure", pretended)
@@ -143,7 +143,7 @@ def test_the_result_has_the_formats_of_the_model_it_started_from(
     start = tmp_path / "start"
     chosen = tuple(FORMATS[name] for name in ("onnx", "safetensors"))
     test_set = build(exported[0].dataset, "test")
-    save_model(start, exported[0], write_formats=Deployment(chosen, "float32", test_set, 2, list).write)
+    save_model(start, exported[0], write_formats=FormatWriter(chosen, "float32", test_set, 2, list).write)
     pretend(monkeypatch, 0.1, 0.2)
     assert run(monkeypatch, *three_steps(start, tmp_path / "tuned")) == 0
     tuned = load_model(tmp_path / "tuned")
@@ -161,7 +161,7 @@ def test_a_format_that_fails_costs_no_training(
         raise UserError("8-bit integers cost too much")
 
     with monkeypatch.context() as failing:
-        failing.setattr("subnet_export.format_writer.Deployment.write", refuse)
+        failing.setattr("subnet_export.format_writer.FormatWriter.write", refuse)
         assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
     assert "8-bit integers cost too much" in capsys.readouterr().err
     monkeypatch.setattr(FineTuner, "run", lambda *_: None)  # every step is done
@@ -207,7 +207,7 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(
     assert summaries[0]["AP_test_after"] == summaries[1]["AP_test_after"]
 
 
-def test_the_teacher_is_calibrated_on_the_training_pictures_at_the_model_s_resolution(
+def test_the_teacher_is_calibrated_on_the_training_images_at_the_model_s_resolution(
     exported: Exported, supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, folder = exported
@@ -231,10 +231,10 @@ def test_the_teacher_is_calibrated_on_the_training_pictures_at_the_model_s_resol
 def test_a_run_stopped_while_measuring_says_how_to_go_on(
     when: str, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(network: LitePose, pictures: Any, split: str, *rest: Any) -> Measurement:
+    def interrupted(network: LitePose, images: Any, split: str, *rest: Any) -> Measurement:
         if rest[-1] == f"{when}:" and split == "test":
             raise KeyboardInterrupt
-        return measure(network, pictures, split, *rest)
+        return measure(network, images, split, *rest)
 
     monkeypatch.setattr(finetuning_run, "measure", interrupted)
     assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2

@@ -23,7 +23,7 @@ from subnet_export.deployment.formats import FORMATS
 from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.deployment.quantization import SENSITIVE, quantised
 from subnet_export.exported_model import ExportedModel, Measurement
-from subnet_export.format_writer import Deployment
+from subnet_export.format_writer import FormatWriter
 from subnet_export.model import load_model, save_model
 from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import calibration_batches
@@ -33,10 +33,10 @@ from supernet.pose.datasets import build
 Exported = tuple[ExportedModel, Path]
 
 
-def deployment(model: ExportedModel, *names: str, **changes: Any) -> Deployment:
+def deployment(model: ExportedModel, *names: str, **changes: Any) -> FormatWriter:
     train_set, test_set = build(model.dataset, "train"), build(model.dataset, "test")
     chosen = [FORMATS[name] for name in names]
-    made = Deployment(chosen, "uint8", test_set, 2, lambda: calibration_batches(train_set, 64, 6, 64), batch_size=2)
+    made = FormatWriter(chosen, "uint8", test_set, 2, lambda: calibration_batches(train_set, 64, 6, 64), batch_size=2)
     return replace(made, **changes)
 
 
@@ -112,7 +112,7 @@ def test_integers_are_near_and_not_equal(everything: Exported) -> None:
     loaded = load_model(folder, format="openvino_int8")
     assert loaded.runtime is not None
     assert loaded.runtime.precision == "int8/f32"
-    found = equivalence.differences(model.network, loaded.runtime, equivalence.made_up_pictures(64))
+    found = equivalence.differences(model.network, loaded.runtime, equivalence.made_up_images(64))
     error = max(difference.rms for difference in found)
     assert 1e-3 < error < 0.5
     assert model.formats["openvino_int8"].error == pytest.approx(error, rel=1e-3)
@@ -150,8 +150,8 @@ def test_the_graph_has_named_inputs_and_outputs_of_any_size(everything: Exported
 def test_a_torch_export_archive_takes_other_sizes_and_is_not_loaded_here(everything: Exported) -> None:
     model, folder = everything
     program = torch.export.load(folder / "model.pt2").module()
-    pictures = torch.zeros(3, 32, 80, 3, dtype=torch.uint8)
-    low, high = program(pictures)
+    images = torch.zeros(3, 32, 80, 3, dtype=torch.uint8)
+    low, high = program(images)
     assert (low.shape, high.shape) == ((3, 28, 8, 20), (3, 14, 16, 40))
     with zipfile.ZipFile(folder / "model.pt2") as archive:
         assert '"use_pickle": true' not in "".join(
@@ -221,7 +221,7 @@ def pretend_ap(monkeypatch: pytest.MonkeyPatch, aps: Sequence[float]) -> None:
     """Let APs come out as given, one after the other."""
     told = iter(aps)
 
-    def pretended(network: Any, pictures: Any, split: str, *rest: Any) -> Measurement:
+    def pretended(network: Any, images: Any, split: str, *rest: Any) -> Measurement:
         return Measurement(split, 2, {"AP": next(told)})
 
     monkeypatch.setattr(format_writer, "measure", pretended)

@@ -47,7 +47,7 @@ def redescribe(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     value = json.loads((folder / "model.json").read_text())
     value.pop("checksum")
     change(value)
-    (folder / "model.json").write_text(json.dumps(checksum.stamped(value)))
+    (folder / "model.json").write_text(json.dumps(checksum.with_checksum(value)))
 
 
 def test_the_folder_holds_weights_and_description_alone(exported: Exported) -> None:
@@ -79,8 +79,8 @@ def test_a_model_comes_back_with_the_same_maps_and_figures(exported: Exported) -
     assert not loaded.network.training
     assert all(torch.equal(one, other) for one, other in zip(maps(model.network), maps(loaded.network), strict=True))
     assert replace(loaded, network=model.network) == model
-    pictures = build(loaded.dataset, "test")
-    before, again = (evaluate(one.network, pictures, 64, loaded.settings, 4) for one in (model, loaded))
+    images = build(loaded.dataset, "test")
+    before, again = (evaluate(one.network, images, 64, loaded.settings, 4) for one in (model, loaded))
     assert len(before.results) > 1
     assert again.results == before.results
     for name, value in model.measurement.metrics.items():
@@ -258,10 +258,10 @@ def test_a_model_that_comes_back_different_is_not_kept(
 
 def test_a_model_whose_figures_do_not_come_back_is_not_kept(exported: Exported, tmp_path: Path) -> None:
     model, _ = exported
-    pictures = build(model.dataset, "test")
-    save_model(tmp_path / "right", model, lambda read: check_measurement(read, pictures, 4))
+    images = build(model.dataset, "test")
+    save_model(tmp_path / "right", model, lambda read: check_measurement(read, images, 4))
     metrics = {**model.measurement.metrics, "AP": model.measurement.metrics["AP"] + 2e-6}
     wrong = replace(model, measurement=Measurement("test", 3, metrics))
     with pytest.raises(UserError, match=r"AP of the model read back is .* nothing was kept"):
-        save_model(tmp_path / "wrong", wrong, lambda read: check_measurement(read, pictures, 4))
+        save_model(tmp_path / "wrong", wrong, lambda read: check_measurement(read, images, 4))
     assert os.listdir(tmp_path) == ["right"]

@@ -12,12 +12,12 @@ import pytest
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.prediction import sources
-from subnet_export.prediction.run import picture_numbers
-from supernet.pose.data.image_decoding import read_picture
+from subnet_export.prediction.run import image_numbers
+from supernet.pose.data.image_decoding import read_image
 from supernet.pose.datasets import build
-from supernet.pose.drawing import draw_people, save_picture
+from supernet.pose.drawing import draw_people, save_image
 from supernet.pose.evaluation import evaluate
-from tests.helpers.images import distance, lines, noise, run, summary, write_pictures, write_video
+from tests.helpers.images import distance, lines, noise, run, summary, write_images, write_video
 
 Exported = tuple[ExportedModel, Path]
 ROOT = Path(__file__).parents[2]
@@ -27,15 +27,15 @@ def poses(line: dict[str, Any]) -> npt.NDArray[np.float64]:
     return np.array([person["keypoints"] for person in line["people"]], np.float64).reshape(-1, 14, 3)
 
 
-def test_a_picture_is_drawn_on_and_its_people_are_written(
+def test_a_image_is_drawn_on_and_its_people_are_written(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, folder = exported
-    picture = cv2.GaussianBlur(noise(0, 500, 640), (0, 0), 5).astype(np.uint8)  # that a JPEG can hold
-    save_picture(tmp_path / "one.png", picture)
+    image = cv2.GaussianBlur(noise(0, 500, 640), (0, 0), 5).astype(np.uint8)  # that a JPEG can hold
+    save_image(tmp_path / "one.png", image)
     out = tmp_path / "out"
     assert run(monkeypatch, folder, tmp_path / "one.png", "--output", out, "--min-score", 0) == 0
-    found = model.predict(picture)
+    found = model.predict(image)
     assert len(found.scores) > 0
     (line,) = lines(out)
     assert {key: value for key, value in line.items() if key != "people"} == {
@@ -47,29 +47,29 @@ def test_a_picture_is_drawn_on_and_its_people_are_written(
     }
     np.testing.assert_allclose(poses(line), found.poses, atol=1e-3)
     np.testing.assert_allclose([person["score"] for person in line["people"]], found.scores, atol=1e-4)
-    drawn = read_picture(out / "one.jpg")
-    expected = draw_people(picture, found.poses, model.keypoints, model.settings.detection_threshold)
+    drawn = read_image(out / "one.jpg")
+    expected = draw_people(image, found.poses, model.keypoints, model.settings.detection_threshold)
     assert 0 < (found.poses[..., 2] <= model.settings.detection_threshold).sum() < found.poses[..., 2].size
-    assert distance(drawn, expected) < 0.2 * distance(drawn, picture)
-    with_guesses = draw_people(picture, found.poses, model.keypoints)
+    assert distance(drawn, expected) < 0.2 * distance(drawn, image)
+    with_guesses = draw_people(image, found.poses, model.keypoints)
     apart = (expected != with_guesses).any(axis=2)
     assert distance(drawn[apart], expected[apart]) < 0.5 * distance(drawn[apart], with_guesses[apart])
     figures = summary(out)
     assert figures["keypoints"] == list(model.keypoints.names)
-    assert (figures["num_pictures"], figures["num_people"]) == (1, len(found.scores))
+    assert (figures["num_images"], figures["num_people"]) == (1, len(found.scores))
 
 
 def test_people_below_the_score_are_left_out(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, folder = exported
-    (picture,) = write_pictures(tmp_path, ["one.png"])
-    border = float(np.median(model.predict(picture).scores))
+    (image,) = write_images(tmp_path, ["one.png"])
+    border = float(np.median(model.predict(image).scores))
     assert run(monkeypatch, folder, tmp_path / "one.png", "--output", tmp_path / "out", "--min-score", border) == 0
-    assert len(lines(tmp_path / "out")[0]["people"]) == (model.predict(picture).scores >= border).sum() > 0
+    assert len(lines(tmp_path / "out")[0]["people"]) == (model.predict(image).scores >= border).sum() > 0
 
 
-def test_without_a_source_a_test_picture_is_drawn_beside_the_truth(
+def test_without_a_source_a_test_image_is_drawn_beside_the_truth(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, folder = exported
@@ -81,7 +81,7 @@ def test_without_a_source_a_test_picture_is_drawn_beside_the_truth(
     (line,) = lines(latest)
     assert (line["source"], line["width"], line["height"]) == ("test_2", 96, 96)
     # 96 px are enlarged five times; the prediction stands left of the truth.
-    drawn = read_picture(latest / "test_2.jpg")
+    drawn = read_image(latest / "test_2.jpg")
     enlarged = np.asarray(cv2.resize(example.image, (480, 480), interpolation=cv2.INTER_CUBIC), np.uint8)
     least = model.settings.detection_threshold
     for side, shown, above in ((drawn[:, :480], poses(line), least), (drawn[:, -480:], example.people, 0.0)):
@@ -89,11 +89,11 @@ def test_without_a_source_a_test_picture_is_drawn_beside_the_truth(
         assert distance(side, expected) < 0.5 * distance(side, enlarged)
 
 
-def test_every_kind_of_picture_is_used_and_broken_ones_are_named(
+def test_every_kind_of_image_is_used_and_broken_ones_are_named(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures, out = tmp_path / "pictures", tmp_path / "out"
-    write_pictures(pictures, ["b.png", "j.jpg"])
+    images, out = tmp_path / "images", tmp_path / "out"
+    write_images(images, ["b.png", "j.jpg"])
     plain = noise(5)
     grey = plain[..., 0]
     kinds: dict[str, npt.NDArray[np.integer]] = {
@@ -102,12 +102,12 @@ def test_every_kind_of_picture_is_used_and_broken_ones_are_named(
         "clear": np.dstack([plain, grey]),
         "one": plain[:1, :1],
     }
-    for name, picture in kinds.items():
-        cv2.imwrite(str(pictures / f"{name}.png"), picture)
-    (pictures / "a_broken.jpg").write_bytes(b"<html>")
-    (pictures / "cut.jpg").write_bytes((pictures / "j.jpg").read_bytes()[:2000])
-    (pictures / "z_empty.png").write_bytes(b"")
-    assert run(monkeypatch, exported[1], pictures, tmp_path / "nowhere.png", "--output", out, "--batch-size", 3) == 1
+    for name, image in kinds.items():
+        cv2.imwrite(str(images / f"{name}.png"), image)
+    (images / "a_broken.jpg").write_bytes(b"<html>")
+    (images / "cut.jpg").write_bytes((images / "j.jpg").read_bytes()[:2000])
+    (images / "z_empty.png").write_bytes(b"")
+    assert run(monkeypatch, exported[1], images, tmp_path / "nowhere.png", "--output", out, "--batch-size", 3) == 1
     told = capsys.readouterr()
     for name in ("a_broken.jpg", "cut.jpg", "z_empty.png", "nowhere.png"):
         assert f"/{name}" in told.err
@@ -122,19 +122,19 @@ def test_every_kind_of_picture_is_used_and_broken_ones_are_named(
 def test_names_that_are_no_text_do_no_harm(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_pictures(tmp_path / "[red]pictures[", ["a.png"])
+    write_images(tmp_path / "[red]images[", ["a.png"])
     write_video(tmp_path / "b.mp4", 2)
     try:
-        os.rename(tmp_path / "[red]pictures[" / "a.png", os.fsencode(tmp_path) + b"/[red]pictures[/\xe9.png")
-        os.rename(tmp_path / "b.mp4", os.fsencode(tmp_path) + b"/[red]pictures[/\xe9.mp4")
+        os.rename(tmp_path / "[red]images[" / "a.png", os.fsencode(tmp_path) + b"/[red]images[/\xe9.png")
+        os.rename(tmp_path / "b.mp4", os.fsencode(tmp_path) + b"/[red]images[/\xe9.mp4")
     except OSError:
         pytest.skip("this file system has no such names")
-    assert run(monkeypatch, exported[1], tmp_path / "[red]pictures[", "--output", tmp_path / "out") == 1
+    assert run(monkeypatch, exported[1], tmp_path / "[red]images[", "--output", tmp_path / "out") == 1
     (line,) = lines(tmp_path / "out")
-    assert os.fsencode(line["source"]).endswith(b"/[red]pictures[/\xe9.png")
+    assert os.fsencode(line["source"]).endswith(b"/[red]images[/\xe9.png")
     told = capsys.readouterr()
     assert "\\udce9.mp4' has a name that is not UTF-8; rename it" in told.err
-    assert "[red]pictures[/\\udce9.png: " in told.out
+    assert "[red]images[/\\udce9.png: " in told.out
 
 
 @pytest.mark.parametrize("num_broken", [1, 3])
@@ -149,7 +149,7 @@ def test_where_nothing_can_be_used_nothing_is_written(
         (tmp_path / f"{number}.png").write_bytes(b"")
     assert run(monkeypatch, exported[1], tmp_path, "--runs", tmp_path / "runs", "--results", tmp_path / "r.json") == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    one = f"error: picture {tmp_path / '0.png'} cannot be decoded"
+    one = f"error: image {tmp_path / '0.png'} cannot be decoded"
     assert told.startswith(one if num_broken == 1 else "error: none of 3 could be used, see above")
     assert sorted(os.listdir(tmp_path)) == [f"{number}.png" for number in range(num_broken)]
 
@@ -157,7 +157,7 @@ def test_where_nothing_can_be_used_nothing_is_written(
 def test_names_stay_apart_and_nothing_is_overwritten(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_pictures(tmp_path, ["one.png", "deeper/one.png", "deeper/ONE_2.png"])
+    write_images(tmp_path, ["one.png", "deeper/one.png", "deeper/ONE_2.png"])
     arguments = (tmp_path / "one.png", tmp_path / "deeper", "--output", tmp_path / "out")
     assert run(monkeypatch, exported[1], *arguments) == 0
     assert [line["drawing"] for line in lines(tmp_path / "out")] == ["one.jpg", "ONE_2.jpg", "one_3.jpg"]
@@ -177,10 +177,10 @@ def test_results_are_those_of_the_evaluation(
     model, folder = exported
     test_set = build(model.dataset, "test")
     for index, image_id in enumerate(test_set.image_ids):
-        save_picture(tmp_path / "pictures" / f"{image_id:012}.png", test_set[index].image)
+        save_image(tmp_path / "images" / f"{image_id:012}.png", test_set[index].image)
     path = tmp_path / "results.json"
     arguments = ("--min-score", 0, "--no-drawings", "--results", path, "--output", tmp_path / "out")
-    assert run(monkeypatch, folder, tmp_path / "pictures", *arguments, "--batch-size", 2) == 0
+    assert run(monkeypatch, folder, tmp_path / "images", *arguments, "--batch-size", 2) == 0
     expected = evaluate(model.network, test_set, 64, model.settings, 4).results
     assert len(expected) > 1
     found = json.loads(path.read_text())
@@ -194,9 +194,9 @@ def test_results_are_those_of_the_evaluation(
     assert all(line["drawing"] is None for line in lines(tmp_path / "out"))
 
 
-def test_pictures_are_numbered_by_their_names_only_if_all_can_be() -> None:
-    def numbers(*names: str, kind: Any = "picture") -> dict[str, int]:
-        return picture_numbers([sources.Source(name, kind) for name in names])
+def test_images_are_numbered_by_their_names_only_if_all_can_be() -> None:
+    def numbers(*names: str, kind: Any = "image") -> dict[str, int]:
+        return image_numbers([sources.Source(name, kind) for name in names])
 
     assert numbers("a/000139.jpg", "b/7.png") == {"a/000139.jpg": 139, "b/7.png": 7}
     assert numbers("139.jpg", "photo.jpg") == {}
@@ -208,7 +208,7 @@ def test_pictures_are_numbered_by_their_names_only_if_all_can_be() -> None:
 def test_results_without_people_are_an_empty_list(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pictures(tmp_path, ["a.png", "b.png"])
+    write_images(tmp_path, ["a.png", "b.png"])
     path = tmp_path / "results.json"
     arguments = (tmp_path / "a.png", tmp_path / "b.png", "--min-score", 1, "--results", path, "--runs", tmp_path)
     assert run(monkeypatch, exported[1], *arguments) == 0
@@ -218,7 +218,7 @@ def test_results_without_people_are_an_empty_list(
 def test_the_time_is_told_by_part(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_pictures(tmp_path, ["a.png", "b.png", "c.png"])
+    write_images(tmp_path, ["a.png", "b.png", "c.png"])
     assert run(monkeypatch, exported[1], tmp_path, "--output", tmp_path / "out") == 0
     figures = summary(tmp_path / "out")
     parts = figures["seconds_by_part"]
@@ -244,14 +244,14 @@ def test_batches_do_not_change_the_people(exported: Exported) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset-index", "3"], "--dataset-index is 3, but there are 3 test pictures"),
+        (["--dataset-index", "3"], "--dataset-index is 3, but there are 3 test images"),
         (["--dataset-index", "-1"], "'-1' must be a whole number of at least 0"),
         (["a.png", "--dataset-index", "1"], "give either sources or --dataset-index, not both"),
         (["a.png", "--dataset-root", "/"], "give either sources or --dataset-root, not both"),
         (["--min-score", "nan"], "'nan' must be a number from 0 to 1"),
         (["--dataset-root", "/"], "a data set of kind 'synthetic' has no folder"),
-        (["."], "folder . holds no picture"),
-        (["*.png"], "pattern *.png holds no picture"),
+        (["."], "folder . holds no image"),
+        (["*.png"], "pattern *.png holds no image"),
         (["--limit", "0"], "'0' must be a whole number of at least 1"),
         (["--jsonl"], "argument --jsonl: expected one argument"),
     ],

@@ -17,7 +17,7 @@ from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.pose.training.augmentation import Augmentation, Batch
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
-from supernet.training.phases import Phase, Scheduled, schedule
+from supernet.training.phases import Phase, ScheduledPhase, schedule
 from supernet.training.trainer import LoopSettings, Trainer
 from supernet.weight_sharing import SuperNet
 
@@ -153,7 +153,7 @@ def test_channels_are_sorted_once_where_they_become_elastic() -> None:
     run = trainer(phases, 6)
     found: dict[str, list[bool]] = {}
 
-    def note(scheduled: Scheduled, _: Batch) -> None:
+    def note(scheduled: ScheduledPhase, _: Batch) -> None:
         weights = run.supernet.network.state_dict()
         for dimension in channel_sorting.DIMENSIONS:
             orders = channel_sorting.channel_orders(weights, NANO.largest(), dimension).values()

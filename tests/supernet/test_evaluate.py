@@ -18,7 +18,7 @@ from supernet.errors import UserError
 from supernet.evaluation.run import metrics_table, run
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.litepose import LitePose, normalisation_layers
-from supernet.pose.data.image_decoding import read_picture
+from supernet.pose.data.image_decoding import read_image
 from supernet.pose.datasets import build
 from supernet.pose.evaluation import average_precision, evaluate
 from supernet.space import SearchSpace
@@ -29,7 +29,7 @@ Configure = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A supernet with its pictures."""
+    """A supernet with its images."""
     root = tmp_path_factory.mktemp("evaluate")
     write_supernet(root)
     return root
@@ -78,7 +78,7 @@ def test_a_run_leaves_figures_and_results_that_give_these_figures(
     assert value["calibration"] == {"split": "train", "num_images": 12, "resolution": 64}
     shown = capsys.readouterr().out
     assert f"{value['metrics']['AP']:.3f}" in shown
-    assert "smallest subnet on 12 test pictures" in shown
+    assert "smallest subnet on 12 test images" in shown
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_inference_options_change_what_is_found_and_are_told(
     assert (results[0] != results[1]) or field == "matching"
 
 
-def test_only_the_asked_for_pictures_of_the_asked_for_split_are_scored(configure: Configure, folder: Path) -> None:
+def test_only_the_asked_for_images_of_the_asked_for_split_are_scored(configure: Configure, folder: Path) -> None:
     value = summary(run(configure("num_images=5", "split=val", "name=part")))
     assert (value["num_images"], value["split"]) == (5, "val")
     truth = json.loads((folder / "truth.json").read_text())
@@ -203,7 +203,7 @@ def test_another_data_set_takes_the_place_of_the_weights_own(configure: Configur
 
 def test_plots_show_predictions_beside_the_truth(configure: Configure) -> None:
     run_folder = run(configure("plots=true", "name=drawn"))
-    sheet = read_picture(run_folder / "plots" / "predictions.png")
+    sheet = read_image(run_folder / "plots" / "predictions.png")
     assert sheet.shape[0] > 6 * 300
     assert sheet.shape[1] == 4 * 400 + 3 * 4
     assert len(np.unique(sheet[::16, ::16].reshape(-1, 3), axis=0)) > 1000

@@ -13,7 +13,7 @@ from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.space import SearchSpace
-from supernet.subnet_templates import Templates
+from supernet.subnet_templates import SubnetTemplates
 
 NANO = SearchSpace.load("nano")
 
@@ -35,7 +35,7 @@ def test_they_have_the_layers_of_new_networks(space: str, kept: int, monkeypatch
     """Equal printed layers (kinds, sizes, strides, groups, order) and parameters, however many parts are kept."""
     monkeypatch.setattr(subnet_templates, "_PARTS_KEPT", kept)
     whole = SearchSpace.load(space)
-    made = Templates(whole, 14)
+    made = SubnetTemplates(whole, 14)
     for arch in sampled(whole, 20):
         expected = LitePose(arch, 14)
         for training in (True, False):
@@ -56,7 +56,7 @@ def layers(network: nn.Module) -> dict[str, nn.Module]:
 
 def test_parts_are_kept_but_none_stands_at_two_places() -> None:
     """Archs that differ in one width share all layers without it; within a network every layer is there once."""
-    made, largest = Templates(NANO, 14), NANO.largest()
+    made, largest = SubnetTemplates(NANO, 14), NANO.largest()
     last = NANO.deconv_widths[2][0]
     narrow = replace(largest, deconv_widths=(*largest.deconv_widths[:2], last))
     first, second = layers(made(largest, training=True)), layers(made(narrow, training=True))
@@ -69,7 +69,7 @@ def test_parts_are_kept_but_none_stands_at_two_places() -> None:
 
 def test_every_part_of_a_trained_network_is_adapted_once() -> None:
     """What is changed in place stays changed, and is not changed again for the next network."""
-    made, adapted = Templates(NANO, 14), list[nn.Module]()
+    made, adapted = SubnetTemplates(NANO, 14), list[nn.Module]()
     made.adapt = adapted.append
     for arch in sampled(NANO, 20):
         made(arch, training=False)
@@ -82,11 +82,11 @@ def test_every_part_of_a_trained_network_is_adapted_once() -> None:
 
 def test_copies_of_a_supernet_share_them() -> None:
     """They hold no weights, so that a teacher needs none of its own."""
-    made = Templates(NANO, 14)
+    made = SubnetTemplates(NANO, 14)
     assert copy.deepcopy({"templates": made})["templates"] is made
 
 
 def test_an_arch_outside_the_space_is_refused() -> None:
     """No network is built for it."""
     with pytest.raises(UserError, match="resolution is 512, which is outside the space"):
-        Templates(NANO, 14)(SearchSpace.load("litepose").largest(), training=True)
+        SubnetTemplates(NANO, 14)(SearchSpace.load("litepose").largest(), training=True)

@@ -20,7 +20,7 @@ from supernet.checkpoints.supernet_file import load_supernet
 from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.io.schema import from_mapping
-from supernet.pose.data.image_decoding import read_picture
+from supernet.pose.data.image_decoding import read_image
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.geometry import normalise
 from supernet.pose.inference import InferenceSettings
@@ -82,7 +82,7 @@ def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
     assert lines[-1]["step"] == 25
     assert lines[-1].keys() >= {"loss_largest", "loss_random", "loss_smallest", "loss_gap"}
     assert json.loads((folder / "config.json").read_text())["steps"] == 26
-    assert read_picture(folder / "curves.png").shape[2] == 3
+    assert read_image(folder / "curves.png").shape[2] == 3
     health = summary["health"]
     assert (health["rollbacks"], health["alarms"]) == ([], [])
     # One subnet a step in the first phases, three in the last.
@@ -111,14 +111,14 @@ def test_plots_are_drawn_and_change_nothing(tmp_path: Path) -> None:
     tests = ["test_largest", "test_random_0", "test_smallest"]
     assert sorted(path.stem for path in (drawn / "plots").iterdir()) == [*batches, *tests]
     for path in (drawn / "plots").iterdir():
-        # Four samples of a batch a row each, or six test pictures, two beside each other.
-        assert read_picture(path).shape[0] > (4 * 256 if path.stem.startswith("batch") else 3 * 400)
+        # Four samples of a batch a row each, or six test images, two beside each other.
+        assert read_image(path).shape[0] > (4 * 256 if path.stem.startswith("batch") else 3 * 400)
     assert not (plain / "plots").exists()
     states = [state_of(folder / "supernet.pt") for folder in (plain, drawn)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_the_report_is_calibrated_on_training_and_scored_on_test_pictures(
+def test_the_report_is_calibrated_on_training_and_scored_on_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
@@ -275,7 +275,7 @@ def test_a_frozen_teacher_is_the_average_before_its_phase_and_stays() -> None:
     assert all(torch.equal(state[name], at_end[name]) for name in at_end)
 
 
-def test_training_lowers_the_loss_on_pictures_it_sees_again() -> None:
+def test_training_lowers_the_loss_on_images_it_sees_again() -> None:
     run = trainer([Phase("largest", 1, (), ("largest",), 1e-2)], 40)
     totals: list[float] = []
     run.run(lambda report: totals.append(float(report.losses[0].total)), lambda _: None)
@@ -286,8 +286,8 @@ def test_a_score_is_that_of_a_calibrated_subnet(monkeypatch: pytest.MonkeyPatch)
     space = SearchSpace.from_dict(TINY)
     torch.manual_seed(0)
     supernet = SuperNet(space, COCO.num).eval()
-    pictures = SyntheticPeople(COCO, 6, 1, 96, 96)
-    scorer = SubnetScorer(supernet, pictures, pictures, InferenceSettings(), num_calibration_images=6)
+    images = SyntheticPeople(COCO, 6, 1, 96, 96)
+    scorer = SubnetScorer(supernet, images, images, InferenceSettings(), num_calibration_images=6)
     network = scorer.subnet(space.smallest())
     fresh = supernet.extract(space.smallest())
     mean, untouched = (net.get_buffer("first.0.1.running_mean") for net in (network, fresh))
@@ -332,7 +332,7 @@ def test_the_other_subnets_of_a_step_learn_from_its_largest(largest_weight: floa
     torch.testing.assert_close(reports[0].gradient_norm, norm, rtol=1e-4, atol=0)
 
 
-def test_steps_see_every_picture_once_an_epoch_and_repeat_after_a_resume() -> None:
+def test_steps_see_every_image_once_an_epoch_and_repeat_after_a_resume() -> None:
     whole = list(StepSampler(10, [64] * 10, 3, 7, 0))
     keys = [key for step in whole for key in step]
     for epoch in range(3):

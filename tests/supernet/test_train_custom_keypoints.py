@@ -20,7 +20,7 @@ from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.datasets import build, resolved
 from supernet.pose.evaluation import average_precision
-from supernet.pose.inference import InferenceSettings, People
+from supernet.pose.inference import InferenceSettings, PosePredictions
 from supernet.pose.keypoints import COCO, KeypointSet
 from supernet.pose.metrics.average_precision import KeypointEvaluator
 from supernet.training.launch import start_or_resume
@@ -36,7 +36,7 @@ KEYPOINTS = KeypointSet(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A short training run on pictures on disk; its folder, what it left, and the data set's configuration."""
+    """A short training run on images on disk; its folder, what it left, and the data set's configuration."""
     root = tmp_path_factory.mktemp("set")
     dataset = write_custom_set(root)
     runs = tmp_path_factory.mktemp("runs")
@@ -176,5 +176,5 @@ def test_files_that_name_a_built_in_set_still_load(trained: Trained, tmp_path: P
 def test_people_of_a_custom_set_are_mirrored_by_its_own_pairs() -> None:
     assert KEYPOINTS.flip_index == (0, 2, 1, 4, 3)
     assert KEYPOINTS.sides == ("", "right", "left", "left", "right")
-    people = People(np.zeros((0, 5, 3), np.float32), np.zeros(0, np.float32))
+    people = PosePredictions(np.zeros((0, 5, 3), np.float32), np.zeros(0, np.float32))
     assert people.poses.shape[1] == KEYPOINTS.num

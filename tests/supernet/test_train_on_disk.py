@@ -1,4 +1,4 @@
-"""A few training steps on data sets on disk: real samples, pictures in archives, and sets with broken pictures."""
+"""A few training steps on data sets on disk: real samples, images in archives, and sets with broken images."""
 
 import json
 import zipfile
@@ -53,7 +53,7 @@ def test_crowdpose_is_trained_on_and_scored_by_crowding(data_folder: Path, tmp_p
     assert {"AP_easy", "AP_medium", "AP_hard"} <= metrics.keys()
 
 
-def test_pictures_in_an_archive_train_to_the_same_bits(tmp_path: Path) -> None:
+def test_images_in_an_archive_train_to_the_same_bits(tmp_path: Path) -> None:
     dataset = write_custom_set(tmp_path / "set")
     with zipfile.ZipFile(tmp_path / "set" / "all.zip", "w") as archive:
         for split in ("train", "val"):
@@ -72,12 +72,12 @@ def test_pictures_in_an_archive_train_to_the_same_bits(tmp_path: Path) -> None:
 def test_a_run_names_what_it_skips_and_lists_it_in_the_summary(tmp_path: Path) -> None:
     dataset = write_custom_set(tmp_path / "set")
     broken = sorted((tmp_path / "set" / "train").iterdir())[3]
-    broken.write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match=rf"{broken.name} cannot be decoded .*another picture takes its place"):
+    broken.write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=rf"{broken.name} cannot be decoded .*another image takes its place"):
         folder = short_run(tmp_path / "runs", dataset | {"max_bad_share": 0.2})
-    (told,) = json.loads((folder / "summary.json").read_text())["skipped_pictures"]
+    (told,) = json.loads((folder / "summary.json").read_text())["skipped_images"]
     assert str(broken) in told
-    with pytest.raises(UserError, match=r"1 of the 8 training pictures cannot be used"):
+    with pytest.raises(UserError, match=r"1 of the 8 training images cannot be used"):
         short_run(tmp_path / "strict", dataset)
-    with pytest.raises(UserError, match=rf"^picture .*{broken.name} cannot be decoded"):
-        short_run(tmp_path / "fail", dataset | {"on_bad_picture": "fail"})
+    with pytest.raises(UserError, match=rf"^image .*{broken.name} cannot be decoded"):
+        short_run(tmp_path / "fail", dataset | {"on_bad_image": "fail"})

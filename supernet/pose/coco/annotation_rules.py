@@ -17,7 +17,7 @@ import numpy.typing as npt
 from supernet.pose.keypoints import CROWDPOSE, KeypointSet
 
 LARGEST_COORDINATE = 1e6
-"""Pixels; no picture is so large, and squares of numbers beyond are no longer exact in float32."""
+"""Pixels; no image is so large, and squares of numbers beyond are no longer exact in float32."""
 LARGEST_INTEGER = 2**63 - 1
 
 
@@ -34,18 +34,18 @@ KINDS = {
     "structure": Kind("lists missing, or entries that are no objects", True),
     "category": Kind("categories that do not fit the keypoints", True),
     "field": Kind("fields missing or of the wrong kind", True),
-    "file_name": Kind("file names that lead out of the picture folder", True),
+    "file_name": Kind("file names that lead out of the image folder", True),
     "repeated_id": Kind("ids that an earlier entry has", True),
     "id_zero": Kind("annotations with the id 0", True),
-    "dangling_image_id": Kind("annotations of pictures not listed", True),
+    "dangling_image_id": Kind("annotations of images not listed", True),
     "keypoint_count": Kind("wrong numbers of keypoints", True),
     "not_finite": Kind("numbers that are not finite", True),
-    "huge": Kind("numbers too large for any picture", True),
+    "huge": Kind("numbers too large for any image", True),
     "visibility": Kind("visibilities other than 0, 1, 2", True),
     "negative_box": Kind("boxes of negative size", True),
-    "box_outside": Kind("boxes beyond the picture", False),
+    "box_outside": Kind("boxes beyond the image", False),
     "zero_area": Kind("people of zero area", False),
-    "keypoint_outside": Kind("keypoints outside the picture", False),
+    "keypoint_outside": Kind("keypoints outside the image", False),
     "num_keypoints": Kind("num_keypoints that do not match", False),
     "unknown_category": Kind("annotations of unknown categories", False),
 }
@@ -63,7 +63,7 @@ class Fault(NamedTuple):
     rule: str
 
 
-class PictureRules:
+class ImageRules:
     """Checks the entries of ``images`` in their order.
 
     Attributes:
@@ -87,7 +87,7 @@ class PictureRules:
             faults.append(Fault("field", f"{place}.crowdIndex", rule))
         if image_id is not None:
             if image_id in self.sizes:
-                faults.append(Fault("repeated_id", f"{place}.id", f"is {image_id}, which an earlier picture has"))
+                faults.append(Fault("repeated_id", f"{place}.id", f"is {image_id}, which an earlier image has"))
             self.sizes.setdefault(image_id, None if width is None or height is None else (width, height))
         return faults
 
@@ -97,7 +97,7 @@ class AnnotationRules:
 
     Args:
         keypoints: What people are annotated with.
-        sizes: Width and height of each picture listed, by id, None where unknown.
+        sizes: Width and height of each image listed, by id, None where unknown.
     """
 
     def __init__(self, keypoints: KeypointSet, sizes: Mapping[int, tuple[int, int] | None]) -> None:
@@ -138,7 +138,7 @@ class AnnotationRules:
             self._ids_met.add(own)
         image_id = _integer(entry, place, "image_id", 0, faults)
         if image_id is not None and image_id not in self._sizes:
-            faults.append(Fault("dangling_image_id", f"{place}.image_id", f"is {image_id}, which no picture has"))
+            faults.append(Fault("dangling_image_id", f"{place}.image_id", f"is {image_id}, which no image has"))
 
     def _area(self, entry: Mapping[str, Any], place: str, faults: list[Fault]) -> Any:
         if "area" not in entry:
@@ -152,7 +152,7 @@ class AnnotationRules:
             faults.append(Fault("not_finite" if is_number else "field", f"{place}.area", rule))
             return None
         if area > LARGEST_COORDINATE**2:
-            faults.append(Fault("huge", f"{place}.area", f"is {_shown.repr(area)}, more than any picture has"))
+            faults.append(Fault("huge", f"{place}.area", f"is {_shown.repr(area)}, more than any image has"))
         return area
 
     def _points(self, entry: Mapping[str, Any], size: tuple[int, int] | None, place: str, faults: list[Fault]) -> None:
@@ -169,7 +169,7 @@ class AnnotationRules:
         if size is not None:
             outside = labelled & ((x < 0) | (y < 0) | (x > size[0]) | (y > size[1]))
             for k in np.flatnonzero(outside):
-                rule = f"has {self._keypoints.names[k]} at {x[k]:g}, {y[k]:g} in a picture of {size[0]} x {size[1]}"
+                rule = f"has {self._keypoints.names[k]} at {x[k]:g}, {y[k]:g} in an image of {size[0]} x {size[1]}"
                 faults.append(Fault("keypoint_outside", place_of, rule))
         if "num_keypoints" in entry:
             told, count = _integer(entry, place, "num_keypoints", 0, faults), int(labelled.sum())
@@ -236,7 +236,7 @@ def _file_name(entry: Mapping[str, Any], place: str, faults: list[Fault]) -> Non
         return
     for pure in (PurePosixPath(name), PureWindowsPath(name)):
         if pure.anchor or ".." in pure.parts:
-            rule = f"is {_shown.repr(name)}, which leads out of the picture folder"
+            rule = f"is {_shown.repr(name)}, which leads out of the image folder"
             faults.append(Fault("file_name", place, rule))
             return
 
@@ -256,5 +256,5 @@ def _box(box: npt.NDArray[np.float64], size: tuple[int, int] | None, place: str,
         faults.append(Fault("negative_box", place, f"has a negative size of {width} x {height}"))
     # Boxes of whole pixels may be rounded over the border.
     elif size is not None and (min(x, y) < -1 or x + width > size[0] + 1 or y + height > size[1] + 1):
-        rule = f"goes from {x:g}, {y:g} to {x + width:g}, {y + height:g} in a picture of {size[0]} x {size[1]}"
+        rule = f"goes from {x:g}, {y:g} to {x + width:g}, {y + height:g} in an image of {size[0]} x {size[1]}"
         faults.append(Fault("box_outside", place, rule))

@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
-from supernet.pose.coco.annotation_rules import KINDS, AnnotationRules, Fault, PictureRules
+from supernet.pose.coco.annotation_rules import KINDS, AnnotationRules, Fault, ImageRules
 from supernet.pose.custom_keypoints import CustomKeypoints, check_names
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.metrics.input_checks import BOX_TO_AREA
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageInfo:
     """One entry of ``images``; ``crowd_index`` (CrowdPose only) tells how crowded it is, 0 to 1."""
 
     id: int
@@ -75,9 +75,9 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class AnnotationFile:
-    """A checked file: pictures by id in the file's order, the annotations of each, and the annotated category."""
+    """A checked file: images by id in the file's order, the annotations of each, and the annotated category."""
 
-    pictures: dict[int, Picture]
+    images: dict[int, ImageInfo]
     annotations: dict[int, list[Annotation]]
     category: dict[str, Any]
     keypoints: KeypointSet
@@ -116,29 +116,29 @@ def read_annotations(
             raise UserError(f"annotation file {path}: {fault.place} {fault.rule}; correct the file or give another")
 
     content = read_json(path, "annotation file", LARGE)
-    pictures, sizes = parse_pictures(content, refuse)
+    images, sizes = parse_images(content, refuse)
     people = parse_people(content, sizes, keypoints, category, refuse)
     assert people is not None
-    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in pictures}
+    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
     for each in people.annotations:
         annotations[each.image_id].append(each)
-    return AnnotationFile(pictures, annotations, people.category, people.keypoints)
+    return AnnotationFile(images, annotations, people.category, people.keypoints)
 
 
-def parse_pictures(content: Any, on_fault: OnFault) -> tuple[dict[int, Picture], dict[int, tuple[int, int] | None]]:
-    """Read the pictures of an annotation file's content.
+def parse_images(content: Any, on_fault: OnFault) -> tuple[dict[int, ImageInfo], dict[int, tuple[int, int] | None]]:
+    """Read the images of an annotation file's content.
 
     Returns:
-        Pictures by id, and the width and height of each id listed, None where it is faulty.
+        Images by id, and the width and height of each id listed, None where it is faulty.
     """
-    rules = PictureRules()
-    pictures: dict[int, Picture] = {}
+    rules = ImageRules()
+    images: dict[int, ImageInfo] = {}
     for number, entry in enumerate(_entries(content, "images", on_fault)):
         if _passes(rules.faults(entry, f"images[{number}]"), on_fault):
-            pictures[entry["id"]] = Picture(
+            images[entry["id"]] = ImageInfo(
                 entry["id"], entry["file_name"], entry["width"], entry["height"], entry.get("crowdIndex")
             )
-    return pictures, rules.sizes
+    return images, rules.sizes
 
 
 def parse_people(
@@ -152,7 +152,7 @@ def parse_people(
 
     Args:
         content: As read from JSON.
-        sizes: As of ``parse_pictures``.
+        sizes: As of ``parse_images``.
         keypoints: As of ``read_annotations``.
         category: As of ``read_annotations``.
         on_fault: Told every fault.

@@ -12,35 +12,35 @@ from typing import Any
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
 from supernet.pose.coco.annotation_rules import KINDS, Fault, Kind
-from supernet.pose.coco.annotations import AnnotatedPeople, Annotation, Picture, parse_people, parse_pictures
-from supernet.pose.coco.dataset import counted_pixels, load_picture
+from supernet.pose.coco.annotations import AnnotatedPeople, Annotation, ImageInfo, parse_images, parse_people
+from supernet.pose.coco.dataset import counted_pixels, load_image
 from supernet.pose.coco.splits import DatasetOnDisk, SplitOnDisk
-from supernet.pose.data.image_decoding import BadPicture
-from supernet.pose.data.image_source import PictureSource, picture_source
+from supernet.pose.data.image_decoding import BadImage
+from supernet.pose.data.image_source import ImageSource, image_source
 from supernet.pose.keypoints import KeypointSet
 
-PICTURE_KINDS = {
-    "missing": Kind("pictures missing or unreadable", True),
-    "undecodable": Kind("pictures that cannot be decoded", True),
-    "damaged": Kind("pictures with damaged data", True),
-    "impossible_size": Kind("pictures of an impossible size", True),
-    "wrong_size": Kind("pictures of another size than annotated", True),
-    "segmentation": Kind("pictures with a broken segmentation", True),
+IMAGE_KINDS = {
+    "missing": Kind("images missing or unreadable", True),
+    "undecodable": Kind("images that cannot be decoded", True),
+    "damaged": Kind("images with damaged data", True),
+    "impossible_size": Kind("images of an impossible size", True),
+    "wrong_size": Kind("images of another size than annotated", True),
+    "segmentation": Kind("images with a broken segmentation", True),
 }
-"""Kinds of faults of single pictures, which training may skip."""
-ALL_KINDS = KINDS | PICTURE_KINDS
+"""Kinds of faults of single images, which training may skip."""
+ALL_KINDS = KINDS | IMAGE_KINDS
 _BLOCK = 256
 
 
 @dataclass
 class Report:
-    """What was found in one annotation file and its pictures.
+    """What was found in one annotation file and its images.
 
     Attributes:
         split: The split, or several that share the file.
         annotation_file: The file.
-        num_images: Pictures it lists (without those whose entries are faulty).
-        num_opened: Pictures opened.
+        num_images: Images it lists (without those whose entries are faulty).
+        num_opened: Images opened.
         num_people: People with annotated keypoints.
         keypoints: What they are annotated with; None if that cannot be told.
         counts: Faults of each kind met, in the order of ``ALL_KINDS``.
@@ -99,7 +99,7 @@ def distinct_parts(dataset: DatasetOnDisk, splits: Sequence[str]) -> dict[str, S
                 f"there is no annotation file {part.annotations}; check dataset.root and dataset.{split}.annotations, "
                 "or leave the split out of splits"
             )
-        picture_source(part.images)
+        image_source(part.images)
         named.setdefault((part.annotations, part.images), []).append(split)
     return {" and ".join(names): dataset.splits[names[0]] for names in named.values()}
 
@@ -114,16 +114,16 @@ def check_part(
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Read all annotations of a part of a data set and open its pictures; what is wrong is counted, never raised.
+    """Read all annotations of a part of a data set and open its images; what is wrong is counted, never raised.
 
     Args:
         name: What to call the part.
         part: Its files, which are there.
         dataset: The data set.
-        limit: Open this many pictures from the start; all if None.
+        limit: Open this many images from the start; all if None.
         num_examples: Faults of each kind to tell in full.
-        num_threads: Threads that open pictures; all cores if None.
-        progress: Called with (pictures opened, pictures to open).
+        num_threads: Threads that open images; all cores if None.
+        progress: Called with (images opened, images to open).
     """
     report = Report(name, part.annotations)
 
@@ -135,14 +135,14 @@ def check_part(
     except UserError as error:
         report.add("not_json", str(error), num_examples)
         return report
-    pictures, sizes = parse_pictures(content, on_fault)
+    images, sizes = parse_images(content, on_fault)
     people = parse_people(content, sizes, dataset.keypoints, dataset.category, on_fault)
-    report.num_images = len(pictures)
-    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in pictures}
+    report.num_images = len(images)
+    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
     if people is not None:
         _count_people(people, annotations, report)
-    work = [(picture, annotations[picture.id]) for picture in islice(pictures.values(), limit)]
-    for fault in _picture_faults(picture_source(part.images), work, num_threads or os.cpu_count() or 1):
+    work = [(image, annotations[image.id]) for image in islice(images.values(), limit)]
+    for fault in _image_faults(image_source(part.images), work, num_threads or os.cpu_count() or 1):
         report.num_opened += 1
         if fault is not None:
             report.add(fault.kind, str(fault), num_examples)
@@ -155,24 +155,24 @@ def _count_people(people: AnnotatedPeople, annotations: dict[int, list[Annotatio
     report.keypoints = people.keypoints
     for each in people.annotations:
         report.num_people += each.is_person
-        if each.image_id in annotations:  # its picture may be left out for a fault of its own
+        if each.image_id in annotations:  # its image may be left out for a fault of its own
             annotations[each.image_id].append(each)
 
 
-def _picture_faults(
-    source: PictureSource, work: Sequence[tuple[Picture, list[Annotation]]], num_threads: int
-) -> Iterator[BadPicture | None]:
-    """What is wrong with each picture, in order; the decoders let go of the interpreter, so threads are enough."""
+def _image_faults(
+    source: ImageSource, work: Sequence[tuple[ImageInfo, list[Annotation]]], num_threads: int
+) -> Iterator[BadImage | None]:
+    """What is wrong with each image, in order; the decoders let go of the interpreter, so threads are enough."""
     with ThreadPoolExecutor(num_threads) as threads:
         for start in range(0, len(work), _BLOCK):
-            yield from threads.map(partial(_picture_fault, source), work[start : start + _BLOCK])
+            yield from threads.map(partial(_image_fault, source), work[start : start + _BLOCK])
 
 
-def _picture_fault(source: PictureSource, work: tuple[Picture, list[Annotation]]) -> BadPicture | None:
-    picture, annotations = work
+def _image_fault(source: ImageSource, work: tuple[ImageInfo, list[Annotation]]) -> BadImage | None:
+    image, annotations = work
     try:
-        load_picture(source, picture, strict=True)
-        counted_pixels(picture, annotations)
-    except BadPicture as fault:
+        load_image(source, image, strict=True)
+        counted_pixels(image, annotations)
+    except BadImage as fault:
         return fault
     return None

@@ -27,7 +27,7 @@ def segmentation_pixels(segmentation: Any, width: int, height: int) -> npt.NDArr
     """The pixels (height, width) that a segmentation covers, as read from JSON.
 
     Raises:
-        ValueError: It is no segmentation of a picture of that size.
+        ValueError: It is no segmentation of an image of that size.
     """
     if isinstance(segmentation, list):
         polygons = [_polygon(points, width, height) for points in segmentation]
@@ -79,7 +79,7 @@ def _filled(runs: Sequence[int], width: int, height: int) -> npt.NDArray[np.bool
 
 
 def _polygon(points: Any, width: int, height: int) -> Sequence[float]:
-    """``points`` x, y, x, y, ... if they make a polygon near a picture of that size."""
+    """``points`` x, y, x, y, ... if they make a polygon near an image of that size."""
     try:
         flat = np.asarray(points)
     except ValueError:  # lists of unequal length
@@ -88,5 +88,5 @@ def _polygon(points: Any, width: int, height: int) -> Sequence[float]:
         raise ValueError("a polygon is not a list of at least three points x, y")
     margin = max(width, height)
     if not ((flat >= -margin) & (flat <= 2 * margin)).all():
-        raise ValueError("a polygon lies far outside the picture")
+        raise ValueError("a polygon lies far outside the image")
     return [float(value) for value in flat]

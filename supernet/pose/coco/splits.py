@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class SplitOnDisk:
-    """One split: an annotation file, its pictures (``picture_source``), and which of them count."""
+    """One split: an annotation file, its images (``image_source``), and which of them count."""
 
     annotations: str
     images: str
@@ -33,7 +33,7 @@ class _Options:
     test: SplitOnDisk
     # Descriptions in older files do not have these.
     category: str | None = None
-    on_bad_picture: Literal["skip", "fail"] = "skip"
+    on_bad_image: Literal["skip", "fail"] = "skip"
     max_bad_share: float = 0.01
 
 
@@ -45,14 +45,14 @@ class DatasetOnDisk:
         keypoints: A built-in set, or what configuration says about a custom one.
         splits: By name, with their places below the root.
         category: Name of the annotated category; None: "person", or the only one with keypoints.
-        on_bad_picture: What training does with a picture that cannot be used.
-        max_bad_share: Share of the training pictures that may be broken before training fails.
+        on_bad_image: What training does with an image that cannot be used.
+        max_bad_share: Share of the training images that may be broken before training fails.
     """
 
     keypoints: KeypointSet | CustomKeypoints
     splits: Mapping[str, SplitOnDisk]
     category: str | None
-    on_bad_picture: Literal["skip", "fail"]
+    on_bad_image: Literal["skip", "fail"]
     max_bad_share: float
 
     @classmethod
@@ -77,4 +77,4 @@ class DatasetOnDisk:
             keypoints = keypoint_set(options.keypoints)
         else:
             keypoints = from_mapping(CustomKeypoints, options.keypoints, "dataset.keypoints")
-        return cls(keypoints, splits, options.category, options.on_bad_picture, options.max_bad_share)
+        return cls(keypoints, splits, options.category, options.on_bad_image, options.max_bad_share)

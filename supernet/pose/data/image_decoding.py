@@ -1,4 +1,4 @@
-"""Decoding pictures, and refusing those that are damaged or of an impossible size."""
+"""Decoding images, and refusing those that are damaged or of an impossible size."""
 
 import io
 import os
@@ -15,15 +15,15 @@ import simplejpeg
 from supernet.errors import UserError
 
 MOST_BYTES: Final = 2**28
-"""Largest picture file."""
+"""Largest image file."""
 MOST_PIXELS: Final = 2**27
-"""Largest picture, 134 million pixels or 400 MB decoded; a small file can claim to be far larger."""
+"""Largest image, 134 million pixels or 400 MB decoded; a small file can claim to be far larger."""
 MOST_ELONGATED: Final = 64
-"""Longest side in short sides. The network's input keeps a picture's shape, so a longer strip would fill the memory."""
+"""Longest side in short sides. The network's input keeps an image's shape, so a longer strip would fill the memory."""
 
 
-class BadPicture(UserError):
-    """One picture that cannot be used.
+class BadImage(UserError):
+    """One image that cannot be used.
 
     Attributes:
         kind: "missing", "undecodable", "damaged", "impossible_size", "wrong_size" or "segmentation".
@@ -35,38 +35,36 @@ class BadPicture(UserError):
         self.kind = kind
 
 
-def read_picture(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
-    """The picture in a file as (H, W, 3) uint8, RGB; see ``decode_picture``.
+def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uint8]:
+    """The image in a file as (H, W, 3) uint8, RGB; see ``decode_image``.
 
     Raises:
-        BadPicture: The file is missing, unreadable, or ``decode_picture`` refuses it.
+        BadImage: The file is missing, unreadable, or ``decode_image`` refuses it.
     """
-    return decode_picture(read_bytes(path), str(path), upright=upright)
+    return decode_image(read_bytes(path), str(path), upright=upright)
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Content of a picture file.
+    """Content of an image file.
 
     Raises:
-        BadPicture: It is missing, unreadable, no file, or larger than ``MOST_BYTES``.
+        BadImage: It is missing, unreadable, no file, or larger than ``MOST_BYTES``.
     """
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode) and status.st_size > MOST_BYTES:
-                raise BadPicture(
-                    f"picture {path} has {status.st_size} bytes, more than {MOST_BYTES}", "impossible_size"
-                )
+                raise BadImage(f"image {path} has {status.st_size} bytes, more than {MOST_BYTES}", "impossible_size")
             return file.read()
     except (OSError, ValueError) as error:
-        if isinstance(error, BadPicture):
+        if isinstance(error, BadImage):
             raise
         reason = error.strerror if isinstance(error, OSError) else error
-        raise BadPicture(f"cannot read picture {path}: {reason}; check the path", "missing") from error
+        raise BadImage(f"cannot read image {path}: {reason}; check the path", "missing") from error
 
 
-def decode_picture(content: bytes, name: str, *, upright: bool = False, strict: bool = False) -> npt.NDArray[np.uint8]:
-    """A picture as (H, W, 3) uint8, RGB; grey, CMYK, 16-bit and transparent ones are converted.
+def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bool = False) -> npt.NDArray[np.uint8]:
+    """An image as (H, W, 3) uint8, RGB; grey, CMYK, 16-bit and transparent ones are converted.
 
     Args:
         content: A file of a kind that both OpenCV and Pillow know, such as JPEG, PNG, BMP, GIF, TIFF or WebP.
@@ -75,44 +73,38 @@ def decode_picture(content: bytes, name: str, *, upright: bool = False, strict: 
         strict: Also refuse a JPEG whose data contradict themselves, which decoders otherwise fill in silently.
 
     Raises:
-        BadPicture: It is no picture, damaged, cut short, or of an impossible size.
+        BadImage: It is no image, damaged, cut short, or of an impossible size.
     """
     is_jpeg = content.startswith(b"\xff\xd8")
     width, height, colours = _jpeg_header(content) if is_jpeg else (0, 0, "")
     if not width:
         width, height = _claimed_size(content)
     if not width or not height:  # the decoder might find that it is huge
-        raise BadPicture(
-            f"picture {name} cannot be decoded (damaged, or not a picture); fetch it again or leave it out"
-        )
+        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); fetch it again or leave it out")
     if width * height > MOST_PIXELS or max(width, height) > MOST_ELONGATED * min(width, height):
-        raise BadPicture(
-            f"picture {name} claims to be {width} x {height}, but at most {MOST_PIXELS} pixels and sides of 1 to "
+        raise BadImage(
+            f"image {name} claims to be {width} x {height}, but at most {MOST_PIXELS} pixels and sides of 1 to "
             f"{MOST_ELONGATED} can be used; scale it down, crop it or leave it out",
             "impossible_size",
         )
     # Some decoders fill the rest of a cut JPEG with grey and tell nobody. Its end marker (FFD9) must follow the start
     # of its last scan (FFDA); inside a scan neither can occur.
     if is_jpeg and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda"):
-        raise BadPicture(f"picture {name} is cut short (no end-of-image marker); fetch it again")
+        raise BadImage(f"image {name} is cut short (no end-of-image marker); fetch it again")
     if strict and not upright and colours in ("YCbCr", "Gray"):
         try:
             # To the bit what OpenCV gives, whose copy of the same decoder keeps its doubts to itself.
             return np.asarray(simplejpeg.decode_jpeg(content, strict=True), np.uint8)
         except ValueError as error:
             reason = " ".join(str(error).split())
-            raise BadPicture(
-                f"picture {name} is damaged ({reason}); fetch it again or leave it out", "damaged"
-            ) from error
+            raise BadImage(f"image {name} is damaged ({reason}); fetch it again or leave it out", "damaged") from error
     flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error as error:
-        raise BadPicture(f"picture {name} cannot be decoded ({error.err}); fetch it again or leave it out") from error
+        raise BadImage(f"image {name} cannot be decoded ({error.err}); fetch it again or leave it out") from error
     if decoded is None:
-        raise BadPicture(
-            f"picture {name} cannot be decoded (damaged, or not a picture); fetch it again or leave it out"
-        )
+        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); fetch it again or leave it out")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 

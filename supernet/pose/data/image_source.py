@@ -1,4 +1,4 @@
-"""Where picture files lie: a folder, or a zip archive that is read without unpacking it."""
+"""Where image files lie: a folder, or a zip archive that is read without unpacking it."""
 
 import lzma
 import os
@@ -8,20 +8,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from supernet.errors import UserError
-from supernet.pose.data.image_decoding import MOST_BYTES, BadPicture, read_bytes
+from supernet.pose.data.image_decoding import MOST_BYTES, BadImage, read_bytes
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 """What zipfile was seen to raise for entries that are damaged, encrypted, or packed in a way it does not know."""
 
 
-class PictureSource(Protocol):
-    """Picture files by name."""
+class ImageSource(Protocol):
+    """Image files by name."""
 
     def read(self, name: str) -> bytes:
         """Content of the file called ``name``.
 
         Raises:
-            BadPicture: It is missing or unreadable.
+            BadImage: It is missing or unreadable.
         """
         ...
 
@@ -30,8 +30,8 @@ class PictureSource(Protocol):
         ...
 
 
-def picture_source(place: str | Path) -> PictureSource:
-    """The pictures in a folder, or in a zip archive.
+def image_source(place: str | Path) -> ImageSource:
+    """The images in a folder, or in a zip archive.
 
     Args:
         place: FOLDER, ARCHIVE.zip, or ARCHIVE.zip@FOLDER for a folder in the archive; ARCHIVE.zip@, as the published
@@ -42,19 +42,19 @@ def picture_source(place: str | Path) -> PictureSource:
     """
     archive, at, folder = str(place).partition(".zip@")
     if at:
-        return PictureArchive(Path(archive + ".zip"), folder)
+        return ImageArchive(Path(archive + ".zip"), folder)
     path = Path(place)
     if path.suffix.lower() == ".zip" and not path.is_dir():
-        return PictureArchive(path)
+        return ImageArchive(path)
     if not path.is_dir():
         beside = path.with_name(f"{path.name}.zip")
         remedy = f"or give the archive {beside}" if beside.is_file() else "or a zip archive of them"
-        raise UserError(f"there is no picture folder {path}; name the folder that holds the pictures, {remedy}")
-    return PictureFolder(path)
+        raise UserError(f"there is no image folder {path}; name the folder that holds the images, {remedy}")
+    return ImageFolder(path)
 
 
-class PictureFolder:
-    """Pictures in a folder."""
+class ImageFolder:
+    """Images in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -68,8 +68,8 @@ class PictureFolder:
         return str(self._folder / name)
 
 
-class PictureArchive:
-    """Pictures in a zip archive, which every process opens for itself: a place in an open file cannot be shared.
+class ImageArchive:
+    """Images in a zip archive, which every process opens for itself: a place in an open file cannot be shared.
 
     Args:
         path: The archive.
@@ -86,11 +86,11 @@ class PictureArchive:
         entries = [one for one in self._zip.infolist() if one.filename]  # without a name, zipfile stumbles over it
         files = [one for one in entries if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
         if any(one.flag_bits & 1 for one in files):
-            raise UserError(f"the picture archive {path} is encrypted; unpack it and name the folder")
+            raise UserError(f"the image archive {path} is encrypted; unpack it and name the folder")
         tops = {one.filename.partition("/")[0] if "/" in one.filename else "" for one in files}
         self._folder = PurePosixPath(folder.strip("/") or (tops.pop() if len(tops) == 1 else ""))
         if not any(PurePosixPath(one.filename).is_relative_to(self._folder) for one in files):
-            raise UserError(f"the picture archive {path} has no files in a folder {folder!r}; name one that it has")
+            raise UserError(f"the image archive {path} has no files in a folder {folder!r}; name one that it has")
 
     def read(self, name: str) -> bytes:
         """Content of the file called ``name``."""
@@ -98,16 +98,16 @@ class PictureArchive:
             self._open()
         entry = self._zip.NameToInfo.get(self._name(name))
         if entry is None:
-            raise BadPicture(f"picture {self.describe(name)} is not in the archive; check the path", "missing")
+            raise BadImage(f"image {self.describe(name)} is not in the archive; check the path", "missing")
         if entry.file_size > MOST_BYTES:
-            raise BadPicture(
-                f"picture {self.describe(name)} has {entry.file_size} bytes, more than {MOST_BYTES}", "impossible_size"
+            raise BadImage(
+                f"image {self.describe(name)} has {entry.file_size} bytes, more than {MOST_BYTES}", "impossible_size"
             )
         try:
             return self._zip.read(entry)
         except _BROKEN as error:
-            raise BadPicture(
-                f"picture {self.describe(name)} cannot be unpacked ({error}); fetch the archive again"
+            raise BadImage(
+                f"image {self.describe(name)} cannot be unpacked ({error}); fetch the archive again"
             ) from error
 
     def describe(self, name: str) -> str:
@@ -124,11 +124,9 @@ class PictureArchive:
         try:
             self._zip = zipfile.ZipFile(self._path)
         except OSError as error:
-            raise UserError(
-                f"cannot read the picture archive {self._path}: {error.strerror}; check the path"
-            ) from error
+            raise UserError(f"cannot read the image archive {self._path}: {error.strerror}; check the path") from error
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise UserError(f"the picture archive {self._path} is damaged ({error}); fetch it again") from error
+            raise UserError(f"the image archive {self._path} is damaged ({error}); fetch it again") from error
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:

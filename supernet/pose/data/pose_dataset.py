@@ -1,4 +1,4 @@
-"""What every source of annotated pictures offers, built-in or on disk."""
+"""What every source of annotated images offers, built-in or on disk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from supernet.pose.keypoints import KeypointSet
 
 
 @dataclass(frozen=True)
-class Example:
-    """One annotated picture.
+class PoseSample:
+    """One annotated image.
 
     Attributes:
         image: (H, W, 3) uint8, RGB.
         people: (P, K, 3) float32: x and y in image pixels, and visibility: 0 not annotated, 1 hidden, 2 visible;
             P may be 0.
         mask: (H, W) bool, False where the loss must not count: crowds, and people without annotated keypoints.
-        image_id: The picture's id in the annotations.
+        image_id: The image's id in the annotations.
     """
 
     image: npt.NDArray[np.uint8]
@@ -29,7 +29,7 @@ class Example:
 
 
 class PoseDataset(Protocol):
-    """Annotated pictures, addressed by 0 .. len - 1; the same index always gives the same example."""
+    """Annotated images, addressed by 0 .. len - 1; the same index always gives the same example."""
 
     @property
     def keypoints(self) -> KeypointSet:
@@ -38,24 +38,24 @@ class PoseDataset(Protocol):
 
     @property
     def image_ids(self) -> Sequence[int]:
-        """The id of each picture, in index order."""
+        """The id of each image, in index order."""
         ...
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         ...
 
-    def __getitem__(self, index: int) -> Example:
-        """The picture at ``index``."""
+    def __getitem__(self, index: int) -> PoseSample:
+        """The image at ``index``."""
         ...
 
     def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories of exactly these pictures, in COCO's format, as evaluation reads them."""
+        """Images, annotations and categories of exactly these images, in COCO's format, as evaluation reads them."""
         ...
 
 
 def truth_of(dataset: PoseDataset, image_ids: Sequence[int]) -> dict[str, Any]:
-    """Return the ground truth of ``dataset`` with nothing but the pictures of these ids."""
+    """Return the ground truth of ``dataset`` with nothing but the images of these ids."""
     truth, chosen = dataset.ground_truth(), set(image_ids)
     images = [image for image in truth["images"] if image["id"] in chosen]
     annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]

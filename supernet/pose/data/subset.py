@@ -1,4 +1,4 @@
-"""Some pictures of a data set."""
+"""Some images of a data set."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from supernet.pose.data.pose_dataset import Example, PoseDataset, truth_of
+from supernet.pose.data.pose_dataset import PoseDataset, PoseSample, truth_of
 from supernet.pose.keypoints import KeypointSet
 
 
 class Subset:
-    """Chosen pictures of a data set, itself a ``PoseDataset``.
+    """Chosen images of a data set, itself a ``PoseDataset``.
 
     Args:
-        dataset: Where the pictures come from.
+        dataset: Where the images come from.
         indices: Which ones, in the order they get here.
     """
 
@@ -28,20 +28,20 @@ class Subset:
 
     @cached_property
     def image_ids(self) -> Sequence[int]:
-        """The id of each picture, in index order."""
+        """The id of each image, in index order."""
         ids = self._dataset.image_ids
         return [ids[index] for index in self._indices]
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> Example:
-        """The picture at ``index``, from 0."""
+    def __getitem__(self, index: int) -> PoseSample:
+        """The image at ``index``, from 0."""
         return self._dataset[self._indices[index]]
 
     def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories of exactly these pictures, in COCO's format; not to be changed."""
+        """Images, annotations and categories of exactly these images, in COCO's format; not to be changed."""
         return self._ground_truth
 
     @cached_property
@@ -56,7 +56,7 @@ def spread_indices(total: int, num: int) -> list[int]:
 
 
 def evenly_spread(dataset: PoseDataset, num_images: int) -> PoseDataset:
-    """Return ``num_images`` pictures of ``dataset``, evenly spread over it; all of it if it has no more."""
+    """Return ``num_images`` images of ``dataset``, evenly spread over it; all of it if it has no more."""
     if num_images >= len(dataset):
         return dataset
     return Subset(dataset, spread_indices(len(dataset), num_images))

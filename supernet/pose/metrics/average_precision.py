@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 
 
 Detections = defaultdict[tuple[Any, Any], list[Record]]
-"""By picture and category."""
+"""By image and category."""
 
 
 class KeypointEvaluator:
@@ -73,7 +73,7 @@ class KeypointEvaluator:
             (``AP_easy``, ``AP_medium``, ``AP_hard``). As in COCO, -1 stands for a stratum without labelled people.
 
         Raises:
-            UserError: The results are malformed, not finite, or of other pictures.
+            UserError: The results are malformed, not finite, or of other images.
         """
         checked_results(results, self.keypoints, self.image_ids)
         detections = self._detections(results)
@@ -96,7 +96,7 @@ class KeypointEvaluator:
         return metrics
 
     def _evaluated(self, detections: Detections, parts: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """By part, what pycocotools makes of the detections in its pictures."""
+        """By part, what pycocotools makes of the detections in its images."""
         evaluation = COCOeval(iouType="keypoints")
         settings = evaluation.params
         settings.catIds, settings.maxDets = self._categories, [MAX_DETECTIONS]
@@ -133,7 +133,7 @@ class KeypointEvaluator:
         return crowdpose_official.evaluated(truth, results, {name: part for name, part in parts.items() if part})
 
     def _detections(self, results: list[Record]) -> Detections:
-        """Results by picture and category, with ids from 1 and the area that tells small poses from large."""
+        """Results by image and category, with ids from 1 and the area that tells small poses from large."""
         found: Detections = defaultdict(list)
         for number, result in enumerate(results, start=1):
             if result["category_id"] in self._categories:
@@ -144,7 +144,7 @@ class KeypointEvaluator:
         return found
 
     def _similarities(self, image: Any, category: Any, detections: list[Record]) -> Floats | list[Any]:
-        """OKS (D, G) of a picture's best detections, in order of score, and its people."""
+        """OKS (D, G) of an image's best detections, in order of score, and its people."""
         people = self._people[image, category]
         if not people or not detections:
             return []

@@ -19,12 +19,12 @@ Record = dict[str, Any]
 def evaluated(
     ground_truth: Mapping[str, Any], results: Sequence[Record], parts: Mapping[str, Sequence[Any]]
 ) -> dict[str, Any] | None:
-    """Let ``crowdposetools`` evaluate results on parts of the pictures.
+    """Let ``crowdposetools`` evaluate results on parts of the images.
 
     Args:
         ground_truth: In COCO's format with CrowdPose's keypoints, checked.
         results: In COCO's format, checked, at least one.
-        parts: By name, the ids of the pictures of each part; none is empty.
+        parts: By name, the ids of the images of each part; none is empty.
 
     Returns:
         By name, what ``COCOeval.accumulate`` leaves for each part; None where ``crowdposetools`` is not installed or

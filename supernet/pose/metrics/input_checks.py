@@ -27,7 +27,7 @@ def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[lis
     """Images and annotations of a COCO-format dictionary, checked and complete.
 
     Annotations are shallow copies, renumbered from 1 (pycocotools takes the id 0 for "no match"), with the ``area`` of
-    the box where the keypoint set asks for it; those of pictures not listed are left out with a warning.
+    the box where the keypoint set asks for it; those of images not listed are left out with a warning.
 
     Raises:
         UserError: A part or a field is missing or of the wrong kind, ids repeat, or nobody is labelled.
@@ -67,11 +67,11 @@ def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[lis
         complete.append({**annotation, "id": len(complete) + 1, "area": area})
     _refuse_mixtures("annotations", "category_id", complete)
     if num_dangling:
-        _warn(f"{num_dangling} annotations belong to pictures the ground truth does not list and are left out")
+        _warn(f"{num_dangling} annotations belong to images the ground truth does not list and are left out")
     if num_outside > 0.2 * len(complete):
-        _warn(f"{num_outside} of {len(complete)} boxes end beyond their picture; bbox must be x, y, width, height")
+        _warn(f"{num_outside} of {len(complete)} boxes end beyond their image; bbox must be x, y, width, height")
     if not any(one["num_keypoints"] and not one["iscrowd"] for one in complete):
-        raise UserError("the ground truth holds no labelled person, so AP has no meaning; give pictures with people")
+        raise UserError("the ground truth holds no labelled person, so AP has no meaning; give images with people")
     return images, complete
 
 
@@ -79,7 +79,7 @@ def checked_results(results: Any, keypoints: KeypointSet, image_ids: Iterable[in
     """Results in COCO's format, checked.
 
     Raises:
-        UserError: A field is missing or of the wrong kind, a number is not finite, or a picture is unknown.
+        UserError: A field is missing or of the wrong kind, a number is not finite, or an image is unknown.
     """
     if not isinstance(results, list):
         raise UserError(f"the results are a {type(results).__name__}; give a list of detections in COCO's format")
@@ -93,8 +93,8 @@ def checked_results(results: Any, keypoints: KeypointSet, image_ids: Iterable[in
     if unknown:
         kinds = sorted({type(one).__name__ for one in unknown})
         raise UserError(
-            f"results name {len(unknown)} pictures the ground truth does not list, such as {unknown[:5]} "
-            f"({', '.join(kinds)}); evaluate against the annotations of the same pictures"
+            f"results name {len(unknown)} images the ground truth does not list, such as {unknown[:5]} "
+            f"({', '.join(kinds)}); evaluate against the annotations of the same images"
         )
     return results
 
@@ -142,7 +142,7 @@ def _numbers(values: Any, length: int, where: str) -> npt.NDArray[np.float64]:
 def _warn_of_repeats(images: list[Record]) -> None:
     repeats = sum(count - 1 for count in Counter(image["id"] for image in images).values())
     if repeats:
-        _warn(f"{repeats} pictures repeat the id of another and are counted once")
+        _warn(f"{repeats} images repeat the id of another and are counted once")
 
 
 def _refuse_repeats(annotations: list[Record]) -> None:

@@ -1,6 +1,6 @@
 """Built-in people: an endless, annotated pose data set that is drawn on the fly and needs no files.
 
-Each picture holds one to seven articulated figures, dressed, shaded, turned any way, in front of clutter; they cover
+Each image holds one to seven articulated figures, dressed, shaded, turned any way, in front of clutter; they cover
 one another, stand behind things and leave the frame. Annotations follow COCO: what hides a keypoint is known exactly.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supernet.errors import UserError
-from supernet.pose.data.pose_dataset import Example
+from supernet.pose.data.pose_dataset import PoseSample
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.synthetic.body_parts import LANDMARKS
 from supernet.pose.synthetic.rendering import paint
@@ -22,18 +22,18 @@ _LEAST_PIXELS: Final = 64
 
 
 class SyntheticPeople:
-    """Pictures ``first_index`` to ``first_index + num_images - 1`` of the endless series that ``seed`` names.
+    """Images ``first_index`` to ``first_index + num_images - 1`` of the endless series that ``seed`` names.
 
-    A picture depends on the seed and its number in the series only, never on the order of access. Data sets that share
-    a seed and no numbers share no pictures, and both keypoint sets see the same pictures and people.
+    An image depends on the seed and its number in the series only, never on the order of access. Data sets that share
+    a seed and no numbers share no images, and both keypoint sets see the same images and people.
 
     Args:
         keypoints: The K keypoints to annotate; they must be among the figures' landmarks.
-        num_images: Number of pictures.
+        num_images: Number of images.
         seed: Name of the series.
-        width: Width of each picture in pixels.
-        height: Height of each picture in pixels.
-        first_index: Number of the first picture in the series.
+        width: Width of each image in pixels.
+        height: Height of each image in pixels.
+        first_index: Number of the first image in the series.
 
     Raises:
         UserError: A number is out of range, or the figures lack a keypoint.
@@ -66,16 +66,16 @@ class SyntheticPeople:
 
     @property
     def image_ids(self) -> Sequence[int]:
-        """The id of each picture in index order: 1, 2, ..., num_images."""
+        """The id of each image in index order: 1, 2, ..., num_images."""
         return range(1, self.num_images + 1)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return self.num_images
 
     def _scene(self, index: int) -> Scene:
         if not 0 <= index < self.num_images:
-            raise IndexError(f"picture {index} of {self.num_images}")
+            raise IndexError(f"image {index} of {self.num_images}")
         rng = np.random.default_rng([self.seed, self.first_index + index])
         return sample_scene(rng, self.width, self.height)
 
@@ -87,14 +87,14 @@ class SyntheticPeople:
         people[visibility == 0] = 0
         return people
 
-    def __getitem__(self, index: int) -> Example:
-        """The picture at ``index``, from 0; everyone in it is annotated, so all of it counts."""
+    def __getitem__(self, index: int) -> PoseSample:
+        """The image at ``index``, from 0; everyone in it is annotated, so all of it counts."""
         scene = self._scene(index)
         mask = np.ones((self.height, self.width), dtype=np.bool_)
-        return Example(paint(scene), self._people(scene), mask, index + 1)
+        return PoseSample(paint(scene), self._people(scene), mask, index + 1)
 
     def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories in COCO's format, from the scenes alone: no picture is painted.
+        """Images, annotations and categories in COCO's format, from the scenes alone: no image is painted.
 
         As in COCO, ``area`` and ``bbox`` are those of the pixels in which a person is seen, and hidden keypoints are
         labelled where another near by is in view. An image's ``crowdIndex`` is CrowdPose's: the mean over people of how

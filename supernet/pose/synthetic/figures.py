@@ -1,4 +1,4 @@
-"""Skeletons dressed and flattened into the picture: body parts as outlines and fills, and the landmarks on them."""
+"""Skeletons dressed and flattened into the image: body parts as outlines and fills, and the landmarks on them."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Figure:
-    """One person in the picture.
+    """One person in the image.
 
     Attributes:
         first_identity: Identity of the person's part 0; part i of ``PARTS`` has ``first_identity + i``.
@@ -60,7 +60,7 @@ class Figure:
         labelled: (19,) whether an annotator would mark the landmark at all.
         behind: (19,) whether the own torso hides the landmark although it lies on it.
         stature: Height in pixels of the person standing.
-        slant: Degrees by which the trunk leans to the right in the picture.
+        slant: Degrees by which the trunk leans to the right in the image.
         shirt: Texture number of the shirt (negative: none) and the last part that it covers.
         trousers: The same for the trousers.
     """
@@ -107,14 +107,14 @@ def _bridges(starts: Floats, ends: Floats, radii: Floats) -> tuple[Outline, npt.
 
 
 def build_figures(skeletons: Skeletons, looks: Looks, feet: Floats, statures: Floats, light: Floats) -> list[Figure]:
-    """Puts P people into the picture.
+    """Puts P people into the image.
 
     Args:
         skeletons: Their bodies.
         looks: Their appearance.
         feet: (P, 2) where the lowest point of each stands, below the pelvis, in pixels.
         statures: (P,) heights in pixels of the people standing.
-        light: (2,) direction the light comes from, in the picture.
+        light: (2,) direction the light comes from, in the image.
     """
     count = len(statures)
     depth = skeletons.points[..., 2]

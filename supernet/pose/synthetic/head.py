@@ -56,7 +56,7 @@ _PEAK: Final = slice(16, 20)
 
 @dataclass(frozen=True)
 class Heads:
-    """P heads in the picture; outlines are in fixed point.
+    """P heads in the image; outlines are in fixed point.
 
     Attributes:
         skull: (P, 12, 2) outlines.
@@ -89,13 +89,13 @@ class Heads:
 
 
 def place_heads(centres: Floats, rotations: Floats, units: Floats, light: Floats) -> Heads:
-    """Heads in the picture.
+    """Heads in the image.
 
     Args:
         centres: (P, 2) their centres in pixels.
         rotations: (P, 3, 3) how they are turned.
         units: (P,) pixels of one stature, times the relative size of the head.
-        light: (2,) direction the light comes from, in the picture.
+        light: (2,) direction the light comes from, in the image.
     """
     matrix = rotations * _AXES  # Unit sphere -> ellipsoid as the camera sees it.
     flat = matrix[:, :2] * np.array([1.0, -1.0])[:, None] * units[:, None, None]
@@ -137,7 +137,7 @@ def paint_head(
     """Outlines that make the silhouette of one head, and its fills in painting order.
 
     Args:
-        heads: All heads of the picture.
+        heads: All heads of the image.
         person: Which of them.
         tones: Colours of the person by role and tone.
         covered_ears: Hair lies over the ears.

@@ -1,4 +1,4 @@
-"""Pictures of built-in scenes: background, people and objects, cloth, light and camera."""
+"""Images of built-in scenes: background, people and objects, cloth, light and camera."""
 
 from typing import Final
 
@@ -28,14 +28,14 @@ def _clouds(rng: np.random.Generator, width: int, height: int) -> Pixels:
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def _multiply(picture: Pixels, factor: Pixels) -> None:
-    """Scales the brightness of a part of a picture in place by a texture of the same height and width."""
-    cv2.multiply(picture, cv2.merge((factor, factor, factor)), dst=picture, scale=_SCALE)
+def _multiply(image: Pixels, factor: Pixels) -> None:
+    """Scales the brightness of a part of an image in place by a texture of the same height and width."""
+    cv2.multiply(image, cv2.merge((factor, factor, factor)), dst=image, scale=_SCALE)
 
 
-def _clutter(rng: np.random.Generator, picture: Pixels) -> None:
+def _clutter(rng: np.random.Generator, image: Pixels) -> None:
     """Windows, furniture, branches, and things as thick and as coloured as limbs."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     unit = min(width, height)
     count = int(rng.integers(2, 12))
     colours = 0.65 * cloth_colours(rng, count) + 0.35 * rng.uniform(30, 225, (count, 1))
@@ -55,29 +55,29 @@ def _clutter(rng: np.random.Generator, picture: Pixels) -> None:
         else:
             shape = box(centre, unit * rng.uniform(0.01, 0.05), 2.0 * height, float(rng.normal(0, 25)))
         outline, inner = to_fixed_point(shape), to_fixed_point(shrunk(shape, 0.8, np.zeros(2)))
-        cv2.fillConvexPoly(picture, outline, [0.72 * c for c in colour], cv2.LINE_AA, SHIFT)
-        cv2.fillConvexPoly(picture, inner, colour, cv2.LINE_AA, SHIFT)
+        cv2.fillConvexPoly(image, outline, [0.72 * c for c in colour], cv2.LINE_AA, SHIFT)
+        cv2.fillConvexPoly(image, inner, colour, cv2.LINE_AA, SHIFT)
 
 
 def _background(scene: Scene) -> Pixels:
     rng, (width, height) = scene.rng, scene.size
-    picture = _clouds(rng, width, height)
+    image = _clouds(rng, width, height)
     horizon = int(np.clip(scene.horizon, 0, height))
     if rng.random() < 0.75 and horizon < height:
-        picture[horizon:] = _clouds(rng, width, height - horizon)
+        image[horizon:] = _clouds(rng, width, height - horizon)
     bank = textures()
     for top, bottom in ((0, horizon), (horizon, height)):
         if bottom > top and rng.random() < 0.7:
             tile = bank[int(rng.integers(len(bank)))]
             laid = lay(tile, width, bottom - top, (0.0, 0.0), float(rng.uniform(0.35, 1.6)), float(rng.normal(0, 12)))
-            _multiply(picture[top:bottom], laid)
-    _clutter(rng, picture)
+            _multiply(image[top:bottom], laid)
+    _clutter(rng, image)
     if rng.random() < 0.5:
-        cv2.GaussianBlur(picture, (5, 5), float(rng.uniform(0.5, 1.6)), dst=picture)
-    return picture
+        cv2.GaussianBlur(image, (5, 5), float(rng.uniform(0.5, 1.6)), dst=image)
+    return image
 
 
-def _dress(picture: Pixels, owners: Pixels, figure: Figure) -> None:
+def _dress(image: Pixels, owners: Pixels, figure: Figure) -> None:
     """Lays the textures of one person's clothes over the pixels that show them."""
     bank = textures()
     for first_part, (texture, last_part) in (("torso", figure.shirt), ("pelvis", figure.trousers)):
@@ -93,38 +93,38 @@ def _dress(picture: Pixels, owners: Pixels, figure: Figure) -> None:
         # Six to twelve stripes to the trunk, so many as the size of the person leaves visible.
         zoom = figure.stature * (0.028 + 0.004 * (texture // len(bank) % 6)) / _TILE_STRIPES
         laid = lay(tile, width, height, (width / 2, height / 2), max(zoom, 0.08), figure.slant)
-        patch = np.ascontiguousarray(picture[here])
+        patch = np.ascontiguousarray(image[here])
         _multiply(patch, laid)
-        cv2.copyTo(patch, mask[here], picture[here])
+        cv2.copyTo(patch, mask[here], image[here])
 
 
-def _expose(rng: np.random.Generator, picture: Pixels, light: npt.NDArray[np.float64]) -> Pixels:
+def _expose(rng: np.random.Generator, image: Pixels, light: npt.NDArray[np.float64]) -> Pixels:
     """Uneven light, contrast, cast of colour, blur and noise."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     fall = rng.uniform(0.0, 0.35) * light
     corners = 1 + np.array([[-fall[0] - fall[1], fall[0] - fall[1]], [-fall[0] + fall[1], fall[0] + fall[1]]])
     coarse = np.clip(NEUTRAL * corners, 50, 220).astype(np.uint8)
-    _multiply(picture, np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8))
+    _multiply(image, np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8))
     level = np.arange(256)[:, None] / 255.0
     contrast, gamma, cast = rng.uniform(0.62, 1.15), rng.uniform(0.75, 1.4), rng.normal(1.0, 0.05, 3)
     curve = (0.5 + contrast * (level**gamma - 0.5) + rng.normal(0, 0.03)) * cast
-    picture = np.asarray(cv2.LUT(picture, np.clip(255 * curve, 0, 255).astype(np.uint8)[:, None]), np.uint8)
+    image = np.asarray(cv2.LUT(image, np.clip(255 * curve, 0, 255).astype(np.uint8)[:, None]), np.uint8)
     if rng.random() < 0.7:
-        cv2.GaussianBlur(picture, (3, 3), float(rng.uniform(0.35, 0.75)), dst=picture)
+        cv2.GaussianBlur(image, (3, 3), float(rng.uniform(0.35, 0.75)), dst=image)
     noise = grain()
     y, x = (int(start) for start in rng.integers(0, (noise.shape[0] - height + 1, noise.shape[1] - width + 1)))
     strength = float(rng.uniform(0.05, 0.4))
     crop = np.ascontiguousarray(noise[y : y + height, x : x + width])
-    cv2.addWeighted(picture, 1.0, crop, strength, -128.0 * strength, dst=picture)
-    return picture
+    cv2.addWeighted(image, 1.0, crop, strength, -128.0 * strength, dst=image)
+    return image
 
 
 def paint(scene: Scene) -> Pixels:
-    """The picture (H, W, 3) RGB of a scene; draws on the scene's randomness, so paint a scene once."""
-    picture = _background(scene)
+    """The image (H, W, 3) RGB of a scene; draws on the scene's randomness, so paint a scene once."""
+    image = _background(scene)
     for part in scene.layers:
         for outline, colour in part.fills:
-            cv2.fillConvexPoly(picture, outline, colour, cv2.LINE_AA, SHIFT)
+            cv2.fillConvexPoly(image, outline, colour, cv2.LINE_AA, SHIFT)
     for figure in scene.figures:
-        _dress(picture, scene.owners, figure)
-    return _expose(scene.rng, picture, scene.light)
+        _dress(image, scene.owners, figure)
+    return _expose(scene.rng, image, scene.light)

@@ -15,7 +15,7 @@ from supernet.pose.synthetic.skeleton import sample_skeletons
 
 # Identity of whatever stands in front of people and is none; up to 13 people of 19 parts stay below it.
 OBJECT: Final = 255
-# A person with fewer limb landmarks in view than this is left out of the picture.
+# A person with fewer limb landmarks in view than this is left out of the image.
 _LEAST_VISIBLE: Final = 4
 _LIMBS: Final = slice(LANDMARKS.index("left_shoulder"), LANDMARKS.index("right_ankle") + 1)
 _CARRIERS: Final = carriers()
@@ -24,13 +24,13 @@ _NEAR_BY: Final = near_by()
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in one picture.
+    """What is in one image.
 
     Attributes:
         rng: Source of randomness, for what the drawing still decides.
         size: Width and height in pixels.
-        horizon: Height of the horizon in the picture, in pixels from its top.
-        light: (2,) direction the light comes from, in the picture.
+        horizon: Height of the horizon in the image, in pixels from its top.
+        light: (2,) direction the light comes from, in the image.
         figures: The people.
         layers: Parts of people and objects from the farthest to the nearest.
         owners: (H, W) uint8, the identity of the part seen at each pixel; 0 is background.
@@ -78,7 +78,7 @@ def _place(rng: np.random.Generator, width: int, height: int) -> tuple[Floats, F
         ground = base * rng.uniform(0.85, 1.0) + rng.uniform(0.0, 0.12) * height
     else:
         ground = rng.uniform(min(0.98 * base, 0.9 * height), 1.06 * height)
-    # All stand on one plane: feet are lower in the picture in proportion to how much nearer a person is.
+    # All stand on one plane: feet are lower in the image in proportion to how much nearer a person is.
     rise = rng.uniform(0.4, 1.7)
     far = int(rng.integers(1, 4)) if rng.random() < 0.15 and count < 5 else 0
     statures = np.concatenate([statures, unit * rng.uniform(22, 46, far)])
@@ -127,7 +127,7 @@ def _owners(layers: tuple[Part, ...], width: int, height: int) -> npt.NDArray[np
 
 
 def _visibility(figures: list[Figure], owners: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """(P, 19): 0 outside the picture or not labelled, 1 hidden, 2 visible.
+    """(P, 19): 0 outside the image or not labelled, 1 hidden, 2 visible.
 
     Hidden landmarks are labelled as annotators do it: where one near by is in view, from which their place can be told.
     So 13 in 100 labelled ones are hidden, as was found in a sample of COCO; with all of them it would be 20.
@@ -174,7 +174,7 @@ def _attempt(rng: np.random.Generator, width: int, height: int) -> Scene | None:
 
 
 def sample_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Draws a scene for a picture of ``width`` by ``height`` pixels, of people who can all be seen at least in part.
+    """Draws a scene for an image of ``width`` by ``height`` pixels, of people who can all be seen at least in part.
 
     Raises:
         RuntimeError: Fifty scenes in a row showed nobody.
@@ -183,4 +183,4 @@ def sample_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
         scene = _attempt(rng, width, height)
         if scene is not None:
             return scene
-    raise RuntimeError(f"no scene of {width} x {height} pixels shows anybody; take larger pictures")
+    raise RuntimeError(f"no scene of {width} x {height} pixels shows anybody; take larger images")

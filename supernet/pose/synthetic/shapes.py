@@ -1,4 +1,4 @@
-"""Outlines in the picture plane: capsules, ellipses and hulls as polygons, and their fixed-point form for OpenCV."""
+"""Outlines in the image plane: capsules, ellipses and hulls as polygons, and their fixed-point form for OpenCV."""
 
 from typing import Final
 

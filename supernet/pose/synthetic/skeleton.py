@@ -1,7 +1,7 @@
 """Random people as articulated skeletons: posture, proportions and where every body point lies in space.
 
 A body's frame has x to the person's left, y up and z forward, so a person at yaw 0 faces the camera, which looks along
--z, and has the left hand on the right of the picture. Lengths are in statures (1 = height of the person standing).
+-z, and has the left hand on the right of the image. Lengths are in statures (1 = height of the person standing).
 """
 
 from dataclasses import dataclass

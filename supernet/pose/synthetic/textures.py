@@ -11,7 +11,7 @@ Pixels = npt.NDArray[np.uint8]
 
 SIDE: Final = 256  # Pixels of a square tile, which continues at its opposite side.
 NEUTRAL: Final = 128
-MOST_PIXELS: Final = 1024  # Largest width or height of a picture.
+MOST_PIXELS: Final = 1024  # Largest width or height of an image.
 
 
 def _pattern(values: npt.NDArray[np.float64]) -> Pixels:

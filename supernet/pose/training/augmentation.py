@@ -1,4 +1,4 @@
-"""Training inputs: a random affine map of a picture onto a square of any resolution, and batches of these.
+"""Training inputs: a random affine map of an image onto a square of any resolution, and batches of these.
 
 What a training step sees depends on (index, resolution, seed) only, so that a resumed run repeats itself.
 """
@@ -14,24 +14,24 @@ import numpy.typing as npt
 import torch
 
 from supernet.errors import UserError
-from supernet.pose.data.pose_dataset import Example, PoseDataset
+from supernet.pose.data.pose_dataset import PoseDataset, PoseSample
 from supernet.pose.keypoints import KeypointSet
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far training pictures are varied; every amount is drawn uniformly.
+    """How far training images are varied; every amount is drawn uniformly.
 
-    The network sees a square window of the picture. Unvaried, the window is centred and as wide as the picture's short
+    The network sees a square window of the image. Unvaried, the window is centred and as wide as the image's short
     side, so the ends of the long side lie outside it.
 
     Attributes:
         rotation_degrees: Largest rotation either way.
         scale_min: Smallest window, as a multiple of the short side; below 1 people grow.
-        scale_max: Largest window; above 1 people shrink, and what lies outside the picture is black.
+        scale_max: Largest window; above 1 people shrink, and what lies outside the image is black.
         translation: Largest shift of the window's centre along either axis, as a fraction of the window.
-        slide: Whether the window first goes to a random place along the long side, so that all of the picture is seen.
-        flip_probability: How often the picture is mirrored, with left and right keypoints exchanged.
+        slide: Whether the window first goes to a random place along the long side, so that all of the image is seen.
+        flip_probability: How often the image is mirrored, with left and right keypoints exchanged.
         brightness: Largest shift of all intensities, as a fraction of full intensity.
         contrast: Largest relative change of the distance to mid-grey.
         colour: Largest relative change of each channel by itself.
@@ -78,7 +78,7 @@ class Sample:
         image: (R, R, 3) uint8, RGB.
         people: (P, K, 3) float32: x and y in input pixels and visibility; only people with a keypoint inside.
         mask: (R/2, R/2) bool, False where the loss must not count.
-        image_id: The picture's id.
+        image_id: The image's id.
     """
 
     image: npt.NDArray[np.uint8]
@@ -93,7 +93,7 @@ class Batch:
 
     Attributes:
         images: (B, 3, R, R) uint8, in channels-last order.
-        people: (B, P, K, 3) float32, input pixels; P is that of the fullest picture, at least 1, the rest zeros.
+        people: (B, P, K, 3) float32, input pixels; P is that of the fullest image, at least 1, the rest zeros.
         mask: (B, R/2, R/2) bool.
         image_ids: (B,) int64.
     """
@@ -117,13 +117,13 @@ class Batch:
 def window_matrix(
     width: int, height: int, resolution: int, scale: float, degrees: float, centre: tuple[float, float], flip: bool
 ) -> npt.NDArray[np.float64]:
-    """The affine map (2, 3) from image to input coordinates for a window on a picture.
+    """The affine map (2, 3) from image to input coordinates for a window on an image.
 
     Args:
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
         resolution: Side of the input, R.
-        scale: Side of the window as a multiple of the picture's short side.
+        scale: Side of the window as a multiple of the image's short side.
         degrees: The content turns by this angle, clockwise on screen.
         centre: The window's centre in image pixels.
         flip: Whether the input is mirrored left to right.
@@ -140,7 +140,7 @@ def window_matrix(
 def _warp(
     image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], size: int, border: int
 ) -> npt.NDArray[np.uint8]:
-    """``image`` under ``matrix`` as a (size, size) picture, bilinear; coordinates of pixel i run from i to i + 1."""
+    """``image`` under ``matrix`` as a (size, size) image, bilinear; coordinates of pixel i run from i to i + 1."""
     # OpenCV counts from pixel centres: half a pixel in, half a pixel out.
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2].sum(axis=1) * 0.5 - 0.5
@@ -158,7 +158,7 @@ def _recolour(
 
 
 def augment(
-    example: Example,
+    example: PoseSample,
     resolution: int,
     rng: np.random.Generator,
     augmentation: Augmentation,
@@ -166,7 +166,7 @@ def augment(
 ) -> Sample:
     """Draw one view of ``example`` at ``resolution`` R (even).
 
-    Keypoints outside the input become unannotated (zeros), people without any left are dropped. Outside the picture the
+    Keypoints outside the input become unannotated (zeros), people without any left are dropped. Outside the image the
     input is black and the loss counts (HigherHRNet: it does not), as the network must keep silent on the black margins
     that evaluation pads with.
     """
@@ -215,7 +215,7 @@ def move_people(
 
 
 def collate(samples: Sequence[Sample], max_people: int = 30) -> Batch:
-    """Stack samples of one resolution; of more than ``max_people`` in a picture those with most keypoints are kept."""
+    """Stack samples of one resolution; of more than ``max_people`` in an image those with most keypoints are kept."""
     kept = []
     for sample in samples:
         most_first = np.argsort(-(sample.people[..., 2] > 0).sum(axis=1), kind="stable")
@@ -232,11 +232,11 @@ def collate(samples: Sequence[Sample], max_people: int = 30) -> Batch:
     )
 
 
-class TrainingPictures(torch.utils.data.Dataset[Sample]):
+class TrainingImages(torch.utils.data.Dataset[Sample]):
     """Samples addressed by (index, resolution, seed), so that a batch sampler decides all that a step sees.
 
     Args:
-        dataset: Where the pictures come from.
+        dataset: Where the images come from.
         augmentation: How they are varied.
     """
 

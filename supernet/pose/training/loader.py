@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 from supernet.errors import UserError
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.skip_broken import skipping
-from supernet.pose.training.augmentation import Augmentation, Batch, TrainingPictures, collate
+from supernet.pose.training.augmentation import Augmentation, Batch, TrainingImages, collate
 from supernet.pose.training.objective import to_device
 
 _RESOLUTION, _ORDER = 0, 1
@@ -26,7 +26,7 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
     """Yields for each step the keys (index, resolution, seed) of its samples; every epoch is a fresh permutation.
 
     Args:
-        num_pictures: Size of the data set.
+        num_images: Size of the data set.
         resolutions: The resolution of each step from ``start`` on.
         batch_size: Samples per step.
         seed: Seed of order and augmentation.
@@ -36,14 +36,14 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
 
     def __init__(
         self,
-        num_pictures: int,
+        num_images: int,
         resolutions: Sequence[int],
         batch_size: int,
         seed: int,
         start: int,
         part: tuple[int, int] = (0, 1),
     ) -> None:
-        self.num_pictures, self.resolutions, self.batch_size = num_pictures, resolutions, batch_size
+        self.num_images, self.resolutions, self.batch_size = num_images, resolutions, batch_size
         self.seed, self.start = seed, start
         index, count = part
         self._part = slice(index * batch_size // count, (index + 1) * batch_size // count)
@@ -56,10 +56,10 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
         for i, resolution in enumerate(self.resolutions):
             keys = []
             for sample in range((self.start + i) * self.batch_size, (self.start + i + 1) * self.batch_size):
-                if sample // self.num_pictures != epoch:
-                    epoch = sample // self.num_pictures
-                    order = np.random.default_rng((_ORDER, self.seed, epoch)).permutation(self.num_pictures)
-                keys.append((int(order[sample % self.num_pictures]), resolution, (self.seed << 40) + sample))
+                if sample // self.num_images != epoch:
+                    epoch = sample // self.num_images
+                    order = np.random.default_rng((_ORDER, self.seed, epoch)).permutation(self.num_images)
+                keys.append((int(order[sample % self.num_images]), resolution, (self.seed << 40) + sample))
             yield keys[self._part]
 
 
@@ -76,21 +76,21 @@ def training_loader(
     """Yield one :class:`Batch` per entry of ``resolutions``, for steps ``start``, ``start`` + 1, ...
 
     Args:
-        dataset: Training pictures.
+        dataset: Training images.
         resolutions: Input resolution of each step.
         batch_size: Samples per step.
         seed: Seed of order and augmentation.
-        augmentation: How pictures are varied.
+        augmentation: How images are varied.
         num_workers: Worker processes; 0 loads in this one.
         start: Number of the first step.
         part: (i, n) gives of each batch only the i-th of n equal parts.
 
     Raises:
-        UserError: While iterating: a picture cannot be used, told in one sentence even if a worker met it, or a worker
+        UserError: While iterating: an image cannot be used, told in one sentence even if a worker met it, or a worker
             has died.
     """
     loader: Iterable[Batch] = DataLoader(
-        TrainingPictures(dataset, augmentation),
+        TrainingImages(dataset, augmentation),
         batch_sampler=StepSampler(len(dataset), resolutions, batch_size, seed, start, part),
         num_workers=num_workers,
         collate_fn=collate,
@@ -118,8 +118,8 @@ def training_loader(
         if not broken and not str(error).startswith("DataLoader worker (pid"):
             raise
         raise UserError(
-            f"a process that loads pictures has died ({' '.join(str(error).split())}); if memory was short, lower "
-            "num_workers or picture_memory_mib, then resume from the last checkpoint"
+            f"a process that loads images has died ({' '.join(str(error).split())}); if memory was short, lower "
+            "num_workers or image_memory_mib, then resume from the last checkpoint"
         ) from error
 
 

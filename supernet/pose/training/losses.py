@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of each picture's heatmaps, over all keypoints and all pixels.
+    """Mean squared error of each image's heatmaps, over all keypoints and all pixels.
 
     Args:
         predicted: (B, K, H, W).
@@ -26,7 +26,7 @@ def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def distillation_loss(student_heatmaps: Tensor, teacher_heatmaps: Tensor, mask: Tensor) -> Tensor:
     """``heatmap_loss`` against a teacher's heatmaps (B, K, H, W), which get no gradient; returns (B,) float32.
 
-    Tags are not distilled: their values are arbitrary from picture to picture.
+    Tags are not distilled: their values are arbitrary from image to image.
     """
     return heatmap_loss(student_heatmaps, teacher_heatmaps.detach(), mask)
 
@@ -36,11 +36,11 @@ def tag_loss(tags: Tensor, indices: Tensor, valid: Tensor) -> tuple[Tensor, Tens
 
     Push is 0.5 * the mean over ordered pairs of distinct people of exp(-(difference of mean tags)^2), 0 for fewer than
     two people. Pull is the mean over a person's keypoints of the squared distance to the person's mean tag, averaged
-    over people, 0 for nobody. Both are averaged over all pictures.
+    over people, 0 for nobody. Both are averaged over all images.
 
     Args:
         tags: (B, K, H, W).
-        indices: (B, P, K) int64, places in a picture's flattened (K, H, W) tags (``targets.tag_indices``).
+        indices: (B, P, K) int64, places in an image's flattened (K, H, W) tags (``targets.tag_indices``).
         valid: (B, P, K) bool; False entries are no keypoints, and a person without any is nobody.
 
     Returns:

@@ -65,7 +65,7 @@ def heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0) -> Te
 
 
 def tag_indices(keypoints: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Place of each keypoint in a picture's flattened (K, H, W) tag maps.
+    """Place of each keypoint in an image's flattened (K, H, W) tag maps.
 
     Args:
         keypoints: (B, P, K, 3) as x, y in map pixels and visibility.

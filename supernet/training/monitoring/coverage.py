@@ -7,7 +7,7 @@ from torch import Tensor
 
 from supernet.arch import Arch
 from supernet.space import SearchSpace
-from supernet.training.phases import Scheduled
+from supernet.training.phases import ScheduledPhase
 from supernet.training.trainer import StepReport, Trainer
 
 _MOST_NAMED = 5
@@ -20,7 +20,7 @@ class Coverage:
         scheduled: The phases.
     """
 
-    def __init__(self, scheduled: Sequence[Scheduled]) -> None:
+    def __init__(self, scheduled: Sequence[ScheduledPhase]) -> None:
         self._scheduled = scheduled
         self.counts: dict[str, dict[str, dict[int, int]]] = {}
         for each in scheduled:

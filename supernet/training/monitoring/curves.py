@@ -1,4 +1,4 @@
-"""The curves of a training run as one picture."""
+"""The curves of a training run as one image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ _LEAST_NAMED_SHARE = 0.05
 
 
 def draw_curves(path: str | Path, rows: Sequence[Mapping[str, Any]], rollbacks: Sequence[int] = ()) -> None:
-    """Draw what a run logged as a PNG: losses and AP by role, learning rate, and the share of time spent on pictures.
+    """Draw what a run logged as a PNG: losses and AP by role, learning rate, and the share of time spent on images.
 
     Args:
         path: PNG file to write.
@@ -40,8 +40,8 @@ def draw_curves(path: str | Path, rows: Sequence[Mapping[str, Any]], rollbacks: 
         aps.text(0.5, 0.5, "not measured: evaluate_every=0", transform=aps.transAxes, ha="center", va="center")
     _line(rates, rows, "rate", "learning rate", color="tab:red")
     rates.set(ylabel="learning rate", ylim=(0, None))
-    _line(shares, rows, "data_share", "waiting for pictures", color="tab:purple", linewidth=0.8)
-    shares.set(ylabel="share of a step\nwaiting for pictures", ylim=(0, 1), xlabel="step")
+    _line(shares, rows, "data_share", "waiting for images", color="tab:purple", linewidth=0.8)
+    shares.set(ylabel="share of a step\nwaiting for images", ylim=(0, 1), xlabel="step")
     for panel in panels:
         panel.grid(alpha=0.3)
         for step in rollbacks:

@@ -1,6 +1,6 @@
 """Whether training goes well: losses of each role, and the step at which one stopped being a finite or a sane number.
 
-Nothing here waits for the device while steps run: figures stay where they were computed until :meth:`LossWatch.read`
+Nothing here waits for the device while steps run: figures stay where they were computed until :meth:`LossMonitor.read`
 fetches all of them at once.
 """
 
@@ -19,27 +19,27 @@ _SETTLING_STEPS = 10
 """Steps of a phase before its losses can explode: the mean must span some."""
 
 
-class Unhealthy(Exception):
-    """A step went wrong; its text says which, in what phase and subnet, and on which pictures.
+class TrainingDiverged(Exception):
+    """A step went wrong; its text says which, in what phase and subnet, and on which images.
 
     Attributes:
         step: Number of the step, from 0.
         told: What went wrong and where.
-        pictures: Ids of the pictures of the step.
+        images: Ids of the images of the step.
     """
 
     def __init__(self, report: StepReport, arch: Arch, reason: str) -> None:
         super().__init__()
         self.step = report.step
         self.told = f"{reason} at step {report.step}, phase {report.phase}, subnet {arch.describe()}"
-        self.pictures = [str(int(each)) for each in report.image_ids]
+        self.images = [str(int(each)) for each in report.image_ids]
 
     def __str__(self) -> str:
-        """Return what went wrong, where, and on which pictures."""
-        return f"{self.told}, pictures {', '.join(self.pictures)}"
+        """Return what went wrong, where, and on which images."""
+        return f"{self.told}, images {', '.join(self.images)}"
 
 
-class LossWatch:
+class LossMonitor:
     """Follows the losses of every step.
 
     A loss explodes when the running mean of a role ("largest", "smallest", "random") is ``explosion_factor`` times the
@@ -66,7 +66,7 @@ class LossWatch:
         """Read the figures of all steps noted since the last time, waiting for the device once.
 
         Raises:
-            Unhealthy: The first step of these whose loss or gradient is not finite or whose loss has exploded.
+            TrainingDiverged: The first step of these whose loss or gradient is not finite or whose loss has exploded.
         """
         reports, self._pending = self._pending, []
         if not reports:
@@ -108,17 +108,17 @@ class LossWatch:
         self._num_steps += 1
         for arch, role, loss in zip(report.archs, report.roles, losses, strict=True):
             if not math.isfinite(loss):
-                raise Unhealthy(report, arch, f"the loss is {loss}")
+                raise TrainingDiverged(report, arch, f"the loss is {loss}")
             mean = _MEMORY * self._means.get(role, loss) + (1 - _MEMORY) * loss
             self._means[role] = mean
             lowest = self._lowest[role] = min(mean, self._lowest.get(role, mean))
             if self._num_steps > _SETTLING_STEPS and mean > self.explosion_factor * lowest > 0:
-                raise Unhealthy(
+                raise TrainingDiverged(
                     report, arch, f"the loss exploded: its mean is {mean:.3g} after it had been {lowest:.3g}"
                 )
             self._count(f"loss_{role}", loss)
         if not math.isfinite(norm):
-            raise Unhealthy(report, report.archs[0], f"the gradient is {norm}")
+            raise TrainingDiverged(report, report.archs[0], f"the gradient is {norm}")
         if len(losses) > 1:
             self._count("loss_gap", max(losses) - min(losses))
 

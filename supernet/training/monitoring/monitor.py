@@ -9,9 +9,9 @@ from typing import Any
 from supernet.errors import UserError
 from supernet.training import run_folder
 from supernet.training.monitoring.coverage import Coverage, untrained_weights
-from supernet.training.monitoring.loss_monitor import LossWatch, Unhealthy
-from supernet.training.monitoring.validation import PeriodicEvaluation
-from supernet.training.phases import Scheduled
+from supernet.training.monitoring.loss_monitor import LossMonitor, TrainingDiverged
+from supernet.training.monitoring.validation import PeriodicValidation
+from supernet.training.phases import ScheduledPhase
 from supernet.training.trainer import StepReport, Trainer
 
 _MOST_NAMED = 5
@@ -22,7 +22,7 @@ class Rollback:
     """One return to a checkpoint.
 
     Attributes:
-        reason: What had happened, with its step, phase, subnet and pictures.
+        reason: What had happened, with its step, phase, subnet and images.
         failed_step: The step that went wrong.
         back_to: Number of steps that the checkpoint had seen.
         rate_factor: What all learning rates are multiplied with since.
@@ -34,12 +34,12 @@ class Rollback:
     rate_factor: float
 
 
-class Watch:
+class TrainingMonitor:
     """Follows the steps of a trainer.
 
     Args:
         trainer: Whose steps are followed.
-        explosion_factor: See :class:`supernet.training.monitoring.loss_monitor.LossWatch`.
+        explosion_factor: See :class:`supernet.training.monitoring.loss_monitor.LossMonitor`.
         rollback_factor: What learning rates are multiplied with at the one return to the last checkpoint; 0 to stop at
             once instead.
         evaluation: AP now and then; None for none.
@@ -50,10 +50,10 @@ class Watch:
         trainer: Trainer,
         explosion_factor: float,
         rollback_factor: float,
-        evaluation: PeriodicEvaluation | None,
+        evaluation: PeriodicValidation | None,
     ) -> None:
         self.trainer, self.rollback_factor, self.evaluation = trainer, rollback_factor, evaluation
-        self.losses = LossWatch(explosion_factor)
+        self.losses = LossMonitor(explosion_factor)
         self.coverage = Coverage(trainer.scheduled)
         self.rollbacks: list[Rollback] = []
         self._aps: dict[str, float] = {}
@@ -75,7 +75,7 @@ class Watch:
         found, self._aps = self.losses.figures() | self._aps, {}
         return found
 
-    def roll_back(self, failure: Unhealthy, folder: Path) -> Rollback:
+    def roll_back(self, failure: TrainingDiverged, folder: Path) -> Rollback:
         """Take trainer and figures back to the last checkpoint in ``folder``, with lower learning rates from now on.
 
         Raises:
@@ -127,12 +127,12 @@ class Watch:
         self._aps = dict(state["aps"])
 
 
-def _phase_of(scheduled: Sequence[Scheduled], step: int) -> Scheduled:
+def _phase_of(scheduled: Sequence[ScheduledPhase], step: int) -> ScheduledPhase:
     return next(each for each in scheduled if step < each.stop)
 
 
-def tell_gaps(summary: Mapping[str, Any]) -> None:
-    """Warn of choices and weights that a finished run never trained, as :meth:`Watch.summary` gives them."""
+def warn_untrained(summary: Mapping[str, Any]) -> None:
+    """Warn of choices and weights that a finished run never trained, as :meth:`TrainingMonitor.summary` gives them."""
     if choices := summary["choices_never_trained"]:
         warnings.warn(
             f"{len(choices)} choices were never trained, such as {', '.join(choices[:_MOST_NAMED])}; train longer or "

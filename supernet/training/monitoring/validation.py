@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from supernet.evaluation.subnet_scorer import SubnetScorer
-from supernet.training.phases import Scheduled
+from supernet.training.phases import ScheduledPhase
 from supernet.training.trainer import Trainer
 
 _FALL = 0.5
 """An AP below this share of the best that the same subnet had is a collapse. A phase that begins with a higher rate
 costs some AP for a while, which is none."""
 _LEAST_AP = 0.05
-"""A best AP, or the largest subnet's, below this says nothing: small figures on few pictures are noise."""
+"""A best AP, or the largest subnet's, below this says nothing: small figures on few images are noise."""
 
 
-class CollapseAlarm:
+class CollapseDetector:
     """Compares every AP with the best that the same subnet had; it only speaks, it stops nothing.
 
     It speaks when an AP falls below half of its best, and when that of the smallest subnet is 0 a second time in a row
@@ -28,7 +28,7 @@ class CollapseAlarm:
         self._num_zeros = 0
         self.alarms: list[str] = []
 
-    def hear(self, step: int, largest: float, smallest: float, smallest_name: str) -> list[str]:
+    def update(self, step: int, largest: float, smallest: float, smallest_name: str) -> list[str]:
         """Note the AP of two subnets after ``step`` steps and return the alarms they give.
 
         Args:
@@ -66,20 +66,20 @@ class CollapseAlarm:
         self._num_zeros, self.alarms = state["num_zeros"], list(state["alarms"])
 
 
-class PeriodicEvaluation:
+class PeriodicValidation:
     """Evaluates calibrated subnets of the averaged weights while training goes on.
 
     Args:
-        scorer: Of validation pictures; its supernet is replaced by the trainer's averaged one at each evaluation.
+        scorer: Of validation images; its supernet is replaced by the trainer's averaged one at each evaluation.
         every: Steps between evaluations; 0 for none.
     """
 
     def __init__(self, scorer: SubnetScorer, every: int) -> None:
         self.scorer, self.every = scorer, every
-        self.alarm = CollapseAlarm()
+        self.alarm = CollapseDetector()
         self._done_at = 0
 
-    def run_if_due(self, trainer: Trainer, scheduled: Scheduled) -> dict[str, float]:
+    def run_if_due(self, trainer: Trainer, scheduled: ScheduledPhase) -> dict[str, float]:
         """Evaluate if as many steps have gone by, and return AP by name; alarms are warnings.
 
         Args:
@@ -93,7 +93,7 @@ class PeriodicEvaluation:
         space = trainer.supernet.space
         largest, smallest = space.largest(), scheduled.space.smallest()
         found = {name: self.scorer(arch).metrics["AP"] for name, arch in (("largest", largest), ("smallest", smallest))}
-        for told in self.alarm.hear(trainer.step, found["largest"], found["smallest"], smallest.describe()):
+        for told in self.alarm.update(trainer.step, found["largest"], found["smallest"], smallest.describe()):
             warnings.warn(told, stacklevel=2)
         return {f"AP_{name}": ap for name, ap in found.items()}
 

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from scripts.benchmarks.ideal_outputs import COLLISION, GREATEST_ERROR, colliding, perfect_outputs, smallest_safe_side
+from scripts.benchmarks.ideal_outputs import COLLISION, GREATEST_ERROR, has_near_twin, ideal_outputs, smallest_safe_side
 from supernet.pose.evaluation import evaluate
 from supernet.pose.geometry import input_transform
 from supernet.pose.grouping import group
@@ -15,13 +15,13 @@ from supernet.pose.metrics.oks import similarities
 from supernet.pose.multiscale_flip import predict_maps
 from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.space import SearchSpace
-from tests.helpers.images import GreyPictures, Oracle
+from tests.helpers.images import GreyImages, Oracle
 
 RESOLUTIONS = [size for name in ("nano", "litepose") for size in SearchSpace.load(name).resolutions]
 People = npt.NDArray[np.float32]
 
 
-class PeopleApart(GreyPictures):
+class PeopleApart(GreyImages):
     """People side by side, each just large enough at this resolution to survive the whole pixels of the maps."""
 
     def __init__(self, num_images: int, keypoints: KeypointSet, resolution: int) -> None:
@@ -60,8 +60,8 @@ def test_people_apart_and_large_enough_score_ap_1_at_every_resolution(keypoints:
 def test_smaller_people_lose_ap_to_whole_pixels_and_less_the_larger_the_input(
     keypoints: KeypointSet, resolution: int, least: float
 ) -> None:
-    """People of a third of a picture: 0.006 at 128, 0.002 at 160 and nothing from 192 were measured here."""
-    dataset = GreyPictures(40, keypoints)
+    """People of a third of an image: 0.006 at 128, 0.002 at 160 and nothing from 192 were measured here."""
+    dataset = GreyImages(40, keypoints)
     found = evaluate(Oracle(dataset, resolution), dataset, resolution, InferenceSettings())
     assert found.metrics["AP"] >= least
     assert found.metrics["AP50"] >= 0.99
@@ -70,7 +70,7 @@ def test_smaller_people_lose_ap_to_whole_pixels_and_less_the_larger_the_input(
 
 def grouped(people: People, size: tuple[int, int], keypoints: KeypointSet, adjust: bool = True) -> People:
     """The poses (P, K, 3) found in perfect outputs, in input pixels."""
-    outputs = perfect_outputs(people, size)
+    outputs = ideal_outputs(people, size)
     images = {1.0: torch.zeros(1, 3, *size)}
     ((heat, tags),) = predict_maps(lambda _: outputs, images, keypoints, flip_test=False)
     return group(heat, tags, adjust=adjust)[0]
@@ -120,7 +120,7 @@ def test_only_small_and_colliding_people_are_lost(resolution: int) -> None:
         found, exact = poses[..., :2].astype(np.float64), people.astype(np.float64)
         best = similarities(found, exact, areas, np.zeros((len(own), 4)), COCO).max(axis=0)
         labelled = people[..., 2] > 0
-        collides = colliding(people[..., :2], labelled).any()
+        collides = has_near_twin(people[..., :2], labelled).any()
         for number, is_labelled in enumerate(labelled):
             safe = smallest_safe_side(tuple(np.array(COCO.sigmas)[is_labelled]))
             if not collides and areas[number] >= safe**2:
@@ -136,14 +136,14 @@ def test_people_collide_where_the_same_labelled_keypoint_is_near_in_both_directi
     points = np.zeros((3, 2, 2))
     points[0], points[1], points[2] = [[0, 0], [100, 0]], [[11, 11], [200, 0]], [[0, 13], [101, 1]]
     everything = np.ones((3, 2), bool)
-    assert colliding(points, everything).tolist() == [True, True, True]
-    assert colliding(points, np.array([[1, 0], [1, 1], [1, 1]], bool)).tolist() == [True, True, True]
-    assert colliding(points, np.array([[0, 1], [1, 1], [0, 1]], bool)).tolist() == [True, False, True]
-    assert colliding(points[:1], everything[:1]).tolist() == [False]
+    assert has_near_twin(points, everything).tolist() == [True, True, True]
+    assert has_near_twin(points, np.array([[1, 0], [1, 1], [1, 1]], bool)).tolist() == [True, True, True]
+    assert has_near_twin(points, np.array([[0, 1], [1, 1], [0, 1]], bool)).tolist() == [True, False, True]
+    assert has_near_twin(points[:1], everything[:1]).tolist() == [False]
 
 
-def test_nobody_in_the_picture_gives_empty_maps() -> None:
-    low, high = perfect_outputs(np.zeros((0, 17, 3), np.float32), (32, 64))
+def test_nobody_in_the_image_gives_empty_maps() -> None:
+    low, high = ideal_outputs(np.zeros((0, 17, 3), np.float32), (32, 64))
     assert (low.shape, high.shape) == ((1, 34, 8, 16), (1, 17, 16, 32))
     assert not low.any()
     assert not high.any()

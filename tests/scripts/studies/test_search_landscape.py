@@ -53,7 +53,7 @@ def test_every_arch_of_a_small_space_is_enumerated_once() -> None:
 
 
 @pytest.mark.slow
-def test_the_script_writes_figures_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_writes_figures_and_a_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--engines", "evolution", "--problems", "1", "--seeds", "2", "--candidates", "300"]
     monkeypatch.setattr(sys, "argv", ["study_search.py", f"--out={tmp_path}", *options])
     search_engines.main()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scripts.studies.sharing_report import Compared, Scores, agreements, compared, draw, markdown, means
-from supernet.pose.data.image_decoding import read_picture
+from supernet.pose.data.image_decoding import read_image
 
 ARCHS = [Compared("small", 42_700_000), Compared("middle", 80_000_000), Compared("large", 169_000_000)]
 ALONE: Scores = [[0.20, 0.25, 0.30], [0.22, 0.23, 0.32]]
@@ -56,10 +56,10 @@ def test_a_strategy_without_scores_has_no_line() -> None:
     assert "| 0: small | 42.7 M | 0.200 |  |  |" in text
 
 
-def test_the_picture_is_drawn_as_soon_as_there_is_a_point(tmp_path: Path) -> None:
+def test_the_image_is_drawn_as_soon_as_there_is_a_point(tmp_path: Path) -> None:
     nothing: Scores = [[None, None, None]]
     assert not draw(tmp_path / "empty.png", ALONE[:1], {"progressive": nothing})
     assert not any(tmp_path.iterdir())
     assert draw(tmp_path / "some.png", ALONE, SHARED)
-    height, width, _ = read_picture(tmp_path / "some.png").shape
+    height, width, _ = read_image(tmp_path / "some.png").shape
     assert min(height, width) > 500

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from scripts.studies.sharing_results import write_results
-from scripts.studies.sharing_runs import Part, Plan, Study, alone_phases
+from scripts.studies.sharing_runs import Part, Study, StudyPlan, alone_phases
 from scripts.studies.sharing_timing import Pace, seconds_left
 from search.cost import macs
 from supernet.arch import Arch
@@ -39,7 +39,7 @@ FEW = (
 
 
 def study(folder: Path, steps: int = 84) -> Study:
-    return Study(folder, Plan("nano", steps, 3, 0, FEW), 1)
+    return Study(folder, StudyPlan("nano", steps, 3, 0, FEW), 1)
 
 
 def write_trained(config: Mapping[str, Any], folder: Path) -> None:
@@ -147,9 +147,9 @@ def test_the_results_of_a_study_under_way_are_whole_files(tmp_path: Path, monkey
     assert (tmp_path / "study_sharing.png").exists()
 
 
-def test_the_time_left_is_that_of_the_steps_pictures_and_scores_left(tmp_path: Path) -> None:
+def test_the_time_left_is_that_of_the_steps_images_and_scores_left(tmp_path: Path) -> None:
     whole, part = study(tmp_path, steps=110), Part("alone", 0, 0)
-    pace = Pace(step_seconds=(2.0, 3.0), picture_seconds=0.5, score_seconds=7.0)
+    pace = Pace(step_seconds=(2.0, 3.0), image_seconds=0.5, score_seconds=7.0)
     assert seconds_left(whole, part, pace) == 88 * 2 + 22 * 3 + 8 * 0.5 + 2 * 7 + 7
     folder = whole.training(part)
     folder.mkdir(parents=True)

@@ -218,8 +218,8 @@ def test_a_front_holds_what_nothing_scored_dominates() -> None:
     assert result.best.ap == max(one.ap for one in result.archive)
 
 
-def test_the_best_are_scored_on_more_pictures_and_only_equal_numbers_are_compared() -> None:
-    # On 5 pictures scores are high and on 20 low, so that comparing them would keep the worst.
+def test_the_best_are_scored_on_more_images_and_only_equal_numbers_are_compared() -> None:
+    # On 5 images scores are high and on 20 low, so that comparing them would keep the worst.
     seen: list[tuple[Arch, int]] = []
     settings = EvolutionSettings(10, 40, num_images=(5, 20, 50), keep_share=0.3)
 
@@ -234,7 +234,7 @@ def test_the_best_are_scored_on_more_pictures_and_only_equal_numbers_are_compare
     counts = Counter(len(one.scores) for one in result.archive)
     assert counts.total() == 40
     assert counts[2] + counts[3] >= 12
-    # Whoever was among the best 30 % of all in the end was scored on more pictures, and the best of these on most.
+    # Whoever was among the best 30 % of all in the end was scored on more images, and the best of these on most.
     assert all(len(one.scores) >= 2 for one in by_score[:12])
     assert len(by_score[0].scores) == 3
     assert result.best == by_score[0]
@@ -281,8 +281,8 @@ def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not_been(seed: int) -> N
 def test_scores_of_another_search_are_not_taken_for_its_own() -> None:
     settings = EvolutionSettings(4, 8)
     search, other = machine(MEDIUM, settings, 0), machine(MEDIUM, settings, 1)
-    state = search.state() if search.tasks() else {}
-    other.tasks()
+    state = search.state() if search.ask() else {}
+    other.ask()
     foreign = [one.scored(Score(1, {"AP": 0.5})) for one in other.archive]
     with pytest.raises(ValueError, match="candidate 0 is another arch than was proposed"):
         machine(MEDIUM, settings).restore(state, foreign)
@@ -316,7 +316,7 @@ def test_what_a_surrogate_proposes_is_scored_with_the_prediction_beside_it() -> 
         ({"num_evaluations": 0}, "num_evaluations is 0; it must be at least 1"),
         ({"parent_share": 1.1}, r"parent_share is 1\.1; it must be from 0 to 1"),
         ({"keep_share": 0.0}, r"keep_share is 0\.0; it must be above 0 and at most 1"),
-        ({"num_images": (5, 5)}, r"num_images is \[5, 5\]; give numbers of pictures, ascending"),
+        ({"num_images": (5, 5)}, r"num_images is \[5, 5\]; give numbers of images, ascending"),
         ({"objectives": ("macs",)}, r"objectives is \['macs'\]; give ap and names of costs"),
         ({"objectives": ("ap", "macs", "macs")}, r"objectives is .*each once"),
     ],

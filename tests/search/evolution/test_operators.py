@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from search.budget import Budget, CostModel
-from search.evolution.operators import Variation
+from search.evolution.operators import GeneticOperators
 from supernet.genes import Genes
 from supernet.space import SearchSpace
 
@@ -26,7 +26,7 @@ def is_canonical(space: SearchSpace, rows: Genes) -> bool:
 
 
 def test_every_varied_row_stands_for_an_arch_of_the_space(space: SearchSpace) -> None:
-    variation, rng = Variation(space), np.random.default_rng(0)
+    variation, rng = GeneticOperators(space), np.random.default_rng(0)
     rows = drawn(space, 50)
     for found in (
         variation.sample(rng, 50),
@@ -37,7 +37,7 @@ def test_every_varied_row_stands_for_an_arch_of_the_space(space: SearchSpace) ->
 
 
 def test_a_mutation_changes_at_least_one_gene_and_about_its_rate(space: SearchSpace) -> None:
-    variation, rng = Variation(space), np.random.default_rng(0)
+    variation, rng = GeneticOperators(space), np.random.default_rng(0)
     deepest = np.repeat(space.encode([space.largest()]), 400, 0)
     found = variation.mutate(deepest, rng, 0.0)
     assert ((found != deepest) & (found >= 0)).sum(1).tolist() == [1] * 400  # blocks may vanish besides
@@ -50,7 +50,7 @@ def test_a_mutation_changes_at_least_one_gene_and_about_its_rate(space: SearchSp
 
 
 def test_a_block_that_a_mutation_adds_is_drawn_from_all_choices(space: SearchSpace) -> None:
-    variation, rng = Variation(space), np.random.default_rng(0)
+    variation, rng = GeneticOperators(space), np.random.default_rng(0)
     shallow = np.repeat(space.encode([space.smallest()]), 3000, 0)
     grown = variation.mutate(shallow, rng, 0.3)
     columns = space.layout.stages[2]
@@ -63,7 +63,7 @@ def test_a_block_that_a_mutation_adds_is_drawn_from_all_choices(space: SearchSpa
 
 
 def test_a_child_of_two_has_every_gene_from_one_of_them(space: SearchSpace) -> None:
-    variation, rng = Variation(space), np.random.default_rng(0)
+    variation, rng = GeneticOperators(space), np.random.default_rng(0)
     first, second = drawn(space, 300, 1), drawn(space, 300, 2)
     child = variation.crossover(first, second, rng)
     present = child >= 0
@@ -85,7 +85,7 @@ def test_repair_brings_rows_within_the_budget_and_leaves_those_that_are(
     def violation(rows: Genes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         return budget.violation(model(rows))
 
-    variation, rows = Variation(space), drawn(space, 200)
+    variation, rows = GeneticOperators(space), drawn(space, 200)
     before = rows.copy()
     found = variation.repair(rows, violation, np.random.default_rng(0))
     assert (rows == before).all()
@@ -98,5 +98,5 @@ def test_repair_brings_rows_within_the_budget_and_leaves_those_that_are(
 
 def test_repair_of_what_cannot_be_repaired_ends(space: SearchSpace) -> None:
     rows = drawn(space, 5)
-    found = Variation(space).repair(rows, lambda rows: np.ones(len(rows)), np.random.default_rng(0))
+    found = GeneticOperators(space).repair(rows, lambda rows: np.ones(len(rows)), np.random.default_rng(0))
     assert (found == rows).all()

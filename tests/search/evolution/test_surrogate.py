@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from search.budget import Budget, CostModel
-from search.evolution.offspring import Breeder, Brood
+from search.evolution.offspring import Offspring, OffspringGenerator
 from search.evolution.settings import BreedingSettings
 from search.evolution.surrogate import PredictedProposals, PredictionSettings
 from search.pareto import Floats
@@ -15,7 +15,7 @@ from supernet.space import SearchSpace
 SPACE = SearchSpace.load("litepose")
 MODEL = CostModel(SPACE, 17)
 BUDGET = Budget.from_mapping({"macs": "30%"}, MODEL)
-BREEDER = Breeder(SPACE, MODEL, BUDGET, BreedingSettings())
+BREEDER = OffspringGenerator(SPACE, MODEL, BUDGET, BreedingSettings())
 
 
 class Exact:
@@ -31,11 +31,11 @@ class Exact:
         return found
 
 
-def scored(num: int) -> tuple[Genes, Floats, Brood]:
-    brood = Brood(set())
+def scored(num: int) -> tuple[Genes, Floats, Offspring]:
+    brood = Offspring(set())
     BREEDER.random(num, brood, np.random.default_rng(0))
     genes = np.stack(brood.rows)
-    return genes, Exact().predict(genes), Brood(set(brood.known))
+    return genes, Exact().predict(genes), Offspring(set(brood.known))
 
 
 def test_it_proposes_new_archs_within_the_budget_better_than_all_it_knew() -> None:

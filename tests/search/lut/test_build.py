@@ -11,14 +11,14 @@ from rich.console import Console
 from search.lut.build import build, fitting_networks
 from search.lut.measure import LEAST_RUNS, MOST_RUNS
 from search.lut.verify import verify
-from search.lut.workloads import draw_networks, subjects
+from search.lut.workloads import draw_networks, workloads
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
 from tests.helpers.latency_runtime import MadeUpEngine, spikes
 from tests.helpers.latency_tables import NUM_KEYPOINTS, OVERHEAD, SPACE, block_ms, network_ms
 
 NETWORKS = fitting_networks(SPACE, 8, seed=0)
-NUM_SUBJECTS = len(subjects(SPACE, NUM_KEYPOINTS, NETWORKS))
+NUM_SUBJECTS = len(workloads(SPACE, NUM_KEYPOINTS, NETWORKS))
 QUIET = Console(file=io.StringIO())
 
 

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from search.cost import macs, params
 from search.lut.onnx_blocks import graph_of, random_weights
 from search.lut.runtimes import PRECISIONS, open_engine
-from search.lut.torch_blocks import part
-from search.lut.workloads import Empty
+from search.lut.torch_blocks import torch_block
+from search.lut.workloads import NoOp
 from subnet_export.benchmarking.run import random_network
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.runtimes import bf16_is_native, onnx_session
@@ -35,9 +35,9 @@ def test_the_graph_of_a_network_computes_what_the_deployed_one_does() -> None:
     model = graph_of(ARCH, NUM_KEYPOINTS, weights)
     assert not state  # every weight has its place
     side = ARCH.resolution
-    pictures = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
-    found = onnx_session(model.SerializeToString(), 1).run(["low", "high"], {"images": pictures})
-    for maps, expected in zip(found, deployed(torch.from_numpy(pictures)), strict=True):
+    images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+    found = onnx_session(model.SerializeToString(), 1).run(["low", "high"], {"images": images})
+    for maps, expected in zip(found, deployed(torch.from_numpy(images)), strict=True):
         np.testing.assert_allclose(maps, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
@@ -58,7 +58,7 @@ def test_blocks_make_up_the_network_without_remainder(arch: Arch) -> None:
     assert whole == params(arch, NUM_KEYPOINTS) - sum(norm.num_features for norm in norms)
     with FlopCounterMode(display=False) as counter:
         for block in blocks:
-            module, shapes = part(block, NUM_KEYPOINTS, 1)
+            module, shapes = torch_block(block, NUM_KEYPOINTS, 1)
             module(*(torch.zeros(shape) for shape in shapes))
     assert counter.get_total_flops() // 2 == macs(arch, NUM_KEYPOINTS)
 
@@ -67,14 +67,14 @@ def test_blocks_make_up_the_network_without_remainder(arch: Arch) -> None:
 def test_every_runtime_runs_every_kind_of_block(runtime: str) -> None:
     engine = open_engine(runtime, "f32", 1, 2, NUM_KEYPOINTS, CPU)
     assert (engine.settings.runtime, engine.settings.threads, engine.settings.batch) == (runtime, 1, 2)
-    for subject in (Empty(), ARCH, *{kind_of(block): block for block in blocks_of(ARCH, NUM_KEYPOINTS)}.values()):
+    for subject in (NoOp(), ARCH, *{kind_of(block): block for block in blocks_of(ARCH, NUM_KEYPOINTS)}.values()):
         run = engine.open(subject)
         run()
         run()
 
 
 @pytest.mark.parametrize("runtime", PRECISIONS)
-def test_maps_as_small_as_a_pixel_has_colours_are_no_pictures(runtime: str) -> None:
+def test_maps_as_small_as_a_pixel_has_colours_are_no_images(runtime: str) -> None:
     engine = open_engine(runtime, "f32", 1, 1, NUM_KEYPOINTS, CPU)
     engine.open(Bottleneck(8, 8, 1, 3, 3, 3))()
     engine.open(Deconv(8, 8, 8, 3))()
@@ -83,7 +83,7 @@ def test_maps_as_small_as_a_pixel_has_colours_are_no_pictures(runtime: str) -> N
 @pytest.mark.gpu
 def test_a_gpu_runs_blocks_in_half_precision() -> None:
     engine = open_engine("torch", "f16", 1, 1, NUM_KEYPOINTS, torch.device("cuda"))
-    for subject in (Empty(), ARCH, *blocks_of(ARCH, NUM_KEYPOINTS)):
+    for subject in (NoOp(), ARCH, *blocks_of(ARCH, NUM_KEYPOINTS)):
         engine.open(subject)()
     assert engine.settings.device == torch.cuda.get_device_name()
 

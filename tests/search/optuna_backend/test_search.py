@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from search.budget import Budget, CostModel
 from search.candidate import Result, Score
-from search.optuna_backend.local_study import Asked
+from search.optuna_backend.local_study import Suggestion
 from search.optuna_backend.samplers import SAMPLERS, SamplerSettings
 from search.optuna_backend.search import OptunaSearch, OptunaSettings
 from search.optuna_backend.shared_study import SharedStudy
@@ -292,7 +292,7 @@ def test_a_neighbour_takes_the_place_of_what_was_scored_before(monkeypatch: pyte
     search = make(num=20, startup=2)
     first = search.run(score).archive
     known = search._mirror.row(trials(search)[0])
-    asked = Asked(known, {"macs": -0.1}, {})
+    asked = Suggestion(known, {"macs": -0.1}, {})
     monkeypatch.setattr(search._mirror, "ask", lambda constraints: asked)
     proposal = search._propose(search.shared.trials())
     assert proposal is not None

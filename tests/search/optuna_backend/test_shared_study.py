@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.optuna_backend import shared_study
-from search.optuna_backend.shared_study import MAX_ATTEMPTS, SIGN, WORKER, SharedStudy, to_retry
+from search.optuna_backend.shared_study import HEARTBEAT, MAX_ATTEMPTS, WORKER, SharedStudy, to_retry
 from search.optuna_backend.storage import open_storage
 
 LOST_AFTER = 100.0
@@ -85,7 +85,7 @@ def test_a_finished_evaluation_keeps_values_and_attributes(storage: BaseStorage)
 def test_an_evaluation_that_raises_is_retried_but_not_for_ever(storage: BaseStorage) -> None:
     shared = worker(storage)
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        with pytest.raises(RuntimeError), shared.alive(begun(shared, "a")):
+        with pytest.raises(RuntimeError), shared.heartbeat(begun(shared, "a")):
             raise RuntimeError
         assert len(to_retry(shared.trials())) == (attempt < MAX_ATTEMPTS)
     assert states(shared) == ["FAIL"] * MAX_ATTEMPTS
@@ -93,7 +93,7 @@ def test_an_evaluation_that_raises_is_retried_but_not_for_ever(storage: BaseStor
 
 def test_what_was_taken_up_again_is_not_retried(storage: BaseStorage) -> None:
     shared = worker(storage)
-    with pytest.raises(RuntimeError), shared.alive(begun(shared, "a")):
+    with pytest.raises(RuntimeError), shared.heartbeat(begun(shared, "a")):
         raise RuntimeError
     again = begun(shared, "a")
     assert to_retry(shared.trials()) == []
@@ -141,7 +141,7 @@ def test_a_worker_elsewhere_is_dead_when_its_sign_of_life_stands_still(
     trial, watcher = begun(worker(storage, "elsewhere"), "a"), worker(storage)
     for sign in range(3):  # renewed in time
         assert states(watcher) == ["RUNNING"]
-        storage.set_trial_user_attr(trial._trial_id, SIGN, sign)
+        storage.set_trial_user_attr(trial._trial_id, HEARTBEAT, sign)
         now[0] += LOST_AFTER - 1
     assert states(watcher) == ["RUNNING"]  # the last sign is first seen here
     now[0] += LOST_AFTER
@@ -153,9 +153,9 @@ def test_a_worker_elsewhere_is_dead_when_its_sign_of_life_stands_still(
 def test_a_working_process_renews_its_sign_of_life(storage: BaseStorage) -> None:
     shared = worker(storage, lost_after=0.04)
     trial = begun(shared, "a")
-    with shared.alive(trial):
+    with shared.heartbeat(trial):
         for _ in range(1000):
-            signs: Any = shared.trials()[0].user_attrs.get(SIGN, 0)
+            signs: Any = shared.trials()[0].user_attrs.get(HEARTBEAT, 0)
             if signs >= 2:
                 break
             time.sleep(0.01)
@@ -175,7 +175,7 @@ def test_a_worker_that_was_given_up_changes_nothing(storage: BaseStorage) -> Non
 
 def test_an_arch_outside_its_constraints_is_a_pruned_trial_without_value(storage: BaseStorage) -> None:
     shared = worker(storage)
-    shared.note("a", {"width": 24}, {"width": CategoricalDistribution((16, 24))}, {"macs": 0.5}, {})
+    shared.add_pruned("a", {"width": 24}, {"width": CategoricalDistribution((16, 24))}, {"macs": 0.5}, {})
     (trial,) = shared.trials()
     assert (trial.state, trial.values, trial.constraints) == (TrialState.PRUNED, None, {"macs": 0.5})
     assert WORKER not in trial.user_attrs

@@ -92,7 +92,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
     subnets = [{"costs": row["costs"], "metrics": {"AP": 0.1}} for row in rows[:3]]
     baseline = {"num": 3, "ap_mean": 0.1, "subnets": subnets}
     page = Page(report_page.write(tmp_path, summary_of(rows, baseline=baseline), rows, budget, "synthetic"))
-    assert all(path.is_file() for path in map(tmp_path.joinpath, report_page.PICTURE_FILES))
+    assert all(path.is_file() for path in map(tmp_path.joinpath, report_page.IMAGE_FILES))
     assert len(list(tmp_path.iterdir())) == 5
     for _, attributes in page.tags:
         assert attributes.get("src", "data:") is not None
@@ -125,9 +125,9 @@ def test_no_run_is_too_small_or_too_even(tmp_path: Path, num: int, equal: bool) 
     text = " ".join(text for _, text in page.texts)
     assert ("Kendall tau" in text) == told
     for name in ("pareto.png", "progress.png", "arch.png"):
-        picture = cv2.imread(str(tmp_path / name))
-        assert picture is not None
-        assert picture.std() > 5
+        image = cv2.imread(str(tmp_path / name))
+        assert image is not None
+        assert image.std() > 5
 
 
 def test_no_text_of_others_becomes_markup(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_published_ap_stands_beside_ap_on_the_same_data_only(
     assert ("LitePose-XS 88" in text) != shown  # its costs, in words
 
 
-def test_published_costs_within_the_picture_are_marked() -> None:
+def test_published_costs_within_the_image_are_marked() -> None:
     rows = candidates(3)
     for row, cost in zip(rows, (8e8, 2e9, 4e9), strict=True):
         row["costs"]["macs"] = cost
@@ -181,7 +181,7 @@ def test_published_costs_within_the_picture_are_marked() -> None:
     assert [mark.name.split()[0] for mark in marked.marks] == ["LitePose-XS", "LitePose-S"]
 
 
-def test_candidates_are_compared_on_equally_many_pictures() -> None:
+def test_candidates_are_compared_on_equally_many_images() -> None:
     rows = candidates(6)
     again = [row | {"num_images": 300, "metrics": {"AP": 0.9}} for row in rows[:2]]
     assert figures.comparable([*rows[::-1], *again]) == rows

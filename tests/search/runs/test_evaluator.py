@@ -1,4 +1,4 @@
-"""Scores of archs: on which pictures, computed once, kept between searches, shared out among processes."""
+"""Scores of archs: on which images, computed once, kept between searches, shared out among processes."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from search.candidate import Score
 from search.runs.evaluator import Evaluator, Processes
 from search.runs.score_cache import ScoreCache, file_digest
 from supernet.arch import Arch
-from supernet.compute.distributed import ALONE
+from supernet.compute.distributed import SINGLE_PROCESS
 from supernet.errors import UserError
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import evenly_spread
@@ -24,18 +24,18 @@ from supernet.space import SearchSpace
 
 SPACE = SearchSpace.load("nano")
 ARCHS = [SPACE.sample(np.random.default_rng(seed)) for seed in range(7)]
-PICTURES = SyntheticPeople(COCO, 9, 5, 64, 64)
+IMAGES = SyntheticPeople(COCO, 9, 5, 64, 64)
 
 
 class Measure:
-    """AP by arch and pictures, with a list of what was asked."""
+    """AP by arch and images, with a list of what was asked."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[int, ...]]] = []
 
-    def __call__(self, arch: Arch, pictures: PoseDataset) -> dict[str, float]:
-        self.asked.append((arch.digest(), tuple(pictures.image_ids)))
-        return {"AP": ap(arch, len(pictures)), "AR": np.float64(0.5)}
+    def __call__(self, arch: Arch, images: PoseDataset) -> dict[str, float]:
+        self.asked.append((arch.digest(), tuple(images.image_ids)))
+        return {"AP": ap(arch, len(images)), "AR": np.float64(0.5)}
 
 
 def ap(arch: Arch, num_images: int) -> float:
@@ -46,14 +46,14 @@ def evaluator(
     measure: Measure,
     cache: Path | None = None,
     weights: str = "0" * 64,
-    pictures: PoseDataset = PICTURES,
-    processes: Processes = ALONE,
+    images: PoseDataset = IMAGES,
+    processes: Processes = SINGLE_PROCESS,
     **settings: Any,
 ) -> Evaluator:
-    return Evaluator(measure, pictures, weights, settings, cache, processes)
+    return Evaluator(measure, images, weights, settings, cache, processes)
 
 
-def test_scores_are_on_fixed_pictures_spread_over_the_set() -> None:
+def test_scores_are_on_fixed_images_spread_over_the_set() -> None:
     measure = Measure()
     found = evaluator(measure)(ARCHS[:2], 3)
     assert found == [Score(3, {"AP": ap(arch, 3), "AR": 0.5}) for arch in ARCHS[:2]]
@@ -61,25 +61,25 @@ def test_scores_are_on_fixed_pictures_spread_over_the_set() -> None:
 
 
 @pytest.mark.parametrize("number", [None, 9, 100])
-def test_all_pictures_are_used_where_no_fewer_are_asked_for(number: int | None) -> None:
+def test_all_images_are_used_where_no_fewer_are_asked_for(number: int | None) -> None:
     measure = Measure()
     assert evaluator(measure)(ARCHS[:1], number)[0].num_images == 9
     assert measure.asked[0][1] == tuple(range(1, 10))
 
 
-def test_a_subset_holds_the_ground_truth_of_its_pictures_alone() -> None:
-    subset = evenly_spread(PICTURES, 3)
-    truth, whole = subset.ground_truth(), PICTURES.ground_truth()
+def test_a_subset_holds_the_ground_truth_of_its_images_alone() -> None:
+    subset = evenly_spread(IMAGES, 3)
+    truth, whole = subset.ground_truth(), IMAGES.ground_truth()
     assert [image["id"] for image in truth["images"]] == list(subset.image_ids) == [1, 5, 9]
     assert truth["annotations"] == [one for one in whole["annotations"] if one["image_id"] in (1, 5, 9)]
     assert truth["categories"] == whole["categories"]
     assert len(subset) == 3
     assert subset[1].image_id == 5
-    assert (subset[1].image == PICTURES[4].image).all()
+    assert (subset[1].image == IMAGES[4].image).all()
     assert subset.keypoints is COCO
 
 
-def test_each_arch_is_measured_once_for_each_number_of_pictures(tmp_path: Path) -> None:
+def test_each_arch_is_measured_once_for_each_number_of_images(tmp_path: Path) -> None:
     measure = Measure()
     first = evaluator(measure, tmp_path)
     expected = [first(ARCHS, number) for number in (2, 4)]
@@ -90,12 +90,12 @@ def test_each_arch_is_measured_once_for_each_number_of_pictures(tmp_path: Path) 
     assert len(measure.asked) == 14
 
 
-@pytest.mark.parametrize("change", ["weights", "settings", "pictures"])
-def test_a_score_of_other_weights_settings_or_pictures_is_not_reused(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize("change", ["weights", "settings", "images"])
+def test_a_score_of_other_weights_settings_or_images_is_not_reused(tmp_path: Path, change: str) -> None:
     options: dict[str, dict[str, Any]] = {
         "weights": {"weights": "1" * 64},
         "settings": {"num_calibration_images": 5},
-        "pictures": {"pictures": SyntheticPeople(COCO, 9, 6, 64, 64)},
+        "images": {"images": SyntheticPeople(COCO, 9, 6, 64, 64)},
     }
     measure = Measure()
     evaluator(measure, tmp_path)(ARCHS[:1])

@@ -11,7 +11,7 @@ from search.candidate import Candidate, Score
 from search.lut.runtimes import open_engine
 from search.runs.final_check import MEASURED, choose, with_latencies
 from search.runs.measured_latency import measured_ms
-from supernet.costs.latency_table import LatencyTable, Overhead, Settings
+from supernet.costs.latency_table import LatencyTable, MeasurementSettings, Overhead
 from supernet.errors import UserError
 from supernet.genes import Genes
 from supernet.space import SearchSpace
@@ -68,7 +68,7 @@ def test_of_trade_offs_those_that_another_beats_in_all_figures_are_left_out() ->
     assert orders(choose(ranked, ["ap", "macs"], Budget.from_mapping({}, MODEL))) == [3, 1, 0]
 
 
-def table(settings: Settings) -> LatencyTable:
+def table(settings: MeasurementSettings) -> LatencyTable:
     return LatencyTable(settings, SPACE, 17, Overhead(0.1, 0.0, 1.0, 1.0), (), {})
 
 
@@ -84,6 +84,6 @@ def test_latencies_are_measured_as_the_table_was_and_more_work_takes_longer() ->
 
 
 def test_a_table_of_another_device_is_not_measured_here() -> None:
-    settings = Settings("torch", torch.__version__, "a phone", "", 1, "f32", 1)
+    settings = MeasurementSettings("torch", torch.__version__, "a phone", "", 1, "f32", 1)
     with pytest.raises(UserError, match=r"settings\.device of the latency table is 'a phone', here it is"):
         measured_ms(table(settings), ARCHS[:1], lambda done, total: None)

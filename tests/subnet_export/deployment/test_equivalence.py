@@ -1,4 +1,4 @@
-"""ONNX Runtime and OpenVINO give the network's maps, for any arch, picture size and batch; what differs is refused."""
+"""ONNX Runtime and OpenVINO give the network's maps, for any arch, image size and batch; what differs is refused."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
-from subnet_export.deployment.equivalence import Difference, check_maps, differences, made_up_pictures
+from subnet_export.deployment.equivalence import Difference, check_maps, differences, made_up_images
 from subnet_export.deployment.formats import ONNX, OPENVINO
 from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.deployment.runtimes import Runtime, TorchRuntime, open_runtime
@@ -27,7 +27,7 @@ from supernet.weight_sharing import SuperNet
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 SIDE = 64
-"""Pictures are small to be quick; the networks are fully convolutional."""
+"""Images are small to be quick; the networks are fully convolutional."""
 
 
 def runtimes(network: LitePose, folder: Path, takes: Input = "uint8") -> dict[str, Runtime]:
@@ -40,7 +40,7 @@ def runtimes(network: LitePose, folder: Path, takes: Input = "uint8") -> dict[st
 
 def check_all(network: LitePose, folder: Path, takes: Input = "uint8") -> None:
     for name, runtime in runtimes(network, folder, takes).items():
-        check_maps(name, network, runtime, made_up_pictures(SIDE))
+        check_maps(name, network, runtime, made_up_images(SIDE))
 
 
 def published(name: str) -> Arch:
@@ -55,7 +55,7 @@ def calibrated(network: LitePose) -> LitePose:
         for name, weight in network.named_parameters():
             if name.endswith("conv.3.weight"):
                 weight.normal_(std=0.1, generator=generator)
-    calibrate(network, [normalise(pictures) for pictures in made_up_pictures(SIDE)])
+    calibrate(network, [normalise(images) for images in made_up_images(SIDE)])
     return network
 
 
@@ -91,8 +91,8 @@ def test_onnx_gives_the_maps_of_every_batch_and_size(seed: int, tmp_path: Path) 
     generator = torch.Generator().manual_seed(seed)
     for batch in (1, 4):
         for height, width in ((64, 64), (96, 128)):
-            pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
-            for found, expected in zip(runtime(pictures), TorchRuntime(network)(pictures), strict=True):
+            images = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
+            for found, expected in zip(runtime(images), TorchRuntime(network)(images), strict=True):
                 difference = (found - expected).abs()
                 assert difference.max() <= 1e-5 * max(1.0, float(expected.abs().max()))
                 assert difference.norm() <= 1e-4 * expected.norm()
@@ -105,8 +105,8 @@ def test_the_published_archs_are_the_same(name: str, tmp_path: Path) -> None:
     check_all(calibrated(LitePose(published(name), 17)), tmp_path)
 
 
-def test_pictures_to_compare_on_are_of_several_shapes() -> None:
-    batches = made_up_pictures(128)
+def test_images_to_compare_on_are_of_several_shapes() -> None:
+    batches = made_up_images(128)
     assert [tuple(batch.shape) for batch in batches] == [(1, 3, 128, 128), (2, 3, 128, 192), (3, 3, 112, 64)]
     assert {batch.dtype for batch in batches} == {torch.uint8}
     assert all(batch.float().std() > 10 for batch in batches)
@@ -120,12 +120,12 @@ class Changed:
     def __init__(self, network: LitePose, change: str) -> None:
         self.runtime, self.change = TorchRuntime(network), change
 
-    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = self.runtime(pictures)
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.runtime(images)
         low, high = low.clone(), high.clone()
-        if self.change == "one value" and len(pictures) == 2:
+        if self.change == "one value" and len(images) == 2:
             high[1, 3, 5, 7] += 0.01 * high.std()
-        if self.change == "everywhere" and len(pictures) == 3:
+        if self.change == "everywhere" and len(images) == 3:
             low += 0.001 * low.std()
         if self.change == "not finite":
             low[0, 0, 0, 0] = torch.nan
@@ -147,9 +147,9 @@ def test_maps_that_differ_anywhere_are_refused(
     change: str, error: str, shape: str, exported: tuple[ExportedModel, Path]
 ) -> None:
     network = exported[0].network
-    assert differences(network, TorchRuntime(network), made_up_pictures(SIDE)) == [Difference(0, 0)] * 3
+    assert differences(network, TorchRuntime(network), made_up_images(SIDE)) == [Difference(0, 0)] * 3
     with pytest.raises(UserError) as caught:
-        check_maps("onnx", network, Changed(network, change), made_up_pictures(SIDE))
+        check_maps("onnx", network, Changed(network, change), made_up_images(SIDE))
     assert "the maps of format onnx differ from the network's by" in str(caught.value)
     assert error in str(caught.value)
     assert f"shape {shape}" in str(caught.value)
@@ -162,4 +162,4 @@ def test_other_weights_are_refused(exported: tuple[ExportedModel, Path], tmp_pat
         other.get_parameter("stage.3.0.depth_conv.0.weight").mul_(1.01)
     for runtime in runtimes(other, tmp_path).values():
         with pytest.raises(UserError, match="differ from the network's"):
-            check_maps("onnx", network, runtime, made_up_pictures(SIDE))
+            check_maps("onnx", network, runtime, made_up_images(SIDE))

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_pictures_of_a_wrong_shape_are_not_told_as_a_damaged_file(name: str, folder: Path) -> None:
+def test_images_of_a_wrong_shape_are_not_told_as_a_damaged_file(name: str, folder: Path) -> None:
     runtime = open_runtime(folder, FORMATS[name])
     with pytest.raises(RuntimeError, match="permute"):
         runtime(torch.zeros(3, 64, 64, dtype=torch.uint8))

@@ -1,4 +1,4 @@
-"""What a command line names becomes pictures, whatever their kind, or a sentence that says what is wrong."""
+"""What a command line names becomes images, whatever their kind, or a sentence that says what is wrong."""
 
 import io
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from subnet_export.prediction.sources import Frame, Source, frames, list_sources
 from supernet.errors import UserError
-from tests.helpers.images import noise, write_pictures, write_video
+from tests.helpers.images import noise, write_images, write_video
 
 
 def listed(*places: object) -> list[tuple[str, str]]:
@@ -23,7 +23,7 @@ def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content), isatty=lambda: False))
 
 
-def test_folders_and_patterns_give_their_pictures_and_videos_by_name(
+def test_folders_and_patterns_give_their_images_and_videos_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -31,15 +31,15 @@ def test_folders_and_patterns_give_their_pictures_and_videos_by_name(
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(b"")
     assert listed(".") == [
-        ("picture", "./a.png"),
-        ("picture", "./b.JPG"),
+        ("image", "./a.png"),
+        ("image", "./b.JPG"),
         ("video", "./clip.MP4"),
-        ("picture", "./x[1].png"),
+        ("image", "./x[1].png"),
     ]
-    assert listed("**/*.png") == [("picture", "a.png"), ("picture", "deeper/c.png"), ("picture", "x[1].png")]
-    assert listed("*", "deeper") == [*[(kind, name[2:]) for kind, name in listed(".")], ("picture", "deeper/c.png")]
-    assert listed("x[1].png", "nowhere.png") == [("picture", "x[1].png"), ("picture", "nowhere.png")]
-    assert listed("7") == [("picture", "7")]  # a file of that name goes first
+    assert listed("**/*.png") == [("image", "a.png"), ("image", "deeper/c.png"), ("image", "x[1].png")]
+    assert listed("*", "deeper") == [*[(kind, name[2:]) for kind, name in listed(".")], ("image", "deeper/c.png")]
+    assert listed("x[1].png", "nowhere.png") == [("image", "x[1].png"), ("image", "nowhere.png")]
+    assert listed("7") == [("image", "7")]  # a file of that name goes first
     assert listed("0") == [("camera", "0")]
     assert listed("-") == [("stdin", "-")]
 
@@ -47,8 +47,8 @@ def test_folders_and_patterns_give_their_pictures_and_videos_by_name(
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        (["empty"], "folder empty holds no picture or video"),
-        (["*.gif"], r"pattern \*.gif holds no picture or video"),
+        (["empty"], "folder empty holds no image or video"),
+        (["*.gif"], r"pattern \*.gif holds no image or video"),
         (["a.png", "-"], r"standard input \(-\) cannot be combined"),
         (["-", "-"], r"standard input \(-\) cannot be combined"),
         (["0", "1"], "a camera cannot be combined"),
@@ -63,15 +63,15 @@ def test_places_that_give_nothing_are_named(
         list_sources(places)
 
 
-def test_a_piped_picture_is_read_from_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = noise()
-    piped(monkeypatch, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+def test_a_piped_image_is_read_from_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise()
+    piped(monkeypatch, cv2.imencode(".png", image[..., ::-1])[1].tobytes())
     (frame,) = frames(Source("-", "stdin"))
-    np.testing.assert_array_equal(frame.image, picture)
+    np.testing.assert_array_equal(frame.image, image)
     assert frame.number is None
     for content in (b"", b"photo.jpg\n"):
         piped(monkeypatch, content)
-        with pytest.raises(UserError, match="picture on standard input cannot be decoded"):
+        with pytest.raises(UserError, match="image on standard input cannot be decoded"):
             list(frames(Source("-", "stdin")))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(UserError, match="standard input is a terminal"):
@@ -81,9 +81,9 @@ def test_a_piped_picture_is_read_from_its_bytes(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("width", "height", "fits"), [(160, 10, True), (161, 10, False), (1, 16, True), (1, 17, False)]
 )
-def test_very_long_pictures_are_refused(width: int, height: int, fits: bool, tmp_path: Path) -> None:
+def test_very_long_images_are_refused(width: int, height: int, fits: bool, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "long.png"), np.zeros((height, width, 3), np.uint8))
-    source = Source(str(tmp_path / "long.png"), "picture")
+    source = Source(str(tmp_path / "long.png"), "image")
     if fits:
         assert [frame.image.shape for frame in frames(source)] == [(height, width, 3)]
     else:
@@ -122,7 +122,7 @@ def test_broken_videos_are_named_after_what_could_be_read(tmp_path: Path, capfd:
 
 
 class FakeCamera:
-    """Gives so many pictures, then none; counts as a camera that is there if it has any."""
+    """Gives so many images, then none; counts as a camera that is there if it has any."""
 
     def __init__(self, num_frames: int) -> None:
         self.left = num_frames
@@ -145,7 +145,7 @@ class FakeCamera:
         self.released = True
 
 
-def test_a_camera_gives_pictures_until_it_is_left_or_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_gives_images_until_it_is_left_or_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = FakeCamera(3)
     monkeypatch.setattr(cv2, "VideoCapture", lambda place: camera if place == 2 else FakeCamera(0))
     stream = frames(Source("2", "camera"))
@@ -154,16 +154,16 @@ def test_a_camera_gives_pictures_until_it_is_left_or_unplugged(monkeypatch: pyte
     assert 0 <= found[0].time_s <= found[1].time_s
     assert found[0].fps == 25.0
     next(stream)
-    with pytest.raises(UserError, match="camera 2 gives no more pictures after 3"):
+    with pytest.raises(UserError, match="camera 2 gives no more images after 3"):
         next(stream)
     assert camera.released
     with pytest.raises(UserError, match="camera 5 cannot be opened"):
         next(frames(Source("5", "camera")))
 
 
-def test_a_picture_that_vanished_is_named(tmp_path: Path) -> None:
-    write_pictures(tmp_path, ["a.png"])
+def test_a_image_that_vanished_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, ["a.png"])
     (source,) = list_sources([str(tmp_path / "a.png")])
     os.remove(source.name)
-    with pytest.raises(UserError, match=r"cannot read picture .*a\.png: No such file"):
+    with pytest.raises(UserError, match=r"cannot read image .*a\.png: No such file"):
         list(frames(source))

@@ -15,7 +15,7 @@ import pytest
 from subnet_export.exported_model import ExportedModel
 from subnet_export.prediction import sources
 from supernet.errors import UserError
-from tests.helpers.images import Image, distance, lines, read_video, run, summary, write_pictures, write_video
+from tests.helpers.images import Image, distance, lines, read_video, run, summary, write_images, write_video
 from tests.subnet_export.prediction.test_sources import FakeCamera
 
 Exported = tuple[ExportedModel, Path]
@@ -76,7 +76,7 @@ def test_a_camera_s_video_keeps_its_pace_and_limit_ends_it(
     monkeypatch.undo()
     assert len(lines(out)) == 5
     found, fps = read_video(out / "camera_3.mp4")
-    # The fifth picture came after 0.5 s; at 25 frames/s twelve whole frames lie before it.
+    # The fifth image came after 0.5 s; at 25 frames/s twelve whole frames lie before it.
     assert (len(found), fps) == (13, 25.0)
 
 
@@ -139,10 +139,10 @@ def test_a_fault_half_way_leaves_no_half_file(
     assert os.listdir(out) == ["people.jsonl"]
 
 
-def test_limit_counts_pictures_of_all_sources(
+def test_limit_counts_images_of_all_sources(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pictures(tmp_path, ["a.png", "b.png"])
+    write_images(tmp_path, ["a.png", "b.png"])
     write_video(tmp_path / "c.mp4", 9)
     assert run(monkeypatch, exported[1], tmp_path, "--output", tmp_path / "out", "--limit", 5, "--batch-size", 4) == 0
     assert [Path(line["source"]).name for line in lines(tmp_path / "out")] == ["a.png", "b.png", *["c.mp4"] * 3]
@@ -154,12 +154,12 @@ def as_program(*arguments: object) -> list[str]:
 
 @pytest.mark.slow
 def test_lines_go_to_standard_output_alone_and_a_closed_pipe_ends_quietly(exported: Exported, tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", [f"{number}.png" for number in range(30)])
+    write_images(tmp_path / "images", [f"{number}.png" for number in range(30)])
     arguments = ["--model", exported[1], "--jsonl", "-"]
-    command = as_program(tmp_path / "pictures", *arguments, "--output", tmp_path / "whole")
+    command = as_program(tmp_path / "images", *arguments, "--output", tmp_path / "whole")
     whole = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
     assert [json.loads(line) for line in whole.stdout.splitlines()] == lines(tmp_path / "whole")
-    command = as_program(tmp_path / "pictures", *arguments, "--output", tmp_path / "cut", "--batch-size", 1)
+    command = as_program(tmp_path / "images", *arguments, "--output", tmp_path / "cut", "--batch-size", 1)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -169,12 +169,12 @@ def test_lines_go_to_standard_output_alone_and_a_closed_pipe_ends_quietly(export
         assert process.wait(timeout=100) == 0
     assert "Traceback" not in told
     assert "BrokenPipe" not in told
-    assert 1 <= summary(tmp_path / "cut")["num_pictures"] < 30
-    with (tmp_path / "pictures" / "3.png").open("rb") as picture:
+    assert 1 <= summary(tmp_path / "cut")["num_images"] < 30
+    with (tmp_path / "images" / "3.png").open("rb") as image:
         piped = subprocess.run(
             as_program("-", *arguments, "--output", tmp_path / "piped"),
             cwd=ROOT,
-            stdin=picture,
+            stdin=image,
             capture_output=True,
             text=True,
             timeout=100,
@@ -188,7 +188,7 @@ def test_lines_go_to_standard_output_alone_and_a_closed_pipe_ends_quietly(export
 
 
 class FakeWindow:
-    """Notes what is shown, and ends after as many pictures as ``patience``."""
+    """Notes what is shown, and ends after as many images as ``patience``."""
 
     patience = 2
     shown: list[tuple[tuple[int, ...], bool]]
@@ -208,11 +208,11 @@ def test_a_window_shows_each_drawing_until_it_is_closed(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("subnet_export.prediction.sinks.Window", FakeWindow)
-    write_pictures(tmp_path, ["a.png"])
+    write_images(tmp_path, ["a.png"])
     write_video(tmp_path / "b.mp4", 9)
     arguments = ("--show", "--no-drawings", "--output", tmp_path / "out")
     assert run(monkeypatch, exported[1], tmp_path, *arguments) == 0  # ending by hand is no failure
-    # 120 x 160 px are enlarged four times; a picture waits for a key, a video does not.
+    # 120 x 160 px are enlarged four times; an image waits for a key, a video does not.
     assert FakeWindow.shown == [((480, 640, 3), True), ((64, 96, 3), False), ((), False)]
     assert len(lines(tmp_path / "out")) == 2
 
@@ -237,7 +237,7 @@ def test_a_machine_without_windows_says_so_in_a_sentence(
         monkeypatch.delenv(name, raising=False)
     if display:
         monkeypatch.setenv("DISPLAY", display)
-    write_pictures(tmp_path, ["a.png"])
+    write_images(tmp_path, ["a.png"])
     assert run(monkeypatch, exported[1], tmp_path / "a.png", "--show", "--runs", tmp_path / "runs") == 2
     told = capsys.readouterr().err
     assert told.startswith("error: ")

@@ -109,13 +109,13 @@ def test_a_file_of_this_format_must_have_its_checksum(tmp_path: Path) -> None:
 
 def test_numbers_may_be_those_of_four_tensors() -> None:
     numbers = torch.zeros(100_000)
-    assert len(safe_torch.unpack(safe_torch.pack([numbers] * 4))) == 4
+    assert len(safe_torch.deserialize(safe_torch.serialize([numbers] * 4))) == 4
     with pytest.raises(ValueError, match="tensors of more numbers than there are"):
-        safe_torch.unpack(safe_torch.pack([numbers] * 5))
+        safe_torch.deserialize(safe_torch.serialize([numbers] * 5))
 
 
 def test_whole_numbers_may_have_1024_bits() -> None:
-    assert safe_torch.unpack(safe_torch.pack([2**1024 - 1, -(2**1024) + 1])) == [2**1024 - 1, -(2**1024) + 1]
+    assert safe_torch.deserialize(safe_torch.serialize([2**1024 - 1, -(2**1024) + 1])) == [2**1024 - 1, -(2**1024) + 1]
     for number in (2**1024, -(2**1024)):
         with pytest.raises(ValueError, match="a huge number"):
-            safe_torch.unpack(safe_torch.pack([number]))
+            safe_torch.deserialize(safe_torch.serialize([number]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-BEGINNING = "from supernet.cli.broken_pipe import quiet_end\nwith quiet_end():\n    "
+BEGINNING = "from supernet.cli.broken_pipe import exit_on_broken_pipe\nwith exit_on_broken_pipe():\n    "
 
 
 def ended(work: str, is_read: bool) -> subprocess.CompletedProcess[str]:

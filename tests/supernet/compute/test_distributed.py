@@ -11,7 +11,7 @@ import torch
 
 from supernet.checkpoints import container
 from supernet.cli.hydra_app import composed
-from supernet.compute.distributed import ALONE, Ranks
+from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.errors import UserError
 from supernet.evaluation import run as evaluation_run
 from supernet.pose.data.subset import Subset
@@ -45,7 +45,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one process leaves of the job that two did."""
     folder = tmp_path_factory.mktemp("alone")
-    trained(ALONE, folder)
+    trained(SINGLE_PROCESS, folder)
     return container.load(folder / "rank0", "test")
 
 
@@ -98,8 +98,8 @@ def test_a_loss_that_is_no_number_stops_all_ranks_at_the_same_step(work: Path) -
     assert messages[0] == messages[1]
     assert "the loss is nan at step 3" in messages[0]
     assert messages[0].endswith("; weights are sound")
-    pictures = messages[0].partition("pictures ")[2].partition(";")[0].split(", ")
-    assert len(pictures) == 4  # those of both ranks
+    images = messages[0].partition("images ")[2].partition(";")[0].split(", ")
+    assert len(images) == 4  # those of both ranks
 
 
 def test_a_failure_on_one_rank_takes_all_back_once_to_what_is_recorded(work: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_failure_on_one_rank_takes_all_back_once_to_what_is_recorded(work: Pat
     summary = json.loads((run / "summary.json").read_text())
     (rollback,) = summary["health"]["rollbacks"]
     assert (rollback["failed_step"], rollback["back_to"], rollback["rate_factor"]) == (7, 6, 0.5)
-    assert len(rollback["reason"].partition("pictures ")[2].split(", ")) == 4  # those of both ranks
+    assert len(rollback["reason"].partition("images ")[2].split(", ")) == 4  # those of both ranks
     rows = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(12))
     final = container.load(run / "supernet.pt", "supernet")["state"]
@@ -147,9 +147,9 @@ def test_an_evaluation_by_two_ranks_is_that_by_one(work: Path, tmp_path: Path) -
         assert [one["image_id"] for one in results] == [one["image_id"] for one in others]
     main, other = ((folder / f"rank{rank}").read_text() for rank in range(2))
     assert main.startswith("[6, 6]")
-    assert "smallest subnet on 12 test pictures" in main
+    assert "smallest subnet on 12 test images" in main
     assert "2 processes; writing to" in main
-    assert other == "[6, 6]"  # its half of the pictures, and silence
+    assert other == "[6, 6]"  # its half of the images, and silence
 
 
 def test_ranks_that_would_train_different_subnets_stop_before_the_step(work: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_rank_that_hangs_ends_the_others_in_time(tmp_path: Path) -> None:
 def test_a_step_of_several_subnets_brings_gradients_together_once() -> None:
     sizes: list[int] = []
 
-    class Counting(Ranks):
+    class Counting(Processes):
         def mean(self, tensor: torch.Tensor) -> torch.Tensor:
             sizes.append(tensor.numel())
             return tensor
@@ -197,7 +197,7 @@ def test_ranks_see_the_parts_of_one_batch_in_order() -> None:
     assert all(len(keys) == 2 for part in parts for keys in part)
 
 
-def test_every_nth_pictures_of_all_parts_are_all_pictures() -> None:
+def test_every_nth_images_of_all_parts_are_all_images() -> None:
     people = SyntheticPeople(COCO, 8, 1, 64, 64)
     parts = [Subset(people, range(start, 7, 3)) for start in range(3)]
     assert [len(part) for part in parts] == [3, 2, 2]
@@ -207,9 +207,9 @@ def test_every_nth_pictures_of_all_parts_are_all_pictures() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
-    Ranks(0, 4).check_batch_size(8)
+    Processes(0, 4).check_batch_size(8)
     with pytest.raises(UserError, match="batch_size is 10, which 4 processes cannot share evenly; make it a multiple"):
-        Ranks(0, 4).check_batch_size(10)
+        Processes(0, 4).check_batch_size(10)
 
 
 def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,11 +217,11 @@ def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert Ranks(3, 4, 1).device("cuda") == torch.device("cuda", 1)
+    assert Processes(3, 4, 1).device("cuda") == torch.device("cuda", 1)
     assert chosen == [1]
-    assert Ranks(3, 4, 1).device("cpu") == torch.device("cpu")
-    assert ALONE.device("cuda:1") == torch.device("cuda:1")
+    assert Processes(3, 4, 1).device("cpu") == torch.device("cpu")
+    assert SINGLE_PROCESS.device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(UserError, match="one GPU for 4 processes"):
-        Ranks(3, 4, 1).device("cuda:1")
+        Processes(3, 4, 1).device("cuda:1")
     with pytest.raises(UserError, match="this machine has 2 GPUs"):
-        Ranks(3, 4, 2).device("cuda")
+        Processes(3, 4, 2).device("cuda")

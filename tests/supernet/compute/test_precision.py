@@ -25,8 +25,8 @@ def trained(precision: Precision, device: str = "cpu") -> tuple[Trainer, list[St
     supernet.register_forward_hook(lambda _, __, out: outputs.extend(each.dtype for each in out))
     phase = Phase("both", 1, ("width", "depth"), ("largest", "smallest"), 1e-4, "inplace")
     settings = LoopSettings(4, 0, 1.0, 0.9, 1.0, 0, Augmentation(), precision)
-    pictures = SyntheticPeople(COCO, 8, 1, 96, 96)
-    run = Trainer(supernet, PoseObjective(COCO.num), pictures, schedule([phase], space, 3), settings)
+    images = SyntheticPeople(COCO, 8, 1, 96, 96)
+    run = Trainer(supernet, PoseObjective(COCO.num), images, schedule([phase], space, 3), settings)
     run.run(reports.append, lambda _: None)
     return run, reports, outputs
 
@@ -67,8 +67,8 @@ def test_no_step_on_a_gpu_waits_for_it() -> None:
     supernet = SuperNet(space, COCO.num).cuda()
     phase = Phase("both", 1, ("width",), ("largest", "random", "smallest"), 1e-4, "inplace")
     settings = LoopSettings(4, 0, 1.0, 0.9, 1.0, 0, Augmentation(), "auto")
-    pictures = SyntheticPeople(COCO, 8, 1, 96, 96)
-    run = Trainer(supernet, PoseObjective(COCO.num), pictures, schedule([phase], space, 6), settings)
+    images = SyntheticPeople(COCO, 8, 1, 96, 96)
+    run = Trainer(supernet, PoseObjective(COCO.num), images, schedule([phase], space, 6), settings)
 
     def watch(_: StepReport) -> None:
         torch.cuda.set_sync_debug_mode("error" if 2 <= run.step < 6 else "default")

@@ -8,7 +8,7 @@ from supernet.costs.latency_blocks import (
     Block,
     Bottleneck,
     Deconv,
-    Prediction,
+    PredictionHead,
     Stem,
     blocks_of,
     blocks_of_space,
@@ -57,7 +57,7 @@ def test_border_elements_are_those_of_the_layers_at_both_ends() -> None:
     assert num_border_elements(Bottleneck(8, 16, 2, 3, 3, 32)) == 8 * 32 * 32 + 16 * 16 * 16
     assert num_border_elements(Bottleneck(8, 8, 1, 3, 3, 32)) == 2 * 8 * 32 * 32
     assert num_border_elements(Deconv(8, 24, 16, 4)) == (8 + 24) * 16 + 16 * 64
-    assert num_border_elements(Prediction(8, 24, 28, 4)) == (8 + 24 + 28) * 16
+    assert num_border_elements(PredictionHead(8, 24, 28, 4)) == (8 + 24 + 28) * 16
 
 
 def test_a_space_has_the_blocks_of_its_archs_and_no_others() -> None:

@@ -14,7 +14,7 @@ from supernet.weight_sharing import SuperNet
 
 
 def batches(sizes: Sequence[int], side: int = 64) -> list[Tensor]:
-    """Float64 pictures in batches of the given sizes, each batch with a brightness and a contrast of its own."""
+    """Float64 images in batches of the given sizes, each batch with a brightness and a contrast of its own."""
     generator = torch.Generator().manual_seed(0)
     return [
         (0.5 + i) * torch.randn(size, 3, side, side, generator=generator, dtype=torch.float64) + 0.3 * i
@@ -61,7 +61,7 @@ def test_statistics_are_the_plain_mean_and_variance_of_each_layers_inputs(sizes:
         torch.testing.assert_close(norm.running_var, inputs.var(dim=1, correction=0), rtol=1e-9, atol=1e-12)
 
 
-def test_batches_weigh_by_their_pictures() -> None:
+def test_batches_weigh_by_their_images() -> None:
     """An average of per-batch variances would be wrong here: most of the variance lies between the batches."""
     norm = nn.BatchNorm2d(1).double()
     values = [torch.full((3, 1, 2, 2), 1.0).double(), torch.full((1, 1, 2, 2), 5.0).double()]
@@ -106,17 +106,17 @@ def test_calibration_on_nothing_is_refused() -> None:
 
 
 def trained_supernet() -> tuple[SuperNet, list[Tensor], Tensor]:
-    """A nano supernet taught to find bright blobs, its training pictures in batches, and other pictures.
+    """A nano supernet taught to find bright blobs, its training images in batches, and other images.
 
-    A stand-in for pose: every heatmap is the picture's smoothed brightness.
+    A stand-in for pose: every heatmap is the image's smoothed brightness.
     """
     torch.manual_seed(0)
     space = SearchSpace.load("nano")
     supernet = SuperNet(space, 1).train()
     generator = torch.Generator().manual_seed(1)
-    pictures = torch.nn.functional.interpolate(torch.rand(40, 1, 4, 4, generator=generator), size=64, mode="bilinear")
-    pictures = 4 * pictures.expand(-1, 3, -1, -1) - 1
-    training, other = [pictures[i : i + 8] for i in range(0, 32, 8)], pictures[32:]
+    blobs = torch.nn.functional.interpolate(torch.rand(40, 1, 4, 4, generator=generator), size=64, mode="bilinear")
+    blobs = 4 * blobs.expand(-1, 3, -1, -1) - 1
+    training, other = [blobs[i : i + 8] for i in range(0, 32, 8)], blobs[32:]
     optimizer = torch.optim.Adam(supernet.parameters(), lr=5e-3)
     rng = np.random.default_rng(0)
     for step in range(30):
@@ -143,7 +143,7 @@ def test_calibration_repairs_a_subnet_of_a_trained_supernet() -> None:
     for seed in range(4):
         arch = supernet.space.sample(np.random.default_rng((1, seed)))
         with torch.no_grad():
-            # Batch norm on the pictures themselves is what the weights were trained for.
+            # Batch norm on the images themselves is what the weights were trained for.
             wanted += error(supernet(other, arch), other)
             network = supernet.extract(arch)
             uncalibrated += error(network(other), other)

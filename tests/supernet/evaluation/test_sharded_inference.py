@@ -1,4 +1,4 @@
-"""What several ranks find in their parts of a data set is what one finds in all of it, picture by picture."""
+"""What several ranks find in their parts of a data set is what one finds in all of it, image by image."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from supernet.compute.distributed import Ranks
+from supernet.compute.distributed import Processes
 from supernet.evaluation import sharded_inference
 from supernet.evaluation.sharded_inference import estimate_on_ranks
 from supernet.pose.data.pose_dataset import PoseDataset
-from supernet.pose.inference import InferenceSettings, People
+from supernet.pose.inference import InferenceSettings, PosePredictions
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 
@@ -30,13 +30,13 @@ class Table:
 
 
 @dataclass(frozen=True)
-class ThreadRanks(Ranks):
+class ThreadRanks(Processes):
     """One of several ranks that are threads."""
 
     table: Table = field(default_factory=lambda: Table(1))
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """See ``Ranks``."""
+        """See ``Processes``."""
         self.table.laid[self.index] = tensor
         self.table.barrier.wait()
         found = [self.table.laid[index] for index in range(self.count)]
@@ -44,27 +44,27 @@ class ThreadRanks(Ranks):
         return found
 
 
-def named_people(_: object, dataset: PoseDataset, *__: object, **___: object) -> list[People]:
-    """Up to three people in each picture, whose numbers tell which picture it is."""
+def named_people(_: object, dataset: PoseDataset, *__: object, **___: object) -> list[PosePredictions]:
+    """Up to three people in each image, whose numbers tell which image it is."""
     found = []
     for image_id in dataset.image_ids:
         scores = np.arange(image_id % 4, dtype=np.float32) + 10 * image_id
-        found.append(People(np.repeat(scores, 3 * COCO.num).reshape(-1, COCO.num, 3), scores))
+        found.append(PosePredictions(np.repeat(scores, 3 * COCO.num).reshape(-1, COCO.num, 3), scores))
     return found
 
 
 @pytest.mark.parametrize("num_images", [None, 9, 7, 2, 0])
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_every_rank_gets_the_people_of_each_picture_in_order(
+def test_every_rank_gets_the_people_of_each_image_in_order(
     count: int, num_images: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharded_inference, "estimate_dataset", named_people)
-    pictures, table = SyntheticPeople(COCO, 8, 1, 64, 64), Table(count)
+    images, table = SyntheticPeople(COCO, 8, 1, 64, 64), Table(count)
     with ThreadPoolExecutor(count) as threads:
         ranks = [ThreadRanks(index, count, table=table) for index in range(count)]
-        work = partial(estimate_on_ranks, dataset=pictures, resolution=64, settings=InferenceSettings())
+        work = partial(estimate_on_ranks, dataset=images, resolution=64, settings=InferenceSettings())
         found = [threads.submit(work, rank, None, num_images=num_images) for rank in ranks]
-    expected = named_people(None, pictures)[:num_images]
+    expected = named_people(None, images)[:num_images]
     for own in found:
         assert len(own.result()) == len(expected)
         for people, wanted in zip(own.result(), expected, strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supernet.io.checksum import KEY, stamped, unstamped
+from supernet.io.checksum import KEY, with_checksum, without_checksum
 
 VALUE: dict[str, Any] = {
     "ap": 0.1 + 0.2,
@@ -19,23 +19,25 @@ THROUGH = json.loads(json.dumps(VALUE))
 
 
 def test_a_value_comes_back_from_a_file_in_whatever_order() -> None:
-    read = json.loads(json.dumps(stamped(VALUE), indent=2))
-    assert unstamped(read) == THROUGH
-    assert unstamped(dict(reversed(read.items()))) == THROUGH
-    assert unstamped(VALUE) == VALUE  # of an older release: none to check
+    read = json.loads(json.dumps(with_checksum(VALUE), indent=2))
+    assert without_checksum(read) == THROUGH
+    assert without_checksum(dict(reversed(read.items()))) == THROUGH
+    assert without_checksum(VALUE) == VALUE  # of an older release: none to check
 
 
 def test_the_checksum_is_what_files_of_earlier_releases_hold() -> None:
-    assert stamped({"b": [1.5, None], "a": 1})[KEY] == hashlib.sha256(b'{"a": 1, "b": [1.5, null]}').hexdigest()[:16]
+    assert (
+        with_checksum({"b": [1.5, None], "a": 1})[KEY] == hashlib.sha256(b'{"a": 1, "b": [1.5, null]}').hexdigest()[:16]
+    )
 
 
 def test_every_flipped_bit_of_a_file_is_noticed_or_changes_nothing() -> None:
-    content, rng, noticed = json.dumps(stamped(VALUE)).encode(), random.Random(0), 0
+    content, rng, noticed = json.dumps(with_checksum(VALUE)).encode(), random.Random(0), 0
     for place in rng.sample(range(8 * len(content)), 300):
         changed = bytearray(content)
         changed[place // 8] ^= 1 << place % 8
         try:
-            found = unstamped(json.loads(changed))
+            found = without_checksum(json.loads(changed))
         except ValueError:
             found = None
         noticed += found is None
@@ -46,9 +48,9 @@ def test_every_flipped_bit_of_a_file_is_noticed_or_changes_nothing() -> None:
 
 def test_what_is_no_json_gets_no_checksum() -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
-        stamped({"x": float("nan")})
-    assert unstamped({"x": 1, KEY: "0123"}) is None
+        with_checksum({"x": float("nan")})
+    assert without_checksum({"x": 1, KEY: "0123"}) is None
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    assert unstamped({"x": deep, KEY: "0123"}) is unstamped({"x": float("nan"), KEY: "0123"}) is None
+    assert without_checksum({"x": deep, KEY: "0123"}) is without_checksum({"x": float("nan"), KEY: "0123"}) is None

@@ -21,13 +21,13 @@ def test_a_finished_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
 
 
 def test_the_temporary_file_lies_beside_the_path_and_keeps_its_suffix(tmp_path: Path) -> None:
-    with files.atomic(tmp_path / "picture.png") as temporary:
+    with files.atomic(tmp_path / "image.png") as temporary:
         assert temporary.parent == tmp_path
         assert temporary.suffix == ".png"
-        assert temporary.name != "picture.png"
+        assert temporary.name != "image.png"
         temporary.write_bytes(b"content")
-        assert not (tmp_path / "picture.png").exists()
-    assert (tmp_path / "picture.png").read_bytes() == b"content"
+        assert not (tmp_path / "image.png").exists()
+    assert (tmp_path / "image.png").read_bytes() == b"content"
 
 
 def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

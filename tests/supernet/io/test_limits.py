@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from supernet.io.limits import MOST_DEEP, check_size
+from supernet.io.limits import MOST_DEEP, check_limits
 
 
 def test_values_count_as_often_as_they_are_met() -> None:
     shared = [1, 2, 3]
-    check_size([shared, shared], 8)
+    check_limits([shared, shared], 8)
     with pytest.raises(ValueError, match="more than 7 values"):
-        check_size([shared, shared], 7)
+        check_limits([shared, shared], 7)
     deep: Any = 1
     for _ in range(MOST_DEEP):
         deep = {"a": deep}
-    check_size(deep, 1000)
+    check_limits(deep, 1000)
     with pytest.raises(ValueError, match="nested more than 100 deep"):
-        check_size([deep], 1000)
+        check_limits([deep], 1000)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_every_kind_of_container_is_looked_into(wrap: Callable[[Any], Any]) -> N
     value: Any = ()
     for _ in range(MOST_DEEP - 1):
         value = wrap(value)
-    check_size(value, 1000)
+    check_limits(value, 1000)
     with pytest.raises(ValueError, match="nested more than 100 deep"):
-        check_size(wrap(value), 1000)
+        check_limits(wrap(value), 1000)
 
 
 def test_what_is_no_container_is_shown_to_the_check_wherever_it_is() -> None:
     seen: list[int] = []
-    check_size([1, (2, [3]), {4}, frozenset([5, (6,)]), {"k": 7, "l": {"m": 8}}, 9], 100, seen.append)
+    check_limits([1, (2, [3]), {4}, frozenset([5, (6,)]), {"k": 7, "l": {"m": 8}}, 9], 100, seen.append)
     assert sorted(seen) == list(range(1, 10))

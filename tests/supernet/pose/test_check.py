@@ -51,7 +51,7 @@ def test_a_clean_set_exits_with_0_and_tells_what_was_made_of_its_keypoints(root:
 
 
 def test_faults_exit_with_1_and_stand_in_the_table_and_the_summary(root: Path) -> None:
-    (root / "train" / "1_2.png").write_bytes(b"no picture")
+    (root / "train" / "1_2.png").write_bytes(b"no image")
     file = root / "annotations" / "train.json"
     content = json.loads(file.read_text())
     content["annotations"][0]["id"] = 0
@@ -59,7 +59,7 @@ def test_faults_exit_with_1_and_stand_in_the_table_and_the_summary(root: Path) -
     done = run(*OWN, f"dataset.root={root}", f"output={root / 'out'}", "splits=[train]")
     assert done.returncode == 1
     assert "annotations with the id 0" in done.stdout
-    assert "pictures that cannot be decoded" in done.stdout
+    assert "images that cannot be decoded" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     (part,) = json.loads((root / "out" / "summary.json").read_text())["splits"]
     assert {kind: fault["count"] for kind, fault in part["faults"].items()} == {"id_zero": 1, "undecodable": 1}
@@ -85,7 +85,7 @@ def test_mistakes_exit_with_2_and_one_sentence(arguments: list[str], message: st
     assert done.stderr.count("\n") == 1
 
 
-def test_every_kind_of_broken_picture_is_told(root: Path) -> None:
+def test_every_kind_of_broken_image_is_told(root: Path) -> None:
     file = root / "annotations" / "train.json"
     content = json.loads(file.read_text())
     (root / "train" / content["images"][0]["file_name"]).unlink()
@@ -107,7 +107,7 @@ def test_every_kind_of_broken_picture_is_told(root: Path) -> None:
     assert counted == {"wrong_size": 1, "segmentation": 1, "missing": 1}
 
 
-def test_pictures_in_an_archive_are_checked_alike(root: Path) -> None:
+def test_images_in_an_archive_are_checked_alike(root: Path) -> None:
     with zipfile.ZipFile(root / "train.zip", "w") as archive:
         for path in sorted((root / "train").iterdir())[1:]:
             archive.write(path, f"train/{path.name}")

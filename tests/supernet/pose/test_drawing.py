@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from supernet.errors import UserError
-from supernet.pose.data.image_decoding import read_picture
+from supernet.pose.data.image_decoding import read_image
 from supernet.pose.drawing import (
     captioned,
     contact_sheet,
@@ -14,7 +14,7 @@ from supernet.pose.drawing import (
     draw_people_at,
     heatmap_overlay,
     mask_overlay,
-    save_picture,
+    save_image,
     tag_places,
 )
 from supernet.pose.keypoints import COCO
@@ -65,7 +65,7 @@ def test_impossible_coordinates_do_no_harm() -> None:
     assert draw_people(GREY, pose, COCO).shape == GREY.shape
 
 
-def test_overlay_changes_the_picture_where_a_heatmap_is_high() -> None:
+def test_overlay_changes_the_image_where_a_heatmap_is_high() -> None:
     heatmaps = np.zeros((3, 40, 40), np.float32)
     heatmaps[1, 10, 30] = 1.0
     overlay = heatmap_overlay(GREY, heatmaps)
@@ -75,7 +75,7 @@ def test_overlay_changes_the_picture_where_a_heatmap_is_high() -> None:
     assert np.abs(changed + 0.5 - (42, 122)).max() < 6
 
 
-def test_people_on_a_scaled_picture_are_drawn_where_they_are_in_it() -> None:
+def test_people_on_a_scaled_image_are_drawn_where_they_are_in_it() -> None:
     pose = np.zeros((1, COCO.num, 3))
     pose[0, 0] = (40, 100, 1)
     for factor in (0.5, 1.0, 2.5):
@@ -95,7 +95,7 @@ def test_a_mask_darkens_and_reddens_what_it_leaves_out() -> None:
 
 
 def test_tag_places_are_the_map_pixels_that_the_indices_name() -> None:
-    """Map pixel (row 3, column 7) of a 40 x 40 map covers rows 12..15 and columns 28..31 of the picture."""
+    """Map pixel (row 3, column 7) of a 40 x 40 map covers rows 12..15 and columns 28..31 of the image."""
     indices = np.array([[5 * 1600 + 3 * 40 + 7, 9 * 1600 + 30 * 40 + 2], [3 * 40 + 20, 0]])
     valid = np.array([[True, True], [True, False]])
     drawn = tag_places(GREY, indices, valid, (40, 40))
@@ -109,14 +109,14 @@ def test_tag_places_are_the_map_pixels_that_the_indices_name() -> None:
     assert not np.array_equal(drawn[13, 29], drawn[13, 81])
 
 
-def test_a_caption_stands_above_the_picture_and_leaves_it_alone() -> None:
-    made = captioned(GREY, "a caption that is much too long for a picture of this width")
+def test_a_caption_stands_above_the_image_and_leaves_it_alone() -> None:
+    made = captioned(GREY, "a caption that is much too long for an image of this width")
     assert made.shape[1:] == GREY.shape[1:]
     assert np.array_equal(made[-160:], GREY)
     assert (made[:-160] < 100).any()
 
 
-def test_contact_sheet_places_pictures_row_by_row() -> None:
+def test_contact_sheet_places_images_row_by_row() -> None:
     images = [np.full((10 + n, 20, 3), 40 * n, np.uint8) for n in range(5)]
     sheet = contact_sheet(images, columns=3, gap=2)
     assert sheet.shape == (2 * 14 + 2, 3 * 20 + 2 * 2, 3)
@@ -130,6 +130,6 @@ def test_contact_sheet_places_pictures_row_by_row() -> None:
 
 def test_saved_png_reads_back_the_same(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
-    save_picture(tmp_path / "deep" / "picture.png", image)
-    assert np.array_equal(read_picture(tmp_path / "deep" / "picture.png"), image)
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["picture.png"]
+    save_image(tmp_path / "deep" / "image.png", image)
+    assert np.array_equal(read_image(tmp_path / "deep" / "image.png"), image)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["image.png"]

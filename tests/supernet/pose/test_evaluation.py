@@ -71,7 +71,7 @@ def test_annotation_id_zero_does_not_lose_a_match() -> None:
     assert KeypointEvaluator(truth, CROWDPOSE).score(FOUND)["AP"] == pytest.approx(GOLDEN_AP, abs=1e-6)
 
 
-def test_a_stratum_without_pictures_is_minus_one() -> None:
+def test_a_stratum_without_images_is_minus_one() -> None:
     truth = copy.deepcopy(TRUTH)
     for image in truth["images"]:
         image["crowdIndex"] = 0.9

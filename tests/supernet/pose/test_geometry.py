@@ -1,4 +1,4 @@
-"""The picture-to-input geometry agrees with the published evaluation and inverts itself."""
+"""The image-to-input geometry agrees with the published evaluation and inverts itself."""
 
 import json
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_scales_that_pass_give_sides_that_the_network_takes() -> None:
 
 @pytest.mark.parametrize("resolution", [96, 128, 160, 256, 448])
 @pytest.mark.parametrize("divisor", [16, 64])
-def test_short_side_is_the_resolution_and_long_side_a_multiple_that_holds_the_picture(
+def test_short_side_is_the_resolution_and_long_side_a_multiple_that_holds_the_image(
     resolution: int, divisor: int
 ) -> None:
     for width, height in [(640, 480), (481, 640), (333, 500), (501, 500), (2000, 31)]:
@@ -105,7 +105,7 @@ def test_short_side_is_the_resolution_and_long_side_a_multiple_that_holds_the_pi
 
 
 @pytest.mark.parametrize("resolution", [96, 160, 256])
-def test_a_square_picture_stays_square(resolution: int) -> None:
+def test_a_square_image_stays_square(resolution: int) -> None:
     assert resized_size(480, 480, resolution) == (resolution, resolution)
 
 
@@ -115,7 +115,7 @@ def test_points_return_where_they_came_from() -> None:
     np.testing.assert_allclose(transform.to_input(transform.to_image(points)), points, atol=1e-9)
 
 
-def test_a_mark_in_the_picture_lies_where_the_transform_says() -> None:
+def test_a_mark_in_the_image_lies_where_the_transform_says() -> None:
     image = np.zeros((480, 640, 3), np.uint8)
     image[200:209, 300:309] = 255
     resized, transform = resize_for_network(image, 240)
@@ -123,14 +123,14 @@ def test_a_mark_in_the_picture_lies_where_the_transform_says() -> None:
     np.testing.assert_allclose((columns.mean(), rows.mean()), transform.to_input(np.array([304.0, 204.0])), atol=0.3)
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(UserError, match="float64"):
         resize_for_network(np.zeros((4, 4, 3)), 64)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="at least 1"):
         resized_size(640, 0, 64)
 
 
-def test_normalised_pictures_have_imagenets_mean_at_zero() -> None:
+def test_normalised_images_have_imagenets_mean_at_zero() -> None:
     images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8).to(memory_format=torch.channels_last)
     before = images.clone()
     out = normalise(images)
@@ -143,7 +143,7 @@ def test_normalised_pictures_have_imagenets_mean_at_zero() -> None:
     assert normalise(images.float()) is not images
 
 
-def test_a_resized_picture_shows_at_each_pixel_what_its_transform_says() -> None:
+def test_a_resized_image_shows_at_each_pixel_what_its_transform_says() -> None:
     # A quarter of the size, so that leaving out OpenCV's half pixels would show as an error of 1.5.
     ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     resized, transform = resize_for_network(np.stack([ramp, ramp.T, ramp], axis=2), 64)

@@ -13,7 +13,7 @@ import torch
 
 from supernet.errors import UserError
 from supernet.pose import peaks, refinement
-from supernet.pose.grouping import VISITING_ORDER, Matching, group, group_batch
+from supernet.pose.grouping import KEYPOINT_ORDER, Matching, group, group_batch
 from tests.golden.recipes import crowd_maps
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "grouping.json").read_text())
@@ -72,7 +72,7 @@ def slow_assignments(cost: Array, allowed: npt.NDArray[np.bool_], alone: float |
 def slow_crowds(heat: Array, tag: Array, matching: str, most: int, reach: int) -> list[list[Person]]:
     """All ways that (K, H, W), (K, H, W, T) may be dealt out to people; several only where assignments tie."""
     crowds: list[list[Person]] = [[]]
-    for k in [k for k in VISITING_ORDER if k < len(heat)]:
+    for k in [k for k in KEYPOINT_ORDER if k < len(heat)]:
         spots = slow_detections(heat[k], most, 0.1, reach)
         before, crowds = crowds, []
         for people in before:
@@ -229,7 +229,7 @@ def test_tensors_arrays_and_a_missing_tag_dimension_give_the_same_people() -> No
             np.testing.assert_array_equal(found, right)
 
 
-def test_a_batch_gives_each_picture_its_people() -> None:
+def test_a_batch_gives_each_image_its_people() -> None:
     maps = [crowd_maps(seed, people, 14, 64, 64, 1) for seed, people in ((104, 8), (5, 0), (6, 3))]
     heat, tag = (np.stack(part) for part in zip(*maps, strict=True))
     for batch in ((heat, tag), (torch.from_numpy(heat), torch.from_numpy(tag[..., 0]))):

@@ -1,4 +1,4 @@
-"""Whole pictures: neither batches nor mirrors change who is found."""
+"""Whole images: neither batches nor mirrors change who is found."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ import torch
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
 from supernet.litepose import LitePose
-from supernet.pose.data.pose_dataset import Example
+from supernet.pose.data.pose_dataset import PoseSample
 from supernet.pose.evaluation import evaluate
 from supernet.pose.inference import InferenceSettings, as_results, estimate, estimate_dataset
 from supernet.pose.keypoints import COCO
 from supernet.pose.metrics.average_precision import KeypointEvaluator
 from supernet.space import SearchSpace
-from tests.helpers.images import GreyPictures, Oracle
+from tests.helpers.images import GreyImages, Oracle
 
 Image = npt.NDArray[np.uint8]
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_batch_size_and_neighbours_have_no_influence(flip_test: bool) -> None:
-    dataset = GreyPictures(14)
+    dataset = GreyImages(14)
     settings = InferenceSettings(flip_test=flip_test)
     images = [dataset[index].image for index in range(len(dataset))]
     oracle = Oracle(dataset, 128, noise=0.03)
@@ -37,13 +37,13 @@ def test_batch_size_and_neighbours_have_no_influence(flip_test: bool) -> None:
             np.testing.assert_array_equal(one.scores, other.scores)
 
 
-def test_people_follow_the_data_set_and_each_picture_is_loaded_once() -> None:
-    dataset = GreyPictures(9)
+def test_people_follow_the_data_set_and_each_image_is_loaded_once() -> None:
+    dataset = GreyImages(9)
     loaded: list[int] = []
     steps: list[tuple[int, int]] = []
 
-    class Counting(GreyPictures):
-        def __getitem__(self, index: int) -> Example:
+    class Counting(GreyImages):
+        def __getitem__(self, index: int) -> PoseSample:
             loaded.append(index)
             return super().__getitem__(index)
 
@@ -72,7 +72,7 @@ def test_people_follow_the_data_set_and_each_picture_is_loaded_once() -> None:
 
 
 def test_part_of_a_data_set_is_scored_on_that_part_alone() -> None:
-    dataset = GreyPictures(6)
+    dataset = GreyImages(6)
     part = evaluate(Oracle(dataset, 192), dataset, 192, InferenceSettings(), num_images=3)
     truth = dataset.ground_truth()
     kept = set(dataset.image_ids[:3])
@@ -82,8 +82,8 @@ def test_part_of_a_data_set_is_scored_on_that_part_alone() -> None:
     assert part.metrics["AP"] > 0.9
 
 
-def test_a_keypoint_not_found_stays_all_zero_in_the_picture() -> None:
-    dataset = GreyPictures(1)
+def test_a_keypoint_not_found_stays_all_zero_in_the_image() -> None:
+    dataset = GreyImages(1)
     dataset.people[0][:, 3:, 2] = 0
     (people,) = estimate(Oracle(dataset, 128), [dataset[0].image], 128, COCO, InferenceSettings(refine=False))
     assert not people.poses[:, 3:].any()

@@ -56,16 +56,16 @@ def test_a_mirrored_copy_is_turned_back_and_its_sides_are_swapped() -> None:
     low, high = torch.rand(1, 34, 8, 8), torch.rand(1, 17, 16, 16)
     mirrored_low = torch.cat([low[:, :17].flip(3)[:, swap], low[:, 17:].flip(3)[:, swap]], dim=1)
     mirrored_high = high.flip(3)[:, swap]
-    picture = torch.rand(1, 3, 32, 32)
+    image = torch.rand(1, 3, 32, 32)
 
     def network(images: Tensor) -> tuple[Tensor, Tensor]:
-        if torch.equal(images, picture):
+        if torch.equal(images, image):
             return low, high
-        assert torch.equal(images, picture.flip(3))
+        assert torch.equal(images, image.flip(3))
         return mirrored_low, mirrored_high
 
-    (plain,) = predict_maps(network, {1.0: picture}, COCO, flip_test=False)
-    (both,) = predict_maps(network, {1.0: picture}, COCO, flip_test=True)
+    (plain,) = predict_maps(network, {1.0: image}, COCO, flip_test=False)
+    (both,) = predict_maps(network, {1.0: image}, COCO, flip_test=True)
     torch.testing.assert_close(both[0], plain[0])
     assert plain[1].shape == (17, 32, 32, 1)
     torch.testing.assert_close(both[1], plain[1].expand(-1, -1, -1, 2))

@@ -7,26 +7,26 @@ import numpy.typing as npt
 
 from supernet.pose import plots
 from supernet.pose.drawing import captioned, draw_people_at, heatmap_overlay, mask_overlay, scaled, tag_places
-from supernet.pose.inference import People
+from supernet.pose.inference import PosePredictions
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
-from supernet.pose.training.augmentation import Augmentation, Batch, TrainingPictures, collate
+from supernet.pose.training.augmentation import Augmentation, Batch, TrainingImages, collate
 from supernet.pose.training.objective import PoseObjective, Targets
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 SIDE, GAP, STRIP = 256, 4, captioned(np.zeros((1, 1, 3), np.uint8), "").shape[0] - 1
 
 
 def batch_of(num_samples: int) -> tuple[Batch, Targets]:
     """Samples of 96 px of the built-in people, the first with a hole in its mask, and their targets."""
-    pictures = TrainingPictures(SyntheticPeople(COCO, num_samples, 1, 96, 96), Augmentation.none())
-    batch = collate([pictures[index, 96, 0] for index in range(num_samples)])
+    images = TrainingImages(SyntheticPeople(COCO, num_samples, 1, 96, 96), Augmentation.none())
+    batch = collate([images[index, 96, 0] for index in range(num_samples)])
     batch.mask[0, 10:20, 30:40] = False
     return batch, PoseObjective(COCO.num).targets(batch)
 
 
-def cell(sheet: Picture, row: int, column: int, height: int = SIDE, width: int = SIDE) -> Picture:
-    """One picture of a sheet, without its caption."""
+def cell(sheet: Image, row: int, column: int, height: int = SIDE, width: int = SIDE) -> Image:
+    """One image of a sheet, without its caption."""
     top, left = row * (height + STRIP + GAP) + STRIP, column * (width + GAP)
     return sheet[top : top + height, left : left + width]
 
@@ -70,10 +70,10 @@ def test_a_large_batch_is_cut_to_its_first_samples() -> None:
     assert sheet.shape[0] == plots.MOST_SAMPLES * (SIDE + STRIP + GAP) - GAP
 
 
-def found_in(dataset: SyntheticPeople, indices: Sequence[int]) -> list[People]:
-    """The true people, the first of each picture with a high score and the others with a low one."""
+def found_in(dataset: SyntheticPeople, indices: Sequence[int]) -> list[PosePredictions]:
+    """The true people, the first of each image with a high score and the others with a low one."""
     everyone = [dataset[index].people for index in indices]
-    return [People(one, np.where(np.arange(len(one)) == 0, 0.9, 0.1).astype(np.float32)) for one in everyone]
+    return [PosePredictions(one, np.where(np.arange(len(one)) == 0, 0.9, 0.1).astype(np.float32)) for one in everyone]
 
 
 def test_predictions_stand_beside_the_truth_and_doubtful_people_are_left_out() -> None:
@@ -88,12 +88,12 @@ def test_predictions_stand_beside_the_truth_and_doubtful_people_are_left_out() -
             assert np.array_equal(cell(sheet, index // 2, index % 2 * 2 + column, height, width), expected)
 
 
-def test_many_pictures_are_thinned_out_evenly() -> None:
+def test_many_images_are_thinned_out_evenly() -> None:
     dataset = SyntheticPeople(COCO, 40, 3, 64, 64)
     sheet = plots.prediction_sheet(dataset, found_in(dataset, range(40)))
-    shown = [index * 39 / (plots.MOST_PICTURES - 1) for index in range(plots.MOST_PICTURES)]
-    assert sheet.shape[0] == plots.MOST_PICTURES // 2 * (400 + STRIP + GAP) - GAP
-    for place in (0, 5, plots.MOST_PICTURES - 1):
+    shown = [index * 39 / (plots.MOST_IMAGES - 1) for index in range(plots.MOST_IMAGES)]
+    assert sheet.shape[0] == plots.MOST_IMAGES // 2 * (400 + STRIP + GAP) - GAP
+    for place in (0, 5, plots.MOST_IMAGES - 1):
         example = dataset[round(shown[place])]
         expected = draw_people_at(example.image, example.people, COCO, 400 / 64)
         assert np.array_equal(cell(sheet, place // 2, place % 2 * 2 + 1, 400, 400), expected)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from supernet.training.optimizer import TouchedAdam, WeightAverage, learning_rate
+from supernet.training.optimizer import ExponentialMovingAverage, MaskedAdam, learning_rate
 
 
 def test_the_rate_warms_up_peaks_and_falls_to_its_floor() -> None:
@@ -16,7 +16,7 @@ def test_the_rate_warms_up_peaks_and_falls_to_its_floor() -> None:
 
 def test_weights_without_gradient_keep_value_and_moments_in_spite_of_momentum() -> None:
     weight = nn.Parameter(torch.ones(4))
-    adam = TouchedAdam([weight], clip_norm=1e9)
+    adam = MaskedAdam([weight], clip_norm=1e9)
     weight.grad = torch.tensor([1.0, 1.0, 1.0, 1.0])
     adam.step(0.1)
     before = weight.detach().clone()
@@ -34,7 +34,7 @@ def test_where_everything_is_touched_it_is_plain_adam() -> None:
     torch.manual_seed(0)
     ours, theirs = nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.zeros(5, 3))
     theirs.data.copy_(ours.data)
-    adam, plain = TouchedAdam([ours], clip_norm=1e9), torch.optim.Adam([theirs], lr=0.01)
+    adam, plain = MaskedAdam([ours], clip_norm=1e9), torch.optim.Adam([theirs], lr=0.01)
     for _ in range(5):
         gradient = torch.randn(5, 3)
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
@@ -49,7 +49,7 @@ def test_a_weight_without_any_gradient_stays_and_layouts_do_not_matter() -> None
     plain.data.copy_(weight.data)
     weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     before = idle.detach().clone()
-    adam, reference = TouchedAdam([idle, weight], clip_norm=1e9), torch.optim.Adam([plain], lr=0.01)
+    adam, reference = MaskedAdam([idle, weight], clip_norm=1e9), torch.optim.Adam([plain], lr=0.01)
     for _ in range(3):
         gradient = torch.randn(4, 3, 2, 2)
         weight.grad = gradient.contiguous(memory_format=torch.channels_last)
@@ -62,7 +62,7 @@ def test_a_weight_without_any_gradient_stays_and_layouts_do_not_matter() -> None
 
 def test_the_gradient_is_clipped_as_a_whole() -> None:
     first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
-    adam = TouchedAdam([first, second], clip_norm=1.0)
+    adam = MaskedAdam([first, second], clip_norm=1.0)
     first.grad, second.grad = torch.tensor([30.0]), torch.tensor([40.0])
     assert float(adam.step(0.1)) == pytest.approx(50.0)
     # Adam's first moment after one step is (1 - 0.9) times the clipped gradient.
@@ -71,7 +71,7 @@ def test_the_gradient_is_clipped_as_a_whole() -> None:
 
 def test_the_average_follows_its_recurrence() -> None:
     weight = nn.Parameter(torch.zeros(1))
-    average = WeightAverage({"w": weight}, decay=0.5)
+    average = ExponentialMovingAverage({"w": weight}, decay=0.5)
     expected = 0.0
     for n in range(1, 8):
         weight.data.fill_(float(n))

@@ -18,7 +18,7 @@ from supernet.space import SearchSpace
 from supernet.training import run_folder
 from supernet.training.launch import start_or_resume
 from supernet.training.trainer import Trainer
-from supernet.training.warm_start import begin_with, read_start
+from supernet.training.warm_start import load_warm_start, read_warm_start
 from supernet.weight_sharing import SuperNet
 from tests.golden.recipes import fill_parameter, image_batch
 from tests.helpers.evaluated_supernet import SPACE, export_smallest, write_supernet
@@ -50,7 +50,7 @@ def test_the_subnet_of_a_published_checkpoint_is_that_network(published: tuple[P
     torch.manual_seed(0)
     supernet = SuperNet(FULL, 14)
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
-    told = begin_with(supernet, read_start(str(checkpoint), str(arch_file), FULL), CROWDPOSE)
+    told = load_warm_start(supernet, read_warm_start(str(checkpoint), str(arch_file), FULL), CROWDPOSE)
     arch = Arch.load(arch_file)
     network = read_published(checkpoint, arch, 14)
     for ours, theirs in zip(outputs(supernet, arch), outputs(network), strict=True):
@@ -68,7 +68,7 @@ def test_the_subnet_of_an_export_is_that_export(tmp_path: Path) -> None:
     export = export_smallest(tmp_path)
     torch.manual_seed(1)
     supernet = SuperNet(SPACE, CROWDPOSE.num)
-    begin_with(supernet, read_start(str(export), None, SPACE), CROWDPOSE)
+    load_warm_start(supernet, read_warm_start(str(export), None, SPACE), CROWDPOSE)
     exported = load_net(export).network
     for ours, theirs in zip(outputs(supernet, exported.arch), outputs(exported), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -99,7 +99,7 @@ def test_last_layers_for_other_keypoints_begin_anew(published: tuple[Path, Path]
     supernet = SuperNet(FULL, COCO.num)
     last = [name for name, _ in supernet.network.named_parameters() if name.endswith("conv.3.weight")]
     before = {name: supernet.network.get_parameter(name).clone() for name in last}
-    told = begin_with(supernet, read_start(str(published[0]), str(published[1]), FULL), COCO)
+    told = load_warm_start(supernet, read_warm_start(str(published[0]), str(published[1]), FULL), COCO)
     assert told.endswith("; its last layers are for other keypoints and begin anew")
     assert len(last) == 4
     assert all(torch.equal(supernet.network.get_parameter(name), before[name]) for name in last)
@@ -112,19 +112,19 @@ def test_last_layers_for_other_keypoints_begin_anew(published: tuple[Path, Path]
 def test_what_cannot_be_begun_with_is_refused_by_name(published: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint, arch_file = (str(path) for path in published)
     with pytest.raises(UserError, match="there is nothing at init="):
-        read_start(str(tmp_path / "nowhere"), None, FULL)
+        read_warm_start(str(tmp_path / "nowhere"), None, FULL)
     with pytest.raises(UserError, match="holds no exported model"):
-        read_start(str(tmp_path), None, FULL)
+        read_warm_start(str(tmp_path), None, FULL)
     with pytest.raises(UserError, match="add init_arch=FILE"):
-        read_start(checkpoint, None, FULL)
+        read_warm_start(checkpoint, None, FULL)
     with pytest.raises(UserError, match="is no subnet of the space nano"):
-        read_start(checkpoint, arch_file, SearchSpace.load("nano"))
+        read_warm_start(checkpoint, arch_file, SearchSpace.load("nano"))
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     del state["stage.1.0.inv.0.weight"]
     torch.save(state, tmp_path / "lacking.pth.tar")
     with pytest.raises(UserError, match=r"lacks 1 entries, first stage\.1\.0\.inv\.0\.weight"):
-        read_start(str(tmp_path / "lacking.pth.tar"), arch_file, FULL)
+        read_warm_start(str(tmp_path / "lacking.pth.tar"), arch_file, FULL)
     arch = Arch.load(arch_file)
     replace(arch, stem_width=arch.stem_width + 8).save(tmp_path / "other.json")
     with pytest.raises(UserError, match="give the arch and keypoint set it was made with"):
-        read_start(checkpoint, str(tmp_path / "other.json"), FULL)
+        read_warm_start(checkpoint, str(tmp_path / "other.json"), FULL)

@@ -38,19 +38,19 @@ def annotation(number: int, image_id: int, visible: int = 5, num: int = 17, **mo
 
 
 class Folder:
-    """A data set of three pictures: two people and a crowd; one person without keypoints; nobody."""
+    """A data set of three images: two people and a crowd; one person without keypoints; nobody."""
 
     def __init__(self, path: Path, keypoint_set: KeypointSet = COCO) -> None:
         self.path = path
         self.keypoint_set = keypoint_set
-        self.images = path / "images"
-        self.images.mkdir()
-        self.pictures = {}
+        self.folder = path / "images"
+        self.folder.mkdir()
+        self.images = {}
         for image_id in (30, 10, 20):
-            picture = np.full((HEIGHT, WIDTH, 3), image_id, np.uint8)
-            cv2.circle(picture, (image_id, 20), 8, (250, 120, 30), -1)
-            self.pictures[image_id] = picture
-            cv2.imwrite(str(self.images / f"{image_id}.png"), picture[..., ::-1])
+            image = np.full((HEIGHT, WIDTH, 3), image_id, np.uint8)
+            cv2.circle(image, (image_id, 20), 8, (250, 120, 30), -1)
+            self.images[image_id] = image
+            cv2.imwrite(str(self.folder / f"{image_id}.png"), image[..., ::-1])
         runs = [0] * (WIDTH * HEIGHT)
         runs[: 3 * HEIGHT] = [1] * (3 * HEIGHT)
         num = keypoint_set.num
@@ -78,7 +78,7 @@ class Folder:
     def open(self, **options: Any) -> CocoPeople:
         file = self.path / "people.json"
         file.write_text(json.dumps(self.content))
-        return CocoPeople(file, self.images, self.keypoint_set, **options)
+        return CocoPeople(file, self.folder, self.keypoint_set, **options)
 
 
 @pytest.fixture
@@ -86,12 +86,12 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def test_pictures_with_people_are_read_in_rgb_with_their_people_and_mask(folder: Folder) -> None:
+def test_images_with_people_are_read_in_rgb_with_their_people_and_mask(folder: Folder) -> None:
     people = folder.open()
     assert people.image_ids == (30,)
     assert people.keypoints is COCO
     example = people[0]
-    assert np.array_equal(example.image, folder.pictures[30])
+    assert np.array_equal(example.image, folder.images[30])
     assert example.image_id == 30
     assert example.people.dtype == np.float32
     assert example.people.shape == (2, 17, 3)
@@ -101,7 +101,7 @@ def test_pictures_with_people_are_read_in_rgb_with_their_people_and_mask(folder:
     assert np.array_equal(example.mask, expected)
 
 
-def test_all_pictures_can_be_had_and_a_person_without_keypoints_is_masked(folder: Folder) -> None:
+def test_all_images_can_be_had_and_a_person_without_keypoints_is_masked(folder: Folder) -> None:
     people = folder.open(only_with_people=False)
     assert people.image_ids == (30, 10, 20)
     without_keypoints, nobody = people[1], people[2]
@@ -121,15 +121,15 @@ def test_a_region_without_segmentation_is_its_box(folder: Folder) -> None:
 
 def test_chosen_ids_keep_their_order(folder: Folder) -> None:
     assert folder.open(only_with_people=False, image_ids=[20, 30]).image_ids == (20, 30)
-    with pytest.raises(UserError, match=r"no picture with the ids \[77, 78\]"):
+    with pytest.raises(UserError, match=r"no image with the ids \[77, 78\]"):
         folder.open(image_ids=[30, 77, 78])
     with pytest.raises(UserError, match="twice"):
         folder.open(image_ids=[30, 30])
-    with pytest.raises(UserError, match="no picture with annotated people"):
+    with pytest.raises(UserError, match="no image with annotated people"):
         folder.open(image_ids=[10])
 
 
-def test_ground_truth_is_restricted_to_the_chosen_pictures(folder: Folder) -> None:
+def test_ground_truth_is_restricted_to_the_chosen_images(folder: Folder) -> None:
     folder.content["images"].append({"id": 99, "file_name": "absent.png", "width": 5, "height": 5})
     truth = folder.open().ground_truth()
     assert [image["id"] for image in truth["images"]] == [30]
@@ -216,23 +216,23 @@ def test_annotations_of_other_categories_are_left_out(folder: Folder) -> None:
 
 @pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "/etc/passwd", "C:\\x.png", "..\\x.png"])
 def test_file_names_leading_out_of_the_folder_are_refused(folder: Folder, name: str) -> None:
-    assert "leads out of the picture folder" in broken(folder, lambda c: c["images"][0].update(file_name=name))
+    assert "leads out of the image folder" in broken(folder, lambda c: c["images"][0].update(file_name=name))
 
 
 def test_missing_files_and_folders_are_named(folder: Folder, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no picture folder .*absent"):
+    with pytest.raises(UserError, match=r"no image folder .*absent"):
         CocoPeople(tmp_path / "people.json", tmp_path / "absent", COCO)
     with pytest.raises(UserError, match=r"annotation file .*absent\.json"):
-        CocoPeople(tmp_path / "absent.json", folder.images, COCO)
+        CocoPeople(tmp_path / "absent.json", folder.folder, COCO)
     (tmp_path / "cut.json").write_text('{"images": [')
     with pytest.raises(UserError, match=r"cut\.json"):
-        CocoPeople(tmp_path / "cut.json", folder.images, COCO)
+        CocoPeople(tmp_path / "cut.json", folder.folder, COCO)
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(UserError, match=r"list\.json: the top level"):
-        CocoPeople(tmp_path / "list.json", folder.images, COCO)
+        CocoPeople(tmp_path / "list.json", folder.folder, COCO)
 
 
-def test_a_picture_of_another_size_than_annotated_is_refused(folder: Folder) -> None:
+def test_a_image_of_another_size_than_annotated_is_refused(folder: Folder) -> None:
     folder.content["images"][0].update(width=HEIGHT, height=WIDTH)
     with pytest.raises(UserError, match=r"30\.png is 60 x 40, but its annotation says 40 x 60"):
         folder.open()[0]
@@ -260,12 +260,12 @@ def test_a_picture_of_another_size_than_annotated_is_refused(folder: Folder) -> 
 def test_segmentations_that_cannot_be_are_refused(folder: Folder, segmentation: object) -> None:
     folder.content["annotations"][3]["segmentation"] = segmentation
     people = folder.open(only_with_people=False)
-    with pytest.raises(UserError, match=r"annotation 4 of picture 10\.png"):
+    with pytest.raises(UserError, match=r"annotation 4 of image 10\.png"):
         people[1]
 
 
 @pytest.mark.data
-def test_real_pictures_are_read_whole(data_folder: Path) -> None:
+def test_real_images_are_read_whole(data_folder: Path) -> None:
     root = data_folder / "coco_mini"
     file = root / "annotations" / "person_keypoints_train2017.json"
     people = CocoPeople(file, root / "train2017", COCO)

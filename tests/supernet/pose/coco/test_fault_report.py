@@ -33,7 +33,7 @@ FUZZ = settings(
 
 
 def clean(keypoints: KeypointSet = COCO) -> Content:
-    """Eight pictures, two people in each of the first four."""
+    """Eight images, two people in each of the first four."""
     annotations = []
     for number in range(8):
         points = [[20 + k, 30 + k, 2 - k % 2] for k in range(keypoints.num)]
@@ -61,8 +61,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.file = path / "people.json"
-        (path / "pictures").mkdir()
-        part = {"annotations": "people.json", "images": "pictures", "only_with_people": False}
+        (path / "images").mkdir()
+        part = {"annotations": "people.json", "images": "images", "only_with_people": False}
         value = {"kind": "coco", "keypoints": "coco", "root": str(path), "train": part, "val": part, "test": part}
         self.file.write_text("{}")
         self.dataset = DatasetOnDisk.from_plain(value)
@@ -148,7 +148,7 @@ ON_PEOPLE: list[tuple[str, Callable[[Content], object]]] = [
     ("unknown_category", lambda each: each.update(category_id=2)),
     ("field", lambda each: each.update(category_id=None)),
 ]
-ON_PICTURES: list[tuple[str, Callable[[Content], object]]] = [
+ON_IMAGES: list[tuple[str, Callable[[Content], object]]] = [
     ("field", lambda each: each.pop("width")),
     ("field", lambda each: each.update(height=0)),
     ("field", lambda each: each.update(height=80.0)),
@@ -167,13 +167,13 @@ ON_PICTURES: list[tuple[str, Callable[[Content], object]]] = [
 @FUZZ
 @given(
     people=st.lists(st.sampled_from([None, *ON_PEOPLE]), min_size=8, max_size=8),
-    pictures=st.lists(st.sampled_from([None, *ON_PICTURES]), min_size=4, max_size=4),
+    images=st.lists(st.sampled_from([None, *ON_IMAGES]), min_size=4, max_size=4),
     data=st.data(),
 )
-def test_each_of_many_faults_is_counted(folder: Folder, people: Any, pictures: Any, data: st.DataObject) -> None:
+def test_each_of_many_faults_is_counted(folder: Folder, people: Any, images: Any, data: st.DataObject) -> None:
     content, expected = clean(), Counter[str]()
-    # Pictures without people are broken, so that no fault hides another.
-    for entries, faults in ((content["annotations"], people), (content["images"][4:], pictures)):
+    # Images without people are broken, so that no fault hides another.
+    for entries, faults in ((content["annotations"], people), (content["images"][4:], images)):
         for entry, fault in zip(entries, faults, strict=True):
             if fault is not None:
                 expected[fault[0]] += 1
@@ -190,7 +190,7 @@ def test_each_of_many_faults_is_counted(folder: Folder, people: Any, pictures: A
 
 def test_every_kind_of_fault_of_annotations_can_be_met() -> None:
     others = {"not_json", "structure", "category"}
-    assert {kind for kind, _ in ON_PEOPLE + ON_PICTURES} | others == KINDS.keys()
+    assert {kind for kind, _ in ON_PEOPLE + ON_IMAGES} | others == KINDS.keys()
 
 
 JUNK: st.SearchStrategy[Any] = st.sampled_from(

@@ -1,4 +1,4 @@
-"""Reading picture files: every kind becomes 8-bit RGB, and damaged ones are refused by name."""
+"""Reading image files: every kind becomes 8-bit RGB, and damaged ones are refused by name."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ import pytest
 
 from supernet.errors import UserError
 from supernet.pose.data import image_decoding as module
-from supernet.pose.data.image_decoding import BadPicture, decode_picture, read_picture
+from supernet.pose.data.image_decoding import BadImage, decode_image, read_image
 
 
 def encoded(suffix: str) -> bytes:
@@ -25,30 +25,30 @@ def encoded(suffix: str) -> bytes:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 0.999])
-def test_cut_pictures_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
+def test_cut_images_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
     content = encoded(suffix)
-    path = tmp_path / f"picture{suffix}"
+    path = tmp_path / f"image{suffix}"
     path.write_bytes(content)
-    assert read_picture(path).shape == (50, 70, 3)
+    assert read_image(path).shape == (50, 70, 3)
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(UserError, match=f"picture{suffix}"):
-        read_picture(path)
+    with pytest.raises(UserError, match=f"image{suffix}"):
+        read_image(path)
 
 
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>not found</html>")
     for name in ("page.jpg", "absent.jpg", "."):
         with pytest.raises(UserError):
-            read_picture(tmp_path / name)
+            read_image(tmp_path / name)
 
 
-def test_grey_deep_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
+def test_grey_deep_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     grey = np.arange(200, dtype=np.uint8).reshape(10, 20)
     deep, clear = grey.astype(np.uint16) * 257, np.dstack([grey, grey, grey, grey])
-    pictures: dict[str, npt.NDArray[np.integer]] = {"grey": grey, "deep": deep, "clear": clear}
-    for name, picture in pictures.items():
-        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
-        read = read_picture(tmp_path / f"{name}.png")
+    images: dict[str, npt.NDArray[np.integer]] = {"grey": grey, "deep": deep, "clear": clear}
+    for name, image in images.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+        read = read_image(tmp_path / f"{name}.png")
         assert read.dtype == np.uint8
         assert np.abs(read.astype(int) - grey[..., None]).max() <= 1
 
@@ -59,8 +59,8 @@ def test_the_camera_s_turn_is_ignored_unless_asked_for(tmp_path: Path) -> None:
     content = encoded(".jpg")
     block = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
     (tmp_path / "turned.jpg").write_bytes(content[:2] + block + content[2:])
-    assert read_picture(tmp_path / "turned.jpg").shape == (50, 70, 3)
-    assert read_picture(tmp_path / "turned.jpg", upright=True).shape == (70, 50, 3)
+    assert read_image(tmp_path / "turned.jpg").shape == (50, 70, 3)
+    assert read_image(tmp_path / "turned.jpg", upright=True).shape == (70, 50, 3)
 
 
 def saved(image: PIL.Image.Image, kind: str) -> bytes:
@@ -83,11 +83,11 @@ def claiming(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("mode", "kind"), [("CMYK", "JPEG"), ("L", "JPEG"), ("RGB", "WEBP"), ("L", "PNG"), ("1", "PNG")]
 )
-def test_pictures_of_all_colour_spaces_become_rgb(mode: str, kind: str, strict: bool) -> None:
+def test_images_of_all_colour_spaces_become_rgb(mode: str, kind: str, strict: bool) -> None:
     grey = np.full((40, 60), 255, np.uint8)
     grey[:, :30] = 64 * (mode != "1")
     content = saved(PIL.Image.fromarray(np.dstack([grey] * 3)).convert(mode), kind)
-    read = decode_picture(content, "picture", strict=strict)
+    read = decode_image(content, "image", strict=strict)
     assert read.shape == (40, 60, 3)
     assert read.dtype == np.uint8
     # Lossy, and CMYK without a profile, so only about the same.
@@ -97,29 +97,29 @@ def test_pictures_of_all_colour_spaces_become_rgb(mode: str, kind: str, strict: 
 def test_strict_reading_gives_the_same_pixels() -> None:
     rng = np.random.default_rng(0)
     smooth = cv2.resize(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (161, 121), interpolation=cv2.INTER_CUBIC)
-    for picture in (smooth, smooth[..., 0]):
+    for image in (smooth, smooth[..., 0]):
         for quality, progressive, sampling in ((95, 0, 0x411111), (60, 1, 0x111111), (80, 0, 0x221111)):
             options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
             options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-            content = cv2.imencode(".jpg", picture, options)[1].tobytes()
-            assert np.array_equal(decode_picture(content, "a"), decode_picture(content, "a", strict=True))
+            content = cv2.imencode(".jpg", image, options)[1].tobytes()
+            assert np.array_equal(decode_image(content, "a"), decode_image(content, "a", strict=True))
 
 
 def test_contradictory_data_are_damage_only_when_strict() -> None:
     content = bytearray(encoded(".jpg"))
     start = content.rfind(b"\xff\xda") + 20
     content[start : start + 300] = bytes(300)
-    assert decode_picture(bytes(content), "a.jpg").shape == (50, 70, 3)
-    with pytest.raises(BadPicture, match=r"picture a\.jpg is damaged \(.+\); fetch it again") as caught:
-        decode_picture(bytes(content), "a.jpg", strict=True)
+    assert decode_image(bytes(content), "a.jpg").shape == (50, 70, 3)
+    with pytest.raises(BadImage, match=r"image a\.jpg is damaged \(.+\); fetch it again") as caught:
+        decode_image(bytes(content), "a.jpg", strict=True)
     assert caught.value.kind == "damaged"
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (64, 1), (1, 64), (6400, 100)])
-def test_small_and_long_pictures_are_read(width: int, height: int) -> None:
+def test_small_and_long_images_are_read(width: int, height: int) -> None:
     content = cv2.imencode(".png", np.zeros((height, width, 3), np.uint8))[1].tobytes()
-    assert decode_picture(content, "a.png").shape == (height, width, 3)
+    assert decode_image(content, "a.png").shape == (height, width, 3)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_impossible_sizes_are_refused_before_they_are_decoded(
     width: int, height: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cv2, "imdecode", None)
-    with pytest.raises(BadPicture, match=r"picture a\.png claims to be \d+ x \d+, but at most") as caught:
-        decode_picture(claiming(width, height), "a.png")
+    with pytest.raises(BadImage, match=r"image a\.png claims to be \d+ x \d+, but at most") as caught:
+        decode_image(claiming(width, height), "a.png")
     assert caught.value.kind == "impossible_size"
 
 
@@ -141,15 +141,15 @@ def test_impossible_sizes_are_refused_before_they_are_decoded(
 )
 def test_kinds_whose_size_cannot_be_told_first_are_refused(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "imdecode", None)
-    with pytest.raises(BadPicture, match=r"picture a\.hdr cannot be decoded"):
-        decode_picture(content, "a.hdr")
+    with pytest.raises(BadImage, match=r"image a\.hdr cannot be decoded"):
+        decode_image(content, "a.hdr")
 
 
 def test_files_too_large_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(bytes(100))
     monkeypatch.setattr(module, "MOST_BYTES", 99)
-    with pytest.raises(BadPicture, match=r"a\.png has 100 bytes, more than 99"):
-        read_picture(tmp_path / "a.png")
+    with pytest.raises(BadImage, match=r"a\.png has 100 bytes, more than 99"):
+        read_image(tmp_path / "a.png")
 
 
 @pytest.mark.filterwarnings("ignore:::PIL")
@@ -162,5 +162,5 @@ def test_no_bytes_of_a_header_raise_anything_else() -> None:
             for place in rng.integers(0, min(len(changed), 200), 4):
                 changed[place] = rng.integers(256)
             for strict in (False, True):
-                with contextlib.suppress(BadPicture):
-                    decode_picture(bytes(changed), "picture", strict=strict)
+                with contextlib.suppress(BadImage):
+                    decode_image(bytes(changed), "image", strict=strict)

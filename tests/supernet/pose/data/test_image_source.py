@@ -1,4 +1,4 @@
-"""Pictures in folders and zip archives: found by name, read by every process, and refused by name."""
+"""Images in folders and zip archives: found by name, read by every process, and refused by name."""
 
 import zipfile
 from multiprocessing import get_context
@@ -10,8 +10,8 @@ import pytest
 
 from supernet.errors import UserError
 from supernet.pose.data import image_source as module
-from supernet.pose.data.image_decoding import BadPicture, decode_picture
-from supernet.pose.data.image_source import PictureArchive, picture_source
+from supernet.pose.data.image_decoding import BadImage, decode_image
+from supernet.pose.data.image_source import ImageArchive, image_source
 
 CONTENT = {f"{number}.jpg": np.random.default_rng(number).bytes(300) for number in range(40)}
 
@@ -28,39 +28,39 @@ def archive(path: Path, inside: str = "", compression: int = zipfile.ZIP_STORED)
 @pytest.mark.parametrize(
     ("inside", "place"), [("", ""), ("", "@"), ("train/", ""), ("train/", "@train"), ("a/b/", "@a/b")]
 )
-def test_pictures_are_found_at_the_top_of_an_archive_or_in_a_folder_of_it(
+def test_images_are_found_at_the_top_of_an_archive_or_in_a_folder_of_it(
     tmp_path: Path, compression: int, inside: str, place: str
 ) -> None:
-    source = picture_source(f"{archive(tmp_path / 'train.zip', inside, compression)}{place}")
+    source = image_source(f"{archive(tmp_path / 'train.zip', inside, compression)}{place}")
     assert source.read("7.jpg") == CONTENT["7.jpg"]
     assert source.describe("7.jpg") == f"{tmp_path / 'train.zip'}@{inside}7.jpg"
 
 
 def test_names_may_begin_with_the_only_folder_of_an_archive(tmp_path: Path) -> None:
-    assert picture_source(archive(tmp_path / "all.zip", "train/")).read("train/7.jpg") == CONTENT["7.jpg"]
-    with pytest.raises(BadPicture, match=r"all\.zip@train/train/7\.jpg is not in the archive"):
-        picture_source(f"{tmp_path / 'all.zip'}@train").read("train/7.jpg")
+    assert image_source(archive(tmp_path / "all.zip", "train/")).read("train/7.jpg") == CONTENT["7.jpg"]
+    with pytest.raises(BadImage, match=r"all\.zip@train/train/7\.jpg is not in the archive"):
+        image_source(f"{tmp_path / 'all.zip'}@train").read("train/7.jpg")
 
 
 def test_a_folder_is_read_as_before(tmp_path: Path) -> None:
     (tmp_path / "one.zip").mkdir()
     (tmp_path / "one.zip" / "1.jpg").write_bytes(b"one")
-    assert picture_source(tmp_path / "one.zip").read("1.jpg") == b"one"
+    assert image_source(tmp_path / "one.zip").read("1.jpg") == b"one"
 
 
 def test_what_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
     archive(tmp_path / "train.zip")
-    with pytest.raises(UserError, match=r"no picture folder .*train; .* or give the archive .*train\.zip"):
-        picture_source(tmp_path / "train")
-    with pytest.raises(UserError, match=r"no picture folder .*val; .* or a zip archive"):
-        picture_source(tmp_path / "val")
-    with pytest.raises(UserError, match=r"cannot read the picture archive .*val\.zip: No such file"):
-        picture_source(tmp_path / "val.zip")
+    with pytest.raises(UserError, match=r"no image folder .*train; .* or give the archive .*train\.zip"):
+        image_source(tmp_path / "train")
+    with pytest.raises(UserError, match=r"no image folder .*val; .* or a zip archive"):
+        image_source(tmp_path / "val")
+    with pytest.raises(UserError, match=r"cannot read the image archive .*val\.zip: No such file"):
+        image_source(tmp_path / "val.zip")
     with pytest.raises(UserError, match=r"no files in a folder '\.\./x'"):
-        picture_source(f"{tmp_path / 'train.zip'}@../x")
-    source = picture_source(tmp_path / "train.zip")
+        image_source(f"{tmp_path / 'train.zip'}@../x")
+    source = image_source(tmp_path / "train.zip")
     for name in ("absent.jpg", "../1.jpg", "/1.jpg"):
-        with pytest.raises(BadPicture, match="is not in the archive") as caught:
+        with pytest.raises(BadImage, match="is not in the archive") as caught:
             source.read(name)
         assert caught.value.kind == "missing"
 
@@ -69,8 +69,8 @@ def test_what_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
 def test_cut_archives_are_named(tmp_path: Path, share: float) -> None:
     path = archive(tmp_path / "train.zip")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(UserError, match=r"picture archive .*train\.zip is damaged"):
-        picture_source(path)
+    with pytest.raises(UserError, match=r"image archive .*train\.zip is damaged"):
+        image_source(path)
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -82,8 +82,8 @@ def test_a_damaged_entry_is_named_and_the_others_are_read(tmp_path: Path, compre
     for place in range(start + 30 + len("3.jpg") + 4, start + 30 + len("3.jpg") + 30):
         content[place] ^= 0xFF
     path.write_bytes(content)
-    source = picture_source(path)
-    with pytest.raises(BadPicture, match=r"train\.zip@3\.jpg cannot be unpacked"):
+    source = image_source(path)
+    with pytest.raises(BadImage, match=r"train\.zip@3\.jpg cannot be unpacked"):
         source.read("3.jpg")
     assert source.read("4.jpg") == CONTENT["4.jpg"]
 
@@ -91,7 +91,7 @@ def test_a_damaged_entry_is_named_and_the_others_are_read(tmp_path: Path, compre
 def test_an_entry_without_a_name_is_passed_over(tmp_path: Path) -> None:
     path = archive(tmp_path / "train.zip")
     path.write_bytes(path.read_bytes().replace(b"39.jpg", b"\0009.jpg"))
-    assert picture_source(path).read("4.jpg") == CONTENT["4.jpg"]
+    assert image_source(path).read("4.jpg") == CONTENT["4.jpg"]
 
 
 def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
@@ -101,25 +101,25 @@ def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
     content[content.find(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"train\.zip is encrypted; unpack it"):
-        picture_source(path)
+        image_source(path)
 
 
 def test_an_entry_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb.png", bytes(10_000))
     monkeypatch.setattr(module, "MOST_BYTES", 9_999)
-    with pytest.raises(BadPicture, match="has 10000 bytes, more than 9999") as caught:
-        picture_source(tmp_path / "bomb.zip").read("bomb.png")
+    with pytest.raises(BadImage, match="has 10000 bytes, more than 9999") as caught:
+        image_source(tmp_path / "bomb.zip").read("bomb.png")
     assert caught.value.kind == "impossible_size"
 
 
-def _read_all(source: PictureArchive, times: int) -> bool:
+def _read_all(source: ImageArchive, times: int) -> bool:
     return all(source.read(name) == content for _ in range(times) for name, content in CONTENT.items())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_do_not_disturb_each_other(tmp_path: Path, method: str) -> None:
-    source = PictureArchive(archive(tmp_path / "train.zip", compression=zipfile.ZIP_DEFLATED))
+    source = ImageArchive(archive(tmp_path / "train.zip", compression=zipfile.ZIP_DEFLATED))
     source.read("0.jpg")
     with get_context(method).Pool(2) as pool:
         found = [pool.apply_async(_read_all, (source, 50)) for _ in range(4)]
@@ -128,7 +128,7 @@ def test_processes_do_not_disturb_each_other(tmp_path: Path, method: str) -> Non
 
 
 def test_forked_processes_open_the_archive_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = PictureArchive(archive(tmp_path / "train.zip"))
+    source = ImageArchive(archive(tmp_path / "train.zip"))
     first = source._zip
     source.read("0.jpg")
     assert source._zip is first
@@ -137,10 +137,10 @@ def test_forked_processes_open_the_archive_anew(tmp_path: Path, monkeypatch: pyt
     assert source._zip is not first
 
 
-def test_a_picture_from_an_archive_is_that_from_a_folder(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])
+def test_a_image_from_an_archive_is_that_from_a_folder(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
         file.write(tmp_path / "a.png", "deep/a.png")
     for place in (tmp_path, tmp_path / "all.zip"):
-        assert np.array_equal(decode_picture(picture_source(place).read("a.png"), "a.png"), picture)
+        assert np.array_equal(decode_image(image_source(place).read("a.png"), "a.png"), image)

@@ -1,4 +1,4 @@
-"""Training goes on with a few broken pictures: the same ones stand in everywhere, each is named once, many stop it."""
+"""Training goes on with a few broken images: the same ones stand in everywhere, each is named once, many stop it."""
 
 import json
 import shutil
@@ -13,16 +13,16 @@ import torch
 
 from supernet.errors import UserError
 from supernet.pose.coco.dataset import CocoPeople
-from supernet.pose.data.cached import KeptPictures
-from supernet.pose.data.image_decoding import BadPicture, read_picture
+from supernet.pose.data.cached import CachedDataset
+from supernet.pose.data.image_decoding import BadImage, read_image
 from supernet.pose.data.pose_dataset import PoseDataset
-from supernet.pose.data.skip_broken import SkippingPictures
+from supernet.pose.data.skip_broken import SkipBrokenImages
 from supernet.pose.datasets import build
 from supernet.pose.training.augmentation import Augmentation
 from supernet.pose.training.loader import training_loader
 from tests.helpers.coco_files import write_custom_set
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*another picture takes its place")
+pytestmark = pytest.mark.filterwarnings("ignore:.*another image takes its place")
 NUM = 64
 
 
@@ -32,23 +32,23 @@ def png(value: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """64 pictures with people in JPEG files."""
+    """64 images with people in JPEG files."""
     root = tmp_path_factory.mktemp("set")
     config = write_custom_set(root, NUM)
     file = root / "annotations" / "train.json"
     content = json.loads(file.read_text())
     for image in content["images"]:
-        picture = root / "train" / image["file_name"]
-        cv2.imwrite(str(picture.with_suffix(".jpg")), read_picture(picture))
-        picture.unlink()
-        image["file_name"] = f"{picture.stem}.jpg"
+        path = root / "train" / image["file_name"]
+        cv2.imwrite(str(path.with_suffix(".jpg")), read_image(path))
+        path.unlink()
+        image["file_name"] = f"{path.stem}.jpg"
     file.write_text(json.dumps(content))
     return root, config
 
 
 @pytest.fixture
 def damaged(originals: tuple[Path, dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
-    """The same with eight pictures broken in eight ways: numbers 5, 6, 7, 20, 30, 40, 50 and the last."""
+    """The same with eight images broken in eight ways: numbers 5, 6, 7, 20, 30, 40, 50 and the last."""
     root = tmp_path / "set"
     shutil.copytree(originals[0], root)
     names = [image["file_name"] for image in json.loads((root / "annotations/train.json").read_text())["images"]]
@@ -73,19 +73,19 @@ def damaged(originals: tuple[Path, dict[str, Any]], tmp_path: Path) -> dict[str,
 BROKEN = [5, 6, 7, 20, 30, 40, 50, NUM - 1]
 
 
-def training_set(config: dict[str, Any]) -> SkippingPictures:
+def training_set(config: dict[str, Any]) -> SkipBrokenImages:
     people = build(config, "train")
-    assert isinstance(people, SkippingPictures)
+    assert isinstance(people, SkipBrokenImages)
     return people
 
 
-def test_the_next_good_picture_stands_for_a_broken_one(damaged: dict[str, Any]) -> None:
+def test_the_next_good_image_stands_for_a_broken_one(damaged: dict[str, Any]) -> None:
     people = training_set(damaged)
     ids = list(people.image_ids)
     expected = list(range(NUM))
     for index in BROKEN:
         expected[index] = next(i % NUM for i in range(index, 2 * NUM) if i % NUM not in BROKEN)
-    with pytest.warns(UserWarning, match="another picture takes its place") as told:
+    with pytest.warns(UserWarning, match="another image takes its place") as told:
         assert people[BROKEN[0]].image_id == ids[expected[BROKEN[0]]]
     assert len(told) == 3  # at once where no worker stands between: 5, 6 and 7 are broken
     for order in (range(NUM), reversed(range(NUM))):
@@ -93,9 +93,9 @@ def test_the_next_good_picture_stands_for_a_broken_one(damaged: dict[str, Any]) 
     assert len(people) == NUM
 
 
-def test_each_broken_picture_is_named_once_whichever_process_met_it(damaged: dict[str, Any]) -> None:
+def test_each_broken_image_is_named_once_whichever_process_met_it(damaged: dict[str, Any]) -> None:
     people = training_set(damaged)
-    kept = KeptPictures(people, memory_bytes=0)
+    kept = CachedDataset(people, memory_bytes=0)
     names = [image["file_name"] for image in people.ground_truth()["images"]]
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -107,7 +107,7 @@ def test_each_broken_picture_is_named_once_whichever_process_met_it(damaged: dic
     assert len(messages) == len(BROKEN)
     for index in BROKEN:
         assert len([message for message in messages if names[index] in message]) == 1
-    assert all(message.endswith("; another picture takes its place") for message in messages)
+    assert all(message.endswith("; another image takes its place") for message in messages)
 
 
 def test_batches_are_the_same_for_every_number_of_workers_and_on_resume(damaged: dict[str, Any]) -> None:
@@ -137,18 +137,18 @@ def test_too_large_a_share_stops_training_in_one_sentence(damaged: dict[str, Any
     assert "Traceback" not in str(caught.value)
 
 
-def test_nothing_but_broken_pictures_stops_whatever_the_share(damaged: dict[str, Any]) -> None:
+def test_nothing_but_broken_images_stops_whatever_the_share(damaged: dict[str, Any]) -> None:
     shutil.rmtree(Path(damaged["root"]) / "train")
     (Path(damaged["root"]) / "train").mkdir()
-    with pytest.raises(UserError, match="64 of the 64 training pictures"):
+    with pytest.raises(UserError, match="64 of the 64 training images"):
         training_set({**damaged, "max_bad_share": 0.999})[3]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_fail_stops_at_the_first(damaged: dict[str, Any], num_workers: int) -> None:
-    people = build({**damaged, "on_bad_picture": "fail"}, "train")
+    people = build({**damaged, "on_bad_image": "fail"}, "train")
     assert isinstance(people, CocoPeople)
-    with pytest.raises(UserError, match=r"^(cannot read )?picture .*\.jpg") as caught:
+    with pytest.raises(UserError, match=r"^(cannot read )?image .*\.jpg") as caught:
         list(training_loader(people, [64] * 8, 8, 0, Augmentation.none(), num_workers))
     assert "\n" not in str(caught.value)
 
@@ -157,16 +157,16 @@ def test_evaluation_never_skips(damaged: dict[str, Any]) -> None:
     for split in ("val", "test"):
         people = build({**damaged, split: damaged["train"]}, split)
         for index in BROKEN[:4] + BROKEN[5:]:
-            with pytest.raises(BadPicture):
+            with pytest.raises(BadImage):
                 people[index]
-        # Data that contradict themselves are used: published figures are measured on such pictures too.
+        # Data that contradict themselves are used: published figures are measured on such images too.
         assert people[BROKEN[4]].image_id == people.image_ids[BROKEN[4]]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"on_bad_picture": "ignore"}, r"dataset.on_bad_picture is 'ignore'; choose among \['skip', 'fail'\]"),
+        ({"on_bad_image": "ignore"}, r"dataset.on_bad_image is 'ignore'; choose among \['skip', 'fail'\]"),
         ({"max_bad_share": 1.0}, "dataset.max_bad_share is 1.0; it must be from 0 to below 1"),
         ({"max_bad_share": -0.1}, "dataset.max_bad_share is -0.1"),
         ({"max_bad_shares": 0.1}, "no option dataset.max_bad_shares; did you mean dataset.max_bad_share"),

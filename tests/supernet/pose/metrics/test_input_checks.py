@@ -58,8 +58,8 @@ def with_coordinate(value: Any) -> Change:
         (without("score"), r"results\[0\] has no 'score'"),
         (without("keypoints"), r"results\[0\] has no 'keypoints'"),
         (without("image_id"), r"results\[0\] has no 'image_id'"),
-        (first(image_id=7), r"results name 1 pictures .* such as \[7\] \(int\)"),
-        (every(image_id="1000"), r"results name 1 pictures .* such as \['1000'\] \(str\)"),
+        (first(image_id=7), r"results name 1 images .* such as \[7\] \(int\)"),
+        (every(image_id="1000"), r"results name 1 images .* such as \['1000'\] \(str\)"),
         (first(image_id=[1]), "image_id"),
         (lambda records: {"annotations": records}, "the results are a dict"),
         (lambda records: [3, *records], r"results\[0\] is a int"),
@@ -103,7 +103,7 @@ def test_bad_annotations_are_refused_by_name(change: Change, message: str) -> No
         (first(id="1000"), "images have numbers and text as id; give numbers"),
     ],
 )
-def test_bad_pictures_are_refused_by_name(change: Change, message: str) -> None:
+def test_bad_images_are_refused_by_name(change: Change, message: str) -> None:
     with pytest.raises(UserError, match=message):
         KeypointEvaluator({**TRUTH, "images": change(TRUTH["images"])}, CROWDPOSE)
 
@@ -140,11 +140,11 @@ def test_boxes_given_as_corners_are_told_of() -> None:
     for annotation in truth["annotations"]:
         x, y, width, height = annotation["bbox"]
         annotation["bbox"] = [x, y, x + width, y + height]
-    with pytest.warns(UserWarning, match="boxes end beyond their picture"):
+    with pytest.warns(UserWarning, match="boxes end beyond their image"):
         KeypointEvaluator(truth, CROWDPOSE)
 
 
-def test_repeated_pictures_and_annotations_of_missing_ones_are_told_of() -> None:
+def test_repeated_images_and_annotations_of_missing_ones_are_told_of() -> None:
     truth = {**TRUTH, "images": [TRUTH["images"][1], *TRUTH["images"][1:]]}
     kept = [one for one in FOUND if one["image_id"] != TRUTH["images"][0]["id"]]
     lost = sum(one["image_id"] == TRUTH["images"][0]["id"] for one in TRUTH["annotations"])
@@ -204,9 +204,9 @@ MISJUDGED: dict[str, tuple[Any, str]] = {
     "17 keypoints for 14": (of_truth(of_all(keypoints=[1] * 51)), "refused"),
     "13 keypoints detected": (of_found(every(keypoints=[1.0] * 39)), "refused"),
     "no detections": (of_found(lambda found: []), "told"),
-    "unknown pictures": (of_found(every(image_id="1000")), "refused"),
+    "unknown images": (of_found(every(image_id="1000")), "refused"),
     "no num_keypoints": (of_truth(lambda truth: truth["annotations"][3].pop("num_keypoints")), "refused"),
-    "annotations of missing pictures": (of_truth(lambda truth: truth["annotations"][0].update(image_id=9)), "told"),
+    "annotations of missing images": (of_truth(lambda truth: truth["annotations"][0].update(image_id=9)), "told"),
     "visibility 0 in detections": (in_all(slice(2, None, 3), 0.0), "right"),
 }
 

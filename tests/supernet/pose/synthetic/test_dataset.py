@@ -35,7 +35,7 @@ def keypoints_of(truth: dict[str, Any]) -> np.ndarray:
     return np.array([entry["keypoints"] for entry in truth["annotations"]]).reshape(-1, num, 3)
 
 
-def people_per_picture(truth: dict[str, Any]) -> np.ndarray:
+def people_per_image(truth: dict[str, Any]) -> np.ndarray:
     counts = np.bincount([entry["image_id"] for entry in truth["annotations"]], minlength=len(truth["images"]) + 1)
     return counts[1:]
 
@@ -44,7 +44,7 @@ def scene(index: int, seed: int = 7) -> Scene:
     return sample_scene(np.random.default_rng([seed, index]), 192, 192)
 
 
-def test_pictures_depend_on_seed_and_number_only() -> None:
+def test_images_depend_on_seed_and_number_only() -> None:
     forwards, backwards = SyntheticPeople(COCO, 6, 3), SyntheticPeople(COCO, 6, 3)
     first = [forwards[index] for index in range(6)]
     second = [backwards[index] for index in reversed(range(6))][::-1]
@@ -66,7 +66,7 @@ def test_another_process_draws_the_same_bytes() -> None:
     assert ended.stdout.strip() == hashlib.sha256(example.image.tobytes() + example.people.tobytes()).hexdigest()
 
 
-def test_other_numbers_and_other_seeds_give_other_pictures() -> None:
+def test_other_numbers_and_other_seeds_give_other_images() -> None:
     people = SyntheticPeople(COCO, 2, 3)
     assert not np.array_equal(people[0].image, people[1].image)
     assert not np.array_equal(people[0].image, SyntheticPeople(COCO, 1, 4)[0].image)
@@ -186,7 +186,7 @@ def test_a_visible_landmark_shows_its_own_person() -> None:
 
 
 @pytest.mark.parametrize(("yaw", "left_is_right"), [(0.0, True), (180.0, False)], ids=["front", "back"])
-def test_the_left_side_is_on_the_right_of_the_picture_in_front_views_only(yaw: float, left_is_right: bool) -> None:
+def test_the_left_side_is_on_the_right_of_the_image_in_front_views_only(yaw: float, left_is_right: bool) -> None:
     skeletons = sample_skeletons(np.random.default_rng(0), 300, np.full(300, yaw), elevation=5.0)
     upright = skeletons.points[:, POINT["neck"], 1] > 0.25
     assert upright.sum() > 200
@@ -208,7 +208,7 @@ def test_faces_tell_which_shoulder_is_left() -> None:
     assert (span[upright & eyes_seen] > 0).mean() > 0.97
     back = upright & (place["nose"][:, 2] == 0) & (place["nose"][:, 1] == 0) & (place["left_eye"][:, 2] == 0)
     back &= place["right_eye"][:, 2] == 0
-    back &= (place["left_ear"][:, 2] > 0) | (place["right_ear"][:, 2] > 0)  # the head is in the picture
+    back &= (place["left_ear"][:, 2] > 0) | (place["right_ear"][:, 2] > 0)  # the head is in the image
     assert back.sum() >= 5
     assert (span[back] < 0).mean() > 0.8
 
@@ -229,7 +229,7 @@ def test_faces_seen_from_behind_are_not_labelled() -> None:
 
 def test_crowds_small_hidden_and_cut_people_are_common() -> None:
     truth = ground_truth(COCO)
-    counts, points = people_per_picture(truth), keypoints_of(truth)
+    counts, points = people_per_image(truth), keypoints_of(truth)
     heights = np.array([entry["bbox"][3] for entry in truth["annotations"]])
     assert counts.min() >= 1
     assert (counts >= 3).mean() > 0.4
@@ -256,7 +256,7 @@ def test_hidden_keypoints_are_labelled_where_one_near_by_tells_their_place() -> 
             assert len(near) == 1 + (name.partition("_")[2] in ("elbow", "knee"))
             assert hidden[:, row].sum() > 3
             assert seen[hidden[:, row]][:, near].any(axis=1).all()
-    # Those further from all in view stay without a label, though they lie in the picture.
+    # Those further from all in view stay without a label, though they lie in the image.
     drawn = [scene(index) for index in range(40)]
     wrist, elbow = LANDMARKS.index("left_wrist"), LANDMARKS.index("left_elbow")
     deep = [
@@ -276,8 +276,8 @@ def test_what_has_no_label_itself_tells_no_place() -> None:
     assert not ((visibility == 1) & ~((visibility == 2) @ near_by())).any()
 
 
-def test_other_people_hide_keypoints_in_many_pictures() -> None:
-    pictures = 0
+def test_other_people_hide_keypoints_in_many_images() -> None:
+    images = 0
     for index in range(60):
         drawn = scene(index)
         for figure, visibility in zip(drawn.figures, drawn.visibility, strict=True):
@@ -285,9 +285,9 @@ def test_other_people_hide_keypoints_in_many_pictures() -> None:
             part = drawn.owners[y, x].astype(int)
             first = figure.first_identity
             if ((part > 0) & (part < 255) & ((part < first) | (part >= first + 19))).any():
-                pictures += 1
+                images += 1
                 break
-    assert pictures >= 15
+    assert images >= 15
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_impossible_sizes_are_refused(changed: dict[str, int], named: str) -> No
         SyntheticPeople(COCO, **({"num_images": 1, "seed": 0} | changed))
 
 
-def test_pictures_past_the_end_are_refused() -> None:
+def test_images_past_the_end_are_refused() -> None:
     people = SyntheticPeople(COCO, 2, 0)
     with pytest.raises(IndexError):
         people[2]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from supernet.errors import UserError
-from supernet.pose.data.pose_dataset import Example
+from supernet.pose.data.pose_dataset import PoseSample
 from supernet.pose.keypoints import COCO, CROWDPOSE
-from supernet.pose.training.augmentation import Augmentation, Sample, TrainingPictures, augment, collate, window_matrix
+from supernet.pose.training.augmentation import Augmentation, Sample, TrainingImages, augment, collate, window_matrix
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
 
@@ -23,12 +23,12 @@ def resolutions(space: str) -> tuple[int, ...]:
     return SearchSpace.load(space).resolutions
 
 
-def picture(width: int, height: int, num_people: int = 3, seed: int = 0) -> Example:
-    """Noise with annotated people whose keypoints lie anywhere in the picture."""
+def image(width: int, height: int, num_people: int = 3, seed: int = 0) -> PoseSample:
+    """Noise with annotated people whose keypoints lie anywhere in the image."""
     rng = np.random.default_rng(seed)
     people = rng.random((num_people, COCO.num, 3)) * (width, height, 1)
     people[..., 2] = rng.integers(0, 3, people.shape[:2])
-    return Example(
+    return PoseSample(
         image=rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
         people=people.astype(np.float32),
         mask=np.ones((height, width), dtype=np.bool_),
@@ -36,18 +36,18 @@ def picture(width: int, height: int, num_people: int = 3, seed: int = 0) -> Exam
     )
 
 
-def spot(width: int, height: int, x: float, y: float) -> Example:
-    """A black picture with one soft white disc around (x, y), annotated as the first keypoint of one person."""
+def spot(width: int, height: int, x: float, y: float) -> PoseSample:
+    """A black image with one soft white disc around (x, y), annotated as the first keypoint of one person."""
     columns, rows = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
     disc = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * (min(width, height) / 40) ** 2))
     people = np.zeros((1, COCO.num, 3), np.float32)
     people[0, 0] = (x, y, 2)
     image = np.repeat(disc[..., None], 3, axis=2).astype(np.uint8)
-    return Example(image, people, np.ones((height, width), np.bool_), 1)
+    return PoseSample(image, people, np.ones((height, width), np.bool_), 1)
 
 
 def centre_of_light(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Mean position (x, y) of the light in a picture, pixel i covering i .. i + 1."""
+    """Mean position (x, y) of the light in an image, pixel i covering i .. i + 1."""
     light = image[..., 0].astype(np.float64)
     places = np.arange(len(light)) + 0.5
     return np.asarray(np.array([light.sum(axis=0) @ places, light.sum(axis=1) @ places]) / light.sum(), np.float64)
@@ -72,7 +72,7 @@ def test_keypoints_stay_on_what_they_mark(resolution: int) -> None:
 @pytest.mark.parametrize("resolution", [128, 192, 256, 384, 512])
 def test_keypoints_return_through_the_inverse_map(resolution: int) -> None:
     rng = np.random.default_rng(1)
-    example = picture(400, 300)
+    example = image(400, 300)
     matrix = window_matrix(400, 300, resolution, 1.4, 25.0, (190.0, 160.0), flip=True)
     points = example.people[..., :2] @ matrix[:, :2].T + matrix[:, 2]
     back = (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
@@ -92,7 +92,7 @@ def test_keypoints_come_back_from_the_heatmaps_within_half_a_pixel(resolution: i
     rng = np.random.default_rng(resolution)
     returned = 0
     for seed in range(6):
-        example = picture(400, 300, num_people=1, seed=seed)
+        example = image(400, 300, num_people=1, seed=seed)
         sample = augment(example, resolution, rng, augmentation, COCO)
         if not len(sample.people):
             continue
@@ -100,7 +100,7 @@ def test_keypoints_come_back_from_the_heatmaps_within_half_a_pixel(resolution: i
         (found,), marked = sample.people, example.people[0, order]
         inside = found[:, 2] > 0
         assert inside.sum() > 3
-        # The map from picture to input, found anew from the points alone.
+        # The map from image to input, found anew from the points alone.
         ones = np.column_stack([marked[inside, :2], np.ones(inside.sum())]).astype(float)
         linear_and_offset, *_ = np.linalg.lstsq(ones, found[inside, :2].astype(float), rcond=None)
         linear, offset = linear_and_offset[:2], linear_and_offset[2]
@@ -109,7 +109,7 @@ def test_keypoints_come_back_from_the_heatmaps_within_half_a_pixel(resolution: i
             for k in np.flatnonzero(inside):
                 y, x = np.unravel_index(maps[k].argmax(), maps[k].shape)
                 back = ((np.array([x, y]) + 0.5) * stride - offset) @ np.linalg.inv(linear)
-                # Half a map's pixel along the map's own axes, which the picture sees turned and scaled.
+                # Half a map's pixel along the map's own axes, which the image sees turned and scaled.
                 assert np.abs((back - marked[k, :2]) @ linear).max() <= 0.5 * stride + 1e-3
                 returned += 1
     assert returned > 50
@@ -143,8 +143,8 @@ def test_variations_fill_their_ranges_and_stay_inside() -> None:
     assert 1.47 < max(windows) <= 1.5001
 
 
-def test_unvaried_square_picture_of_the_input_size_is_unchanged() -> None:
-    example = picture(96, 96)
+def test_unvaried_square_image_of_the_input_size_is_unchanged() -> None:
+    example = image(96, 96)
     sample = augment(example, 96, np.random.default_rng(0), NONE, COCO)
     assert np.array_equal(sample.image, example.image)
     annotated = example.people[..., 2] > 0
@@ -155,21 +155,21 @@ def test_unvaried_square_picture_of_the_input_size_is_unchanged() -> None:
 
 def test_flipping_twice_is_the_identity() -> None:
     always = dataclasses.replace(NONE, flip_probability=1.0)
-    example = picture(64, 64)
+    example = image(64, 64)
     example.people[example.people[..., 2] == 0] = 0
     rng = np.random.default_rng(0)
     once = augment(example, 64, rng, always, COCO)
     assert np.array_equal(once.image, example.image[:, ::-1])
     left, right = COCO.names.index("left_wrist"), COCO.names.index("right_wrist")
     assert np.array_equal(once.people[:, left, 2], example.people[:, right, 2])
-    again = Example(once.image, once.people, np.ones((64, 64), np.bool_), 1)
+    again = PoseSample(once.image, once.people, np.ones((64, 64), np.bool_), 1)
     twice = augment(again, 64, rng, always, COCO)
     assert np.array_equal(twice.image, example.image)
     assert np.allclose(twice.people, example.people, atol=1e-4)
 
 
 def test_short_side_fills_the_input_and_the_ends_of_the_long_side_are_cut() -> None:
-    example = picture(200, 100, num_people=1)
+    example = image(200, 100, num_people=1)
     example.people[0, :3] = ((100, 50, 2), (149, 99, 2), (151, 50, 2))
     example.people[0, 3:] = 0
     sample = augment(example, 64, np.random.default_rng(0), NONE, COCO)
@@ -177,7 +177,7 @@ def test_short_side_fills_the_input_and_the_ends_of_the_long_side_are_cut() -> N
 
 
 def test_sliding_shows_every_place_of_the_long_side_and_nothing_outside() -> None:
-    example = Example(
+    example = PoseSample(
         np.full((100, 240, 3), 200, np.uint8), np.zeros((0, 17, 3), np.float32), np.ones((100, 240), bool), 1
     )
     example.image[:, :4] = example.image[:, -4:] = 255
@@ -189,7 +189,7 @@ def test_sliding_shows_every_place_of_the_long_side_and_nothing_outside() -> Non
 
 
 def test_people_without_keypoints_inside_are_dropped() -> None:
-    example = picture(200, 100, num_people=3)
+    example = image(200, 100, num_people=3)
     example.people[..., :2] = (100, 50)
     example.people[..., 2] = 2
     example.people[1, :, 0] = 10
@@ -197,8 +197,8 @@ def test_people_without_keypoints_inside_are_dropped() -> None:
     assert sample.people.shape == (2, COCO.num, 3)
 
 
-def test_mask_moves_with_the_picture() -> None:
-    example = picture(128, 128)
+def test_mask_moves_with_the_image() -> None:
+    example = image(128, 128)
     example.mask[:64, 64:] = False
     always = dataclasses.replace(NONE, flip_probability=1.0)
     expected = np.ones((32, 32), np.bool_)
@@ -206,8 +206,8 @@ def test_mask_moves_with_the_picture() -> None:
     assert np.array_equal(augment(example, 64, np.random.default_rng(0), always, COCO).mask, expected)
 
 
-def test_outside_the_picture_is_black_and_counts() -> None:
-    example = Example(
+def test_outside_the_image_is_black_and_counts() -> None:
+    example = PoseSample(
         np.full((64, 64, 3), 255, np.uint8), np.zeros((0, 17, 3), np.float32), np.zeros((64, 64), bool), 1
     )
     sample = augment(example, 64, np.random.default_rng(0), dataclasses.replace(NONE, scale_min=2, scale_max=2), COCO)
@@ -220,7 +220,7 @@ def test_outside_the_picture_is_black_and_counts() -> None:
 
 
 def test_changes_of_colour_follow_their_formula() -> None:
-    example = picture(32, 32)
+    example = image(32, 32)
     augmentation = dataclasses.replace(NONE, brightness=0.3, contrast=0.5, colour=0.2)
     sample = augment(example, 32, np.random.default_rng(5), augmentation, COCO)
     draws = 2 * np.random.default_rng(5).random(11) - 1
@@ -230,27 +230,27 @@ def test_changes_of_colour_follow_their_formula() -> None:
 
 
 def test_same_key_gives_the_same_sample_and_another_seed_another() -> None:
-    class Pictures:
+    class Images:
         keypoints = COCO
         image_ids = (1, 2)
 
         def __len__(self) -> int:
             return 2
 
-        def __getitem__(self, index: int) -> Example:
-            return picture(192, 160, seed=index)
+        def __getitem__(self, index: int) -> PoseSample:
+            return image(192, 160, seed=index)
 
         def ground_truth(self) -> dict[str, object]:
             return {}
 
-    pictures = TrainingPictures(Pictures(), Augmentation())
-    assert len(pictures) == 2
-    first, again, other = pictures[1, 128, 7], pictures[1, 128, 7], pictures[1, 128, 8]
+    images = TrainingImages(Images(), Augmentation())
+    assert len(images) == 2
+    first, again, other = images[1, 128, 7], images[1, 128, 7], images[1, 128, 8]
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.people, again.people)
     assert not np.array_equal(first.image, other.image)
     assert first.image_id == 2
-    loader = torch.utils.data.DataLoader(pictures, batch_sampler=[[(0, 64, 1), (1, 64, 2)]], collate_fn=collate)
+    loader = torch.utils.data.DataLoader(images, batch_sampler=[[(0, 64, 1), (1, 64, 2)]], collate_fn=collate)
     (batch,) = loader
     assert batch.images.shape == (2, 3, 64, 64)
 

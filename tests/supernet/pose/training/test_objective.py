@@ -14,7 +14,7 @@ SIDE = 64
 
 
 def batch() -> Batch:
-    """Two pictures of 64 x 64: two people, and one with a keypoint that is not annotated; a masked corner each."""
+    """Two images of 64 x 64: two people, and one with a keypoint that is not annotated; a masked corner each."""
     people = torch.zeros(2, 2, NUM, 3)
     people[0, 0] = torch.tensor([[10.0, 30.5, 2], [20.0, 50.0, 1], [61.0, 5.0, 2]])
     people[0, 1] = torch.tensor([[40.0, 12.0, 2], [33.0, 8.0, 2], [50.0, 60.0, 2]])
@@ -77,7 +77,7 @@ def test_targets_of_a_gpu_are_those_of_the_cpu() -> None:
 
 
 @pytest.mark.parametrize("nobody_in", [(), (1,), (0, 1)])
-def test_terms_stay_finite_in_half_precision_and_with_nobody_in_a_picture(nobody_in: tuple[int, ...]) -> None:
+def test_terms_stay_finite_in_half_precision_and_with_nobody_in_a_image(nobody_in: tuple[int, ...]) -> None:
     given, objective = batch(), PoseObjective(NUM)
     given.people[list(nobody_in)] = 0
     truth = objective.targets(given)

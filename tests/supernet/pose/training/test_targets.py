@@ -45,15 +45,15 @@ def test_targets_are_those_of_the_published_code(case: str) -> None:
 
 @pytest.mark.parametrize("people", [0, 1, 3, 9, 20])
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
-def test_each_picture_of_a_batch_equals_the_slow_twin(people: int, sigma: float) -> None:
+def test_each_image_of_a_batch_equals_the_slow_twin(people: int, sigma: float) -> None:
     rng = np.random.default_rng(people)
     keypoints = rng.uniform(-4, 34, (3, people, 5, 3))
     keypoints[..., 2] = rng.integers(0, 3, (3, people, 5))
     made = heatmaps(torch.from_numpy(keypoints), (22, 30), sigma)
     assert made.shape == (3, 5, 22, 30)
     assert made.dtype == torch.float32
-    for one, picture in zip(made, keypoints, strict=True):
-        np.testing.assert_allclose(one, slow_heatmaps(picture, 22, 30, sigma), atol=1e-6)
+    for one, image in zip(made, keypoints, strict=True):
+        np.testing.assert_allclose(one, slow_heatmaps(image, 22, 30, sigma), atol=1e-6)
 
 
 def test_padding_people_changes_nothing() -> None:

@@ -1,9 +1,9 @@
-"""The picture of a run's curves, whatever was logged."""
+"""The image of a run's curves, whatever was logged."""
 
 import math
 from pathlib import Path
 
-from supernet.pose.data.image_decoding import read_picture
+from supernet.pose.data.image_decoding import read_image
 from supernet.training.monitoring.curves import draw_curves, phases_of
 
 
@@ -25,9 +25,9 @@ def test_curves_are_drawn_of_any_run(tmp_path: Path) -> None:
     bare = [{"step": 0, "phase": "one", "rate": 0.1, "total": 1.0, "data_share": 0.0}]
     for name, lines in (("full", rows()), ("bare", bare), ("empty", [])):
         draw_curves(tmp_path / f"{name}.png", lines, [200])
-        picture = read_picture(tmp_path / f"{name}.png")
-        assert picture.shape == (1100, 1320, 3)
-    full, empty = (read_picture(tmp_path / f"{name}.png") for name in ("full", "empty"))
+        image = read_image(tmp_path / f"{name}.png")
+        assert image.shape == (1100, 1320, 3)
+    full, empty = (read_image(tmp_path / f"{name}.png") for name in ("full", "empty"))
     # Coloured pixels are lines; without any row there are none but grey ones.
     assert (full.max(axis=2) - full.min(axis=2) > 60).sum() > 2000
     assert (empty.max(axis=2) - empty.min(axis=2) > 60).sum() == 0

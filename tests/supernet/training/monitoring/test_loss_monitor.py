@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from supernet.compute.device import out_of_memory_told
+from supernet.compute.device import explain_out_of_memory
 from supernet.errors import UserError
 from supernet.pose.training.objective import LossTerms
 from supernet.training import run_folder
-from supernet.training.monitoring.loss_monitor import LossWatch, Unhealthy
-from supernet.training.monitoring.monitor import Watch
-from supernet.training.optimizer import TouchedAdam
+from supernet.training.monitoring.loss_monitor import LossMonitor, TrainingDiverged
+from supernet.training.monitoring.monitor import TrainingMonitor
+from supernet.training.optimizer import MaskedAdam
 from supernet.training.trainer import StepReport
 from tests.helpers.training import NUM_STEPS, SPACE, is_equal, tiny_trainer, watched
 
@@ -37,16 +37,16 @@ def report(step: int, largest: float, smallest: float, norm: float = 1.0, phase:
 def test_the_first_step_that_is_not_finite_is_named_with_its_place(
     losses: tuple[float, float], norm: float, told: str, arch: Any
 ) -> None:
-    watch = LossWatch(10.0)
+    watch = LossMonitor(10.0)
     for step in range(20):
         watch.follow(report(step, *losses, norm) if step in (13, 17) else report(step, 1.0, 2.0))
-    with pytest.raises(Unhealthy) as caught:
+    with pytest.raises(TrainingDiverged) as caught:
         watch.read()
-    assert str(caught.value) == f"{told} at step 13, phase width, subnet {arch.describe()}, pictures 7, 11"
+    assert str(caught.value) == f"{told} at step 13, phase width, subnet {arch.describe()}, images 7, 11"
 
 
 def test_a_loss_explodes_when_its_running_mean_is_ten_times_its_lowest_in_the_phase() -> None:
-    watch = LossWatch(10.0)
+    watch = LossMonitor(10.0)
     watch.follow(report(0, 100.0, 1.0, phase="largest"))  # another phase has another scale
     for step in range(1, 30):
         watch.follow(report(step, 1.0, 2.0))
@@ -54,23 +54,25 @@ def test_a_loss_explodes_when_its_running_mean_is_ten_times_its_lowest_in_the_ph
     # The mean of the smallest goes from 2 towards 100: 2 * 0.9**n + 100 * (1 - 0.9**n) > 20 first at n = 2.
     for step in (30, 31, 32):
         watch.follow(report(step, 1.0, 100.0))
-    with pytest.raises(Unhealthy, match=r"the loss exploded: its mean is 20\.6 after it had been 2 at step 31, phase"):
+    with pytest.raises(
+        TrainingDiverged, match=r"the loss exploded: its mean is 20\.6 after it had been 2 at step 31, phase"
+    ):
         watch.read()
-    noisy = LossWatch(10.0)
+    noisy = LossMonitor(10.0)
     for step in range(200):
         noisy.follow(report(step, 0.2 + 1.8 * (step % 10 == 0), 1.0))  # tenfold, as losses of single steps are
     noisy.read()
 
 
 def test_figures_are_means_since_the_last_call_whenever_they_are_read() -> None:
-    at_once, in_parts = LossWatch(10.0), LossWatch(10.0)
+    at_once, in_parts = LossMonitor(10.0), LossMonitor(10.0)
     steps = [report(step, 1.0 + step, 4.0 + 2 * step) for step in range(6)]
     for each in steps:
         at_once.follow(each)
         in_parts.follow(each)
         if each.step == 2:
             in_parts.read()
-            state, in_parts = in_parts.state(), LossWatch(10.0)
+            state, in_parts = in_parts.state(), LossMonitor(10.0)
             in_parts.load_state(state)
     at_once.read()
     in_parts.read()
@@ -81,7 +83,7 @@ def test_figures_are_means_since_the_last_call_whenever_they_are_read() -> None:
 
 def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     weight = torch.nn.Parameter(torch.ones(3))
-    adam = TouchedAdam([weight], clip_norm=1.0)
+    adam = MaskedAdam([weight], clip_norm=1.0)
     weight.grad = torch.tensor([1.0, 2.0, 3.0])
     adam.step(0.1)
     before, moments = weight.detach().clone(), [moment.clone() for moment in adam.moments]
@@ -97,11 +99,11 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
 )
 def test_running_out_of_memory_is_told_with_subnet_resolution_and_batch(error: RuntimeError) -> None:
     with (
-        pytest.raises(UserError, match=r"out of memory with 8 pictures of 48 px in subnet 48 px, stem 8.*lower batch_"),
-        out_of_memory_told(LARGEST, 8, 48),
+        pytest.raises(UserError, match=r"out of memory with 8 images of 48 px in subnet 48 px, stem 8.*lower batch_"),
+        explain_out_of_memory(LARGEST, 8, 48),
     ):
         raise error
-    with pytest.raises(RuntimeError, match="other"), out_of_memory_told(LARGEST, 8, 48):
+    with pytest.raises(RuntimeError, match="other"), explain_out_of_memory(LARGEST, 8, 48):
         raise RuntimeError("other")
 
 
@@ -112,11 +114,11 @@ def test_running_out_of_memory_in_a_step_names_the_subnet_at_hand(monkeypatch: p
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trainer.supernet, "forward", fail)
-    with pytest.raises(UserError, match=r"out of memory with 2 pictures of (32|48) px in subnet"):
+    with pytest.raises(UserError, match=r"out of memory with 2 images of (32|48) px in subnet"):
         trainer.run(lambda _: None, lambda _: None)
 
 
-def run_with_poison(folder: Path, poisoned: dict[int, int], every: int = 5) -> tuple[Watch, list[str]]:
+def run_with_poison(folder: Path, poisoned: dict[int, int], every: int = 5) -> tuple[TrainingMonitor, list[str]]:
     """Train with a checkpoint every few steps, the loss of some steps being NaN as often as told."""
     trainer = tiny_trainer()
     watch = watched(trainer)
@@ -142,7 +144,7 @@ def run_with_poison(folder: Path, poisoned: dict[int, int], every: int = 5) -> t
         try:
             trainer.run(on_step, lambda _: None)
             return watch, told
-        except Unhealthy as failure:
+        except TrainingDiverged as failure:
             told.append(str(failure))
             watch.roll_back(failure, folder)
             save()
@@ -169,7 +171,7 @@ def test_the_first_failure_goes_back_to_the_last_checkpoint_with_half_the_rates(
 
 
 def test_a_second_failure_stops_and_names_the_last_good_checkpoint(tmp_path: Path) -> None:
-    told = r"the loss is nan at step 9, .*pictures .* after a return to step 5 with lower rates; .*checkpoint\.pt"
+    told = r"the loss is nan at step 9, .*images .* after a return to step 5 with lower rates; .*checkpoint\.pt"
     with pytest.raises(UserError, match=told):
         run_with_poison(tmp_path, {9: 2})
     state = run_folder.load_checkpoint(tmp_path)
@@ -181,4 +183,4 @@ def test_a_second_failure_stops_and_names_the_last_good_checkpoint(tmp_path: Pat
 def test_without_a_rollback_factor_the_first_failure_stops(tmp_path: Path) -> None:
     watch = watched(tiny_trainer(), rollback_factor=0.0)
     with pytest.raises(UserError, match=r"the loss is nan at step 3.*start a new run with a lower learning_rate"):
-        watch.roll_back(Unhealthy(report(3, 1.0, 1.0), LARGEST, "the loss is nan"), tmp_path)
+        watch.roll_back(TrainingDiverged(report(3, 1.0, 1.0), LARGEST, "the loss is nan"), tmp_path)

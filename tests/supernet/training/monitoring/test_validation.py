@@ -9,14 +9,14 @@ from supernet.pose.evaluation import Evaluation
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
-from supernet.training.monitoring.monitor import Watch
-from supernet.training.monitoring.validation import CollapseAlarm, PeriodicEvaluation
+from supernet.training.monitoring.monitor import TrainingMonitor
+from supernet.training.monitoring.validation import CollapseDetector, PeriodicValidation
 from tests.helpers.training import is_equal, tiny_trainer
 
 
 def heard(*aps: tuple[float, float], name: str = "small") -> list[list[str]]:
-    alarm = CollapseAlarm()
-    return [alarm.hear(100 * i, largest, smallest, name) for i, (largest, smallest) in enumerate(aps)]
+    alarm = CollapseDetector()
+    return [alarm.update(100 * i, largest, smallest, name) for i, (largest, smallest) in enumerate(aps)]
 
 
 def test_a_fall_below_half_of_the_best_is_told() -> None:
@@ -36,20 +36,20 @@ def test_a_smallest_subnet_that_stays_at_0_is_told_while_the_largest_has_some() 
 
 
 def test_another_smallest_subnet_counts_anew_and_a_resumed_alarm_goes_on() -> None:
-    alarm, resumed = CollapseAlarm(), CollapseAlarm()
-    alarm.hear(0, 0.3, 0.3, "kernel 3")
-    assert alarm.hear(1, 0.3, 0.1, "depth 1") == []
+    alarm, resumed = CollapseDetector(), CollapseDetector()
+    alarm.update(0, 0.3, 0.3, "kernel 3")
+    assert alarm.update(1, 0.3, 0.1, "depth 1") == []
     resumed.load_state(alarm.state())
     for each in (alarm, resumed):
-        assert len(each.hear(2, 0.1, 0.04, "depth 1")) == 2
+        assert len(each.update(2, 0.1, 0.04, "depth 1")) == 2
     assert alarm.state() == resumed.state()
     assert len(alarm.alarms) == 2
 
 
 def test_evaluations_come_at_their_steps_are_calibrated_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, evaluated = tiny_trainer(), tiny_trainer()
-    pictures = SyntheticPeople(COCO, 4, 2, 64, 64)
-    scorer = SubnetScorer(evaluated.supernet, pictures, pictures, InferenceSettings(), 4)
+    images = SyntheticPeople(COCO, 4, 2, 64, 64)
+    scorer = SubnetScorer(evaluated.supernet, images, images, InferenceSettings(), 4)
     scored: list[tuple[int, Any, float]] = []
 
     def remember(network: Any, *_: Any, **__: Any) -> Evaluation:
@@ -57,7 +57,7 @@ def test_evaluations_come_at_their_steps_are_calibrated_and_change_nothing(monke
         return Evaluation({"AP": len(scored) / 10}, [], [], "", 0.0)
 
     monkeypatch.setattr("supernet.evaluation.subnet_scorer.evaluate", remember)
-    watch = Watch(evaluated, 10.0, 0.5, PeriodicEvaluation(scorer, 5))
+    watch = TrainingMonitor(evaluated, 10.0, 0.5, PeriodicValidation(scorer, 5))
     figures: list[dict[str, float]] = []
 
     def on_step(_: object) -> None:
