@@ -6,8 +6,8 @@
 
 PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' constraints.txt)
-# Searched besides the default index; a build named there (2.13.0+cpu) wins over the plain one (2.13.0).
-# On Linux the plain one brings gigabytes of CUDA, so the default is the CPU build.
+# An extra package index; a build found there (2.13.0+cpu) takes precedence over the plain one (2.13.0).
+# On Linux the plain one downloads gigabytes of CUDA, so the CPU build is the default.
 TORCH_INDEX ?= $(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu)
 
 VENV := .venv
@@ -46,11 +46,11 @@ $(BIN)/python:
 	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not one; name one with: make setup PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Rewritten only when the choice of torch changes, so that only then torch is installed anew.
+# Rewritten only if the choice of torch changes, so that torch is only then installed again.
 $(VENV)/torch-choice: force | $(BIN)/python
 	@echo '$(TORCH) $(TORCH_INDEX)' | cmp -s - $@ || echo '$(TORCH) $(TORCH_INDEX)' > $@
 
-# Leaves constraints naming the torch that is now installed, whichever was asked for.
+# Writes constraints with the torch version that was installed.
 $(VENV)/constraints.txt: $(VENV)/torch-choice constraints.txt
 	$(PIP) install --retries 1 '$(TORCH)' $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	grep -v '^torch==' constraints.txt > $@
