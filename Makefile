@@ -13,6 +13,8 @@ TORCH_INDEX ?= $(if $(filter Linux,$(shell uname -s)),https://download.pytorch.o
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# A worker for each core, which takes over what another has not begun.
+ON_ALL_CORES := -n auto --dist worksteal
 PACKAGES := supernet search subnet_export conf scripts tests
 
 .DELETE_ON_ERROR:
@@ -24,10 +26,10 @@ demo: setup
 	$(BIN)/python scripts/demo.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
 test-all: setup
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest $(ON_ALL_CORES) -m ""
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
-"""The main job on built-in people: train a supernet, search it, export the best subnet, draw its predictions.
+"""Demonstrate the whole workflow on built-in people: train, search, export, and draw predictions.
 
-Called by ``make demo``; every step is one of the documented commands, printed before it runs.
+Run by ``make demo``. Every step is a documented command, which is printed before it runs. It takes no options.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -19,7 +20,9 @@ BUDGET = "80M"
 
 
 def main() -> None:
-    """Run the four steps and close with a table of what came out and where it is."""
+    """Run the four steps and print a table of results and their files."""
+    description = (__doc__ or "").partition("\n\n")
+    argparse.ArgumentParser(description=description[0], epilog=description[2]).parse_args()
     start = time.perf_counter()
     seconds = {
         "train": run("supernet.train", "evaluation.flip_test=true"),  # as published figures are measured
@@ -28,7 +31,7 @@ def main() -> None:
         "predict": run("subnet_export.predict", "--model", str(RUNS / "export" / "latest"), "--dataset-index", "0"),
     }
     trained, searched, exported = (summary(name) for name in ("train", "evolve", "export"))
-    table = Table("what", "figure", "where", title=f"demo: {time.perf_counter() - start:.0f} s", show_lines=False)
+    table = Table("result", "value", "file", title=f"demo: {time.perf_counter() - start:.0f} s", show_lines=False)
     for row in trained["subnets"]:
         table.add_row(f"{row['subnet']} subnet", f"AP {row['metrics']['AP']:.3f}", "")
     table.add_row("supernet", f"{seconds['train']:.0f} s", str(RUNS / "train" / "latest" / "supernet.pt"))
@@ -54,7 +57,7 @@ def main() -> None:
 
 
 def run(module: str, *arguments: str) -> float:
-    """Run ``python -m module arguments`` and return its seconds; a failure ends the demo with its exit status."""
+    """Run ``python -m module arguments`` and return the seconds; a failure ends the demo with its exit status."""
     command = [sys.executable, "-m", module, *arguments]
     CONSOLE.rule(f"python -m {' '.join(command[2:])}")
     start = time.perf_counter()
@@ -65,9 +68,9 @@ def run(module: str, *arguments: str) -> float:
 
 
 def summary(command: str) -> dict[str, Any]:
-    """Read the figures that the latest run of ``command`` left."""
-    figures: dict[str, Any] = json.loads((RUNS / command / "latest" / "summary.json").read_text("utf-8"))
-    return figures
+    """Read ``summary.json`` of the latest run of ``command``."""
+    content: dict[str, Any] = json.loads((RUNS / command / "latest" / "summary.json").read_text("utf-8"))
+    return content
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Change valid files at random and have them read, for as long as asked: ``python -m scripts.fuzz TARGET --seconds N``.
+"""Fuzz the readers of files: ``python -m scripts.fuzz TARGET --seconds N``.
 
-Where atheris is installed (``pip install 'litepose-supernet[fuzz]'``) it looks for changes that reach new code; else
-hypothesis draws them. The targets are those of ``tests/reliability/test_fuzzing.py``. What goes wrong is written to a
-file that ``python -m scripts.fuzz TARGET --file FILE`` reads again.
+Valid files are changed at random and read. atheris, if installed (``pip install 'litepose-supernet[fuzz]'``), searches
+for changes that reach new code; otherwise hypothesis draws the changes. The targets are those of
+``tests/reliability/test_fuzzing.py``. A file that causes a failure is saved; ``python -m scripts.fuzz TARGET --file
+FILE`` reads it again.
 """
 
 import argparse
@@ -23,22 +24,27 @@ import cv2
 if TYPE_CHECKING:
     from tests.reliability.file_mutations import Choose, Target
 
-MOST_BYTES = 2**33
-"""Of address space; a file that needs more to be read or refused is a finding."""
-MOST_SECONDS = 30
-_RUNS_A_ROUND = 50
-"""Of hypothesis, which finishes a round that it began: a test that draws no more at some time is an error to it."""
+MAX_BYTES = 2**33
+"""Limit on the address space; a file that needs more to be read or refused is a finding."""
+MAX_SECONDS = 30
+"""Time limit for one file."""
+_RUNS_PER_ROUND = 50
+"""Runs of a hypothesis test; time is checked between rounds, as hypothesis rejects a test that stops drawing."""
 
 
 def main() -> None:
     """Fuzz one target, or run it once on a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("target", metavar="TARGET", help="which reader; 'list' names them")
-    parser.add_argument("--seconds", metavar="N", type=int, default=60, help="how long (default: %(default)s)")
+    parser.add_argument("target", metavar="TARGET", help="the reader; 'list' prints all")
+    parser.add_argument("--seconds", metavar="N", type=int, default=60, help="duration (default: %(default)s)")
     parser.add_argument("--engine", choices=("auto", "atheris", "hypothesis"), default="auto")
     parser.add_argument("--file", metavar="FILE", type=Path, help="only read this file")
     parser.add_argument(
-        "--findings", metavar="FOLDER", type=Path, default=Path("runs/fuzz"), help="(default: %(default)s)"
+        "--findings",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("runs/fuzz"),
+        help="folder for files that cause failures (default: %(default)s)",
     )
     options = parser.parse_args()
     has_atheris = importlib.util.find_spec("atheris") is not None
@@ -53,7 +59,7 @@ def main() -> None:
     if options.target not in fuzz_targets.TARGETS:
         parser.error(f"there is no target {options.target!r}; choose among {', '.join(fuzz_targets.TARGETS)}")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     session = _Session(fuzz_targets.TARGETS[options.target], options.findings / options.target)
     if options.file is not None:
         read = session.read(options.file.read_bytes())
@@ -65,7 +71,7 @@ def main() -> None:
 
 
 class _Session:
-    """One target with a valid file, and what came of changing it."""
+    """A target, its valid file, and statistics of its changed versions."""
 
     def __init__(self, target: "Target", findings: Path) -> None:
         from tests.reliability import file_mutations
@@ -79,8 +85,8 @@ class _Session:
         self.slowest = 0.0
         assert self.read(self._content), "the valid file is refused"
 
-    def one(self, choose: "Choose") -> None:
-        """Change the file once and read it; what goes wrong is kept and raised."""
+    def fuzz_once(self, choose: "Choose") -> None:
+        """Change the valid file and read it; save a file that causes a failure, and raise the failure."""
         content = self._content
         if isinstance(self._valid, bytes) or choose(4) == 0:
             content = self._mutations.mutated_bytes(content, choose)
@@ -89,7 +95,7 @@ class _Session:
             try:
                 content = self.target.encode(value)
             except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):
-                return  # no such file can be
+                return  # the format cannot represent this value
         try:
             self.read(content)
         except BaseException:
@@ -100,23 +106,23 @@ class _Session:
             raise
 
     def read(self, content: bytes) -> bool:
-        """Let the target read ``content``; whether it could."""
-        began = time.perf_counter()
-        found = self._mutations.run(self.target, self._folder, content)
-        self.slowest = max(self.slowest, time.perf_counter() - began)
+        """Let the target read ``content``; return whether it was accepted."""
+        start = time.perf_counter()
+        is_read = self._mutations.run(self.target, self._folder, content)
+        self.slowest = max(self.slowest, time.perf_counter() - start)
         self.num_runs += 1
-        self.num_read += found
-        return found
+        self.num_read += is_read
+        return is_read
 
     def summary(self) -> str:
-        """Return what was done, one line of JSON."""
+        """Return the statistics as one line of JSON."""
         figures = {"runs": self.num_runs, "read": self.num_read, "slowest_seconds": round(self.slowest, 3)}
         return json.dumps(figures)
 
 
 @contextlib.contextmanager
 def _instrumented(wanted: bool) -> Iterator[None]:
-    """Let atheris see which code of this project runs."""
+    """Instrument imports of this project for atheris' coverage, if ``wanted``."""
     if not wanted:
         yield
         return
@@ -131,13 +137,13 @@ def _with_atheris(session: _Session, seconds: int) -> None:
 
     def once(data: bytes) -> None:
         provider: Any = atheris.FuzzedDataProvider(data)
-        session.one(lambda n: provider.ConsumeIntInRange(0, n - 1))
+        session.fuzz_once(lambda n: provider.ConsumeIntInRange(0, n - 1))
 
     session.findings.mkdir(parents=True, exist_ok=True)
-    flags = [f"-max_total_time={seconds}", f"-timeout={MOST_SECONDS}", "-rss_limit_mb=0", "-print_final_stats=1"]
+    flags = [f"-max_total_time={seconds}", f"-timeout={MAX_SECONDS}", "-rss_limit_mb=0", "-print_final_stats=1"]
     flags.append(f"-artifact_prefix={session.findings}/")
     atheris.Setup([sys.argv[0], *flags], once)
-    atheris.Fuzz()  # ends the process, with the number of runs
+    atheris.Fuzz()  # ends the process and prints the number of runs
 
 
 def _with_hypothesis(session: _Session, seconds: int) -> None:
@@ -149,14 +155,14 @@ def _with_hypothesis(session: _Session, seconds: int) -> None:
 
         @seed(number)
         @settings(
-            max_examples=_RUNS_A_ROUND,
-            deadline=MOST_SECONDS * 1000,
+            max_examples=_RUNS_PER_ROUND,
+            deadline=MAX_SECONDS * 1000,
             database=None,
             suppress_health_check=list(HealthCheck),
         )
         @given(data=st.data())
         def once(data: st.DataObject) -> None:
-            session.one(lambda n: data.draw(st.integers(0, n - 1)))
+            session.fuzz_once(lambda n: data.draw(st.integers(0, n - 1)))
 
         once()
         number += 1

@@ -1,4 +1,4 @@
-"""Budgets: which archs stay within bounds on their costs (no torch)."""
+"""Budgets: bounds on the costs of archs (no torch)."""
 
 import difflib
 import math
@@ -28,16 +28,16 @@ _BOUNDED: dict[str, tuple[str, Dimension]] = {
     "weights": ("weight_bytes", BYTES),
     "latency": (LATENCY, MILLISECONDS),
 }
-"""By name under ``constraint``: the cost and how it is measured."""
+"""The cost and its dimension, by name under ``constraint``."""
 _NAMES = {cost: name for name, (cost, _) in _BOUNDED.items()}
 _LEAST = "min_"
 
 
 class LatencyTable(Protocol):
-    """What a budget asks of a latency table."""
+    """The methods of a latency table that a budget uses."""
 
     def check(self, space: SearchSpace, num_keypoints: int) -> None:
-        """Raise UserError if the table is not of ``space``."""
+        """Raise UserError if the table is not for ``space``."""
 
     def latency_ms(self, space: SearchSpace, genes: Genes) -> NDArray[np.float64]:
         """Return the predicted latency (N,) of genes (N, G)."""
@@ -50,7 +50,7 @@ class CostModel:
     Attributes:
         space: The space.
         num_keypoints: K.
-        latency_table: Where predicted latencies come from; without it there are none.
+        latency_table: Source of predicted latencies; None for costs without latency.
     """
 
     space: SearchSpace
@@ -58,7 +58,7 @@ class CostModel:
     latency_table: LatencyTable | None = None
 
     def __post_init__(self) -> None:
-        """Raise UserError for a latency table of another space."""
+        """Raise UserError for a latency table for another space."""
         if self.latency_table is not None:
             self.latency_table.check(self.space, self.num_keypoints)
 
@@ -69,25 +69,25 @@ class CostModel:
 
     def of(self, arch: Arch) -> dict[str, float]:
         """Return the costs of one arch by name."""
-        found: dict[str, float] = dict(arch_costs(arch, self.num_keypoints))
+        values: dict[str, float] = dict(arch_costs(arch, self.num_keypoints))
         if self.latency_table is not None:
-            found[LATENCY] = float(self.latency_table.latency_ms(self.space, self.space.encode([arch]))[0])
-        return found
+            values[LATENCY] = float(self.latency_table.latency_ms(self.space, self.space.encode([arch]))[0])
+        return values
 
     def __call__(self, genes: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return the costs (N,) of genes (N, G) by name: int64, and float64 for ``latency_ms``."""
         genes = self.space.layout.checked(genes)
-        found: dict[str, NDArray[Any]] = dict(costs(self.space, genes, self.num_keypoints))
+        values: dict[str, NDArray[Any]] = dict(costs(self.space, genes, self.num_keypoints))
         if self.latency_table is not None:
-            found[LATENCY] = self.latency_table.latency_ms(self.space, genes)
-        return found
+            values[LATENCY] = self.latency_table.latency_ms(self.space, genes)
+        return values
 
     @cached_property
     def extremes(self) -> dict[str, tuple[float, float]]:
-        """What the smallest and the largest arch cost, by name.
+        """Costs of the smallest and the largest arch, by name.
 
-        No analytic cost ever falls when one choice grows (a test holds this), so these are the exact least and
-        greatest of the whole space; of a latency they mostly are, but need not be.
+        No analytic cost falls when a choice grows (a test checks this), so these are the exact minimum and maximum of
+        the space. For a latency they usually are.
         """
         least, greatest = self.of(self.space.smallest()), self.of(self.space.largest())
         return {name: (least[name], greatest[name]) for name in self.names}
@@ -95,7 +95,7 @@ class CostModel:
 
 @dataclass(frozen=True)
 class Bound:
-    """A limit on one cost, inclusive: the most it may be, or the least where ``is_least``."""
+    """An inclusive bound on one cost: an upper bound, or a lower bound if ``is_least``."""
 
     cost: str
     value: float
@@ -103,16 +103,16 @@ class Bound:
 
     @property
     def name(self) -> str:
-        """What the bound is called under ``constraint``."""
+        """Name of the bound under ``constraint``."""
         return f"{_LEAST if self.is_least else ''}{_NAMES[self.cost]}"
 
     def excess(self, value: NDArray[Any]) -> NDArray[Any]:
-        """Return by how much (N,) of the bound it is missed; at most 0 where it is met."""
+        """Return the violation (N,) relative to the bound; at most 0 where the bound is met."""
         missed = self.value - value if self.is_least else value - self.value
         return np.asarray(missed / self.value)
 
     def show(self, value: float | None = None, rounding: Rounding = "nearest") -> str:
-        """Return ``value``, or the bound's own, with its unit."""
+        """Return ``value``, or the value of the bound, with its unit."""
         return readable(self.value if value is None else value, rounding, _BOUNDED[_NAMES[self.cost]][1])
 
     def __str__(self) -> str:
@@ -121,18 +121,18 @@ class Bound:
 
 @dataclass(frozen=True)
 class Budget:
-    """Bounds on costs, all of which an arch must meet; without any, every arch fits."""
+    """Bounds on costs that an arch must all meet; without bounds, every arch fits."""
 
     bounds: tuple[Bound, ...]
     model: CostModel = field(compare=False)
 
     @classmethod
     def from_mapping(cls, constraint: Mapping[str, Any], model: CostModel) -> Self:
-        """Read bounds such as ``{"macs": "60M", "min_params": "1M", "memory": "40%"}``; None sets none.
+        """Read bounds such as ``{"macs": "60M", "min_params": "1M", "memory": "40%"}``; None sets no bound.
 
         Raises:
-            UserError: A name that is no cost, a value that is no positive quantity, a latency without a table, or a
-                least that is above the most.
+            UserError: An unknown cost, a value that is not a positive quantity, a latency without a table, or a lower
+                bound above the upper one.
         """
         known = [*_BOUNDED, *(f"{_LEAST}{name}" for name in _BOUNDED)]
         for name in constraint:
@@ -144,48 +144,47 @@ class Budget:
         for least in (bound for bound in bounds if bound.is_least):
             for most in bounds:
                 if most.cost == least.cost and most.value < least.value:
-                    raise UserError(f"{least} is above {most}; no subnet can meet both, so loosen one")
+                    raise UserError(f"{least} is above {most}, so no subnet can meet both; loosen one")
         return cls(bounds, model)
 
     @property
     def limits(self) -> tuple[tuple[str, float], ...]:
-        """Pairs of a cost and the most it may be."""
+        """Pairs of a cost and its upper bound."""
         return tuple((bound.cost, bound.value) for bound in self.bounds if not bound.is_least)
 
     def fits(self, costs: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-        """Whether (N,) archs with these costs (N,) by name meet all bounds."""
+        """Return whether archs (N,) with these costs (N,) by name meet all bounds."""
         return np.asarray(self.violation(costs) == 0)
 
     def violation(self, costs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Return how far (N,) all bounds together are missed, each relative to itself; 0 where all are met."""
+        """Return the sum (N,) of the relative violations of all bounds; 0 where all are met."""
         total = np.zeros(len(next(iter(costs.values()))))
         for bound in self.bounds:
             total += np.maximum(bound.excess(costs[bound.cost]), 0)
         return total
 
     def fits_arch(self, arch: Arch) -> bool:
-        """Whether ``arch`` meets all bounds."""
+        """Return whether ``arch`` meets all bounds."""
         return bool(self.fits({name: np.array([value]) for name, value in self.model.of(arch).items()})[0])
 
     def to_dict(self) -> dict[str, float]:
-        """Return the bounds as numbers by their names: counts, bytes and milliseconds."""
+        """Return the values of the bounds by name: counts, bytes and milliseconds."""
         return {bound.name: bound.value for bound in self.bounds}
 
     def describe(self) -> str:
-        """Return the bounds in words, "macs up to 60 M, params from 1 M"."""
+        """Return the bounds as text, such as "macs up to 60 M, params from 1 M"."""
         words = (f"{_NAMES[b.cost]} {'from' if b.is_least else 'up to'} {b.show()}" for b in self.bounds)
         return ", ".join(words) or "no budget"
 
     def check_reachable(self) -> None:
-        """Make sure that some arch meets all bounds.
+        """Check that some arch meets all bounds.
 
-        Each bound alone is judged by :attr:`CostModel.extremes`. Upper bounds without lower ones, or the other way
-        round, are then met together by the smallest or the largest arch. Otherwise archs are tried; see
-        :mod:`search.feasibility`.
+        Every single bound is compared with :attr:`CostModel.extremes`. If there are only upper or only lower bounds,
+        the smallest or the largest arch then meets them all. Otherwise archs are tried; see :mod:`search.feasibility`.
 
         Raises:
-            UserError: A bound beyond the reachable range, with that range and the nearest arch; or no arch was found
-                that meets all bounds, with how many were tried and the nearest one.
+            UserError: A bound is beyond the reachable range (the message has the range and the nearest arch), or no
+                arch that meets all bounds was found (the message has the number of archs tried and the nearest).
         """
         space = self.model.space
         for bound in self.bounds:
@@ -201,27 +200,27 @@ class Budget:
                 )
         if any(map(self.fits_arch, (space.smallest(), space.largest()))):
             return
-        found = feasibility.nearest(space, lambda genes: self.violation(self.model(genes)))
-        if found.violation > 0:
-            has = self.model.of(found.arch)
+        closest = feasibility.nearest(space, lambda genes: self.violation(self.model(genes)))
+        if closest.violation > 0:
+            has = self.model.of(closest.arch)
             bounded = {bound.cost: f"{_NAMES[bound.cost]} {bound.show(has[bound.cost])}" for bound in self.bounds}
             raise UserError(
-                f"no subnet of space {space.name} with {self.describe()} was found among {found.num_tried:,} tried; "
-                f"loosen a bound; the nearest has {', '.join(bounded.values())}: {found.arch.describe()}"
+                f"no subnet of space {space.name} with {self.describe()} was found among {closest.num_tried:,} tried; "
+                f"loosen a bound; the nearest has {', '.join(bounded.values())}: {closest.arch.describe()}"
             )
 
 
 def _read(name: str, value: Any, model: CostModel) -> Bound:
     is_least = name.startswith(_LEAST)
     cost, dimension = _BOUNDED[name.removeprefix(_LEAST)]
-    found = parse(value, dimension, f"constraint.{name}")
+    quantity = parse(value, dimension, f"constraint.{name}")
     if cost not in model.names:
         raise UserError(
-            f"constraint.{name} needs a latency table; measure one with `python -m search.lut build` and give it as "
+            f"constraint.{name} needs a latency table; build it with `python -m search.lut build` and give it as "
             "latency_table=FILE"
         )
-    if isinstance(found, Share):
-        found = found.of_largest * type(found.of_largest)(model.extremes[cost][1])
+    if isinstance(quantity, Share):
+        quantity = quantity.of_largest * type(quantity.of_largest)(model.extremes[cost][1])
     if cost == LATENCY:
-        return Bound(cost, float(found), is_least)
-    return Bound(cost, math.ceil(found) if is_least else math.floor(found), is_least)
+        return Bound(cost, float(quantity), is_least)
+    return Bound(cost, math.ceil(quantity) if is_least else math.floor(quantity), is_least)

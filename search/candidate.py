@@ -1,4 +1,4 @@
-"""A scored arch with its place in the search, as a value and as the row that is written (no torch)."""
+"""Candidates of a search: a scored arch as a value and as a row of a file (no torch)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from supernet.errors import UserError
 
 @dataclass(frozen=True)
 class Score:
-    """Metrics of an arch on a number of images; only scores on equally many are comparable."""
+    """Metrics of an arch on a number of images; scores are comparable only for equal numbers."""
 
     num_images: int
     metrics: dict[str, float]
@@ -26,13 +26,12 @@ class Candidate:
     """An arch that a search scored, or is about to.
 
     Attributes:
-        order: Counts all candidates of a search from 0.
-        generation: Counts generations from 0.
-        origin: How it came about, such as "random", "mutation", "crossover" or "predicted".
-        costs: By name, of all that the cost model knows.
-        predicted: AP that the predictor foresaw on as many images as every candidate is scored on; None if it was
-            not asked.
-        scores: On ever more images; empty before the first.
+        order: Index among all candidates of a search, from 0.
+        generation: Index of the generation, from 0.
+        origin: How it was proposed, such as "random", "mutation", "crossover" or "predicted".
+        costs: All costs of the cost model, by name.
+        predicted: AP predicted for the number of images that every candidate is scored on; None without a prediction.
+        scores: Scores on increasing numbers of images; empty before the first.
     """
 
     arch: Arch
@@ -45,7 +44,7 @@ class Candidate:
 
     @property
     def ap(self) -> float:
-        """Average precision on the most images it was scored on."""
+        """Average precision on the largest number of images."""
         return self.scores[-1].ap
 
     def scored(self, score: Score) -> Self:
@@ -53,7 +52,7 @@ class Candidate:
         return replace(self, scores=(*self.scores, score))
 
     def row(self) -> dict[str, Any]:
-        """Return plain values, with the metrics on the most images it was scored on."""
+        """Return plain values, with the metrics on the largest number of images."""
         predicted = {} if self.predicted is None else {"predicted": self.predicted}
         return {
             "order": self.order,
@@ -69,17 +68,17 @@ class Candidate:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Read back what :meth:`row` returned; of several scores it holds the last.
+        """Read what :meth:`row` returned, which holds only the last score.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: It is no such row.
+            KeyError, TypeError, ValueError, AttributeError: The row is malformed.
         """
         score = Score(row["num_images"], dict(row["metrics"]))
         predicted = row.get("predicted", 0)
         counts, figures = (row["order"], row["generation"], score.num_images), (*score.metrics.values(), predicted)
-        numbers = all(isinstance(each, int | float) for each in (*figures, *row["costs"].values()))
-        if "AP" not in score.metrics or not numbers or not all(type(each) is int for each in counts):
-            raise UserError("a row of other figures than scores have; restore the file or start anew")
+        numbers = all(isinstance(value, int | float) for value in (*figures, *row["costs"].values()))
+        if "AP" not in score.metrics or not numbers or not all(type(count) is int for count in counts):
+            raise UserError("a row does not hold the numbers of a score; restore the file or start a new search")
         return cls(
             Arch.from_dict(row["arch"]),
             row["order"],
@@ -93,16 +92,18 @@ class Candidate:
 
 def from_rows(rows: Sequence[Mapping[str, Any]]) -> list[Candidate]:
     """Return the candidates of all rows of a search, by order; a candidate has one row per score."""
-    found: dict[int, Candidate] = {}
+    candidates: dict[int, Candidate] = {}
     for row in rows:
-        one = Candidate.from_row(row)
-        found[one.order] = found[one.order].scored(one.scores[0]) if one.order in found else one
-    return [found[order] for order in sorted(found)]
+        candidate = Candidate.from_row(row)
+        if candidate.order in candidates:
+            candidate = candidates[candidate.order].scored(candidate.scores[0])
+        candidates[candidate.order] = candidate
+    return [candidates[order] for order in sorted(candidates)]
 
 
 @dataclass(frozen=True)
 class Result:
-    """The candidates of a search: the best, the front (the best alone where AP is the only objective), and all."""
+    """The result of a search: the best candidate, the front (only the best if AP is the only objective), and all."""
 
     best: Candidate
     front: tuple[Candidate, ...]

@@ -1,4 +1,4 @@
-"""Analytic costs of archs: multiply-adds in two countings, parameters, memory and weights (no torch)."""
+"""Analytic costs of archs: multiply-adds by two rules, parameters, memory and weights (no torch)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +17,10 @@ def macs(arch: Arch, num_keypoints: int) -> int:
 
 
 def macs_paper(arch: Arch, num_keypoints: int) -> int:
-    """Multiply-adds in the counting of LitePose's published table (XS 1.2 G, S 5.0 G, M 7.8 G, L 13.7 G).
+    """Multiply-adds by the rules of LitePose's published table (XS 1.2 G, S 5.0 G, M 7.8 G, L 13.7 G).
 
-    It differs from :func:`macs` in taking transposed convolutions at their output positions (four times what is
-    performed at stride 2) and in adding 2 per batch-norm element and 1 per activation element.
+    These count transposed convolutions at their output positions (four times the multiply-adds performed at stride 2)
+    and add 2 per batch-norm element and 1 per activation element.
     """
     return analytic.macs_paper(layers(arch, num_keypoints))
 
@@ -33,16 +33,16 @@ def params(arch: Arch, num_keypoints: int) -> int:
 def memory(arch: Arch, num_keypoints: int) -> int:
     """Peak activation bytes: float32, one square input at the arch's resolution.
 
-    Layers run in the order of :func:`supernet.arch.layers`, and batch norm, activation and addition work in place, as
-    runtimes do that fold them. The peak is taken over all layers. While a layer runs, alive are
+    Layers run in the order of :func:`supernet.arch.layers`; batch norm, activation and addition work in place, as in
+    runtimes that fold them. The peak is the maximum over all layers. While a layer runs, these are alive:
 
     - its input and its output,
-    - every tensor written before that is still read or added later: a block's input until its residual is added, the
-      stem and stages 0 to 2 until their place in the head, one branch of the head until the other is added to it,
+    - every earlier output that is still read or added later: a block's input until its residual is added, the stem and
+      stages 0 to 2 until the head reads them, one branch of the head until the other is added to it,
     - ``low``, once it is computed; ``high`` is the last layer's output.
 
-    The image counts as the first layer's input. Weights and scratch space of kernels do not count. A runtime that
-    reorders layers or runs them in tiles may need less, and one that does not fold, more.
+    The image counts as the first layer's input. Weights and scratch memory of kernels do not count. A runtime that
+    reorders or tiles layers may need less; one that does not fold needs more.
     """
     return max(analytic.memory_profile(layers(arch, num_keypoints)))
 
@@ -50,7 +50,7 @@ def memory(arch: Arch, num_keypoints: int) -> int:
 def weight_bytes(arch: Arch, num_keypoints: int) -> int:
     """Bytes of all float32 entries of the state dict: parameters and the batch norms' running means and variances.
 
-    The batch norms' counters of batches, which no forward pass reads, are left out.
+    The batch norms' batch counters, which no forward pass reads, do not count.
     """
     return analytic.weight_bytes(layers(arch, num_keypoints))
 
@@ -66,7 +66,7 @@ COSTS: dict[str, Callable[[Arch, int], int]] = {
 
 
 def costs(space: SearchSpace, genes: NDArray[Any], num_keypoints: int) -> dict[str, Integers]:
-    """Return all costs of many archs, equal to those of :data:`COSTS`.
+    """Return all costs of many archs; they equal those of :data:`COSTS`.
 
     Args:
         space: The space of the genes.
@@ -74,7 +74,7 @@ def costs(space: SearchSpace, genes: NDArray[Any], num_keypoints: int) -> dict[s
         num_keypoints: K.
 
     Returns:
-        By name of :data:`COSTS`, int64 (N,).
+        int64 (N,) by the names of :data:`COSTS`.
 
     Raises:
         UserError: Genes outside the space.
@@ -85,5 +85,5 @@ def costs(space: SearchSpace, genes: NDArray[Any], num_keypoints: int) -> dict[s
 def arch_costs(arch: Arch, num_keypoints: int) -> dict[str, int]:
     """Return all costs of one arch by name."""
     walk = layers(arch, num_keypoints)
-    found = {name: cost(walk) for name, cost in analytic.ADDITIVE.items()}
-    return found | {"memory": max(analytic.memory_profile(walk))}
+    additive = {name: cost(walk) for name, cost in analytic.ADDITIVE.items()}
+    return additive | {"memory": max(analytic.memory_profile(walk))}

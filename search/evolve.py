@@ -1,4 +1,4 @@
-"""Search a trained supernet: ``python -m search.evolve constraint.macs=60M`` (options: ``--help``)."""
+"""Evolutionary search of a trained supernet: ``python -m search.evolve constraint.macs=60M`` (options: ``--help``)."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def main() -> None:
 
 
 def _job(config: dict[str, Any]) -> None:
-    from search.runs.evolution_run import start_or_resume  # keeps --help free of torch
+    from search.runs.evolution_run import start_or_resume  # here, so that --help does not import torch
 
     start_or_resume(config, command_line_overrides())
 

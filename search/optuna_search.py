@@ -1,4 +1,4 @@
-"""Search with Optuna: ``python -m search.optuna_search constraint.macs=60M`` (options: ``--help``)."""
+"""Search a supernet with Optuna: ``python -m search.optuna_search constraint.macs=60M`` (options: ``--help``)."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -15,7 +15,7 @@ def main() -> None:
 def _job(config: dict[str, Any]) -> None:
     if find_spec("optuna") is None:
         raise UserError("search.optuna_search needs Optuna; install it with pip install 'litepose-supernet[optuna]'")
-    from search.runs.optuna_run import run  # keeps --help free of torch
+    from search.runs.optuna_run import run  # here, so that --help does not import torch
 
     run(config)
 

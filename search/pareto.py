@@ -1,29 +1,30 @@
-"""Which of many candidates is better when several figures and a budget count (numpy only).
+"""Pareto domination: fronts, crowding, and the order of candidates with several values and a budget (numpy only).
+
+Values are minimised. :func:`fronts`, :func:`crowding` and :func:`best_first` are the sorting of NSGA-II for any number
+of values; :func:`trade_off` is the first front of the two values that reports show, cost and AP.
 
 Source: NSGA-II (Deb, Pratap, Agarwal, Meyarivan 2002): sections III-A (fast non-dominated sorting), III-B (crowding
 distance) and VI (constrained domination).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from supernet.errors import UserError
-
 Floats = npt.NDArray[np.float64]
 
 
 def fronts(values: Floats, violation: Floats) -> npt.NDArray[np.int64]:
-    """Return the front of each candidate, 0 for those that nothing dominates.
+    """Return the front (N,) of each candidate: 0 if nothing dominates it, 1 if only front 0 does, and so on.
 
-    A candidate dominates another if it violates the budget less, or, of equal violation, if it is at least as good in
-    every value and better in one.
+    A candidate dominates another if it violates the budget less, or if both violate it equally and it is at least as
+    good in every value and better in one. Equal candidates do not dominate each other.
 
     Args:
         values: (N, M), lower is better.
-        violation: (N,), 0 where the budget is kept, else more the worse it is broken.
+        violation: (N,), 0 within the budget, larger for a worse violation.
     """
     less = violation[:, None] < violation[None]
     equal = violation[:, None] == violation[None]
@@ -34,20 +35,20 @@ def fronts(values: Floats, violation: Floats) -> npt.NDArray[np.int64]:
         better |= column[:, None] < column[None]
     dominates = less | (equal & no_worse & better)
     dominated_by = dominates.sum(0)
-    found = np.full(len(values), -1, np.int64)
+    front_of = np.full(len(values), -1, np.int64)
     front = 0
-    while (found < 0).any():
-        members = np.flatnonzero((found < 0) & (dominated_by == 0))
-        found[members] = front
+    while (front_of < 0).any():
+        members = np.flatnonzero((front_of < 0) & (dominated_by == 0))
+        front_of[members] = front
         dominated_by = dominated_by - dominates[members].sum(0)
         front += 1
-    return found
+    return front_of
 
 
 def crowding(values: Floats) -> Floats:
-    """Return the crowding distance (N,) of the members of one front: the sides of the box between their neighbours.
+    """Return the crowding distance (N,) of the members of one front: the side lengths of the box between neighbours.
 
-    The ends of every value's range are infinitely far from others, so that they survive.
+    Members at the end of a value's range have an infinite distance, so that they survive.
     """
     count, num_values = values.shape
     distance = np.zeros(count)
@@ -61,63 +62,30 @@ def crowding(values: Floats) -> Floats:
 
 
 def best_first(values: Floats, violation: Floats) -> npt.NDArray[np.int64]:
-    """Return the indices of all candidates, best first: by front, within a front the less crowded first.
+    """Return the indices of all candidates, best first: by front, then by descending crowding distance.
 
-    Of equals the earlier comes first. With one value this is sorting by violation, then value.
+    Ties keep their order. With a single value, this sorts by violation, then value.
     """
     if values.shape[1] == 1:
         return np.lexsort((np.arange(len(values)), values[:, 0], violation))
-    found = fronts(values, violation)
+    front_of = fronts(values, violation)
     distance = np.zeros(len(values))
-    for front in range(int(found.max(initial=-1)) + 1):
-        members = np.flatnonzero(found == front)
+    for front in range(int(front_of.max(initial=-1)) + 1):
+        members = np.flatnonzero(front_of == front)
         distance[members] = crowding(values[members])
-    return np.lexsort((np.arange(len(values)), -distance, found))
-
-
-COST_LABELS = {
-    "macs": "multiply-adds per square input",
-    "macs_paper": "multiply-adds per square input, LitePose's counting",
-    "params": "parameters",
-    "memory": "peak activation bytes of one square input",
-    "weight_bytes": "bytes of float32 weights",
-    "latency_ms": "predicted latency, ms",
-}
-"""Axis titles of every cost a budget can name."""
+    return np.lexsort((np.arange(len(values)), -distance, front_of))
 
 
 @dataclass(frozen=True)
 class Point:
-    """One subnet: a cost (lower is better) and its AP (higher is better)."""
+    """A subnet by its cost (lower is better) and its AP (higher is better)."""
 
     cost: float
     ap: float
 
 
-def front(points: Sequence[Point]) -> list[int]:
-    """Return the indices of the points that no other point dominates, by rising cost.
-
-    A point dominates another if it is at least as good in both and better in one; equal points do not dominate each
-    other, so that all of them are kept.
-    """
-    found: list[int] = []
-    for i in sorted(range(len(points)), key=lambda i: (points[i].cost, -points[i].ap)):
-        if not found or points[i].ap > points[found[-1]].ap or points[i] == points[found[-1]]:
-            found.append(i)
-    return found
-
-
-AP = "ap"
-
-
-def check_objectives(objectives: Sequence[str]) -> None:
-    """Raise UserError unless ``objectives`` are AP and names of costs, each once."""
-    if objectives.count(AP) != 1 or len(set(objectives)) < len(objectives):
-        raise UserError(f"objectives is {list(objectives)}; give ap and names of costs, each once")
-
-
-def check_known(objectives: Sequence[str], costs: Collection[str]) -> None:
-    """Raise UserError for an objective that is neither AP nor one of the names of ``costs``."""
-    for name in objectives:
-        if name != AP and name not in costs:
-            raise UserError(f"there is no objective {name}; choose among {', '.join((AP, *costs))}")
+def trade_off(points: Sequence[Point]) -> list[int]:
+    """Return the indices of the points that no other point dominates, by rising cost; equal points are all included."""
+    values = np.array([(point.cost, -point.ap) for point in points]).reshape(-1, 2)
+    members = np.flatnonzero(fronts(values, np.zeros(len(points))) == 0).tolist()
+    return sorted(members, key=lambda i: points[i].cost)

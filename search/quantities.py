@@ -1,4 +1,4 @@
-"""Quantities as people write them, 60M, 30ms, 64MB, 40%, and as they are shown again (no torch)."""
+"""Parses quantities such as 60M, 30ms, 64MB and 40%, and formats them (no torch)."""
 
 import math
 import re
@@ -18,12 +18,12 @@ _TEXT = re.compile(rf"{_NUMBER} ?([A-Z%]*)", re.ASCII | re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Dimension:
-    """What a quantity measures.
+    """The dimension of a quantity.
 
     Attributes:
-        units: Factor of each unit by its upper-case name; the empty one is a plain number.
-        shown: Units to show a value in, from the largest down.
-        rule: How to write one, for an error message.
+        units: Factor of each unit by its upper-case name; the empty name stands for no unit.
+        shown: Units for output, from the largest down.
+        rule: How to write a quantity, for error messages.
     """
 
     units: dict[str, Decimal]
@@ -54,7 +54,7 @@ MILLISECONDS = Dimension(
 
 @dataclass(frozen=True)
 class Share:
-    """A part of what the largest arch costs, above 0 and up to 1."""
+    """A share of the largest arch's cost, above 0 and up to 1."""
 
     of_largest: Decimal
 
@@ -64,12 +64,12 @@ def parse(value: Any, dimension: Dimension, place: str) -> Decimal | Share:
 
     Args:
         value: Text, int or float, as configuration files hold them.
-        dimension: What is measured; the result is in its unit (1, bytes or milliseconds).
-        place: What to call the value in an error message.
+        dimension: Its dimension; the result is in 1, bytes or milliseconds.
+        place: Name of the value in error messages.
 
     Raises:
-        UserError: Anything else: another unit or none where one is due, a negative number, zero, NaN, infinity, a
-            truth value, or a share above 100%.
+        UserError: Anything else: an unknown or missing unit, a negative number, zero, NaN, infinity, a boolean, or a
+            share above 100%.
     """
     text = repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     match = _TEXT.fullmatch(text.strip()) if isinstance(text, str) else None
@@ -88,15 +88,15 @@ def parse(value: Any, dimension: Dimension, place: str) -> Decimal | Share:
 
 
 def parse_quantity(value: Any, place: str) -> int:
-    """Read a positive whole number from 60M, 5G, 1.2e9 or a plain number; a fraction of one is cut off.
+    """Read a positive whole number such as 60M, 5G, 1.2e9 or a plain number, rounded down.
 
     Raises:
-        UserError: What :func:`parse` refuses, and a share.
+        UserError: See :func:`parse`; also for a share.
     """
-    found = parse(value, COUNT, place)
-    if isinstance(found, Share):
+    quantity = parse(value, COUNT, place)
+    if isinstance(quantity, Share):
         raise UserError(f"{place} is {value!r}; give {COUNT.rule}")
-    return math.floor(found)
+    return math.floor(quantity)
 
 
 def readable(value: float, rounding: Rounding = "nearest", dimension: Dimension = COUNT) -> str:

@@ -1,1 +1,1 @@
-"""The exported model and its commands."""
+"""Exports subnets as models that are ready to use, and predicts with, fine-tunes and benchmarks such models."""

@@ -1,14 +1,14 @@
-"""Command lines of this package's entry points; imports nothing slow, so that ``--help`` is quick."""
+"""Command lines of this package's entry points. Imports nothing slow, so that ``--help`` is fast."""
 
 from subnet_export.deployment.formats import MAX_INT8_LOSS
-from supernet.cli.arguments import FolderCommandLine, number, whole_number
+from supernet.cli.arguments import RunCommandLine, number, whole_number
 
 
-class CommandLine(FolderCommandLine):
-    """Of a module of this package, which computes and may need the data set.
+class ModelCommandLine(RunCommandLine):
+    """The command line of a module of this package, with the options that all of them share.
 
     Args:
-        module: What follows ``python -m``.
+        module: Name of the module, for ``python -m``.
         command: Name of the folder in RUNS that the command writes to.
         description: What the command does.
     """
@@ -20,15 +20,15 @@ class CommandLine(FolderCommandLine):
         self.dataset_root = self.add_argument(
             "--dataset-root",
             metavar="FOLDER",
-            help="where the data set on disk is now, if it moved (not for built-in people)",
+            help="the data set's folder, if it has moved (not for built-in people)",
         )
 
     def add_max_int8_loss(self) -> None:
-        """Add the option that bounds what quantisation may cost."""
+        """Add the option that limits the AP that quantisation may cost."""
         self.add_argument(
             "--max-int8-loss",
             metavar="AP",
             type=number(0.0, 1.0),
             default=MAX_INT8_LOSS,
-            help="AP that format openvino_int8 may cost, on all images measured on (default: %(default)s)",
+            help="AP that format openvino_int8 may lose, on all images measured on (default: %(default)s)",
         )

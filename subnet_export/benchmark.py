@@ -1,13 +1,13 @@
-"""Measure how fast a subnet runs in each library: ``python -m subnet_export.benchmark`` (options: ``--help``)."""
+"""Measure the latency of subnets: ``python -m subnet_export.benchmark`` (options: ``--help``)."""
 
-from subnet_export.arguments import CommandLine
+from subnet_export.arguments import ModelCommandLine
 from subnet_export.deployment.formats import RUNTIMES, parse_runtimes
 from supernet.cli.arguments import list_of, whole_number
 
 
 def main() -> None:
     """Run the entry point."""
-    parser = CommandLine(
+    parser = ModelCommandLine(
         "subnet_export.benchmark",
         "benchmark",
         "Measure the latency of exported subnets, or of archs with random weights, in PyTorch, ONNX Runtime and "
@@ -27,8 +27,8 @@ def main() -> None:
         "--runtimes",
         metavar="LIST",
         type=list_of(parse_runtimes),
-        help=f"comma-separated, of {', '.join(RUNTIMES)} (default: those whose packages are installed, bf16 where the "
-        "processor has it)",
+        help=f"comma-separated, of {', '.join(RUNTIMES)} (default: those whose packages are installed, bf16 only if "
+        "the processor supports it)",
     )
     parser.add_argument(
         "--repeats", metavar="N", type=whole_number(10), default=100, help="timed runs (default: %(default)s)"
@@ -38,19 +38,19 @@ def main() -> None:
         metavar="N",
         type=whole_number(0),
         default=50,
-        help="images through the whole pipeline; 0: none (default: %(default)s)",
+        help="images for timing the whole pipeline; 0: do not time it (default: %(default)s)",
     )
     parser.add_argument(
         "--latency-table",
         metavar="FILE",
-        help="of python -m search.lut, measured on this processor: shows what it predicts beside what is measured",
+        help="table of python -m search.lut for this processor, whose predictions are shown beside the measurements",
     )
     parser.add_argument(
-        "--record", action="store_true", help="put the latencies into the model's model.json and README.md as well"
+        "--record", action="store_true", help="also write the latencies to the model's model.json and README.md"
     )
     options = parser.parse()
     if options.arch and (options.model or options.record):
-        parser.error("give either --arch or --model, and --record only with the latter")
+        parser.error("--arch cannot be combined with --model or --record; leave one out")
 
     from subnet_export.benchmarking.run import run  # keeps --help free of torch
     from supernet.cli.console import run_command

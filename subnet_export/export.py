@@ -1,9 +1,8 @@
-"""From a trained supernet and an arch to an exported model."""
+"""Exports a subnet: extract it from a trained supernet, calibrate, measure and write it."""
 
 import argparse
 import hashlib
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,16 +13,17 @@ from torch import Tensor
 
 from subnet_export.ap_measurement import at_root, check_measurement, measure
 from subnet_export.deployment.formats import require
-from subnet_export.exported_model import Calibration, ExportedModel, Origin, costs
-from subnet_export.format_writer import FormatWriter
+from subnet_export.exported_model import Calibration, ExportedModel, Origin
+from subnet_export.format_writer import FormatOptions, FormatWriter
 from subnet_export.model import load_model, save_model
 from subnet_export.run_summary import finish, prepare
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
+from supernet.costs.analytic import params_and_macs
 from supernet.errors import UserError
+from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.evaluation.subnet_scorer import SubnetScorer, calibration_batches
 from supernet.io.schema import from_mapping
-from supernet.litepose import LitePose, normalisation_layers
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
@@ -31,7 +31,7 @@ from supernet.pose.datasets import build
 from supernet.pose.inference import InferenceSettings
 
 COMPARED_IMAGES = 32
-"""Test images that show what calibration did; before it, maps are so full of peaks that grouping takes long."""
+"""Test images for AP before and after calibration; before it, maps have so many peaks that grouping is slow."""
 
 
 def extract_model(
@@ -42,13 +42,13 @@ def extract_model(
     batch_size: int = 32,
     num_images: int | None = None,
 ) -> ExportedModel:
-    """Cut ``arch`` out of a supernet, calibrate it on training images and measure it.
+    """Extract ``arch`` from a supernet, calibrate it on training images and measure it.
 
     Args:
         trained: The supernet, on the device to compute on.
-        arch: Which subnet.
+        arch: The subnet.
         test_set: The split "test" of the supernet's data set.
-        num_calibration_images: Training images behind the batch-norm statistics.
+        num_calibration_images: Training images for the batch-norm statistics.
         batch_size: Images per forward pass.
         num_images: Measure on this many images from the start of the test set; all if None.
 
@@ -58,22 +58,15 @@ def extract_model(
     trained.supernet.space.check(arch)
     settings = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
     train_set = build(trained.dataset, "train")
-    scorer = SubnetScorer(
-        trained.supernet, train_set, test_set, settings, num_calibration_images, batch_size=batch_size
-    )
+    scorer = SubnetScorer(trained.supernet, train_set, test_set, settings, num_calibration_images)
     network = scorer.subnet(arch)
-    space = trained.supernet.space
-    calibration = calibration_record(trained.dataset, train_set, num_calibration_images, arch.resolution)
+    calibrated = subnet_estimator(network, trained.keypoints, settings, batch_size)
+    uncalibrated = replace(calibrated, network=trained.supernet.extract(arch).eval(), check_calibration=False)
     num_compared = min(num_images or len(test_set), len(test_set), COMPARED_IMAGES)
-    with warnings.catch_warnings():  # nobody found is no surprise here
-        warnings.simplefilter("ignore", UserWarning)
-        before, after = (
-            measure(each, test_set, "test", settings, batch_size, num_compared, note).metrics["AP"]
-            for each, note in (
-                (_as_trained(trained.supernet.extract(arch)), "before calibration:"),
-                (network, "after calibration:"),
-            )
-        )
+    before = measure(uncalibrated, test_set, "test", num_compared, "before calibration:").metrics["AP"]
+    after = measure(calibrated, test_set, "test", num_compared, "after calibration:").metrics["AP"]
+    calibration = calibration_record(trained.dataset, train_set, num_calibration_images, arch.resolution)
+    space = trained.supernet.space
     return ExportedModel(
         network,
         trained.keypoints,
@@ -82,17 +75,9 @@ def extract_model(
         trained.dataset,
         replace(calibration, AP_before=before, AP_after=after, num_compared=num_compared),
         Origin(space.name, space.digest(), supernet_sha256=hashlib.sha256(trained.path.read_bytes()).hexdigest()),
-        measure(network, test_set, "test", settings, batch_size, num_images, "calibrated subnet:"),
-        costs(arch, trained.keypoints.num),
+        measure(calibrated, test_set, "test", num_images, "calibrated subnet:"),
+        params_and_macs(arch, trained.keypoints.num),
     )
-
-
-def _as_trained(network: LitePose) -> LitePose:
-    """Let a network that was never calibrated pass for one that was, to show what calibration does."""
-    for norm in normalisation_layers(network):
-        assert norm.num_batches_tracked is not None
-        norm.num_batches_tracked += 1
-    return network.eval()
 
 
 def calibration_record(
@@ -100,7 +85,7 @@ def calibration_record(
 ) -> Calibration:
     """Return the record of a calibration on ``num_images`` images of ``train_set``, the split "train" of ``dataset``.
 
-    Which images these are follows from their number alone (:func:`supernet.pose.data.subset.spread_indices`).
+    The number determines which images these are (:func:`supernet.pose.data.subset.spread_indices`).
     """
     chosen = spread_indices(len(train_set), num_images)
     ids = tuple(int(train_set.image_ids[index]) for index in chosen)
@@ -108,11 +93,11 @@ def calibration_record(
 
 
 def run(options: argparse.Namespace) -> None:
-    """Export a subnet, or write an export in further formats, as the command line asks."""
+    """Export a subnet, or an exported model in further formats, as the command line says."""
     began = time.perf_counter()
     device = prepare(options)
-    for each in options.format:
-        require(each.packages, each.extra, f"format {each.name}")
+    for chosen in options.format:
+        require(chosen.packages, chosen.extra, f"format {chosen.name}")
     if options.model:
         model = load_model(options.model, device)
         model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
@@ -122,20 +107,18 @@ def run(options: argparse.Namespace) -> None:
         model, test_set, source = _from_supernet(options, device)
 
     def calibration_images() -> list[Tensor]:
-        train_set, used = build(model.dataset, "train"), model.calibration
-        return calibration_batches(train_set, used.resolution, used.num_images, model.settings.size_divisor)
+        train_set, calibration = build(model.dataset, "train"), model.calibration
+        resolution, num_images = calibration.resolution, calibration.num_images
+        return calibration_batches(train_set, resolution, num_images, model.settings.size_divisor)
 
-    deployment = FormatWriter(
-        options.format,
-        options.input,
+    writer = FormatWriter(
+        FormatOptions(options.format, options.input, options.check_images, options.max_int8_loss),
         test_set,
-        options.check_images,
         calibration_images,
-        options.max_int8_loss,
         options.batch_size,
     )
     model = save_model(
-        options.folder, model, lambda read: check_measurement(read, test_set, options.batch_size), deployment.write
+        options.folder, model, lambda read: check_measurement(read, test_set, options.batch_size), writer.write
     )
     seconds = round(time.perf_counter() - began, 1)
     formats = {name: asdict(record) for name, record in model.formats.items()}
@@ -145,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
 def _from_supernet(
     options: argparse.Namespace, device: torch.device
 ) -> tuple[ExportedModel, PoseDataset, dict[str, str]]:
-    """Cut out what the command line asks for; returns the model, its test images, and where it came from."""
+    """Extract the subnet that the command line names; return the model, its test images and their source files."""
     arch_path = Path(options.arch or Path(options.runs) / "evolve" / "latest" / "arch.json")
     if not options.arch and not arch_path.exists():
         raise UserError(f"there is no {arch_path}; run python -m search.evolve first or name an arch with --arch")

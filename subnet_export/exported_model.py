@@ -1,28 +1,26 @@
 """An exported model as a value: the network and what is needed to use it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from subnet_export.deployment.runtimes import Runtime
 from supernet.arch import Arch
+from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.litepose import LitePose
-from supernet.pose.geometry import normalise
-from supernet.pose.inference import InferenceSettings, PosePredictions, Preprocess, estimate
+from supernet.pose.inference import InferenceSettings, PoseEstimator, PosePredictions
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.multiscale_flip import Network
 from supernet.pose.training.objective import PoseObjective
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """AP and its companions on the first ``num_images`` images of a split of the model's data set."""
+    """Metrics on the first ``num_images`` images of a split of the model's data set."""
 
     split: str
     num_images: int
@@ -34,11 +32,11 @@ class Calibration:
     """Source of the batch-norm statistics: images of a split, spread evenly, at this resolution (short side, px).
 
     Attributes:
-        image_ids: Of these images, in the order they were used.
-        seed: That the data set draws its images from; None if they come from files.
-        AP_before: With the statistics that the network had before, on the first ``num_compared`` images of the split
-            that the model is measured on.
-        AP_after: On the same images with these statistics.
+        image_ids: Ids of these images, in the order they were used.
+        seed: Seed from which the data set draws its images; None if they come from files.
+        AP_before: AP before calibration, on the first ``num_compared`` images of the split that the model is measured
+            on.
+        AP_after: AP on the same images after calibration.
     """
 
     split: str
@@ -53,9 +51,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Origin:
-    """The search space of the supernet that the weights were cut from, and the steps they were trained on their own.
+    """Where weights come from: the supernet's search space, and the steps of fine-tuning after extraction.
 
-    ``supernet_sha256`` is that of the file of the supernet.
+    ``supernet_sha256`` is the checksum of the supernet's file.
     """
 
     space: str
@@ -66,14 +64,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class FormatRecord:
-    """One more way in which the network was written, and how it was found to agree.
+    """Another format that the network was exported in, and how well it agrees with the network.
 
     Attributes:
         files: SHA-256 of each file, by name.
-        takes: What goes in (:mod:`subnet_export.deployment.deployed_network`); "state" for a file of weights.
+        takes: Input type (:mod:`subnet_export.deployment.deployed_network`); "state" for a file of weights.
         error: Root mean square difference of its maps from the network's, in standard deviations of the network's.
-        AP: On the first ``num_images`` test images.
-        AP_network: Of the network on the same images.
+        AP: AP on the first ``num_images`` test images.
+        AP_network: AP of the network on the same images.
         in_float: Patterns of the names of layers that a quantised file leaves in float.
     """
 
@@ -88,7 +86,7 @@ class FormatRecord:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one square image at the model's resolution: median, 90th percentile and least of ``runs``."""
+    """Milliseconds for one square image at the model's resolution: median, 90th percentile and minimum of ``runs``."""
 
     library: str
     precision: str
@@ -102,20 +100,21 @@ class Latency:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A calibrated network with what is needed to use it.
+    """A calibrated network with all that using it takes.
 
     Attributes:
         network: In evaluation mode.
         keypoints: The K keypoints it predicts.
         settings: How its maps become people, as measured.
-        objective: What it was trained for, and is fine-tuned for.
+        objective: The loss it was trained with, and is fine-tuned with.
         dataset: Plain description of its data set (:func:`supernet.pose.datasets.build`).
         calibration: Origin of its batch-norm statistics.
         origin: Where its weights come from.
-        measurement: How good it is.
-        costs: ``params``, and ``macs`` for one square image at its resolution (:func:`costs`).
-        formats: Other ways in which it was written, by name (:mod:`subnet_export.deployment.formats`).
-        latencies: How fast it was found to run.
+        measurement: Its metrics.
+        costs: ``params``, and ``macs`` for one square image at its resolution
+            (:func:`supernet.costs.analytic.params_and_macs`).
+        formats: Other formats it was exported in, by name (:mod:`subnet_export.deployment.formats`).
+        latencies: Its measured latencies.
         runtime: Runs the network instead of PyTorch, where a model was loaded in another format.
     """
 
@@ -142,12 +141,19 @@ class ExportedModel:
         """Where the network is."""
         return next(self.network.parameters()).device
 
+    def estimator(self, batch_size: int = 32) -> PoseEstimator:
+        """Return an estimator that runs the network, or the runtime where there is one."""
+        if self.runtime is None:
+            return subnet_estimator(self.network, self.keypoints, self.settings, batch_size)
+        resolution = self.arch.resolution
+        return PoseEstimator(self.runtime, resolution, self.keypoints, self.settings, batch_size, preprocess=identity)
+
     def predict(self, image: npt.NDArray[np.uint8], min_score: float = 0.0) -> PosePredictions:
         """Find the people in one image.
 
         Args:
             image: (H, W, 3) uint8, RGB, of any size.
-            min_score: People of a lower score are left out.
+            min_score: People with a lower score are left out.
 
         Returns:
             Poses (P, K, 3) as x, y in pixels of ``image`` and a value, 0 for a keypoint not found; scores (P,).
@@ -163,54 +169,35 @@ class ExportedModel:
         min_score: float = 0.0,
         on_part: Callable[[str], None] = lambda _: None,
     ) -> list[PosePredictions]:
-        """Find the people in several images, those of one input size in one pass.
+        """Find the people in several images; images of one input size share a pass.
 
         Args:
             images: As for :meth:`predict`.
-            min_score: People of a lower score are left out.
+            min_score: People with a lower score are left out.
             on_part: Called with "resize", "network" or "grouping" when that part of the work begins.
 
         Returns:
             The people of each image.
         """
-        runs: Network = self.network if self.runtime is None else self.runtime
-        prepare: Preprocess = normalise if self.runtime is None else identity
-        device = self.device if self.runtime is None else "cpu"
+        estimator = self.estimator(batch_size=max(1, len(images)))
 
-        def network(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def network(inputs: Tensor) -> tuple[Tensor, Tensor]:
             on_part("network")
-            outputs = runs(inputs)
+            outputs = estimator.network(inputs)
             if inputs.is_cuda:
                 torch.cuda.synchronize(inputs.device)  # or its time would count as grouping
             on_part("grouping")
             return outputs
 
         on_part("resize")
-        resolution, batch_size = self.arch.resolution, max(1, len(images))
-        found = estimate(
-            network,
-            list(images),
-            resolution,
-            self.keypoints,
-            self.settings,
-            batch_size,
-            device=device,
-            prepare=prepare,
-        )
-        kept = [people.scores >= min_score for people in found]
+        predictions = replace(estimator, network=network)(images)
+        kept = [people.scores >= min_score for people in predictions]
         return [
-            PosePredictions(people.poses[each], people.scores[each]) for people, each in zip(found, kept, strict=True)
+            PosePredictions(people.poses[is_kept], people.scores[is_kept])
+            for people, is_kept in zip(predictions, kept, strict=True)
         ]
 
 
 def identity(images: Tensor) -> Tensor:
-    """Return ``images``, for networks that take them so."""
+    """Return ``images``: the preprocessing of networks that take uint8 images."""
     return images
-
-
-def costs(arch: Arch, num_keypoints: int) -> dict[str, int]:
-    """Count trainable parameters, and multiply-adds of one square image as PyTorch performs them."""
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network = LitePose(arch, num_keypoints).eval()
-        network(torch.empty(1, 3, arch.resolution, arch.resolution))
-    return {"params": sum(p.numel() for p in network.parameters()), "macs": counter.get_total_flops() // 2}

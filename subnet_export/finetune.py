@@ -1,31 +1,31 @@
 """Fine-tune an exported subnet: ``python -m subnet_export.finetune`` (options: ``--help``)."""
 
-from subnet_export.arguments import CommandLine
+from subnet_export.arguments import ModelCommandLine
 from subnet_export.deployment.formats import parse_formats
 from supernet.cli.arguments import list_of, number, whole_number
 
-DECIDED = (
+KEPT_NUMBERS = (
     ("--steps", whole_number(1), 500, "optimizer steps"),
     ("--batch-size", whole_number(1), 16, "images per step"),
     ("--learning-rate", number(1e-8, 1.0), 2e-3, "peak of Adam's learning rate"),
     ("--distillation-weight", number(0.0, 1e6), 1.0, "weight of the distance to the teacher's heatmaps"),
-    ("--seed", whole_number(0), 0, "of image order, augmentation and random weights"),
+    ("--seed", whole_number(0), 0, "seed of image order, augmentation and random weights"),
     ("--eval-batch-size", whole_number(1), 32, "images per pass when measuring"),
     ("--checkpoint-every", whole_number(1), 500, "steps between checkpoints"),
 )
-"""Options with a number and a default that a resumed run keeps: name, type, default and meaning."""
+"""Numeric options that a resumed run keeps: name, type, default and meaning."""
 
 
 def main() -> None:
     """Run the entry point."""
-    parser = CommandLine(
+    parser = ModelCommandLine(
         "subnet_export.finetune",
         "finetune",
-        "Train an exported subnet further, calibrate it anew, and write the better of before and after as a model of "
-        "the same kind. Ctrl-C saves a checkpoint to continue from.",
+        "Train an exported subnet further, calibrate it again, and write the better of before and after as a model of "
+        "the same kind. Ctrl-C saves a checkpoint to resume from.",
     )
-    decided = [
-        parser.place,
+    kept = [
+        parser.output,
         parser.dataset_root,
         parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)"),
         parser.add_argument(
@@ -35,13 +35,13 @@ def main() -> None:
             "or supernet.pt)",
         ),
         parser.add_argument(
-            "--dataset", metavar="NAME", help="a data set of conf/dataset, such as coco (default: the model's own)"
+            "--dataset", metavar="NAME", help="a data set of conf/dataset, such as coco (default: that of the model)"
         ),
         parser.add_argument(
             "overrides",
             metavar="dataset.KEY=VALUE",
             nargs="*",
-            help="change what conf/dataset/NAME.yaml says; a data set with other keypoints gets new last layers",
+            help="change options of conf/dataset/NAME.yaml; a data set with other keypoints gets new last layers",
         ),
         parser.add_argument(
             "--from-scratch",
@@ -58,18 +58,18 @@ def main() -> None:
         parser.add_argument(
             "--augmentation",
             choices=("none", "light", "full"),
-            help="how far training images are varied (default: light)",
+            help="how strongly training images are varied (default: light)",
         ),
     ]
-    decided += [
+    kept += [
         parser.add_argument(name, metavar="N", type=kind, help=f"{meaning} (default: {default})")
-        for name, kind, default, meaning in DECIDED
+        for name, kind, default, meaning in KEPT_NUMBERS
     ]
     parser.add_argument(
         "--format",
         metavar="LIST",
         type=list_of(parse_formats),
-        help="formats to write, as of python -m subnet_export (default: those of the model it starts from)",
+        help="formats to write, see python -m subnet_export (default: those of the model it starts from)",
     )
     parser.add_max_int8_loss()
     parser.add_argument(
@@ -82,20 +82,20 @@ def main() -> None:
     parser.add_argument(
         "--resume",
         metavar="FILE",
-        help="continue a stopped run with its own options, from its checkpoint or, latest, the newest in RUNS/finetune",
+        help="resume a stopped run, with its own options, from this checkpoint; latest: the newest in RUNS/finetune",
     )
     options = parser.parse()
     if options.distillation_weight is not None and options.teacher is None and options.resume is None:
-        parser.error("--distillation-weight without --teacher has no effect; name a teacher")
+        parser.error("--distillation-weight has no effect without --teacher; name a teacher")
     if options.resume is None:
-        for name, _, default, _ in DECIDED:
+        for name, _, default, _ in KEPT_NUMBERS:
             key = name.lstrip("-").replace("-", "_")
             setattr(options, key, default if getattr(options, key) is None else getattr(options, key))
     else:
-        given = [action for action in decided if getattr(options, action.dest) not in (None, [])]
-        if given:
-            told = (given[0].option_strings or [str(given[0].metavar)])[0]
-            parser.error(f"{told} cannot be changed when resuming, which keeps the run's own options; remove it")
+        changed = [action for action in kept if getattr(options, action.dest) not in (None, [])]
+        if changed:
+            name = (changed[0].option_strings or [str(changed[0].metavar)])[0]
+            parser.error(f"{name} cannot be changed when resuming, which keeps the run's own options; remove it")
 
     from subnet_export.finetuning.run import run  # keeps --help free of torch
     from supernet.cli.console import run_command

@@ -1,208 +1,174 @@
-"""Writes the network in other formats, each kept only if its file, run, agrees with the network."""
+"""Exports a model in further formats: each file is written, run, compared with the network, and kept if it agrees."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from subnet_export.ap_measurement import measure
-from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
-from subnet_export.deployment.equivalence import check_maps, differences, made_up_images
+from subnet_export.deployment.deployed_network import Input
+from subnet_export.deployment.equivalence import check_maps, comparison_images, differences
 from subnet_export.deployment.formats import (
+    CHECK_IMAGES,
     FORMATS,
     LITEPOSE,
     MAX_INT8_LOSS,
-    ONNX,
-    OPENVINO_INT8,
     SAFETENSORS,
     TORCH_EXPORT,
     Format,
 )
-from subnet_export.deployment.onnx_graph import onnx_graph
-from subnet_export.deployment.quantization import SENSITIVE, quantised
-from subnet_export.deployment.runtimes import Runtime, TorchRuntime, open_runtime, openvino_core
+from subnet_export.deployment.quantization import SENSITIVE
+from subnet_export.deployment.runtimes import Runtime, TorchRuntime, open_runtime
+from subnet_export.deployment.writers import QUANTISED_WRITERS, WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from supernet.errors import UserError
-from supernet.io import files
 from supernet.pose.data.pose_dataset import PoseDataset
 
-if TYPE_CHECKING:
-    import onnx
-
 AP_TOLERANCE = 1e-3
-"""How far the AP of a file in float may be from the network's."""
+"""Largest difference between the AP of a file in float and the network's."""
 
 
 def formats_of(model: ExportedModel) -> tuple[tuple[Format, ...], Input]:
-    """Return the formats a model was exported in, and what its graphs take ("uint8" if it has none)."""
+    """Return the formats that a model was exported in, and the input of its graphs ("uint8" if it has none)."""
     takes = {record.takes for record in model.formats.values()} - {"state"}
     return tuple(FORMATS[name] for name in model.formats), "float32" if takes == {"float32"} else "uint8"
 
 
-@dataclass
-class FormatWriter:
-    """Writes a model's other formats; give :meth:`write` to :func:`subnet_export.model.save_model`.
+@dataclass(frozen=True)
+class FormatOptions:
+    """Formats to write, and how they are compared with the network.
 
-    Args:
-        formats: What to write.
-        takes: What goes into the graphs.
-        test_set: The images behind the model's measurement.
-        num_images: How many of them, from the start, AP is compared on; quantised files are measured on as many as the
-            model was.
-        calibration: Gives the images (B, 3, H, W) uint8 that tell the ranges of activations for quantisation.
+    Attributes:
+        formats: What to write; LitePose's own, which is always written elsewhere, is skipped.
+        takes: Input of the graphs.
+        num_check_images: Number of images, from the start of the test set, on which the AP of a file in float is
+            compared with the network's. Quantised files are measured on as many images as the model was.
         max_int8_loss: AP that quantisation may cost.
-        batch_size: Images per pass.
     """
 
     formats: Sequence[Format]
-    takes: Input
-    test_set: PoseDataset
-    num_images: int
-    calibration: Callable[[], list[Tensor]]
+    takes: Input = "uint8"
+    num_check_images: int = CHECK_IMAGES
     max_int8_loss: float = MAX_INT8_LOSS
+
+
+@dataclass(frozen=True)
+class FormatWriter:
+    """Writes and checks a model's further formats; pass :meth:`write` to :func:`subnet_export.model.save_model`.
+
+    Args:
+        options: What to write.
+        test_set: The images that the model was measured on.
+        calibration: Returns the images (B, 3, H, W) uint8 that show quantisation the range of every activation.
+        batch_size: Images per pass.
+    """
+
+    options: FormatOptions
+    test_set: PoseDataset
+    calibration: Callable[[], Sequence[Tensor]]
     batch_size: int = 32
-    _graph: "onnx.ModelProto | None" = field(default=None, init=False, repr=False)
-    _own: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     def write(self, folder: Path, model: ExportedModel) -> dict[str, FormatRecord]:
-        """Write the files into ``folder`` and return what they are.
+        """Write the files into ``folder`` and return a record of each format.
 
         Raises:
-            UserError: A file's maps or AP are not the network's, or quantisation costs too much.
+            UserError: A file's maps or AP are not the network's, or quantisation costs too much AP.
         """
-        self._graph = None
-        self._own = {model.measurement.num_images: model.measurement.metrics["AP"]}
-        return {each.name: self._write(each, folder, model) for each in self.formats if each != LITEPOSE}
+        candidates = _Candidates(self, folder, model)
+        return {chosen.name: candidates.export(chosen) for chosen in self.options.formats if chosen != LITEPOSE}
 
-    def _write(self, chosen: Format, folder: Path, model: ExportedModel) -> FormatRecord:
+
+class _Candidates:
+    """The files of one model, which become its formats if they agree with its network."""
+
+    def __init__(self, writer: FormatWriter, folder: Path, model: ExportedModel) -> None:
+        self._options, self._test_set, self._batch_size = writer.options, writer.test_set, writer.batch_size
+        self._folder, self._model = folder, model
+        self._inputs = WriterInputs(model.network, writer.options.takes, writer.calibration)
+        # AP of the network in PyTorch, by number of images.
+        self._network_ap = {model.measurement.num_images: model.measurement.metrics["AP"]}
+
+    def export(self, chosen: Format) -> FormatRecord:
         if chosen == SAFETENSORS:
-            return self._write_safetensors(folder, model)
-        if chosen == OPENVINO_INT8:
-            return self._write_quantised(folder, model)
-        path = folder / chosen.files[0]
-        if chosen == TORCH_EXPORT:
-            runtime: Runtime = self._write_torch_export(path, model)
-        elif chosen == ONNX:
-            files.write_bytes(path, self._onnx(model).SerializeToString())
-            runtime = open_runtime(folder, chosen)
-        else:
-            write_openvino(self._openvino(model), folder, chosen)
-            runtime = open_runtime(folder, chosen)
-        error = check_maps(chosen.name, model.network, runtime, made_up_images(model.arch.resolution))
-        record = self._record(chosen, folder, model, runtime, error, self.num_images)
-        if abs(record.AP - record.AP_network) > AP_TOLERANCE:
-            raise UserError(
-                f"AP of format {chosen.name} is {record.AP:.4f} where the network has {record.AP_network:.4f}; nothing "
-                "was kept, leave the format out"
-            )
-        return record
+            return self._export_weights()
+        if chosen.name in QUANTISED_WRITERS:
+            return self._export_quantised(chosen)
+        return self._export_float(chosen)
 
-    def _write_safetensors(self, folder: Path, model: ExportedModel) -> FormatRecord:
+    def _export_weights(self) -> FormatRecord:
+        """Write the weights and read them back; equal weights are the same network, so nothing is measured."""
         import safetensors.torch
 
-        path = folder / SAFETENSORS.files[0]
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-        files.write_bytes(path, safetensors.torch.save(state))
-        read = safetensors.torch.load_file(path)
-        if read.keys() != state.keys() or not all(torch.equal(state[name], read[name]) for name in state):
+        write_format(SAFETENSORS, self._inputs, self._folder)
+        read = safetensors.torch.load_file(self._folder / SAFETENSORS.files[0])
+        state = self._model.network.state_dict()
+        if read.keys() != state.keys() or not all(torch.equal(state[name].cpu(), read[name]) for name in state):
             raise UserError(
                 f"{SAFETENSORS.files[0]} does not read back as it was written; nothing was kept, export again"
             )
-        measured = model.measurement  # equal weights are the same network
-        ap = measured.metrics["AP"]
-        return FormatRecord(digests(folder, SAFETENSORS), "state", 0.0, ap, ap, measured.num_images)
+        measurement = self._model.measurement
+        ap = measurement.metrics["AP"]
+        return FormatRecord(file_digests(self._folder, SAFETENSORS), "state", 0.0, ap, ap, measurement.num_images)
 
-    def _write_torch_export(self, path: Path, model: ExportedModel) -> Runtime:
-        """Write a ``torch.export`` archive of symbolic sizes, and return what was read back from it."""
-        network = DeploymentNetwork(model.network, self.takes)
-        batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height16", "width16"))
-        spatial = {0: batch, 1: 16 * height, 2: 16 * width}
-        shape = (2, 96, 160, 3) if self.takes == "uint8" else (2, 3, 96, 160)
-        if self.takes == "float32":
-            spatial = {0: batch, 2: 16 * height, 3: 16 * width}
-        example = torch.zeros(shape, dtype=getattr(torch, self.takes))
-        program = torch.export.export(network, (example,), dynamic_shapes={"images": spatial})
-        with files.atomic(path) as temporary:
-            torch.export.save(program, temporary)
-        return TorchRuntime(torch.export.load(path).module(), self.takes)
+    def _export_float(self, chosen: Format) -> FormatRecord:
+        """Write a file with the network's own maps."""
+        write_format(chosen, self._inputs, self._folder)
+        runtime = self._open(chosen)
+        error = check_maps(chosen.name, self._model.network, runtime, comparison_images(self._model.arch.resolution))
+        record = self._record(chosen, runtime, error, self._options.num_check_images)
+        if abs(record.AP - record.AP_network) > AP_TOLERANCE:
+            raise UserError(
+                f"AP of format {chosen.name} is {record.AP:.4f}, that of the network is {record.AP_network:.4f}; "
+                f"they may differ by {AP_TOLERANCE:g}; nothing was kept, leave out the format"
+            )
+        return record
 
-    def _write_quantised(self, folder: Path, model: ExportedModel) -> FormatRecord:
-        """Write the network in 8-bit integers; if that costs too much, once more with the sensitive layers in float."""
+    def _export_quantised(self, chosen: Format) -> FormatRecord:
+        """Write a quantised file; if it costs too much AP, write it again with the sensitive layers in float."""
+        limit = self._options.max_int8_loss
         losses = []
-        batches = self.calibration()
         for in_float in ((), SENSITIVE):
-            write_openvino(quantised(self._openvino(model), batches, self.takes, in_float), folder, OPENVINO_INT8)
-            runtime = open_runtime(folder, OPENVINO_INT8)
-            images = made_up_images(model.arch.resolution)
-            error = max(each.rms for each in differences(model.network, runtime, images))
-            num_images = model.measurement.num_images
-            record = self._record(OPENVINO_INT8, folder, model, runtime, error, num_images, in_float)
+            write_format(chosen, self._inputs, self._folder, in_float)
+            runtime = self._open(chosen)
+            images = comparison_images(self._model.arch.resolution)
+            error = max(difference.rms for difference in differences(self._model.network, runtime, images))
+            record = self._record(chosen, runtime, error, self._model.measurement.num_images, in_float)
             losses.append(record.AP_network - record.AP)
-            if losses[-1] <= self.max_int8_loss:
+            if losses[-1] <= limit:
                 return record
         raise UserError(
-            f"8-bit integers cost {min(losses):.4f} AP, --max-int8-loss is {self.max_int8_loss:g}; nothing was kept, "
-            "allow more or leave out format openvino_int8"
+            f"format {chosen.name} loses {min(losses):.4f} AP, --max-int8-loss is {limit:g}; nothing was kept, allow a "
+            "larger loss or leave out the format"
         )
+
+    def _open(self, chosen: Format) -> Runtime:
+        """Open what was just written."""
+        if chosen == TORCH_EXPORT:  # such a file can hold code, so this is the only place that reads one
+            program = torch.export.load(self._folder / chosen.files[0])
+            return TorchRuntime(program.module(), self._options.takes)
+        return open_runtime(self._folder, chosen)
 
     def _record(
-        self,
-        chosen: Format,
-        folder: Path,
-        model: ExportedModel,
-        runtime: Runtime,
-        error: float,
-        num_images: int,
-        in_float: tuple[str, ...] = (),
+        self, chosen: Format, runtime: Runtime, error: float, num_images: int, in_float: tuple[str, ...] = ()
     ) -> FormatRecord:
-        num_images = min(num_images, len(self.test_set))
-        ap, own = self._ap(model, num_images, chosen.name, runtime), self._own.get(num_images)
-        if own is None:
-            own = self._own[num_images] = self._ap(model, num_images, "network", None)
-        return FormatRecord(digests(folder, chosen), self.takes, error, ap, own, num_images, in_float)
+        """Measure AP of a file and of the network on the first ``num_images`` images and return the format's record."""
+        num_images = min(num_images, len(self._test_set))
+        ap = self._measure_ap(num_images, chosen.name, runtime)
+        if num_images not in self._network_ap:
+            self._network_ap[num_images] = self._measure_ap(num_images, "network", None)
+        network_ap = self._network_ap[num_images]
+        digests = file_digests(self._folder, chosen)
+        return FormatRecord(digests, self._options.takes, error, ap, network_ap, num_images, in_float)
 
-    def _ap(self, model: ExportedModel, num_images: int, note: str, runtime: Runtime | None) -> float:
-        split = model.measurement.split
-        measured = measure(
-            model.network, self.test_set, split, model.settings, self.batch_size, num_images, f"{note}:", runtime
-        )
-        return measured.metrics["AP"]
-
-    def _onnx(self, model: ExportedModel) -> "onnx.ModelProto":
-        if self._graph is None:
-            self._graph = onnx_graph(DeploymentNetwork(model.network, self.takes))
-        return self._graph
-
-    def _openvino(self, model: ExportedModel) -> Any:
-        return openvino_model(self._onnx(model))
+    def _measure_ap(self, num_images: int, note: str, runtime: Runtime | None) -> float:
+        estimator = replace(self._model, runtime=runtime).estimator(self._batch_size)
+        split = self._model.measurement.split
+        return measure(estimator, self._test_set, split, num_images, f"{note}:").metrics["AP"]
 
 
-def openvino_model(graph: "onnx.ModelProto") -> Any:
-    """Return an ONNX graph as ``openvino.Model``."""
-    # Through a file: OpenVINO's reader takes no bytes of ONNX.
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / ONNX.files[0]
-        path.write_bytes(graph.SerializeToString())
-        return openvino_core().read_model(path)
-
-
-def write_openvino(model: Any, folder: Path, chosen: Format) -> None:
-    """Write an ``openvino.Model`` in float32 to the two files of ``chosen``."""
-    import openvino
-
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        openvino.save_model(model, Path(place) / chosen.files[0], compress_to_fp16=False)
-        for name in chosen.files:
-            with files.atomic(folder / name) as temporary:
-                os.replace(Path(place) / name, temporary)
-
-
-def digests(folder: Path, chosen: Format) -> dict[str, str]:
+def file_digests(folder: Path, chosen: Format) -> dict[str, str]:
     """Return the SHA-256 of each file of a format."""
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in chosen.files}

@@ -1,26 +1,30 @@
 """Turn a checkpoint of the published LitePose code into an exported model.
 
-Run as ``python -m subnet_export.import_litepose CHECKPOINT ARCH --keypoints crowdpose``; nothing in the checkpoint
-is run. Published networks take RGB images normalised as ours are, so they are used as they come, statistics included.
+Run as ``python -m subnet_export.import_litepose CHECKPOINT ARCH --keypoints crowdpose``; no code in the checkpoint is
+executed. Published networks take RGB images with the same normalisation as ours, so weights and batch-norm statistics
+are used unchanged.
 """
 
 import argparse
 
-from supernet.cli.arguments import FolderCommandLine
+from supernet.cli.arguments import RunCommandLine
 
 
 def main() -> None:
     """Run the entry point."""
-    parser = FolderCommandLine(
+    parser = RunCommandLine(
         "python -m subnet_export.import_litepose",
         "export",
         "Turn a checkpoint of the published LitePose code into an exported model, to predict with and to fine-tune. "
-        "Nothing in the checkpoint is executed.",
+        "No code in the checkpoint is executed.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights as published (.pth.tar)")
-    parser.add_argument("arch", metavar="ARCH", help="the architecture they belong to, LitePose's own JSON")
+    parser.add_argument("arch", metavar="ARCH", help="the architecture of the weights, in LitePose's own JSON")
     parser.add_argument(
-        "--keypoints", required=True, choices=("coco", "crowdpose"), help="what the network was trained to predict"
+        "--keypoints",
+        required=True,
+        choices=("coco", "crowdpose"),
+        help="keypoints that the network was trained to predict",
     )
     options = parser.parse()
 
@@ -47,8 +51,8 @@ def _import(options: argparse.Namespace) -> None:
     CONSOLE.print(
         f"{model.arch.describe()}, {model.keypoints.num} keypoints of {model.keypoints.name}, "
         f"{model.costs['params']:,} parameters: {options.folder}\n"
-        f"use it: python -m subnet_export.predict --model {options.folder} IMAGE\n"
-        "its AP was not measured; --dataset-root tells subnet_export.finetune where the data set is",
+        f"to use it: python -m subnet_export.predict --model {options.folder} IMAGE\n"
+        "its AP was not measured; to fine-tune it, give subnet_export.finetune the data set with --dataset-root",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -1,8 +1,8 @@
-"""The exported model as a folder: a subnet's weights in the published format and all it takes to use them.
+"""Writes an exported model to a folder and reads it: weights in the published format and all that using them takes.
 
-``weights.pt`` is LitePose's state dict, plain tensors under the published names. ``model.json`` says what the network
-takes and gives, what it was calibrated, trained and measured on, and the checksums; ``README.md`` says it to people.
-Files of further formats may lie beside them::
+``weights.pt`` is LitePose's state dict, plain tensors under the published names. ``model.json`` describes the network's
+inputs and outputs, its calibration, training and measurement, and holds the checksums; ``README.md`` is the model card.
+Files of further formats may lie next to them::
 
     from subnet_export.model import load_model
     model = load_model("runs/export/latest")  # format="onnx" runs it in ONNX Runtime, if it was exported so
@@ -42,17 +42,17 @@ def save_model(
     """Write ``model`` to the new folder ``folder``, all or nothing, after loading it back and comparing its maps.
 
     Args:
-        folder: Must not exist.
-        model: On any device, in evaluation mode.
-        check: Called with the model as read back, on the same device; what it raises prevents the export.
-        write_formats: Writes files of other formats into the folder it is given and says what they are
-            (:meth:`subnet_export.format_writer.FormatWriter.write`); what it raises prevents the export.
+        folder: A folder that does not exist yet.
+        model: The model, on any device, in evaluation mode.
+        check: Called with the model as read back, on the same device; an error it raises prevents the export.
+        write_formats: Writes files of other formats into a folder and returns their records
+            (:meth:`subnet_export.format_writer.FormatWriter.write`); an error it raises prevents the export.
 
     Returns:
-        ``model`` with the formats that were written, and no others.
+        ``model`` with exactly the formats that were written.
 
     Raises:
-        UserError: The folder exists, cannot be written, or what was written does not give the same maps.
+        UserError: The folder exists or cannot be written, or the model read back does not give the same maps.
         ValueError: The network is in training mode.
     """
     if model.network.training:
@@ -62,7 +62,9 @@ def save_model(
         _write(staging, model)
         reloaded = load_model(staging)
         if not _same_maps(copy.deepcopy(model.network).cpu(), reloaded.network):
-            raise UserError(f"{folder} would not give the same maps when read back; nothing was kept, export again")
+            raise UserError(
+                f"the model for {folder} does not give the same maps when read back; nothing was kept, export again"
+            )
         if check is not None:
             reloaded.network.to(model.device)
             check(reloaded)
@@ -72,13 +74,13 @@ def save_model(
 def load_model(
     folder: str | Path, device: torch.device | str = "cpu", format: str | None = None, precision: Precision = "f32"
 ) -> ExportedModel:
-    """Read an exported model and check that its files belong together and are as they were written.
+    """Read an exported model and check that its files belong together and are intact.
 
     Args:
-        folder: Of the model, or the file in it that is to be run (``model.onnx``).
-        device: For a network that PyTorch runs; the other libraries run on the CPU.
-        format: Which of its formats is run (:mod:`subnet_export.deployment.formats`); LitePose's own by default.
-        precision: Of the layers in floating point; "bf16" for OpenVINO alone.
+        folder: The model's folder, or the file in it to run (``model.onnx``).
+        device: Where PyTorch runs the network; the other libraries run on the CPU.
+        format: Which of its formats to run (:mod:`subnet_export.deployment.formats`); LitePose's own by default.
+        precision: Precision of the layers in floating point; "bf16" for OpenVINO only.
 
     Raises:
         UserError: A file is missing, damaged, of another format, or does not fit the other; the model was not exported
@@ -102,7 +104,7 @@ def load_model(
 def _in_format(
     model: ExportedModel, folder: Path, name: str, precision: Precision, device: torch.device | str
 ) -> ExportedModel:
-    """Return ``model`` as the files of another format give it."""
+    """Return ``model`` as read from the files of another format."""
     if name not in FORMATS:
         raise UserError(f"there is no format {name!r}; choose among {', '.join(FORMATS)}")
     if FORMATS[name] == TORCH_EXPORT:
@@ -116,7 +118,7 @@ def _in_format(
         )
     for file, sha256 in model.formats[name].files.items():
         if hashlib.sha256(read_weights(folder / file)).hexdigest() != sha256:
-            raise UserError(f"{folder / file} is damaged (SHA-256 differs); restore it or export anew")
+            raise UserError(f"{folder / file} is damaged (SHA-256 differs); restore it or export again")
     if FORMATS[name] != SAFETENSORS:
         runtime = open_runtime(folder, FORMATS[name], precision)
         check_outputs(runtime, folder / FORMATS[name].files[0], model.keypoints.num)
@@ -129,17 +131,17 @@ def _in_format(
     try:
         state = safetensors.torch.load_file(path, str(device))
     except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is not a file of weights ({error}); restore it or export the subnet anew") from error
+        raise UserError(f"{path} is not a file of weights ({error}); restore it or export the subnet again") from error
     load_state(model.network, state, path)
     return model
 
 
 def _same_maps(written: LitePose, read: LitePose) -> bool:
-    """Whether two networks on the CPU, where equal weights give equal bits, agree on a made-up image."""
+    """Whether two networks on the CPU, where equal weights give equal bits, agree on an image of noise."""
     side = written.arch.resolution
     images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        return all(torch.equal(one, other) for one, other in zip(written(images), read(images), strict=True))
+        return all(torch.equal(maps, copies) for maps, copies in zip(written(images), read(images), strict=True))
 
 
 def _write(folder: Path, model: ExportedModel) -> None:
@@ -149,7 +151,7 @@ def _write(folder: Path, model: ExportedModel) -> None:
 
 
 def describe_in(folder: Path, model: ExportedModel) -> None:
-    """Write the description and the model card of ``model``, whose weights file is there already, into ``folder``."""
+    """Write the description and the model card of ``model`` into ``folder``, which holds its weights file already."""
     description = describe(model, read_weights(folder / WEIGHTS_FILE))
     files.write_json(folder / DESCRIPTION_FILE, checksum.with_checksum(description))
     files.write_text(folder / CARD_FILE, model_card(model))

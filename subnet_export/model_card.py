@@ -1,4 +1,4 @@
-"""The model card: what an exported model is, how good, how fast, and how to use it, for people."""
+"""The model card: use, quality, cost, files and origin of an exported model, in Markdown."""
 
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, PROJECT
 from subnet_export.exported_model import ExportedModel, FormatRecord
@@ -14,8 +14,8 @@ def model_card(model: ExportedModel) -> str:
     arch, keypoints = model.arch, model.keypoints
     parts = [
         f"# LitePose, {model.costs['macs'] / 1e6:,.0f} M multiply-adds at {arch.resolution} px",
-        f"Finds the {keypoints.num} keypoints ({keypoints.name}) of every person in an image, bottom-up, in one pass "
-        "of one network.",
+        f"Finds the {keypoints.num} keypoints ({keypoints.name}) of every person in an image: bottom-up, with a single "
+        "pass of one network.",
         _use(model),
         _quality(model),
         _cost(model),
@@ -36,22 +36,22 @@ model = load_model("this/folder")
 people = model.predict(image)  # (H, W, 3) uint8 RGB -> people.poses (P, K, 3) as x, y, score; people.scores (P,)
 ```
 
-`python -m subnet_export.predict --model this/folder photo.jpg` draws them, and
-`python -m subnet_export.finetune --model this/folder` trains on.
+`python -m subnet_export.predict --model this/folder photo.jpg` draws them;
+`python -m subnet_export.finetune --model this/folder` trains the model further.
 
-Other programs run the network on images whose short side is {side} px and whose long side is a multiple of
-{divisor} (any multiples of 16 are accepted), and group its maps: output `low` at 1/4 holds {num} heatmaps and then
-as many tags, `high` at 1/2 holds {num} heatmaps.
+Other programs run the network on images with a short side of {side} px and a long side that is a multiple of
+{divisor} (any multiples of 16 are accepted) and group its maps. Output `low`, at 1/4 of the input size, holds {num}
+heatmaps followed by {num} tag maps; output `high`, at 1/2, holds {num} heatmaps.
 
-Meant for finding the poses of people in images like those it was measured on. It identifies nobody, and its figures
-say nothing about other images: measure it on your own before relying on it, and do not use it where a missed person
-can be harmed."""
+Intended for finding the poses of people in images like those it was measured on. It does not identify people. The
+figures below do not apply to other images: measure the model on your own images before you rely on it, and do not use
+it where people can be harmed if it misses them."""
 
 
 def _quality(model: ExportedModel) -> str:
-    measured = model.measurement
-    lines = [f"| {name} | {value:.4f} |" for name, value in measured.metrics.items()]
-    heading = f"| {measured.split} split, {measured.num_images} images | |"
+    measurement = model.measurement
+    lines = [f"| {name} | {value:.4f} |" for name, value in measurement.metrics.items()]
+    heading = f"| measured on {measurement.num_images} images of the {measurement.split} split | |"
     return "\n".join([f"## Quality\n\nData set: {_dataset(model)}.\n", heading, "|---|---|", *lines])
 
 
@@ -64,61 +64,49 @@ def _dataset(model: ExportedModel) -> str:
 
 def _cost(model: ExportedModel) -> str:
     side = model.arch.resolution
-    parts = [
+    costs = (
         f"## Cost\n\n{model.costs['params']:,} parameters; {model.costs['macs']:,} multiply-adds for one image of "
         f"{side} x {side} px.\n\nArch: {model.arch.describe()}."
-    ]
+    )
     if not model.latencies:
-        return (
-            parts[0]
-            + "\n\nLatency: not measured; `python -m subnet_export.benchmark --model this/folder --record` does."
-        )
+        command = "python -m subnet_export.benchmark --model this/folder --record"
+        return f"{costs}\n\nLatency: not measured; to measure and record it, run `{command}`."
     rows = [
-        f"| {each.library} | {each.precision} | {each.threads} | {each.p50_ms:.2f} | {each.p90_ms:.2f} |"
-        for each in model.latencies
+        f"| {latency.library} | {latency.precision} | {latency.threads} | {latency.p50_ms:.2f} | {latency.p90_ms:.2f} |"
+        for latency in model.latencies
     ]
     first = model.latencies[0]
     table = ["| library | precision | threads | p50, ms | p90, ms |", "|---|---|---|---|---|", *rows]
-    return f"{parts[0]}\n\nLatency of one such image on {first.processor}, {first.runs} runs:\n\n" + "\n".join(table)
+    return f"{costs}\n\nLatency of one such image on {first.processor}, {first.runs} runs:\n\n" + "\n".join(table)
 
 
 def _files(model: ExportedModel) -> str:
     weights = f"| `{LITEPOSE.files[0]}` | {LITEPOSE.purpose} | | | |"
     rows = [weights, *(_file_row(name, record) for name, record in model.formats.items())]
-    table = "\n".join(["| file | for | takes | difference of maps | AP |", "|---|---|---|---|---|", *rows])
-    takes = [f"`{kind}`: {meaning}." for kind, meaning in INPUTS.items() if kind in _kinds(model)]
-    notes = (
-        "\n\nDifferences are root mean square, in standard deviations of the network's own maps."
-        if model.formats
-        else ""
-    )
+    table = "\n".join(["| file | for | input | difference of maps | AP |", "|---|---|---|---|---|", *rows])
+    notes = "\n\nDifferences are root mean square, in standard deviations of the network's own maps."
     extras = sorted({FORMATS[name].extra for name in model.formats} - {""})
-    install = f" Libraries: `pip install '{PROJECT}[{','.join(extras)}]'`." if extras else ""
-    return f"## Files\n\n{table}{notes}{install}" + "".join(f"\n\n{line}" for line in takes)
-
-
-def _kinds(model: ExportedModel) -> set[str]:
-    return {record.takes for record in model.formats.values()}
+    install = f" To install the libraries: `pip install '{PROJECT}[{','.join(extras)}]'`." if extras else ""
+    takes = {record.takes for record in model.formats.values()}
+    inputs = [f"`{kind}`: {meaning}." for kind, meaning in INPUTS.items() if kind in takes]
+    return "\n\n".join([f"## Files\n\n{table}{notes if model.formats else ''}{install}", *inputs])
 
 
 def _file_row(name: str, record: FormatRecord) -> str:
-    chosen = FORMATS[name]
     files = " ".join(f"`{file}`" for file in record.files)
-    against = f"{record.AP:.4f} ({record.AP - record.AP_network:+.4f}, {record.num_images} images)"
-    purpose = chosen.purpose + (", first and last layers in float" if record.in_float else "")
+    purpose = FORMATS[name].purpose + (", first and last layers in float" if record.in_float else "")
     takes = f"`{record.takes}`" if record.takes in INPUTS else ""
-    return f"| {files} | {purpose} | {takes} | {record.error:.1e} | {against} |"
+    ap = f"{record.AP:.4f} ({record.AP - record.AP_network:+.4f} on {record.num_images} images)"
+    return f"| {files} | {purpose} | {takes} | {record.error:.1e} | {ap} |"
 
 
 def _origin(model: ExportedModel) -> str:
     calibration, origin = model.calibration, model.origin
     lines = [
-        f"Cut from a supernet of the space `{origin.space}` (digest `{origin.space_digest}`).",
-        f"Trained on its own for {origin.num_finetune_steps} steps after that."
-        if origin.num_finetune_steps
-        else "Not trained on its own after that.",
+        f"Extracted from a supernet of the space `{origin.space}` (digest `{origin.space_digest}`).",
+        f"Then fine-tuned for {origin.num_finetune_steps} steps." if origin.num_finetune_steps else "Not fine-tuned.",
         f"Batch-norm statistics from {calibration.num_images} images of the {calibration.split} split at "
-        f"{calibration.resolution} px, listed in `model.json`.",
+        f"{calibration.resolution} px; `model.json` lists them.",
     ]
     if origin.supernet_sha256:
         lines.insert(1, f"SHA-256 of the supernet's file: `{origin.supernet_sha256}`.")

@@ -1,4 +1,4 @@
-"""What ``model.json`` says about an exported model."""
+"""Converts an exported model to the content of ``model.json`` and back."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,12 +8,12 @@ from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import Calibration, ExportedModel, FormatRecord, Latency, Measurement, Origin
 from supernet.checkpoints.exported_network import ExportedNet, check_objects, describe_net, describe_weights
 from supernet.errors import UserError
-from supernet.io.schema import from_mapping
+from supernet.io.schema import check_number, from_mapping
 from supernet.pose.training.objective import PoseObjective
 
 
 def describe(model: ExportedModel, weights: bytes) -> dict[str, Any]:
-    """Return the description of ``model``, plain values; ``weights`` is the content of its weights file."""
+    """Return the description of ``model`` as plain values; ``weights`` is the content of its weights file."""
     return {
         **describe_net(model.arch, model.keypoints, model.settings),
         "objective": asdict(model.objective),
@@ -29,7 +29,7 @@ def describe(model: ExportedModel, weights: bytes) -> dict[str, Any]:
 
 
 def from_description(net: ExportedNet) -> ExportedModel:
-    """Build the model of a network from what its description says besides.
+    """Build the model of a network from the other entries of its description.
 
     Raises:
         UserError: An entry is missing, unknown or of the wrong type.
@@ -38,10 +38,10 @@ def from_description(net: ExportedNet) -> ExportedModel:
     check_objects(value, ("objective", "calibration", "measurement", "costs", "origin"))
     formats, latencies = value.get("formats", {}), value.get("latencies", [])
     if not isinstance(formats, Mapping) or not isinstance(latencies, list):
-        raise UserError("formats or latencies is malformed; restore the file or export the subnet anew")
+        raise UserError("formats or latencies is malformed; restore the file or export the subnet again")
     for key in ("params", "macs"):
-        if type(value["costs"].get(key)) is not int:
-            raise UserError(f"costs.{key} is missing or no whole number; restore the file or export the subnet anew")
+        remedy = "restore the file or export the subnet again"
+        check_number(f"costs.{key}", value["costs"].get(key), least=0, whole=True, remedy=remedy)
     return ExportedModel(
         net.network,
         net.keypoints,
@@ -58,11 +58,11 @@ def from_description(net: ExportedNet) -> ExportedModel:
 
 
 def _format(name: str, value: Any) -> FormatRecord:
-    """Read the record of a format, whose files are its own and lie in the model's folder."""
+    """Read the record of a format; its files must be those that this format has in the model's folder."""
     record = from_mapping(FormatRecord, value, f"formats.{name}")
     if name not in FORMATS or set(record.files) != set(FORMATS[name].files):
         raise UserError(
             f"formats.{name} has the files {', '.join(map(repr, record.files))}, which this release does not know; "
-            "export the subnet anew"
+            "export the subnet again"
         )
     return record

@@ -1,20 +1,20 @@
-"""Draw the people that an exported subnet finds: ``python -m subnet_export.predict`` (options: ``--help``)."""
+"""Find people with an exported subnet: ``python -m subnet_export.predict`` (options: ``--help``)."""
 
 from pathlib import Path
 
-from subnet_export.arguments import CommandLine
+from subnet_export.arguments import ModelCommandLine
 from subnet_export.deployment.formats import LOADABLE
 from supernet.cli.arguments import number, whole_number
 
 
 def main() -> None:
     """Run the entry point."""
-    parser = CommandLine(
+    parser = ModelCommandLine(
         "subnet_export.predict",
         "predict",
-        "Find people in images, videos or a camera's image with an exported subnet. The run's folder gets their "
-        "skeletons drawn (JPEG and MP4) and people.jsonl, a line per image. Exit status 1: something could not be "
-        "used, the rest is done; 2: nothing could.",
+        "Find people in images, videos or a camera's images with an exported subnet. Writes drawings of their "
+        "skeletons (JPEG and MP4) and people.jsonl, with one line per image, to the run's folder. Exit status 1: some "
+        "sources could not be read, or the run was stopped; 2: no image was used.",
     )
     parser.add_argument(
         "sources",
@@ -22,53 +22,53 @@ def main() -> None:
         nargs="*",
         help="image or video files, folders of them, quoted patterns ('shots/**/*.jpg'), the number of a camera (0), "
         "or - for the bytes of one image on standard input (default: a test image of the model's own data set, "
-        "beside the truth)",
+        "beside its annotations)",
     )
     parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)")
     parser.add_argument(
         "--format",
         choices=LOADABLE,
-        help="which of the formats it was exported in is run (default: litepose, by PyTorch)",
+        help="run the model in this format, which it must have been exported in (default: litepose, in PyTorch)",
     )
     parser.add_argument(
         "--dataset-index",
         metavar="N",
         type=whole_number(0),
-        help="which test image, from 0, when no source is given (default: 0)",
+        help="number of the test image, from 0, if no source is given (default: 0)",
     )
     parser.add_argument(
         "--min-score",
         metavar="S",
         type=number(0.0, 1.0),
         default=0.2,
-        help="leave out people of a lower score; 0 to measure AP on the results (default: %(default)s)",
+        help="leave out people with a lower score; use 0 to measure AP on the results (default: %(default)s)",
     )
     parser.add_argument(
         "--results",
         metavar="FILE",
         type=Path,
-        help="also write the people as COCO results to a new file; image_id is the number that a file is named by, "
-        "if all are (000000000139.jpg), else images are counted from 1, as in people.jsonl",
+        help="also write the people as COCO results to a new file; image_id is the number in the file's name if all "
+        "names are numbers (000000000139.jpg), otherwise images are counted from 1, as in people.jsonl",
     )
     parser.add_argument(
         "--jsonl",
         metavar="FILE",
         type=Path,
-        help="also write the lines of people.jsonl to a new file, or - for standard output",
+        help="also write the lines of people.jsonl to a new file, or to standard output (-)",
     )
-    parser.add_argument("--no-drawings", action="store_true", help="draw nothing")
+    parser.add_argument("--no-drawings", action="store_true", help="write no drawings")
     parser.add_argument(
-        "--show", action="store_true", help="show drawings in a window; q ends, any key shows the next image"
+        "--show", action="store_true", help="show drawings in a window; q ends the run, any key shows the next image"
     )
     parser.add_argument(
-        "--limit", metavar="N", type=whole_number(1), help="end after N images or frames (default: all)"
+        "--limit", metavar="N", type=whole_number(1), help="stop after N images or frames (default: all)"
     )
     parser.add_argument(
         "--batch-size",
         metavar="N",
         type=whole_number(1),
         default=4,
-        help="images per pass, and in memory; a camera's go one by one (default: %(default)s)",
+        help="images per pass, and in memory; always 1 for a camera and with --show (default: %(default)s)",
     )
     options = parser.parse()
     for name in ("dataset_index", "dataset_root"):

@@ -1,11 +1,12 @@
-"""Checkpoints of the published LitePose code as exported models."""
+"""Converts checkpoints of the published LitePose code to exported models."""
 
 from pathlib import Path
 
-from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin, costs
+from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
 from supernet.arch import Arch
 from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.cli.hydra_app import dataset_config
+from supernet.costs.analytic import params_and_macs
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import keypoint_set
 from supernet.pose.training.objective import PoseObjective
@@ -14,15 +15,15 @@ from supernet.pose.training.objective import PoseObjective
 def published_model(path: str | Path, arch: Arch, keypoints_name: str) -> ExportedModel:
     """Return a published checkpoint as an exported model with the published objective, not measured by us.
 
-    Its data set is described in the official layout with no folder, which whoever fine-tunes it has to name.
+    Its data set is described in the official layout without a folder; fine-tuning has to name one.
 
     Args:
-        path: Of the checkpoint.
-        arch: Of the network.
+        path: The checkpoint file.
+        arch: Architecture of its network.
         keypoints_name: "coco" or "crowdpose".
 
     Raises:
-        UserError: :func:`read_published` refuses the checkpoint.
+        UserError: The checkpoint cannot be read or does not fit ``arch`` (:func:`read_published`).
     """
     keypoints = keypoint_set(keypoints_name)
     return ExportedModel(
@@ -34,5 +35,5 @@ def published_model(path: str | Path, arch: Arch, keypoints_name: str) -> Export
         Calibration("train, as published", 0, arch.resolution),
         Origin("published", ""),
         Measurement("test", 0, {}),
-        costs(arch, keypoints.num),
+        params_and_macs(arch, keypoints.num),
     )

@@ -1,4 +1,4 @@
-"""How a command of this package begins, and what it ends with: ``summary.json``, the ``latest`` link and a table."""
+"""First and last steps of this package's commands: checks and device; ``summary.json``, ``latest`` and a summary."""
 
 import argparse
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from typing import Any
 
 import cv2
 import torch
-from rich.table import Table
+from rich.text import Text
 
 from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import ExportedModel
@@ -15,14 +15,15 @@ from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE
 from supernet.cli.console import CONSOLE
 from supernet.cli.runs import point_latest, write_summary
 from supernet.compute.device import pick_device
+from supernet.evaluation.metrics_table import format_metric
 from supernet.io.new_folder import check_new
 
 
 def prepare(options: argparse.Namespace) -> torch.device:
-    """Check what can be checked before any work, set the number of threads and return the device.
+    """Check the output folder before any work, set the number of threads and return the device.
 
     Raises:
-        UserError: The folder for the results exists, or the device does not.
+        UserError: The folder for the results exists, or the device does not exist.
     """
     check_new(options.folder)
     cv2.setNumThreads(0)
@@ -33,45 +34,46 @@ def prepare(options: argparse.Namespace) -> torch.device:
 
 
 def finish(options: argparse.Namespace, model: ExportedModel, title: str, figures: dict[str, Any]) -> None:
-    """Write the summary of the model in ``options.folder``, point ``latest`` to it and print a table.
+    """Write the summary of the model in ``options.folder``, point ``latest`` to it and print it.
 
     Args:
-        options: Of the command line (:meth:`subnet_export.arguments.CommandLine.parse`).
-        model: What was written.
-        title: Of the table.
-        figures: What else the summary holds; entries that are not mappings are shown in the table too.
+        options: Options of the command line (:meth:`subnet_export.arguments.ModelCommandLine.parse`).
+        model: The model that was written.
+        title: Title of the printed summary.
+        figures: Further entries of the summary; those that are not mappings are printed too.
     """
-    folder, measured = options.folder, model.measurement
+    folder, measurement = options.folder, model.measurement
     summary = {
         "model": str(folder),
         "arch": model.arch.to_dict(),
         "costs": model.costs,
-        "measurement": asdict(measured),
+        "measurement": asdict(measurement),
         "calibration": asdict(model.calibration),
         **figures,
     }
     write_summary(folder, summary)
     if options.is_default_folder:
         point_latest(folder)
-    table = Table(title=title, show_header=False, box=None)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("arch", model.arch.describe())
-    table.add_row("costs", f"{model.costs['params']:,} parameters, {model.costs['macs'] / 1e6:,.1f} M MACs")
-    metrics = ", ".join(f"{name} {value:.3f}" for name, value in measured.metrics.items())
-    table.add_row(f"{measured.split} split", f"{metrics} on {measured.num_images} images")
+    metrics = ", ".join(f"{name} {format_metric(value)}" for name, value in measurement.metrics.items())
     calibration = model.calibration
-    table.add_row(
-        "calibrated on", f"{calibration.num_images} images of {calibration.split} at {calibration.resolution} px"
-    )
-    for name, value in figures.items():
-        if not isinstance(value, dict):
-            table.add_row(name.replace("_", " "), str(value))
-    table.add_row("weights", str(folder / WEIGHTS_FILE))
+    rows = {
+        "arch": model.arch.describe(),
+        "costs": f"{model.costs['params']:,} parameters, {model.costs['macs'] / 1e6:,.1f} M MACs",
+        f"{measurement.split} split": f"{metrics} on {measurement.num_images} images",
+        "calibrated on": f"{calibration.num_images} images of {calibration.split} at {calibration.resolution} px",
+        **{name.replace("_", " "): str(value) for name, value in figures.items() if not isinstance(value, dict)},
+        "weights": str(folder / WEIGHTS_FILE),
+    }
     for name, record in model.formats.items():
         agreement = f"maps within {record.error:.1e}, AP {record.AP - record.AP_network:+.4f} on {record.num_images}"
-        table.add_row(name, f"{folder / FORMATS[name].files[0]} ({agreement} images)")
-    table.add_row("description", str(folder / DESCRIPTION_FILE))
-    table.add_row("model card", str(folder / CARD_FILE))
-    table.add_row("summary", str(folder / "summary.json"))
-    CONSOLE.print(table)
+        rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement} images)"
+    rows |= {
+        "description": str(folder / DESCRIPTION_FILE),
+        "model card": str(folder / CARD_FILE),
+        "summary": str(folder / "summary.json"),
+    }
+    # Lines rather than a table, whose cells would wrap inside a long path.
+    CONSOLE.print(title, style="italic", highlight=False)
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        CONSOLE.print(Text.assemble((name.ljust(width), "bold"), f"  {value}"), soft_wrap=True)

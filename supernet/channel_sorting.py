@@ -1,11 +1,11 @@
-"""Importance sorting: the shared channels in descending order of importance, without changing the function.
+"""Importance sorting: reorders the shared channels by descending importance without changing the network's outputs.
 
-A subnet uses the leading channels of the largest network. Before widths or expand ratios become elastic, the channels
-that matter most are moved to the front, so that subnets start from the best part of what was learned.
+A subnet uses the leading channels of the largest network. Before widths or expand ratios become elastic, the most
+important channels are moved to the front, so that subnets start from the best channels trained so far.
 
 Source: Once-for-All (arXiv 1908.09791), section 3.3, "elastic width": channels are sorted by the L1 norm of their
-weights. We take the weights that read a channel, over all its readers, and sort the widths of stages as well as hidden
-channels.
+weights. We sum the weights that read a channel over all layers that read it, and sort the widths of stages as well as
+hidden channels.
 """
 
 from collections.abc import Mapping
@@ -13,30 +13,30 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from supernet.arch import NUM_LEVELS, Arch
+from supernet.arch import HEAD, Arch
 
 Axes = tuple[str | None, ...]
-"""For the leading axes of a tensor, the group of channels that each runs over; None where the order is fixed."""
+"""Group of channels of each leading axis of a tensor; None for an axis whose order is fixed."""
 DIMENSIONS = ("expand_ratio", "width")
-"""Elastic dimensions that cut channels off, and whose channels can be sorted."""
+"""Elastic dimensions that drop channels, and so need them sorted."""
 
 
 def channel_axes(arch: Arch) -> dict[str, tuple[Axes, tuple[int, ...]]]:
-    """Return by LitePose module name the channel groups of its weight's axes, and which of these axes are read from.
+    """Return the channel groups of each weight's axes and which axes index input channels, by LitePose module name.
 
     Channels that are added to each other share a group. Groups of hidden channels are named ``expand_ratio:...``, all
-    others ``width:...``. Batch norms have one axis and read nothing.
+    others ``width:...``. Batch norms have one axis and no input channels.
     """
-    found: dict[str, tuple[Axes, tuple[int, ...]]] = {}
+    axes: dict[str, tuple[Axes, tuple[int, ...]]] = {}
 
     def conv_norm(name: str, outputs: str, inputs: str | None) -> None:
         """``inputs`` is None for a depthwise convolution."""
-        found[f"{name}.0"] = ((outputs, inputs), () if inputs is None else (1,))
-        found[f"{name}.1"] = ((outputs,), ())
+        axes[f"{name}.0"] = ((outputs, inputs), () if inputs is None else (1,))
+        axes[f"{name}.1"] = ((outputs,), ())
 
-    features = ["width:stem"]
-    found["first.2"], found["first.3"] = ((features[0], None), ()), ((features[0],), ())
-    width, count = features[0], arch.stem_width
+    backbone = ["width:stem"]
+    axes["first.2"], axes["first.3"] = ((backbone[0], None), ()), ((backbone[0],), ())
+    width, count = backbone[0], arch.stem_width
     for i, stage in enumerate(arch.stages):
         residual = stage.stride == 1 and stage.width == count  # then the stage's input is added to its output
         own, count = (width if residual else f"width:stage.{i}"), stage.width
@@ -46,31 +46,31 @@ def channel_axes(arch: Arch) -> dict[str, tuple[Axes, tuple[int, ...]]]:
             conv_norm(f"{block}.depth_conv", hidden, None)
             conv_norm(f"{block}.point_conv", own, hidden)
             width = own
-        features.append(width)
-    for level in range(NUM_LEVELS):
-        outputs = f"width:deconv.{level}"
-        found[f"deconv_refined.{level}"] = ((width, outputs), (0,))  # transposed: (in, out, k, k)
-        found[f"deconv_raw.{level}"] = ((features[3 - level], outputs), (0,))
-        found[f"deconv_bnrelu.{level}.0"] = ((outputs,), ())
+        backbone.append(width)
+    for level in HEAD:
+        outputs = f"width:deconv.{level.index}"
+        axes[f"deconv_refined.{level.index}"] = ((width, outputs), (0,))  # transposed: (in, out, k, k)
+        axes[f"deconv_raw.{level.index}"] = ((backbone[level.skip], outputs), (0,))
+        axes[f"deconv_bnrelu.{level.index}.0"] = ((outputs,), ())
         width = outputs
-        if level > 0:
-            for name, inputs in (("refined", width), ("raw", features[2 - level])):
-                prefix = f"final_{name}.{level - 1}.conv"
+        if level.prediction is not None:
+            for branch, inputs in (("refined", width), ("raw", backbone[level.prediction.skip])):
+                prefix = f"final_{branch}.{level.prediction.index}.conv"
                 conv_norm(prefix, inputs, None)
-                found[f"{prefix}.3"] = ((None, inputs), (1,))
-    return found
+                axes[f"{prefix}.3"] = ((None, inputs), (1,))
+    return axes
 
 
 def channel_orders(weights: Mapping[str, Tensor], arch: Arch, dimension: str) -> dict[str, Tensor]:
-    """Return for each group of channels of ``dimension`` ("expand_ratio" or "width") its order by importance.
+    """Return the order by importance of each group of channels of a dimension.
 
     Args:
         weights: Tensors of LitePose(arch) by state-dict name.
         arch: The largest arch.
-        dimension: Whose channels to order.
+        dimension: "expand_ratio" or "width".
 
     Returns:
-        By group, the present places of its channels (C,), most important first.
+        By group, the current positions of its channels (C,), most important first.
     """
     importance: dict[str, Tensor] = {}
     for module, (axes, read) in channel_axes(arch).items():
@@ -79,7 +79,7 @@ def channel_orders(weights: Mapping[str, Tensor], arch: Arch, dimension: str) ->
             if group is not None and group.startswith(f"{dimension}:"):
                 weight = weights[f"{module}.weight"].detach().abs()
                 others = [other for other in range(weight.dim()) if other != axis]
-                # Exact enough that no rounding, which depends on the order of the others, decides between two channels.
+                # In float64, so that rounding, which depends on the order of the other axes, cannot decide.
                 norms = weight.sum(others, dtype=torch.float64)
                 importance[group] = importance[group] + norms if group in importance else norms
     return {group: torch.argsort(value, descending=True, stable=True) for group, value in importance.items()}
@@ -87,11 +87,11 @@ def channel_orders(weights: Mapping[str, Tensor], arch: Arch, dimension: str) ->
 
 @torch.no_grad()
 def reorder_channels(tensors: Mapping[str, Tensor], arch: Arch, orders: Mapping[str, Tensor]) -> None:
-    """Put the channels of LitePose(arch)'s ``tensors`` in the given ``orders``, in place.
+    """Reorder the channels of LitePose(arch)'s ``tensors`` in place.
 
     Args:
-        tensors: By state-dict name: weights, statistics, averaged weights, or moments of the optimizer. Scalars and
-            tensors of other layers stay as they are.
+        tensors: Weights, statistics, averaged weights, or moments of the optimizer, by state-dict name. Scalars and
+            tensors of other layers stay unchanged.
         arch: The largest arch.
         orders: See :func:`channel_orders`.
     """

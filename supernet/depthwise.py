@@ -1,8 +1,8 @@
-"""Depthwise convolution whose weight gradient is quick on a CPU.
+"""Depthwise convolution with a fast weight gradient on a CPU.
 
-There the library under PyTorch has a quick weight gradient only for depthwise kernels of at most three columns: for
-5 x 5 and 7 x 7 it takes ten times as long as the forward pass. The gradient of three columns of a larger kernel is that
-of a kernel with three columns over the shifted input, so it is put together from such strips;
+On CPUs, the library that PyTorch uses has a fast weight gradient only for depthwise kernels of at most three columns;
+for 5 x 5 and 7 x 7 it takes ten times as long as the forward pass. The gradient of three columns of a larger kernel is
+that of a three-column kernel over the shifted input, so it is assembled from such strips.
 ``scripts/benchmarks/depthwise.py`` measures both.
 """
 
@@ -22,7 +22,7 @@ class DepthwiseConv2d(nn.Conv2d):
     Args:
         channels: C.
         kernel_size: Odd.
-        stride: Of both sides.
+        stride: In both directions.
     """
 
     def __init__(self, channels: int, kernel_size: int, stride: int = 1) -> None:
@@ -34,8 +34,8 @@ class DepthwiseConv2d(nn.Conv2d):
         if by_strips and self.weight.requires_grad and torch.is_grad_enabled():
             weight: Tensor = self.weight
             if torch.is_autocast_enabled("cpu"):
-                # Autocast sees only the forward pass of a custom function: without these casts, the backward pass
-                # would mix number formats, which only some processors' kernels accept.
+                # Autocast covers only the forward pass of a custom function: without these casts, the backward pass
+                # would mix number formats, which only the kernels of some processors accept.
                 x, weight = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight))
             return cast(Tensor, _ByStrips.apply(x, weight, self.stride[0]))  # type: ignore[no-untyped-call]
         return super().forward(x)
@@ -46,17 +46,17 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int, stride: int) 
 
     Args:
         x: Input (B, C, H, W).
-        gradient: Of the output (B, C, H', W').
+        gradient: Gradient of the output (B, C, H', W').
         kernel_size: k, odd.
-        stride: Of both sides.
+        stride: In both directions.
     """
     half = kernel_size // 2
-    seen = [(side - 1) * stride + kernel_size for side in gradient.shape[2:]]  # a row more, unseen, would be slow
+    seen = [(side - 1) * stride + kernel_size for side in gradient.shape[2:]]  # an unread extra row would be slow
     below, right = (side - half - own for side, own in zip(seen, x.shape[2:], strict=True))
     padded = functional.pad(x, (half, right, half, below))
     num_strips, left, strips = -(-kernel_size // _STRIP), 0, []
     for i in range(num_strips):
-        width = (kernel_size + i) // num_strips  # even: a single column is slow again
+        width = (kernel_size + i) // num_strips  # of nearly equal width, because a single column is slow
         shifted = padded[..., left : left + seen[1] - kernel_size + width]
         shifted = shifted.contiguous(memory_format=torch.channels_last)
         like = x.new_empty(x.shape[1], 1, kernel_size, width)
@@ -66,14 +66,14 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int, stride: int) 
 
 
 def _backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, wanted: tuple[bool, bool]
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, needed: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of input and weight, as far as wanted, as PyTorch computes them."""
-    groups, mask = x.shape[1], [*wanted, False]
-    found = torch.ops.aten.convolution_backward(
+    """Return PyTorch's gradients of input and weight, each if needed."""
+    groups, mask = x.shape[1], [*needed, False]
+    gradients = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, mask
     )
-    return found[0], found[1]
+    return gradients[0], gradients[1]
 
 
 class _ByStrips(torch.autograd.Function):

@@ -1,10 +1,8 @@
-"""What this installation can do: ``python -m supernet.doctor`` prints versions, devices and packages; writes nothing.
+"""Report on this installation: ``python -m supernet.doctor`` prints versions, devices and packages; writes nothing.
 
-It uses nothing but the standard library and, where they are found, the packages that it looks at, so that it also
-speaks on a machine where something is missing.
+It needs only the standard library, so it also works where packages are missing.
 """
 
-import argparse
 import importlib
 import importlib.metadata
 import importlib.util
@@ -13,10 +11,11 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from supernet.cli.arguments import CommandLine
 from supernet.cli.broken_pipe import exit_on_broken_pipe
+from supernet.compute.machine import num_cores, processor
 
 PROJECT = "litepose-supernet"
 
@@ -26,11 +25,11 @@ class Package:
     """A package that this project uses.
 
     Attributes:
-        name: As pip knows it.
-        module: What is imported.
-        enables: What needs it.
-        extra: The extra of this project that brings it; "" if it is always installed, None if it has to be installed
-            on its own.
+        name: Name for pip.
+        module: Name for ``import``.
+        enables: What it is used for.
+        extra: The extra of this project that installs it; "" if it is always installed, None if it has to be installed
+            separately.
     """
 
     name: str
@@ -72,7 +71,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """A package as it was found: its version, or why there is none."""
+    """The state of a package: its version, or None if it is missing or, with a ``fault``, broken."""
 
     package: Package
     version: str | None
@@ -81,12 +80,12 @@ class Finding:
 
 def main() -> None:
     """Print the report; exit with status 1 if a package that is always needed is missing or broken."""
-    argparse.ArgumentParser(
-        prog="python -m supernet.doctor",
+    CommandLine(
+        "python -m supernet.doctor",
         description="Print versions, devices, and the packages found or missing with what each enables. Writes nothing "
         "and exits with 1 if a package that is always needed is missing or broken.",
     ).parse_args()
-    findings = [look(package) for package in PACKAGES]
+    findings = [look_up(package) for package in PACKAGES]
     with exit_on_broken_pipe():
         for line in report(findings):
             print(line)
@@ -94,10 +93,10 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def look(package: Package) -> Finding:
-    """Import ``package`` and return what came of it; an optional one is only looked for.
+def look_up(package: Package) -> Finding:
+    """Import ``package`` and return its state. An optional package is located but not imported.
 
-    Some of these leave files in the home folder when they are imported, and report their use.
+    Importing some optional packages writes files to the home folder or sends usage reports.
     """
     if package.extra != "":
         return Finding(package, _version(package, importlib.util.find_spec(package.module)))
@@ -107,13 +106,13 @@ def look(package: Package) -> Finding:
         if (error.name or "").partition(".")[0] == package.module:
             return Finding(package, None)
         return Finding(package, None, f"does not import: {_one_line(error)}")
-    except (ImportError, OSError, RuntimeError, AttributeError, ValueError) as error:  # as broken installations raise
+    except (ImportError, OSError, RuntimeError, AttributeError, ValueError) as error:  # raised by broken installations
         return Finding(package, None, f"does not import: {_one_line(error)}")
     return Finding(package, _version(package, module))
 
 
 def _version(package: Package, module: object | None) -> str | None:
-    """Return the version of a package that was found, None where nothing was."""
+    """Return the version of a package that can be imported; None if ``module`` is None."""
     try:
         return importlib.metadata.version(package.name)
     except importlib.metadata.PackageNotFoundError:  # such as opencv-python instead of the headless one
@@ -139,8 +138,8 @@ def report(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"{title} packages"
         for finding in chosen:
             state = finding.version or finding.fault or "missing"
-            told = f"  {finding.package.name:{width}}  {state:12}  {finding.package.enables}"
-            yield told + (f"; {_remedy(finding.package)}" if finding.version is None else "")
+            line = f"  {finding.package.name:{width}}  {state:12}  {finding.package.enables}"
+            yield line + (f"; {_remedy(finding.package)}" if finding.version is None else "")
 
 
 def _remedy(package: Package) -> str:
@@ -150,11 +149,8 @@ def _remedy(package: Package) -> str:
 
 
 def _devices(modules: dict[str, Any]) -> Iterator[str]:
-    """Yield processor, memory and accelerators, as far as loaded packages can tell."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    names = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
-    processor = names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
-    yield f"{'processor':24} {processor}, {cores} cores for this process"
+    """Yield processor, memory and, if torch is among the loaded ``modules``, accelerators."""
+    yield f"{'processor':24} {processor()}, {num_cores()} cores for this process"
     if hasattr(os, "sysconf") and {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= os.sysconf_names.keys():
         yield f"{'memory':24} {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
     torch = modules.get("torch")
@@ -168,13 +164,6 @@ def _devices(modules: dict[str, Any]) -> Iterator[str]:
             built = torch.version.cuda
             why = f"torch is built for CUDA {built}" if built else "torch is built without CUDA"
             yield f"{'cuda':24} no GPU found; {why}"
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,23 +1,37 @@
-"""The one exception for a user's mistake."""
+"""The exception for invalid user input, and the words that its messages share."""
+
+import difflib
+from collections.abc import Iterable
 
 _LONGEST = 1000
 _TAIL = 300
 
 
 class UserError(ValueError):
-    """Bad input, told in one sentence that names the thing, the rule and the remedy.
+    """Invalid user input. The message is one sentence: what is wrong, which rule it breaks, how to fix it.
 
-    Entry points print it without a traceback and exit with status 2; every other exception is a defect of ours.
+    Entry points print it without a traceback and exit with status 2; every other exception is a bug of this project.
 
-    What a file holds may stand in the sentence, so it is made fit for a terminal: characters that a screen would obey
-    instead of showing are written as escapes, and the middle of a sentence that is far too long is left out.
+    A message may contain text from untrusted files, so ``str`` makes it safe to print: control characters are escaped
+    and the middle of a very long message is left out.
     """
 
     def __str__(self) -> str:
-        """Return the sentence as it may be shown; ``args`` has it as it was given."""
+        """Return the message as it may be printed; ``args`` holds it unchanged."""
         message = super().__str__()
         if len(message) > _LONGEST:
             message = f"{message[: _LONGEST - _TAIL]} ... {message[-_TAIL:]}"
-        if message.isprintable():
-            return message
-        return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)
+        return printable(message)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return ", did you mean ...?" with the known name most similar to ``name``; empty if none is similar."""
+    similar = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {similar[0]}?" if similar else ""
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters, which a terminal would obey, replaced by their escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

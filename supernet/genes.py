@@ -1,8 +1,8 @@
-"""Archs as rows of small whole numbers, for whatever handles many of them at once (no torch).
+"""Genes: archs as rows of small whole numbers, for code that handles many of them at once (no torch).
 
 A gene is the index of a value among its choices. A row holds the resolution, the stem width, then for each stage its
 width, its depth and (expand ratio, kernel size) of every block up to the greatest depth, then the deconvolution
-widths. Blocks past the depth are no part of an arch: they hold ``ABSENT``, so that archs are equal exactly where
+widths. Blocks past the depth are not part of an arch. They hold ``ABSENT``, so that two archs are equal if and only if
 their rows are.
 """
 
@@ -27,7 +27,7 @@ _RESOLUTION, _STEM_WIDTH = 0, 1
 
 @dataclass(frozen=True)
 class StageColumns:
-    """Columns of one stage; block ``j`` has its expand ratio at ``blocks[j]`` and its kernel size right after it."""
+    """Columns of one stage; block ``j`` has its expand ratio in ``blocks[j]`` and its kernel size in the next."""
 
     width: int
     depth: int
@@ -35,15 +35,16 @@ class StageColumns:
 
 
 class GeneLayout:
-    """Which column holds which choice of a space.
+    """The meaning of each column of a gene row of one space.
 
     Attributes:
-        names: (G,) what each column decides, such as "stage 1, block 2: kernel size".
-        choices: (G,) the values behind its genes, ascending.
-        num_choices: (G,) how many these are.
-        resolution, stem_width: Columns.
+        names: (G,) name of each column, such as "stage 1, block 2: kernel size".
+        choices: (G,) the values that the column's genes index, ascending.
+        num_choices: (G,) number of choices.
+        resolution: Column of the resolution.
+        stem_width: Column of the stem width.
         stages: Columns of each stage.
-        deconv_widths: Column of each level.
+        deconv_widths: Column of each level of the head.
     """
 
     def __init__(
@@ -54,37 +55,37 @@ class GeneLayout:
         deconv_widths: Sequence[tuple[int, ...]],
     ) -> None:
         self.resolution, self.stem_width = _RESOLUTION, _STEM_WIDTH
-        found = [("resolution", resolutions), ("stem width", stem_widths)]
+        named = [("resolution", resolutions), ("stem width", stem_widths)]
         columns: list[StageColumns] = []
         owner: dict[int, tuple[int, int]] = {}
         for i, stage in enumerate(stages):
-            start, deepest = len(found), stage.depths[-1]
-            found += [(f"stage {i}: width", stage.widths), (f"stage {i}: depth", stage.depths)]
+            start, deepest = len(named), stage.depths[-1]
+            named += [(f"stage {i}: width", stage.widths), (f"stage {i}: depth", stage.depths)]
             columns.append(StageColumns(start, start + 1, tuple(start + 2 + 2 * j for j in range(deepest))))
             for j in range(deepest):
-                owner |= {len(found): (i, j), len(found) + 1: (i, j)}
-                found.append((f"stage {i}, block {j}: expand ratio", stage.expand_ratios))
-                found.append((f"stage {i}, block {j}: kernel size", stage.kernel_sizes))
+                owner |= {len(named): (i, j), len(named) + 1: (i, j)}
+                named.append((f"stage {i}, block {j}: expand ratio", stage.expand_ratios))
+                named.append((f"stage {i}, block {j}: kernel size", stage.kernel_sizes))
         self.stages = tuple(columns)
-        self.deconv_widths = tuple(range(len(found), len(found) + len(deconv_widths)))
-        found += [(f"deconv {i}: width", widths) for i, widths in enumerate(deconv_widths)]
-        self.names = tuple(name for name, _ in found)
-        self.choices = tuple(choices for _, choices in found)
+        self.deconv_widths = tuple(range(len(named), len(named) + len(deconv_widths)))
+        named += [(f"deconv {i}: width", widths) for i, widths in enumerate(deconv_widths)]
+        self.names = tuple(name for name, _ in named)
+        self.choices = tuple(choices for _, choices in named)
         self.num_choices = np.array([len(choices) for choices in self.choices], np.int16)
         self._strides = tuple(stage.stride for stage in stages)
         self._depths = [np.array(stage.depths, np.int16) for stage in stages]
-        self._values = np.zeros((len(found), int(self.num_choices.max())), np.int64)
+        self._values = np.zeros((len(named), int(self.num_choices.max())), np.int64)
         for row, choices in zip(self._values, self.choices, strict=True):
             row[: len(choices)] = choices
-        owners = [owner.get(column, (0, ABSENT)) for column in range(len(found))]
+        owners = [owner.get(column, (0, ABSENT)) for column in range(len(named))]
         self._stage_of = np.array([stage for stage, _ in owners])
         self._block_of = np.array([block for _, block in owners], np.int16)
 
     def encode(self, archs: Iterable[Arch]) -> Genes:
-        """Return one row a arch, (N, G).
+        """Return one row per arch, (N, G).
 
         Raises:
-            UserError: An arch outside the space, with the first value at fault.
+            UserError: An arch is outside the space; the message names the first such value.
         """
         rows = [self._row(arch) for arch in archs]
         values = np.array(rows, np.int64).reshape(len(rows), len(self.names))
@@ -92,35 +93,35 @@ class GeneLayout:
         for column, choices in enumerate(self.choices):
             genes[:, column] = np.searchsorted(choices, values[:, column]).clip(max=len(choices) - 1)
         absent = values == 0
-        found = self._values[np.arange(len(self.names)), genes]
-        for row, column in np.argwhere((found != values) & ~absent)[:1]:
+        encoded = self._values[np.arange(len(self.names)), genes]
+        for row, column in np.argwhere((encoded != values) & ~absent)[:1]:
             check_value(self.names[column], int(values[row, column]), self.choices[column])
         genes[absent] = ABSENT
         return genes
 
     def decode(self, genes: NDArray[Any]) -> list[Arch]:
-        """Return the arch of each row; genes of blocks past the depth do not matter.
+        """Return the arch of each row; genes of blocks past the depth are ignored.
 
         Raises:
-            UserError: What :meth:`checked` refuses.
+            UserError: See :meth:`checked`.
         """
         values = self._values[np.arange(len(self.names)), self.checked(genes)]
         return [self._arch(row) for row in values.tolist()]
 
     def checked(self, genes: NDArray[Any]) -> Genes:
-        """Return ``genes`` in the one form that their archs have: blocks past the depth ``ABSENT``.
+        """Return ``genes`` in canonical form: ``ABSENT`` in the columns of blocks past the depth.
 
         Args:
             genes: (N, G) of any integer type.
 
         Raises:
-            UserError: Another shape or type, or a gene without a choice, with its row, stage and block.
+            UserError: Wrong shape or type, or a gene that indexes no choice; the message names its row and column.
         """
         genes = np.asarray(genes)
         if genes.ndim != 2 or genes.shape[1] != len(self.names) or not np.issubdtype(genes.dtype, np.integer):
             raise UserError(
-                f"genes are {genes.dtype} of shape {genes.shape}; archs of this space are whole numbers of shape "
-                f"(N, {len(self.names)})"
+                f"genes of this space must be whole numbers of shape (N, {len(self.names)}), "
+                f"got {genes.dtype} of shape {genes.shape}"
             )
         present = self.present(genes)
         wrong = present & ((genes < 0) | (genes >= self.num_choices))
@@ -128,13 +129,13 @@ class GeneLayout:
             row, column = np.argwhere(wrong)[0]
             choices = ", ".join(map(str, self.choices[column]))
             raise UserError(
-                f"{self.names[column]}: the gene in row {row} is {genes[row, column]}, which is outside the space; "
-                f"it must be from 0 to {self.num_choices[column] - 1}, an index into {choices}"
+                f"{self.names[column]}: the gene in row {row} must be from 0 to {self.num_choices[column] - 1}, "
+                f"an index into {choices}, got {genes[row, column]}"
             )
         return np.where(present, genes, ABSENT).astype(np.int16)
 
     def present(self, genes: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether a gene (N, G) is part of its arch: false for blocks past the depth."""
+        """Return whether each gene (N, G) is part of its arch: false for blocks past the depth."""
         depths = np.stack(
             [
                 values[np.clip(genes[:, columns.depth], 0, len(values) - 1)]
@@ -142,15 +143,15 @@ class GeneLayout:
             ],
             axis=1,
         )
-        found: NDArray[np.bool_] = depths[:, self._stage_of] > self._block_of
-        return found
+        present: NDArray[np.bool_] = depths[:, self._stage_of] > self._block_of
+        return present
 
     def sample(self, rng: np.random.Generator, num: int) -> Genes:
-        """Draw ``num`` rows, every choice independently and uniformly, as ``SearchSpace.sample`` draws archs."""
+        """Draw ``num`` rows, every choice independently and uniformly, like ``SearchSpace.sample``."""
         return self.checked(rng.integers(0, self.num_choices, (num, len(self.names)), np.int16))
 
     def _row(self, arch: Arch) -> list[int]:
-        """Return the values of ``arch`` column by column, 0 for absent blocks."""
+        """Return the values of ``arch`` by column, 0 for absent blocks."""
         row = [arch.resolution, arch.stem_width]
         for stage, columns in zip(arch.stages, self.stages, strict=True):
             check_value(self.names[columns.depth], stage.depth, self.choices[columns.depth])

@@ -1,17 +1,18 @@
-"""LitePose: the one definition of the network, for any arch.
+"""LitePose: the network of any arch.
 
 Source: LitePose (arXiv 2205.01271), section 3 (single branch, fusion deconvolution head, large kernels); state-dict
-names and shapes are those of its published checkpoints, so that these load with ``strict=True``.
+names and shapes equal those of the published checkpoints, so that these load with ``strict=True``.
 """
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
+from supernet.arch import DECONV_KERNEL_SIZE, HEAD, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
 from supernet.depthwise import DepthwiseConv2d
 
 _HEATMAP_STD, _TAG_STD = 0.001, 0.1
@@ -56,15 +57,15 @@ class SeparablePrediction(nn.Module):
 
 
 class Build(Protocol):
-    """Makes one part of a network, ``make(*sizes)``, to be put at ``place`` in it."""
+    """Builds one module of a network."""
 
     def __call__(self, place: str, make: Callable[..., nn.Module], *sizes: int) -> nn.Module:
-        """Return the part."""
+        """Return the module ``make(*sizes)`` for the state-dict prefix ``place``."""
         ...
 
 
 def build_new(place: str, make: Callable[..., nn.Module], *sizes: int) -> nn.Module:
-    """Make a new part wherever it goes."""
+    """Build a new module for every place."""
     return make(*sizes)
 
 
@@ -72,9 +73,9 @@ class LitePose(nn.Module):
     """The network of one arch.
 
     Args:
-        arch: Widths, depths, kernel and expansion of every part; its resolution does not change the weights.
+        arch: The architecture; its resolution does not affect the weights.
         num_keypoints: K.
-        build: Makes its parts.
+        build: Builds its modules.
     """
 
     def __init__(self, arch: Arch, num_keypoints: int, build: Build = build_new) -> None:
@@ -91,20 +92,25 @@ class LitePose(nn.Module):
             stages.append(nn.Sequential(*blocks))
             widths.append(width)
         self.stage = nn.ModuleList(stages)
-        refined = (widths[4], *arch.deconv_widths)
-        outputs = (2 * num_keypoints, num_keypoints)
+        levels = list(zip(HEAD, arch.deconv_widths, strict=True))
+        predictions = [(level.prediction, width) for level, width in levels if level.prediction is not None]
         self.deconv_refined = nn.ModuleList(
-            build(f"deconv_refined.{i}", _deconv, refined[i], refined[i + 1]) for i in range(3)
+            build(f"deconv_refined.{i}", _deconv, *pair)
+            for i, pair in enumerate(pairwise((widths[-1], *arch.deconv_widths)))
         )
         self.deconv_raw = nn.ModuleList(
-            build(f"deconv_raw.{i}", _deconv, widths[3 - i], refined[i + 1]) for i in range(3)
+            build(f"deconv_raw.{level.index}", _deconv, widths[level.skip], width) for level, width in levels
         )
-        self.deconv_bnrelu = nn.ModuleList(build(f"deconv_bnrelu.{i}", _norm_relu, refined[i + 1]) for i in range(3))
+        self.deconv_bnrelu = nn.ModuleList(
+            build(f"deconv_bnrelu.{level.index}", _norm_relu, width) for level, width in levels
+        )
         self.final_refined = nn.ModuleList(
-            build(f"final_refined.{i}", SeparablePrediction, refined[i + 2], outputs[i]) for i in range(2)
+            build(f"final_refined.{last.index}", SeparablePrediction, width, last.num_maps(num_keypoints))
+            for last, width in predictions
         )
         self.final_raw = nn.ModuleList(
-            build(f"final_raw.{i}", SeparablePrediction, widths[1 - i], outputs[i]) for i in range(2)
+            build(f"final_raw.{last.index}", SeparablePrediction, widths[last.skip], last.num_maps(num_keypoints))
+            for last, _ in predictions
         )
         self._initialise()
 
@@ -125,18 +131,18 @@ class LitePose(nn.Module):
         features = [self.first(images)]
         for stage in self.stage:
             features.append(stage(features[-1]))
-        x = features[4]
-        outputs = []
-        for level in range(3):
-            x = self.deconv_bnrelu[level](self.deconv_refined[level](x) + self.deconv_raw[level](features[3 - level]))
-            if level > 0:
-                outputs.append(self.final_refined[level - 1](x) + self.final_raw[level - 1](features[2 - level]))
+        x, outputs = features[-1], []
+        for i, level in enumerate(HEAD):
+            x = self.deconv_bnrelu[i](self.deconv_refined[i](x) + self.deconv_raw[i](features[level.skip]))
+            if level.prediction is not None:
+                last = level.prediction
+                outputs.append(self.final_refined[last.index](x) + self.final_raw[last.index](features[last.skip]))
         return outputs[0], outputs[1]
 
     def _initialise(self) -> None:
-        """Draw convolutions from He normals over the fan-out.
+        """Draw convolution weights from He normals over the fan-out.
 
-        Heatmaps start near 0. Tags start spread out: where all tags agree, the push loss has no gradient.
+        Heatmaps start near 0. Tags start spread out, because the push loss has no gradient where all tags are equal.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not module.weight.is_meta:
@@ -189,7 +195,7 @@ def normalisation_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def in_channels_last(network: nn.Module) -> None:
-    """Lay the convolution weights of ``network`` out in channels-last order, in place; it is the faster one here."""
+    """Store the convolution weights of ``network`` in channels-last order, in place; that order runs faster here."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

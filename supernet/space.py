@@ -1,4 +1,4 @@
-"""Search space: the choices of every elastic dimension, and what can be drawn from them (no torch)."""
+"""Search space: the choices of every elastic dimension, with sampling, mutation and crossover (no torch)."""
 
 import hashlib
 import json
@@ -19,22 +19,22 @@ from supernet.errors import UserError
 from supernet.genes import GeneLayout, Genes
 from supernet.io import files
 from supernet.io.limits import check_limits
+from supernet.io.plain_values import check_keys, entries, integers
 from supernet.stage_choices import StageChoices as StageChoices
-from supernet.stage_choices import check_keys, check_value, integers
+from supernet.stage_choices import check_value
 
 DIMENSIONS = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
 """Elastic dimensions by name; ``width`` covers stem, stages and deconvolutions."""
 T = TypeVar("T")
 _MOST_YAML = 10**5
-"""Bytes; YAML is read slowly."""
+"""Limit on the bytes of a file, because YAML is read slowly."""
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """Every LitePose whose values are among the choices, each tuple ascending.
 
-    Drawing functions take their randomness as an argument and never need a rejection loop: every combination of
-    choices is an arch of the space.
+    Every combination of choices is an arch of the space, so sampling needs no rejection loop.
     """
 
     name: str
@@ -44,19 +44,19 @@ class SearchSpace:
     deconv_widths: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
-        """Raise UserError for empty, repeated or unordered choices and for values no LitePose can have."""
+        """Raise UserError for empty, repeated or unordered choices and for values that no LitePose can have."""
         for place, choices in self._choices():
             most = MOST_BLOCKS if place.endswith(".depths") else LARGEST_WIDTH
             if not choices or list(choices) != sorted(set(choices)) or choices[0] <= 0 or choices[-1] > most:
                 raise UserError(
-                    f"space {self.name}: {place} is {list(choices)}; give positive values, ascending, none twice, "
-                    f"at most {most}"
+                    f"space {self.name}: {place} must be distinct values from 1 to {most} in ascending order, "
+                    f"got {list(choices)}"
                 )
         for resolution in self.resolutions:
             replace(self.smallest(), resolution=resolution)
         sizes = {size for stage in self.stages for size in stage.kernel_sizes}
         if not sizes <= {3, 5, 7}:
-            raise UserError(f"space {self.name}: kernel sizes {sorted(sizes)}; weight sharing covers 3, 5 and 7")
+            raise UserError(f"space {self.name}: kernel_sizes must be among 3, 5 and 7, got {sorted(sizes)}")
         self.largest()
 
     @classmethod
@@ -66,27 +66,26 @@ class SearchSpace:
         Raises:
             UserError: An unknown or missing key, or a choice that is not a list of whole numbers.
         """
-        check_keys(cls, "the space", value)
+        check_keys("the space", value, {field.name for field in fields(cls)})
         name = value["name"]
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 100:
-            raise UserError(f"the space's name is {name!r}; it must be text of 1 to 100 characters that can be shown")
-        if not isinstance(value["stages"], list | tuple) or not isinstance(value["deconv_widths"], list | tuple):
-            raise UserError(f"space {name}: stages and deconv_widths must be lists, one entry per stage and level")
-        places = (f"space {name}: stages[{i}]" for i in range(len(value["stages"])))
+            raise UserError(f"the space's name must be 1 to 100 printable characters, got {name!r:.120}")
+        stages, deconv_widths = (entries(f"space {name}: {key}", value[key]) for key in ("stages", "deconv_widths"))
+        places = (f"space {name}: stages[{i}]" for i in range(len(stages)))
         return cls(
             name,
             integers("resolutions", value["resolutions"]),
             integers("stem_widths", value["stem_widths"]),
-            tuple(map(StageChoices.from_dict, places, value["stages"])),
-            tuple(integers(f"deconv_widths[{i}]", widths) for i, widths in enumerate(value["deconv_widths"])),
+            tuple(map(StageChoices.from_dict, places, stages)),
+            tuple(integers(f"deconv_widths[{i}]", widths) for i, widths in enumerate(deconv_widths)),
         )
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Self:
-        """Read a space by its name in ``conf/space`` or from a YAML file.
+        """Read a space by its name in ``conf/space``, or from a YAML file.
 
         Raises:
-            UserError: No such space or file, not YAML, or not a space.
+            UserError: There is no such space or file, or it is not a YAML file of a space.
         """
         path = Path(name_or_path)
         folder = resources.files("conf") / "space"
@@ -99,8 +98,8 @@ class SearchSpace:
                 f"there is no space named {str(name_or_path)!r}; choose one of {known} or give a .yaml file"
             )
         try:
-            is_own = path.suffix in (".yaml", ".yml")
-            content = files.read_bytes(path, "search space", _MOST_YAML) if is_own else packaged.read_bytes()
+            is_file = path.suffix in (".yaml", ".yml")
+            content = files.read_bytes(path, "search space", _MOST_YAML) if is_file else packaged.read_bytes()
             value = yaml.safe_load(content.decode("utf-8-sig"))
             check_limits(value, len(content))
         except UserError:
@@ -115,7 +114,7 @@ class SearchSpace:
             raise UserError(f"search space {name_or_path}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and mappings that :meth:`from_dict` reads back."""
+        """Return plain lists and mappings that :meth:`from_dict` reads."""
         stages = [{f.name: _plain(getattr(stage, f.name)) for f in fields(StageChoices)} for stage in self.stages]
         return {
             "name": self.name,
@@ -126,7 +125,7 @@ class SearchSpace:
         }
 
     def digest(self) -> str:
-        """Return 12 hexadecimal digits that identify the choices; the name does not count."""
+        """Return 12 hexadecimal digits that identify the choices, regardless of the name."""
         choices = self.to_dict() | {"name": ""}
         return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -147,7 +146,7 @@ class SearchSpace:
         return self._extreme(0)
 
     def restrict(self, elastic: Iterable[str]) -> "SearchSpace":
-        """Return the part of the space where only the named dimensions vary and all others stay at their largest.
+        """Return the subspace in which only the named dimensions vary and all others have their largest value.
 
         Raises:
             UserError: A name that is not in ``DIMENSIONS``.
@@ -179,15 +178,15 @@ class SearchSpace:
 
     @cached_property
     def layout(self) -> GeneLayout:
-        """Which column of a gene row holds which choice."""
+        """The meaning of each column of the genes."""
         return GeneLayout(self.resolutions, self.stem_widths, self.stages, self.deconv_widths)
 
     def encode(self, archs: Iterable[Arch]) -> Genes:
-        """Return the genes (N, G) of archs, see :mod:`supernet.genes`; UserError names the first value outside."""
+        """Return the genes (N, G) of archs, see :mod:`supernet.genes`; a UserError names the first value outside."""
         return self.layout.encode(archs)
 
     def decode(self, genes: NDArray[Any]) -> list[Arch]:
-        """Return the archs of genes (N, G); UserError names the first gene outside, with its stage and block."""
+        """Return the archs of genes (N, G); a UserError names the first gene outside, with its stage and block."""
         return self.layout.decode(genes)
 
     def sample(self, rng: np.random.Generator) -> Arch:
@@ -200,15 +199,15 @@ class SearchSpace:
         )
 
     def mutate(self, arch: Arch, rng: np.random.Generator, rate: float) -> Arch:
-        """Redraw each value of ``arch`` with probability ``rate``; blocks that a greater depth adds are drawn anew."""
+        """Redraw each value of ``arch`` with probability ``rate``; blocks that a greater depth adds are random."""
         return self._mix((arch,), self.sample(rng), rng, rate)
 
     def crossover(self, first: Arch, second: Arch, rng: np.random.Generator) -> Arch:
-        """Take each value from either parent with equal probability; a block from a parent that has it."""
+        """Take each value from either parent with equal probability, and each block from a parent that has it."""
         return self._mix((first, second), self.sample(rng), rng, 0.0)
 
     def check(self, arch: Arch) -> None:
-        """Raise UserError naming the first value outside the space, with its stage and block and the allowed values."""
+        """Raise UserError for an arch outside the space, naming the first such value, its place and what is allowed."""
         check_value("resolution", arch.resolution, self.resolutions)
         check_value("stem width", arch.stem_width, self.stem_widths)
         for i, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
@@ -222,7 +221,7 @@ class SearchSpace:
             check_value(f"deconv {i}: width", width, widths)
 
     def __contains__(self, arch: object) -> bool:
-        """Whether ``arch`` is an Arch with every value among the choices."""
+        """Return whether ``arch`` is an Arch with every value among the choices."""
         if not isinstance(arch, Arch):
             return False
         try:
@@ -232,12 +231,12 @@ class SearchSpace:
         return True
 
     def _choices(self) -> list[tuple[str, tuple[int, ...]]]:
-        found = [("resolutions", self.resolutions), ("stem_widths", self.stem_widths)]
+        choices = [("resolutions", self.resolutions), ("stem_widths", self.stem_widths)]
         for i, stage in enumerate(self.stages):
-            found += [
+            choices += [
                 (f"stages[{i}].{f.name}", getattr(stage, f.name)) for f in fields(StageChoices) if f.name != "stride"
             ]
-        return found + [(f"deconv_widths[{i}]", widths) for i, widths in enumerate(self.deconv_widths)]
+        return choices + [(f"deconv_widths[{i}]", widths) for i, widths in enumerate(self.deconv_widths)]
 
     def _extreme(self, end: int) -> Arch:
         stages = (

@@ -1,11 +1,12 @@
-"""The supernet: which slice of the largest network a subnet uses, and the subnet cut out for good.
+"""The supernet: the slices of the largest network that a subnet uses, and the extraction of a subnet.
 
 Source: Once-for-All (arXiv 1908.09791), section 3.3 (elastic kernel by transformation matrices, elastic depth and
-width). We differ in computing a subnet by calling its own plain network with slices as weights, so that there is
-no elastic twin of any layer and extraction is the same function.
+width). We differ in computing a subnet by calling its own plain network with slices as weights, so that no layer needs
+an elastic version and extraction is the same function.
 """
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +23,22 @@ _DEPTHWISE = re.compile(r"stage\.(\d+)\.(\d+)\.depth_conv\.0\.weight")
 class SuperNet(nn.Module):
     """Weights of every subnet of a space.
 
+    Args:
+        space: The search space.
+        num_keypoints: K.
+        adapt: Changes the layers of training networks, see :class:`supernet.subnet_templates.SubnetTemplates`.
+
     Attributes:
         space: The search space.
         network: LitePose of the largest arch; subnets use leading channels, centred kernels and first blocks of it.
         kernel_transforms: Per elastic depthwise layer, square matrices 7->5 (25 x 25) and 5->3 (9 x 9) that act on
             the flattened centre of the larger kernel; the identity at the start.
-        templates: The weightless networks of subnets; copies of a supernet share them.
+        templates: The networks of subnets, without weights; copies of a supernet share them.
     """
 
-    def __init__(self, space: SearchSpace, num_keypoints: int) -> None:
+    def __init__(
+        self, space: SearchSpace, num_keypoints: int, adapt: Callable[[nn.Module], None] | None = None
+    ) -> None:
         super().__init__()
         self.space, self.num_keypoints = space, num_keypoints
         self.network = LitePose(space.largest(), num_keypoints)
@@ -39,15 +47,15 @@ class SuperNet(nn.Module):
             for j in range(stage.depths[-1]):
                 for size in range(stage.kernel_sizes[0], stage.kernel_sizes[-1], 2):
                     self.kernel_transforms[_transform_name(i, j, size)] = nn.Parameter(torch.eye(size * size))
-        self.templates = SubnetTemplates(space, num_keypoints)
+        self.templates = SubnetTemplates(space, num_keypoints, adapt)
         in_channels_last(self)
 
     def forward(self, images: Tensor, arch: Arch) -> tuple[Tensor, Tensor]:
         """Compute subnet ``arch`` on normalised ``images`` (B, 3, H, W).
 
-        In training mode every batch norm uses the batch's statistics and none are recorded: statistics seen in
-        training belong to no subnet. In evaluation mode slices of the recorded ones are used, which are right only
-        for a network that has been calibrated (:mod:`supernet.evaluation.calibration`).
+        In training mode every batch norm uses the batch's statistics and records none, because statistics of training
+        belong to no single subnet. In evaluation mode it uses slices of the recorded statistics, which are right only
+        for a calibrated network (:mod:`supernet.evaluation.calibration`).
 
         Returns:
             ``low`` (B, 2K, H/4, W/4) and ``high`` (B, K, H/2, W/2), as LitePose does.
@@ -63,25 +71,25 @@ class SuperNet(nn.Module):
     def slices(self, arch: Arch, template: LitePose, buffers: bool) -> dict[str, Tensor]:
         """Return by LitePose name the slice of every parameter (and buffer) that ``arch`` uses, differentiable."""
         shared: dict[str, Tensor] = dict(self.network.named_parameters())
-        wanted: dict[str, Tensor] = dict(template.named_parameters())
+        targets: dict[str, Tensor] = dict(template.named_parameters())
         if buffers:
             shared |= dict(self.network.named_buffers())
-            wanted |= dict(template.named_buffers())
-        found = {}
-        for name, target in wanted.items():
+            targets |= dict(template.named_buffers())
+        slices = {}
+        for name, target in targets.items():
             weight = shared[name]
             leading = tuple(slice(size) for size in target.shape[:2])
             elastic_kernel = _DEPTHWISE.fullmatch(name)
             if elastic_kernel and weight.shape[-1] != target.shape[-1]:
                 stage, block = map(int, elastic_kernel.groups())
-                found[name] = self._shrink_kernel(weight[leading], stage, block, target.shape[-1])
+                slices[name] = self._shrink_kernel(weight[leading], stage, block, target.shape[-1])
             else:
-                found[name] = weight if weight.shape == target.shape else weight[leading]
-        return found
+                slices[name] = weight if weight.shape == target.shape else weight[leading]
+        return slices
 
     @torch.no_grad()
     def extract(self, arch: Arch) -> LitePose:
-        """Return subnet ``arch`` as a network of its own, in evaluation mode: copies of its slices and statistics.
+        """Return subnet ``arch`` as a separate network in evaluation mode, with copies of its slices and statistics.
 
         Raises:
             UserError: ``arch`` is outside the space.

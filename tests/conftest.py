@@ -1,11 +1,17 @@
 """Fixtures and options shared by all tests."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+
+# Workers are given a width, which what is imported in them, by other conftests first, would keep whatever a test sets.
+os.environ.pop("COLUMNS", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,7 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    # One thread: equal bits on every machine, and no fight over cores between libraries.
+    # One thread, also in workers and in what tests start: equal bits on every machine, and no fight over cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
@@ -32,6 +39,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name, reason in absent.items():
             if item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def drawings(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Charts are drawn only in tests marked ``drawings``, which look at them."""
+    context: AbstractContextManager[None] = nullcontext()
+    if "matplotlib.figure" in sys.modules and not request.node.get_closest_marker("drawings"):
+        from tests.helpers.quick_drawings import quick_drawings
+
+        context = quick_drawings()
+    with context:
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the strip-wise weight gradient of large depthwise kernels saves on a CPU.
+"""Speed-up of the strip-wise weight gradient of large depthwise kernels on a CPU.
 
 Times the weight gradients of typical layers of the nano space, and a whole forward and backward pass of its largest
 network, with PyTorch's own gradient and with the strips, alternately in one process. Prints one JSON object; run as
@@ -26,15 +26,15 @@ LAYERS = ((384, 9, 7, 1), (576, 9, 7, 1), (192, 18, 7, 1), (192, 36, 7, 2), (64,
 
 
 def _alternately(first: Callable[[], object], second: Callable[[], object], repeats: int) -> dict[str, object]:
-    """Wall-clock milliseconds of both, and how many times as long the first takes."""
+    """Return wall-clock milliseconds of both and their ratio."""
     ways: list[tuple[Callable[[], object], list[float]]] = [(first, []), (second, [])]
     for repeat in range(repeats + 2):
-        for way, found in ways:
+        for way, milliseconds in ways:
             start = time.perf_counter()
             way()
             if repeat >= 2:
-                found.append(1e3 * (time.perf_counter() - start))
-    plain, strips = (found for _, found in ways)
+                milliseconds.append(1e3 * (time.perf_counter() - start))
+    plain, strips = (milliseconds for _, milliseconds in ways)
     ratio = statistics.median(plain) / statistics.median(strips)
     return {"plain_ms": spread(plain), "strips_ms": spread(strips), "plain_over_strips": round(ratio, 2)}
 
@@ -59,7 +59,7 @@ def _layer(batch: int, channels: int, side: int, kernel_size: int, stride: int, 
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=144, help="side of the network's input, px")

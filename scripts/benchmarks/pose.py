@@ -1,7 +1,7 @@
-"""How fast the pose task is: grouping, whole images, loading, targets and losses. Prints one JSON object.
+"""Measure the speed of the pose task: grouping, whole images, loading, targets and losses. Prints JSON.
 
-Run as ``python -m scripts.benchmarks.pose``. Times by the clock are those of a quiet machine only; processor time
-hardly depends on what else runs. ``plain`` is the same work done in the obvious way, in the same run, to compare with.
+Run as ``python -m scripts.benchmarks.pose``. Wall-clock times need a quiet machine; processor times hardly depend on
+other programs. ``plain`` is a simple implementation of the same work, measured in the same run for comparison.
 """
 
 import argparse
@@ -20,16 +20,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scripts.benchmarks.timing import timed
+from scripts.benchmarks.timing import print_report, timed
 from supernet.arch import Arch
+from supernet.cli.arguments import CommandLine, whole_number
 from supernet.compute.device import pick_device
-from supernet.compute.machine import machine, versions
+from supernet.compute.machine import machine
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.geometry import normalise
 from supernet.pose.grouping import Matching, group, match_by_tag
-from supernet.pose.inference import InferenceSettings, estimate
+from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.pose.peaks import peaks
 from supernet.pose.refinement import complete, quarter_pixels
@@ -52,7 +53,7 @@ crowd_maps = run_path(str(GOLDEN / "recipes.py"))["crowd_maps"]
 
 
 def plain_peaks(heatmaps: Floats) -> tuple[Tensor, Tensor]:
-    """Suppression by max pooling and the highest pixels left, over whole maps (K, H, W)."""
+    """Non-maximum suppression by max pooling, and the highest remaining pixels, over whole maps (K, H, W)."""
     maps = torch.from_numpy(heatmaps)
     highest = torch.nn.functional.max_pool2d(maps, 5, 1, 2)
     values, places = (maps * (maps == highest)).flatten(1).topk(MAX_PEOPLE)
@@ -60,17 +61,17 @@ def plain_peaks(heatmaps: Floats) -> tuple[Tensor, Tensor]:
 
 
 def plain_complete(heatmaps: Floats, tags: Floats, places: Integers, means: Floats) -> list[int]:
-    """Where each missing keypoint agrees best, looking at the whole map each time."""
-    found = []
+    """The best pixel of each missing keypoint, searched for in the whole map."""
+    best = []
     for person, mean in enumerate(means):
         for keypoint in np.flatnonzero(places[person] < 0):
             distances = np.sqrt(np.square(tags[keypoint] - mean).sum(axis=2))
-            found.append(int((heatmaps[keypoint] - np.round(distances)).argmax()))
-    return found
+            best.append(int((heatmaps[keypoint] - np.round(distances)).argmax()))
+    return best
 
 
 def bench_grouping(repeats: int) -> Figures:
-    """``group`` on made-up crowds of different size, whole and in parts."""
+    """``group`` on synthetic crowds of different size, complete and in parts."""
     figures: Figures = {"maps": [NUM_KEYPOINTS, SIDE, SIDE], "tags": NUM_TAGS}
     for num_people in (2, 10, 20, 30):
         heat, tags = crowd_maps(1, num_people, NUM_KEYPOINTS, SIDE, SIDE, NUM_TAGS)
@@ -85,9 +86,9 @@ def bench_crowd(heat: Floats, tags: Floats, matching: Matching, repeats: int) ->
     """``group`` on one crowd's maps (K, H, W) and (K, H, W, T)."""
 
     def find_peaks() -> list[Integers]:
-        return [peaks(one, MAX_PEOPLE, 0.1, 5) for one in heat]
+        return [peaks(heatmap, MAX_PEOPLE, 0.1, 5) for heatmap in heat]
 
-    places, means = match_by_tag(heat, tags, spots := find_peaks(), MAX_PEOPLE, 1.0, matching == "thresholded")
+    places, means = match_by_tag(heat, tags, candidates := find_peaks(), MAX_PEOPLE, 1.0, matching == "thresholded")
     people, keypoints = np.nonzero(places >= 0)
     y, x = np.divmod(places[people, keypoints], SIDE)
     values = np.zeros(places.shape, np.float32)
@@ -98,7 +99,7 @@ def bench_crowd(heat: Floats, tags: Floats, matching: Matching, repeats: int) ->
         "whole": timed(partial(group, heat, tags, matching=matching), repeats),
         "suppression_and_top_k": timed(find_peaks, repeats),
         "matching": timed(
-            partial(match_by_tag, heat, tags, spots, MAX_PEOPLE, 1.0, matching == "thresholded"), repeats
+            partial(match_by_tag, heat, tags, candidates, MAX_PEOPLE, 1.0, matching == "thresholded"), repeats
         ),
         "refine": timed(partial(complete, heat, tags, places, values, means), repeats),
         "adjust": timed(partial(quarter_pixels, heat, keypoints, x, y), repeats),
@@ -108,7 +109,7 @@ def bench_crowd(heat: Floats, tags: Floats, matching: Matching, repeats: int) ->
 
 
 def bench_image(repeats: int) -> Figures:
-    """An image through inference with a network that takes no time; without and with people in it."""
+    """Inference on an image with a network that takes no time, without and with people."""
     heat, tags = crowd_maps(1, 10, NUM_KEYPOINTS, SIDE // 2, SIDE // 2, 1)
     high = torch.from_numpy(heat)[None]
     low = torch.cat([high, torch.from_numpy(tags[..., 0])[None]], dim=1)[..., ::2, ::2].contiguous()
@@ -116,7 +117,7 @@ def bench_image(repeats: int) -> Figures:
 
     def whole(detection_threshold: float) -> object:
         settings = InferenceSettings(flip_test=True, detection_threshold=detection_threshold)
-        return estimate(lambda _: (low, high), [image], SIDE, CROWDPOSE, settings)
+        return PoseEstimator(lambda _: (low, high), SIDE, CROWDPOSE, settings)([image])
 
     return {
         "input": [SIDE, SIDE],
@@ -127,7 +128,7 @@ def bench_image(repeats: int) -> Figures:
 
 
 def bench_loader(repeats: int, folder: Path) -> Figures:
-    """Augmented samples from JPEG files, one core, whole and in parts."""
+    """Augmented samples from JPEG files on one core, complete and in parts."""
     people = SyntheticPeople(COCO, NUM_IMAGES, 0, *IMAGE_SIZE)
     truth = people.ground_truth()
     for index, entry in enumerate(truth["images"]):
@@ -138,16 +139,16 @@ def bench_loader(repeats: int, folder: Path) -> Figures:
     dataset = CocoPeople(folder / "people.json", folder, COCO)
     images = TrainingImages(dataset, Augmentation())
     files = [np.frombuffer((folder / entry["file_name"]).read_bytes(), np.uint8) for entry in truth["images"]]
-    examples = [dataset[index] for index in range(NUM_IMAGES)]
+    sources = [dataset[index] for index in range(NUM_IMAGES)]
     samples = [images[index, RESOLUTION, 0] for index in range(NUM_IMAGES)]
     window = window_matrix(*IMAGE_SIZE, RESOLUTION, 1.1, 15.0, (IMAGE_SIZE[0] / 2, IMAGE_SIZE[1] / 2), False)
-    some, size = Augmentation(), (RESOLUTION, RESOLUTION)
+    augmentation, size = Augmentation(), (RESOLUTION, RESOLUTION)
     work: dict[str, Callable[[int], object]] = {
         "sample": lambda index: images[index, RESOLUTION, 0],
         "read": lambda index: dataset[index],
         "read: decode": lambda index: cv2.imdecode(files[index], cv2.IMREAD_COLOR),
-        "augment": lambda index: augment(examples[index], RESOLUTION, np.random.default_rng(index), some, COCO),
-        "augment: warp": lambda index: cv2.warpAffine(examples[index].image, window, size),
+        "augment": lambda index: augment(sources[index], RESOLUTION, np.random.default_rng(index), augmentation, COCO),
+        "augment: warp": lambda index: cv2.warpAffine(sources[index].image, window, size),
         "collate": lambda index: collate(samples[:BATCH_SIZE]) if index % BATCH_SIZE == 0 else None,
     }
     figures: Figures = {
@@ -156,18 +157,23 @@ def bench_loader(repeats: int, folder: Path) -> Figures:
         "resolution": RESOLUTION,
         "times": f"of {NUM_IMAGES} samples",
     }
-    for name, one in work.items():
-        figures[name] = timed(partial(lambda one: [one(index) for index in range(NUM_IMAGES)], one), repeats)
+    for name, process in work.items():
+        figures[name] = timed(partial(_for_all_images, process), repeats)
     for clock in ("wall_ms", "cpu_ms"):
-        both = figures["sample"][clock]["median"] + figures["collate"][clock]["median"]
-        figures[f"samples_per_second_by_{clock[:-3]}"] = round(1e3 * NUM_IMAGES / both, 1)
+        milliseconds = figures["sample"][clock]["median"] + figures["collate"][clock]["median"]
+        figures[f"samples_per_second_by_{clock[:-3]}"] = round(1e3 * NUM_IMAGES / milliseconds, 1)
     return figures
 
 
+def _for_all_images(process: Callable[[int], object]) -> None:
+    for index in range(NUM_IMAGES):
+        process(index)
+
+
 def bench_training(repeats: int, threads: int, device: torch.device, only: set[str]) -> Figures:
-    """Targets and losses of a batch, and the training step of LitePose-XS that they are part of."""
+    """Targets and losses of a batch, and the complete training step of LitePose-XS."""
     entries = json.loads((GOLDEN / "costs.json").read_text(encoding="utf-8"))
-    (entry,) = (one for one in entries if one["name"] == "search-XS" and one["joints"] == COCO.num)
+    (entry,) = (item for item in entries if item["name"] == "search-XS" and item["joints"] == COCO.num)
     torch.set_num_threads(threads)
     network = LitePose(Arch.from_dict(entry["arch"]), COCO.num).to(device).train()
     adam = MaskedAdam(network.parameters(), clip_norm=1.0)
@@ -213,23 +219,21 @@ def training_batch() -> Batch:
 def main() -> None:
     """Measure and print."""
     parts = ("grouping", "image", "loader", "targets", "losses")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="what to measure (default: everything)")
     parser.add_argument(
-        "--only", nargs="+", choices=parts, default=parts, help="what to measure; everything if left out"
+        "--repeats", type=whole_number(1), default=15, help="repeats of each measurement, after one warm-up"
     )
-    parser.add_argument("--repeats", type=int, default=15, help="of each measurement, after one call to warm up")
     parser.add_argument(
         "--threads",
-        type=int,
+        type=whole_number(1),
         default=machine()["cores"],
-        help="of the network's step, its targets and losses; all else takes one (default: %(default)s)",
+        help="threads of the training step, targets and losses; all else uses one (default: %(default)s)",
     )
     parser.add_argument(
-        "--device", default="cpu", help="of the network's step, its targets and losses: cpu, cuda, auto"
+        "--device", default="cpu", help="device of the training step, targets and losses: cpu, cuda, auto"
     )
     options = parser.parse_args()
-    if options.repeats < 1 or options.threads < 1:
-        parser.error("--repeats and --threads must be at least 1")
     try:
         device = pick_device(options.device)
     except UserError as error:
@@ -237,21 +241,18 @@ def main() -> None:
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    report: Figures = {
-        "machine": machine() | {"load": [round(load, 2) for load in os.getloadavg()]},
-        "versions": versions(),
-        "repeats": options.repeats,
-    }
+    workload = vars(options) | {"load": [round(load, 2) for load in os.getloadavg()]}
+    results: Figures = {}
     if "grouping" in options.only:
-        report["grouping"] = bench_grouping(options.repeats)
+        results["grouping"] = bench_grouping(options.repeats)
     if "image" in options.only:
-        report["image"] = bench_image(options.repeats)
+        results["image"] = bench_image(options.repeats)
     if "loader" in options.only:
         with tempfile.TemporaryDirectory() as folder:
-            report["loader"] = bench_loader(options.repeats, Path(folder))
+            results["loader"] = bench_loader(options.repeats, Path(folder))
     if {"targets", "losses"} & set(options.only):
-        report["training"] = bench_training(options.repeats, options.threads, device, set(options.only))
-    print(json.dumps(report, indent=2))
+        results["training"] = bench_training(options.repeats, options.threads, device, set(options.only))
+    print_report(workload, results)
 
 
 if __name__ == "__main__":

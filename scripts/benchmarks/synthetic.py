@@ -1,22 +1,20 @@
-"""How fast one core draws built-in people.
+"""Measure how fast one core draws built-in people. Prints JSON.
 
-Prints one JSON object; run as ``python -m scripts.benchmarks.synthetic``.
+Run as ``python -m scripts.benchmarks.synthetic``.
 """
 
 import argparse
-import json
 import time
 
 import cv2
 
-from scripts.benchmarks.timing import spread
-from supernet.compute.machine import machine, versions
+from scripts.benchmarks.timing import print_report, spread
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 
 
 def _milliseconds(people: SyntheticPeople, *, images: bool) -> float:
-    """Processor time per image of one pass over ``people``; without ``images`` the annotations alone."""
+    """Processor time per image of one pass over ``people``; without ``images`` only of the annotations."""
     start = time.process_time()
     if images:
         for index in range(len(people)):
@@ -27,34 +25,25 @@ def _milliseconds(people: SyntheticPeople, *, images: bool) -> float:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--num-images", type=int, default=200, help="images a repeat")
+    parser.add_argument("--num-images", type=int, default=200, help="images per repeat")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--size", type=int, default=192, help="width and height in pixels")
     options = parser.parse_args()
 
     cv2.setNumThreads(1)
     people = SyntheticPeople(COCO, options.num_images, seed=0, width=options.size, height=options.size)
-    people[0]  # Draws the textures, which are kept.
+    people[0]  # draws the textures, which are cached
     image_ms = [_milliseconds(people, images=True) for _ in range(options.repeats)]
     annotation_ms = [_milliseconds(people, images=False) for _ in range(options.repeats)]
-    report = {
-        "machine": machine(),
-        "versions": versions(),
-        "workload": {
-            "num_images": options.num_images,
-            "size": options.size,
-            "keypoints": COCO.name,
-            "repeats": options.repeats,
-            "threads": 1,
-            "clock": "process time",
-        },
+    workload = vars(options) | {"keypoints": COCO.name, "threads": 1, "clock": "process time"}
+    results = {
         "image_ms": spread(image_ms),
         "annotation_ms": spread(annotation_ms),
         "images_per_second": spread([1e3 / value for value in image_ms]),
     }
-    print(json.dumps(report, indent=2))
+    print_report(workload, results)
 
 
 if __name__ == "__main__":

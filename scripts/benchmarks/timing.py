@@ -1,8 +1,12 @@
-"""Timing of functions and the spread of repeated figures."""
+"""Timing of functions, the spread of repeated figures, and the report that every benchmark prints."""
 
+import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from supernet.compute.machine import machine, versions
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -27,3 +31,10 @@ def timed(function: Callable[[], object], repeats: int) -> dict[str, dict[str, f
         wall.append(1e3 * (time.perf_counter() - wall_start))
         cpu.append(1e3 * (time.process_time() - cpu_start))
     return {"wall_ms": spread(wall), "cpu_ms": spread(cpu)}
+
+
+def print_report(workload: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Print a benchmark's report as JSON: machine, software versions, workload and results; and return it."""
+    report = {"machine": machine(), "versions": versions(), "workload": dict(workload), **results}
+    print(json.dumps(report, indent=2))
+    return report

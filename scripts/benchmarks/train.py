@@ -1,12 +1,11 @@
-"""Measure what training costs: steps of the largest, a random and the smallest subnet, of a sandwich, and of sharing.
+"""Measure training steps of single subnets and of a sandwich, and the overhead of weight sharing. Prints JSON.
 
-Run as ``python -m scripts.benchmarks.train [--sizes 256 512] [--batch 8] [--device auto] [--output FILE]``;
-it prints JSON.
+Run as ``python -m scripts.benchmarks.train [--sizes 256 512] [--batch 8] [--device auto] [--output FILE]``.
 
-Every workload runs in a process of its own, so that its peak memory is its own, through the training loop itself, on
-images kept in memory. ``sharing`` alternates a subnet inside the supernet with the same subnet extracted, forward and
-backward, and gives the ratio of their times: on a CPU processor time, which hardly depends on what else the machine
-does. ``shares`` come from a second pass that waits for the device after each part; images per second do not.
+Every workload runs the training loop in a separate process, which has its own peak memory, on images cached in memory.
+``sharing`` alternates forward and backward passes of a subnet inside the supernet and of the same subnet extracted, and
+gives the ratio of their times; on a CPU this is processor time, which hardly depends on other programs. ``shares`` come
+from a second pass that synchronises with the device after each part; images per second do not.
 """
 
 import argparse
@@ -27,10 +26,10 @@ import cv2
 import numpy as np
 import torch
 
-from scripts.benchmarks.timing import spread
+from scripts.benchmarks.timing import print_report, spread
 from supernet.arch import Arch, Stage
+from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.device import pick_device
-from supernet.compute.machine import machine, versions
 from supernet.compute.precision import forward_precision, tf32
 from supernet.io import files
 from supernet.pose.data.cached import CachedDataset
@@ -42,7 +41,8 @@ from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
 from supernet.training import trainer
 from supernet.training.phases import Phase, schedule
-from supernet.training.trainer import LoopSettings, StepReport, Trainer
+from supernet.training.settings import StepSettings
+from supernet.training.trainer import Trainer
 from supernet.weight_sharing import SuperNet
 
 WORKLOADS = ("largest", "half_width", "random", "smallest", "sandwich")
@@ -50,7 +50,7 @@ NUM_IMAGES = 32
 
 
 def archs_of(workload: str, space: SearchSpace, size: int) -> list[Arch]:
-    """The subnets that each step of a workload trains at ``size`` px."""
+    """The subnets that each step of a workload trains at ``size`` pixels."""
     largest, rng = space.largest(), np.random.default_rng(0)
     drawn = [space.sample(rng), space.sample(rng)]
     half_stages = tuple(
@@ -59,22 +59,33 @@ def archs_of(workload: str, space: SearchSpace, size: int) -> list[Arch]:
     )
     half_deconv = tuple(widths[len(widths) // 2 - 1] for widths in space.deconv_widths)
     half = Arch(size, space.stem_widths[len(space.stem_widths) // 2], half_stages, half_deconv)
-    found = {
+    archs = {
         "largest": [largest],
         "half_width": [half],
         "random": drawn[:1],
         "smallest": [space.smallest()],
         "sandwich": [largest, *drawn, space.smallest()],
     }
-    return [replace(arch, resolution=size) for arch in found[workload]]
+    return [replace(arch, resolution=size) for arch in archs[workload]]
 
 
-def build_trainer(options: argparse.Namespace, device: torch.device, size: int) -> Trainer:
-    """A trainer of the whole space at one size."""
+def build_trainer(options: argparse.Namespace, device: torch.device, workload: str, size: int) -> Trainer:
+    """A trainer of the whole space at one resolution."""
     torch.manual_seed(0)
     space = replace(SearchSpace.load(options.space), resolutions=(size,))
-    phase = Phase("bench", 1, (), ("largest",), 1e-4)
-    settings = LoopSettings(options.batch, 0, 1.0, 0.999, 1.0, options.workers, Augmentation(), options.precision)
+    # One role per subnet of ``archs_of``, which gives every subnet its weight in the loss.
+    roles = ("largest", "random", "random", "smallest") if workload == "sandwich" else ("largest",)
+    phase = Phase("bench", 1, (), roles, 1e-4)
+    settings = StepSettings(
+        batch_size=options.batch,
+        seed=0,
+        clip_norm=1.0,
+        average_decay=0.999,
+        distillation_weight=1.0,
+        num_workers=options.workers,
+        augmentation=Augmentation(),
+        precision=options.precision,
+    )
     images = CachedDataset(SyntheticPeople(COCO, NUM_IMAGES, 1, 640, 480))
     for index in range(NUM_IMAGES):
         images[index]
@@ -83,27 +94,27 @@ def build_trainer(options: argparse.Namespace, device: torch.device, size: int) 
 
 
 class Stopwatch:
-    """Seconds by part of a step."""
+    """Measures the seconds of each part of a step."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.seconds = device, defaultdict[str, float](float)
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``function`` with its time added to that of ``part``, the device's work included."""
+        """Wrap ``function`` so that its time, including the device's work, is added to ``part``."""
 
         def call(*arguments: Any, **named: Any) -> Any:
             synchronise(self.device)
             start = time.perf_counter()
-            found = function(*arguments, **named)
+            result = function(*arguments, **named)
             synchronise(self.device)
             self.seconds[part] += time.perf_counter() - start
-            return found
+            return result
 
         return call
 
 
 def mark(device: torch.device) -> torch.cuda.Event | float:
-    """A point in time of what the device computes; nothing waits for it."""
+    """A point in time in the device's queue of work; does not synchronise."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -112,7 +123,7 @@ def mark(device: torch.device) -> torch.cuda.Event | float:
 
 
 def seconds_between(start: torch.cuda.Event | float, end: torch.cuda.Event | float) -> float:
-    """Seconds from one mark to another."""
+    """Seconds between two marks."""
     if isinstance(start, float) or isinstance(end, float):
         assert isinstance(start, float)
         assert isinstance(end, float)
@@ -127,8 +138,8 @@ def synchronise(device: torch.device) -> None:
 
 
 def measured_steps(options: argparse.Namespace, device: torch.device, workload: str, size: int) -> dict[str, Any]:
-    """Speed, memory and shares of the steps of one workload."""
-    run = build_trainer(options, device, size)
+    """Speed, peak memory and shares of the parts of a step for one workload."""
+    run = build_trainer(options, device, workload, size)
     archs = archs_of(workload, run.supernet.space, size)
     marks: list[torch.cuda.Event | float] = []
     processor: list[float] = []
@@ -136,42 +147,44 @@ def measured_steps(options: argparse.Namespace, device: torch.device, workload: 
     half = options.warm_up + options.steps
     parts = mock.patch.object(torch.Tensor, "backward", watch.timed("backward", torch.Tensor.backward))
 
-    def on_step(report: StepReport) -> None:
-        if options.warm_up <= run.step <= half:
-            marks.append(mark(device))
-            processor.append(time.process_time())
-        if run.step > half:
-            synchronise(device)
-            shared["data"] += report.data_seconds
-            shared["all"] += time.perf_counter() - began[0]
-        if run.step == half:  # from here on in parts
-            synchronise(device)
-            parts.start()
-            run.supernet.forward = watch.timed("forward", run.supernet.forward)  # type: ignore[method-assign]
-            run.adam.step = watch.timed("optimizer", run.adam.step)  # type: ignore[method-assign]
-            run.average.update = watch.timed("optimizer", run.average.update)  # type: ignore[method-assign]
-        began[0] = time.perf_counter()
-
-    began = [time.perf_counter()]
+    if device.type == "cpu":
+        prefer_throughput()
+    (scheduled,) = run.scheduled
+    began = time.perf_counter()
     with mock.patch.object(trainer, "step_archs", return_value=archs), tf32(allowed=True):
-        run.run(on_step, lambda _: None)
+        for batch, data_seconds in run.batches(scheduled):
+            run.train_step(scheduled, batch, data_seconds)
+            if options.warm_up <= run.step <= half:
+                marks.append(mark(device))
+                processor.append(time.process_time())
+            if run.step > half:
+                synchronise(device)
+                shared["data"] += data_seconds
+                shared["all"] += time.perf_counter() - began
+            if run.step == half:  # from here on, measure the parts
+                synchronise(device)
+                parts.start()
+                run.supernet.forward = watch.timed("forward", run.supernet.forward)  # type: ignore[method-assign]
+                run.adam.step = watch.timed("optimizer", run.adam.step)  # type: ignore[method-assign]
+                run.average.update = watch.timed("optimizer", run.average.update)  # type: ignore[method-assign]
+            began = time.perf_counter()
     parts.stop()
     shared |= watch.seconds
     times = [seconds_between(*pair) for pair in pairwise(marks)]
-    whole = shared.pop("all")
-    found = {
+    total_seconds = shared.pop("all")
+    results = {
         "step_ms": spread([1e3 * seconds for seconds in times]),
         "processor_ms": spread([1e3 * (end - start) for start, end in pairwise(processor)]),
         "images_per_second": round(options.batch / statistics.median(times), 2),
-        "shares": {part: round(seconds / whole, 3) for part, seconds in sorted(shared.items())},
+        "shares": {part: round(seconds / total_seconds, 3) for part, seconds in sorted(shared.items())},
     }
     if device.type == "cuda":
-        return found | {"peak_memory_mib": round(torch.cuda.max_memory_allocated(device) / 2**20)}
-    return found | {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+        return results | {"peak_memory_mib": round(torch.cuda.max_memory_allocated(device) / 2**20)}
+    return results | {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 
 
 def measured_sharing(options: argparse.Namespace, device: torch.device, workload: str, size: int) -> dict[str, Any]:
-    """Forward and backward of a subnet in the supernet and extracted, alternated, and the ratio of their medians."""
+    """Forward and backward times of a subnet in the supernet and extracted, in turns, and the ratio of the medians."""
     torch.manual_seed(0)
     space = replace(SearchSpace.load(options.space), resolutions=(size,))
     shared = SuperNet(space, COCO.num).to(device).train()
@@ -209,35 +222,34 @@ def measured_sharing(options: argparse.Namespace, device: torch.device, workload
 
 
 def main() -> None:
-    """Run the workloads asked for, each in its own process, and print what was found."""
+    """Run each workload in a separate process, and print the results."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--space", default="litepose", help="search space, by name or file")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="inputs, px")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="input resolutions in pixels")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="what a step trains")
-    parser.add_argument("--batch", type=int, default=8, help="images a step")
-    parser.add_argument("--steps", type=int, default=7, help="measured steps, of which the median is given")
-    parser.add_argument("--warm-up", type=int, default=2, help="steps before")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
+    parser.add_argument("--batch", type=int, default=8, help="images per step")
+    parser.add_argument("--steps", type=int, default=7, help="measured steps; the median is reported")
+    parser.add_argument("--warm-up", type=int, default=2, help="steps before measuring")
+    parser.add_argument("--workers", type=int, default=0, help="worker processes that load images")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="of forward passes"
+        "--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="precision of forward passes"
     )
-    parser.add_argument("--threads", type=int, help="of the network on a CPU; all cores if not given")
-    parser.add_argument("--output", help="file to write the JSON to as well")
-    parser.add_argument("--one", nargs=3, metavar=("KIND", "WORKLOAD", "SIZE"), help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, help="threads of the network on a CPU (default: all cores)")
+    parser.add_argument("--output", help="also write the JSON to this file")
+    parser.add_argument("--in-process", nargs=3, metavar=("KIND", "WORKLOAD", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     cv2.setNumThreads(0)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = pick_device(options.device)
-    if options.one is not None:
-        kind, workload, size = options.one
+    if options.in_process is not None:
+        kind, workload, size = options.in_process
         measure = measured_steps if kind == "steps" else measured_sharing
         print(json.dumps(measure(options, device, workload, int(size))))
         return
-    # decides for the processes below how threads wait, as in training
 
     results = []
     for size in options.sizes:
@@ -246,22 +258,16 @@ def main() -> None:
             *(("sharing", name) for name in options.workloads if name != "sandwich"),
         ]:
             program = [sys.executable, "-m", "scripts.benchmarks.train", *sys.argv[1:]]
-            command = [*program, "--one", kind, workload, str(size)]
+            command = [*program, "--in-process", kind, workload, str(size)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             results.append({"kind": kind, "workload": workload, "size": size, **json.loads(done.stdout)})
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
-    on = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    found = {
-        "machine": machine() | {"device": on, "threads": torch.get_num_threads()},
-        "versions": versions(),
-        "space": options.space,
-        "batch": options.batch,
-        "precision": options.precision,
-        "results": results,
-    }
-    print(json.dumps(found, indent=2))
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    options_used = {name: value for name, value in vars(options).items() if name not in ("in_process", "output")}
+    workload = options_used | {"device": device_name, "threads": torch.get_num_threads()}
+    report = print_report(workload, {"results": results})
     if options.output is not None:
-        files.write_json(options.output, found)
+        files.write_json(options.output, report)
 
 
 if __name__ == "__main__":

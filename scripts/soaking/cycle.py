@@ -1,4 +1,4 @@
-"""One cycle: every command under faults until it has done its work, beside what the undisturbed ones came to."""
+"""One cycle: runs every command under faults until it completes, and compares results with an undisturbed cycle."""
 
 import random
 import shlex
@@ -7,47 +7,48 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from scripts.soaking import faults, results
-from scripts.soaking.aim import Aim, Attack, Changes, signs_of_work
+from scripts.soaking.counts import CONTINUED, REPORTED, Counts, Defect, Fault
+from scripts.soaking.fault_planner import Changes, FaultPlanner, Injection, modification_times
 from scripts.soaking.faults import Damage
-from scripts.soaking.judge import FINISHED, REFUSED, complaint, sentence, tail, verdict
-from scripts.soaking.process import Clock, Ended, run
+from scripts.soaking.outcomes import FINISHED, REFUSED, error_message, last_lines, outcome_of, problem_of
+from scripts.soaking.process import Clock, CommandResult, run
 from scripts.soaking.reference import Reference
 from scripts.soaking.results import CHECKPOINTS, TRAIN_LOG
 from scripts.soaking.stages import CHECKPOINT_STEPS, STAGES, Stage
-from scripts.soaking.tally import CONTINUED, TOLD, Defect, Fault, Tally
 from supernet.errors import UserError
 
-MOST_ATTEMPTS = 14
+MAX_ATTEMPTS = 14
 DAMAGE_SHARE = 0.75
-"""How often files are damaged before a command."""
-FULL_TOLD = ("No space left on device", "File too large")
+"""Probability that a file is damaged before a command."""
+DISK_FULL_ERRORS = ("No space left on device", "File too large")
 LATEST_SHARE = 0.4
-"""How often a run is gone on with as the latest, not by its name."""
+"""Probability that a run is resumed as the latest one instead of by name."""
 LIMIT_SECONDS, LIMIT_FACTOR = 300.0, 10.0
-"""A command hangs after so many seconds, or so many times those of the undisturbed one if that is more."""
+"""Time limit of a command: these seconds, or this multiple of the undisturbed duration if that is longer."""
 
 
 class Broken(Exception):
-    """The cycle cannot go on; a defect was noted."""
+    """The cycle cannot continue; a defect was recorded."""
 
 
 @dataclass
 class Cycle:
-    """One cycle in a folder of its own.
+    """One cycle in its own folder.
 
     Attributes:
-        number: Of the cycle.
-        folder: Where it writes.
-        kept: Where the folder goes if there is a defect.
-        rng: Draws the faults.
+        number: Number of the cycle.
+        folder: Folder that the commands write to.
+        kept: Where the folder is moved if there is a defect.
+        rng: Random generator of the faults.
         clock: Measures time.
-        tally: Counts.
-        reference: What to come to; None for the undisturbed cycle itself.
-        filler: A file that fills the disk of ``folder``; None if that must not get full.
-        on_poll: Called all the time; what it raises ends the cycle.
+        counts: Counts faults and defects.
+        reference: Result of the undisturbed cycle; None for the undisturbed cycle itself.
+        on_poll: Called regularly; if it raises, the cycle ends.
+        filler: A file that may fill the disk of ``folder``; None if the disk must not be filled.
     """
 
     number: int
@@ -55,195 +56,204 @@ class Cycle:
     kept: Path
     rng: random.Random
     clock: Clock
-    tally: Tally
+    counts: Counts
     reference: Reference | None
     on_poll: Callable[[], None]
     filler: Path | None = None
-    open: list[Fault] = field(default_factory=list)
-    damaged: list[tuple[Damage, Fault]] = field(default_factory=list)
+    pending: list[Fault] = field(default_factory=list)
+    damages: list[tuple[Damage, Fault]] = field(default_factory=list)
     is_log_damaged: bool = False
-    ended: Ended = field(default_factory=lambda: Ended((), 0, ""))
+    last_result: CommandResult = field(default_factory=lambda: CommandResult((), 0, ""))
 
     def undisturbed(self) -> Reference:
-        """Run every command once."""
-        found = Reference({}, {}, {}, {})
+        """Run every command once without faults."""
+        reference = Reference({}, {}, {}, {})
         for stage in STAGES:
-            changes = Changes(lambda signs=stage.signs: signs_of_work(self.folder, signs))  # type: ignore[misc]
-            ended = self._run(stage, on_poll=changes)
-            if verdict(ended) != FINISHED or not stage.is_done(self.folder):
-                raise UserError(f"the undisturbed {stage.name} failed: {tail(ended)}; mend that first")
-            found.results[stage.name], found.seconds[stage.name] = stage.result(self.folder), ended.seconds
-            found.num_signs[stage.name] = changes.seen
+            changes = Changes(partial(modification_times, self.folder, stage.progress_files))
+            result = self._run(stage, on_poll=changes)
+            if outcome_of(result) != FINISHED or not stage.is_done(self.folder):
+                raise UserError(f"the undisturbed {stage.name} failed: {last_lines(result)}; fix that first")
+            reference.results[stage.name], reference.seconds[stage.name] = stage.result(self.folder), result.seconds
+            reference.num_changes[stage.name] = changes.seen
             sizes = [path.stat().st_size for path in self.folder.rglob("*") if path.is_file()]
-            found.largest_file[stage.name] = max(sizes)
-        return found
+            reference.largest_file[stage.name] = max(sizes)
+        return reference
 
     def disturbed(self) -> None:
-        """Run every command under faults to its end; stops at a stage that cannot be brought there.
+        """Run every command under faults until it completes; stop at a command that does not.
 
         Raises:
             Broken: A defect that makes the rest of the cycle meaningless.
         """
         for stage in STAGES:
-            self._bring_to_end(stage)
+            self._complete(stage)
             self._compare(stage)
 
-    def forget_open(self) -> None:
-        """Take back the faults of which it is not known yet whether they are survived."""
-        gone = [fault for fault in self.open if not fault.outcome]
-        self.tally.faults = [fault for fault in self.tally.faults if not any(fault is each for each in gone)]
+    def discard_pending(self) -> None:
+        """Remove the faults whose outcome is not known yet from the counts."""
+        undecided = [fault for fault in self.pending if not fault.outcome]
+        # By identity: equal faults may have been counted before.
+        self.counts.faults = [
+            fault for fault in self.counts.faults if not any(fault is removed for removed in undecided)
+        ]
 
-    def _bring_to_end(self, stage: Stage) -> None:
+    def _complete(self, stage: Stage) -> None:
         assert self.reference is not None
         reference, name = self.reference, stage.name
         num_disturbed = self.rng.randint(3, 8)
-        for attempt in range(MOST_ATTEMPTS):
-            self._clear_unusable(stage)
-            disturbs = attempt < num_disturbed
-            aim = Aim(stage, self.folder, self.rng, reference) if disturbs else None
-            if aim is not None and self.rng.random() < DAMAGE_SHARE:
-                self._damage(aim)
-            how = self._run(stage, aim)
+        for attempt in range(MAX_ATTEMPTS):
+            self._remove_unusable_output(stage)
+            is_disturbed = attempt < num_disturbed
+            planner = FaultPlanner(stage, self.folder, self.rng, reference) if is_disturbed else None
+            if planner is not None and self.rng.random() < DAMAGE_SHARE:
+                self._damage_file(planner)
+            result = self._run(stage, planner)
             if stage.is_done(self.folder):
-                if attempt == 0 and not how.struck:
-                    reference.seconds[name] = min(reference.seconds[name], how.seconds)
+                if attempt == 0 and not result.interrupted:
+                    reference.seconds[name] = min(reference.seconds[name], result.seconds)
                 return
-            if verdict(how) == FINISHED:
-                self._defect(stage, f"ended with status 0, but {stage.output}/summary.json is not there")
+            if outcome_of(result) == FINISHED:
+                self._record_defect(stage, f"ended with status 0, but {stage.output}/summary.json is missing")
                 raise Broken
-            self._check_work(stage)
-        self._defect(stage, f"had not come to its end after {MOST_ATTEMPTS} attempts, most of them undisturbed")
+            self._check_checkpoint(stage)
+        self._record_defect(stage, f"did not complete in {MAX_ATTEMPTS} attempts, most of them undisturbed")
         raise Broken
 
-    def _run(self, stage: Stage, aim: Aim | None = None, on_poll: Callable[[], object] = lambda: None) -> Ended:
-        """Run the stage's command once and judge how it ended."""
-        already = set() if aim is None else aim.temporary()
-        attack = Attack() if aim is None else aim.attack(self.filler)
-        fault = attack.fault
+    def _run(
+        self, stage: Stage, planner: FaultPlanner | None = None, on_poll: Callable[[], object] = lambda: None
+    ) -> CommandResult:
+        """Run the stage's command once and check its outcome."""
+        leftovers_before = set() if planner is None else planner.temporary_files()
+        injection = Injection() if planner is None else planner.draw_injection(self.filler)
+        fault = injection.fault
         seconds = 0.0 if self.reference is None else self.reference.seconds[stage.name]
         limit = max(LIMIT_SECONDS, LIMIT_FACTOR * seconds)
-        words = stage.command(self.folder, self.rng.random() < LATEST_SHARE)
+        arguments = stage.command(self.folder, self.rng.random() < LATEST_SHARE)
 
         def poll() -> None:
             self.on_poll()
             on_poll()
 
-        ended = run(words, sys.executable, self.clock, limit, attack.strike, attack.largest_file, poll)
-        self.ended = ended
-        self.tally.commands += 1
+        interruption, largest_file = injection.interruption, injection.largest_file
+        result = run(arguments, sys.executable, self.clock, limit, interruption, largest_file, poll)
+        self.last_result = result
+        self.counts.commands += 1
         if self.filler is not None:
             self.filler.unlink(missing_ok=True)
-        is_full = verdict(ended) == REFUSED and any(words in sentence(ended) for words in FULL_TOLD)
-        if fault is not None and (ended.struck or is_full):
-            fault.detail = fault.detail or f"after {ended.seconds:.2f} s"
-            self._note(fault)
-        wrong = complaint(ended)
-        if wrong is not None and self.reference is not None:
-            self._defect(stage, wrong)
+        is_full = outcome_of(result) == REFUSED and any(text in error_message(result) for text in DISK_FULL_ERRORS)
+        if fault is not None and (result.interrupted or is_full):
+            fault.detail = fault.detail or f"after {result.seconds:.2f} s"
+            self._record_fault(fault)
+        problem = problem_of(result)
+        if problem is not None and self.reference is not None:
+            self._record_defect(stage, problem)
             raise Broken
-        for each, of in self.damaged:
-            of.warned |= any(each.path.name in line and "Warning" in line for line in ended.told.splitlines())
-        if ended.status == -signal.SIGKILL:
-            self.tally.half_written += bool(aim is not None and aim.temporary() - already)
+        warnings = [line for line in result.stderr.splitlines() if "warning" in line.lower()]
+        for damage, its_fault in self.damages:
+            its_fault.warned |= any(damage.path.name in line for line in warnings)
+        if result.status == -signal.SIGKILL:
+            self.counts.kills_during_write += bool(planner is not None and planner.temporary_files() - leftovers_before)
         if is_full and fault is not None:
-            fault.outcome = TOLD
-        elif verdict(ended) == REFUSED and self.reference is not None:
-            self._restore_named(stage, sentence(ended))
-        return ended
+            fault.outcome = REPORTED
+        elif outcome_of(result) == REFUSED and self.reference is not None:
+            self._restore_named_files(stage, error_message(result))
+        return result
 
-    def _restore_named(self, stage: Stage, why: str) -> None:
-        """Do what the sentence advises: restore the file that is damaged."""
-        named = [(each, of) for each, of in self.damaged if each.is_there() and each.path.name in why]
+    def _restore_named_files(self, stage: Stage, message: str) -> None:
+        """Do what the error advises: restore the damaged file that it names."""
+        named = [
+            (damage, fault) for damage, fault in self.damages if damage.is_present() and damage.path.name in message
+        ]
         if not named:
-            self._defect(stage, f"refused without a cause that it names: {why}")
+            self._record_defect(stage, f"refused, but the error names no damaged file: {message}")
             raise Broken
-        for each, of in named:
-            each.restore()
-            of.outcome = TOLD
-        self.damaged = [(each, of) for each, of in self.damaged if not of.outcome]
+        for damage, fault in named:
+            damage.restore()
+            fault.outcome = REPORTED
+        self.damages = [(damage, fault) for damage, fault in self.damages if not fault.outcome]
 
-    def _damage(self, aim: Aim) -> None:
-        """Damage a file before the command begins."""
-        drawn = aim.damage([each.path for each, _ in self.damaged if each.is_there()])
+    def _damage_file(self, planner: FaultPlanner) -> None:
+        """Damage a file before the command starts."""
+        drawn = planner.damage_file([damage.path for damage, _ in self.damages if damage.is_present()])
         if drawn is None:
             return
-        fault, found = drawn
-        self._note(fault)
-        if found is not None:
-            self.damaged.append((found, fault))
-            self.is_log_damaged |= found.path == self.folder / TRAIN_LOG
+        fault, damage = drawn
+        self._record_fault(fault)
+        if damage is not None:
+            self.damages.append((damage, fault))
+            self.is_log_damaged |= damage.path == self.folder / TRAIN_LOG
 
-    def _check_work(self, stage: Stage) -> None:
-        """After a command that was stopped: a checkpoint can be read, and no more is lost than promised."""
+    def _check_checkpoint(self, stage: Stage) -> None:
+        """Check after an interrupted command that a checkpoint is readable and no more steps are lost than promised."""
         if stage.name not in CHECKPOINTS:
             return
         try:
             step = results.good_step(self.folder, stage.name)
         except UserError as error:
-            self._defect(stage, f"neither the newest nor the previous checkpoint can be read: {error}")
+            self._record_defect(stage, f"neither the newest nor the previous checkpoint can be read: {error}")
             raise Broken from error
-        if stage.name == "train" and not self.is_log_damaged and step is not None and self.ended.status < 0:
-            lost = results.logged_steps(self.folder) - step
-            self.tally.lost_steps.append(max(0, lost))
+        if stage.name == "train" and not self.is_log_damaged and step is not None and self.last_result.status < 0:
+            num_lost = results.logged_steps(self.folder) - step
+            self.counts.lost_steps.append(max(0, num_lost))
             newest = self.folder / CHECKPOINTS["train"]
-            both = newest.exists() and not any(each.path == newest and each.is_there() for each, _ in self.damaged)
-            most = CHECKPOINT_STEPS * (1 if both else 2)
-            if lost > most:
-                self._defect(stage, f"{lost} steps were lost, but at most {most} may be")
+            is_damaged = any(damage.path == newest and damage.is_present() for damage, _ in self.damages)
+            limit = CHECKPOINT_STEPS * (1 if newest.exists() and not is_damaged else 2)
+            if num_lost > limit:
+                self._record_defect(stage, f"{num_lost} steps were lost, but at most {limit} may be")
 
-    def _clear_unusable(self, stage: Stage) -> None:
-        """Take away what a user would have to: a folder that was begun and that the command will not go on with."""
+    def _remove_unusable_output(self, stage: Stage) -> None:
+        """Remove, as a user would have to, an incomplete output folder that the command does not resume."""
         output = self.folder / stage.output
         if stage.is_done(self.folder) or not output.exists():
             return
         if stage.name == "evolve" and not (output / "state.json").exists():
             shutil.rmtree(output)
         elif stage.name in ("export", "finetune"):
-            if complaints := results.model_complaints(output):
-                self._defect(stage, f"the folder of a model appeared, but it is not whole: {complaints}")
+            if error := results.model_error(output):
+                self._record_defect(stage, f"the folder of a model exists, but is incomplete: {error}")
             shutil.rmtree(output)
         elif stage.name == "predict":
             shutil.rmtree(output)
 
     def _compare(self, stage: Stage) -> None:
-        """Judge the work of a stage that ended well, and close its open faults."""
+        """Compare the result of a completed stage with the reference, and decide its pending faults."""
         assert self.reference is not None
         try:
-            found, expected = stage.result(self.folder), dict(self.reference.results[stage.name])
+            actual, expected = stage.result(self.folder), dict(self.reference.results[stage.name])
         except (UserError, OSError, ValueError, LookupError, TypeError) as error:
-            self._defect(stage, f"what it left cannot be read: {error!r}")
+            self._record_defect(stage, f"the output cannot be read: {error!r}")
             raise Broken from error
-        if self.is_log_damaged:  # its lines may be gone or changed; what they tell of is not
-            for value in (found, expected):
+        if self.is_log_damaged:  # lines of the log may be missing or changed, but not the training itself
+            for value in (actual, expected):
                 value.pop("log", None)
-        different = results.differences(expected, found)
-        if different:
-            self._defect(stage, f"the result is not the undisturbed one's: {', '.join(different[:5])}")
+        differences = results.differences(expected, actual)
+        if differences:
+            self._record_defect(stage, f"differs from the undisturbed result: {', '.join(differences[:5])}")
         output = self.folder / stage.output
         if left := [path.name for place in (output, output.parent) for path in faults.leftovers(place)]:
-            self._defect(stage, f"finished with leftovers: {', '.join(left)}")
+            self._record_defect(stage, f"finished with leftovers: {', '.join(left)}")
         self._count_repeated(stage)
-        for fault in self.open:
-            fault.outcome = fault.outcome or ("" if different else CONTINUED)
-        for each, _ in self.damaged:  # not for the next stage: what was not read is not to be found there
-            if each.is_there():
-                each.restore()
-        self.open, self.damaged = [], []
-        if different:
+        for fault in self.pending:
+            fault.outcome = fault.outcome or ("" if differences else CONTINUED)
+        for damage, _ in self.damages:  # what this stage did not read must not disturb the next one
+            if damage.is_present():
+                damage.restore()
+        self.pending, self.damages = [], []
+        if differences:
             raise Broken
 
     def _count_repeated(self, stage: Stage) -> None:
         if stage.name == "evolve":
-            self.tally.repeated_scores.append(results.num_repeated_scores(self.folder))
+            self.counts.repeated_scores.append(results.num_repeated_scores(self.folder))
         elif stage.name == "optuna":
-            self.tally.retried_trials.append(results.num_failed_trials(self.folder))
+            self.counts.retried_trials.append(results.num_failed_trials(self.folder))
 
-    def _note(self, fault: Fault) -> None:
-        self.tally.faults.append(fault)
-        self.open.append(fault)
+    def _record_fault(self, fault: Fault) -> None:
+        self.counts.faults.append(fault)
+        self.pending.append(fault)
 
-    def _defect(self, stage: Stage, what: str) -> None:
-        told = tuple(f"{each.kind}: {each.detail}" for each in self.open if not each.outcome)
-        command = shlex.join(["python", *self.ended.command])
-        defect = Defect(self.number, stage.name, what, told, command, tail(self.ended), str(self.kept))
-        self.tally.defects.append(defect)
+    def _record_defect(self, stage: Stage, what: str) -> None:
+        pending = tuple(f"{fault.kind}: {fault.detail}" for fault in self.pending if not fault.outcome)
+        command = shlex.join(["python", *self.last_result.command])
+        output = last_lines(self.last_result)
+        self.counts.defects.append(Defect(self.number, stage.name, what, pending, command, output, str(self.kept)))

@@ -1,4 +1,4 @@
-"""What is done to files: flipped bits, cuts, garbage lines and leftovers, all drawn from a generator."""
+"""Damage to files, drawn at random: flipped bits, truncation, garbage lines and leftover temporary files."""
 
 import hashlib
 import os
@@ -21,20 +21,20 @@ GARBAGE_LINES = (
     b'{"step": 1, "pha',
     b"\xff\xfe\x00",
 )
-"""Lines that are no JSON, no object, no object of ours, cut off, or no text."""
+"""Lines that are not JSON, not objects, unexpected objects, truncated, or not text."""
 
 _NO_PROCESS = 2**22
-"""Above all numbers that Linux gives to processes."""
+"""Larger than every process id of Linux."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that was changed.
+    """A damaged file.
 
     Attributes:
-        path: Of the file.
-        kind: Of the change.
-        detail: What was changed, for people.
+        path: Path of the file.
+        kind: Kind of the damage.
+        detail: Description of the damage.
         before: Content of the file before.
         after: Digest of its content afterwards.
     """
@@ -45,18 +45,18 @@ class Damage:
     before: bytes
     after: str
 
-    def is_there(self) -> bool:
-        """Whether the file is still as the damage left it."""
+    def is_present(self) -> bool:
+        """Whether the file still has its damaged content."""
         return self.path.exists() and _digest(self.path.read_bytes()) == self.after
 
     def restore(self) -> None:
-        """Put the content of before back."""
+        """Restore the original content."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_bytes(self.before)
 
 
 def damage(path: Path, kind: str, rng: random.Random) -> Damage | None:
-    """Change the file at ``path``; None if there is none or it is empty."""
+    """Damage the file at ``path``; None if it is missing or empty."""
     before = path.read_bytes() if path.is_file() else b""
     if not before:
         return None
@@ -66,7 +66,7 @@ def damage(path: Path, kind: str, rng: random.Random) -> Damage | None:
 
 
 def flipped(content: bytes, rng: random.Random) -> tuple[bytes, str]:
-    """Return ``content`` with one bit flipped, and which."""
+    """Return ``content`` with one bit flipped, and a description."""
     place, bit = rng.randrange(len(content)), rng.randrange(8)
     changed = bytearray(content)
     changed[place] ^= 1 << bit
@@ -74,25 +74,25 @@ def flipped(content: bytes, rng: random.Random) -> tuple[bytes, str]:
 
 
 def cut(content: bytes, rng: random.Random) -> tuple[bytes, str]:
-    """Return ``content`` with its end cut off: everything, a random part, or the last bytes."""
+    """Return truncated ``content``: nothing, a random length, or all but the last bytes; and a description."""
     length = rng.choice((0, rng.randrange(len(content)), max(0, len(content) - rng.randint(1, 40))))
     return content[:length], f"cut to {length} of {len(content)} bytes"
 
 
 def with_garbage(content: bytes, rng: random.Random) -> tuple[bytes, str]:
-    """Return ``content`` with a line of garbage between two lines or at the end, where it may lack its newline."""
+    """Return ``content`` with an inserted garbage line, which at the end may lack its newline; and a description."""
     lines = content.splitlines(keepends=True)
     garbage, place = rng.choice(GARBAGE_LINES), rng.randint(0, len(lines))
     newline = b"" if place == len(lines) and rng.random() < 0.5 else b"\n"
     return b"".join([*lines[:place], garbage + newline, *lines[place:]]), f"line {place + 1} is {garbage!r}"
 
 
-def leave_temporary(of: Path, rng: random.Random) -> Path:
-    """Make what a writer of ``of`` leaves when it is killed: a file, a link if that is what ``of`` is, or a folder."""
-    path = of.with_name(f".{of.stem}.tmp{_NO_PROCESS + rng.randrange(2**20)}{of.suffix}")
-    if of.suffix:
+def leave_temporary(target: Path, rng: random.Random) -> Path:
+    """Create the temporary file, link or folder that a killed writer of ``target`` leaves."""
+    path = target.with_name(f".{target.stem}.tmp{_NO_PROCESS + rng.randrange(2**20)}{target.suffix}")
+    if target.suffix:
         path.write_bytes(rng.randbytes(100))
-    elif of.is_symlink():
+    elif target.is_symlink():
         path.symlink_to("nowhere")
     else:
         path.mkdir()
@@ -100,15 +100,15 @@ def leave_temporary(of: Path, rng: random.Random) -> Path:
     return path
 
 
-def fill(filler: Path, left: int) -> None:
-    """Make a file of the size of all free space on its disk but for some bytes."""
+def fill(filler: Path, free: int) -> None:
+    """Create a file that takes all space on its disk but ``free`` bytes."""
     with filler.open("wb") as file:
         status = os.statvfs(filler.parent)
-        os.posix_fallocate(file.fileno(), 0, max(1, status.f_bavail * status.f_frsize - left))
+        os.posix_fallocate(file.fileno(), 0, max(1, status.f_bavail * status.f_frsize - free))
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Return what lies in ``folder`` under a temporary name."""
+    """Return all temporary files in ``folder``."""
     return sorted(folder / name for name in os.listdir(folder) if name.startswith(".") and ".tmp" in name)
 
 

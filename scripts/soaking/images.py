@@ -1,4 +1,4 @@
-"""Images on disk whose APs differ between subnets that have hardly been trained, so that a search has to choose."""
+"""Images on disk on which APs of barely trained subnets differ, so that the search has a choice."""
 
 from pathlib import Path
 
@@ -10,23 +10,23 @@ from supernet.pose.synthetic.dataset import SyntheticPeople
 SIDE = 96
 NUM_IMAGES = {"train": 16, "val": 6, "test": 6}
 SIGMA = 1.0
-"""Of every keypoint, for AP: so wide that what is found anywhere near a person is right in part."""
-SET = {
+"""OKS sigma of every keypoint: so large that any detection near a person counts partly."""
+DATASET = {
     "keypoints": {"name": "soak", "sigmas": [SIGMA] * COCO.num, "skeleton": []},
     **{split: {"annotations": f"{split}.json", "images": split, "only_with_people": False} for split in NUM_IMAGES},
 }
-"""What ``conf/dataset/custom.yaml`` is to say of them, but for their root."""
+"""Options of ``conf/dataset/custom.yaml`` for these images, except the root."""
 
 
 def write_images(root: Path) -> None:
-    """Draw built-in people into ``root``, with annotations in COCO's format."""
+    """Write images of built-in people to ``root``, with annotations in COCO's format."""
     category = {"id": 1, "name": "person", "keypoints": list(COCO.names), "skeleton": []}
-    for seed, (split, number) in enumerate(NUM_IMAGES.items(), start=1):
-        drawn = SyntheticPeople(COCO, number, seed, SIDE, SIDE)
+    for seed, (split, num_images) in enumerate(NUM_IMAGES.items(), start=1):
+        people = SyntheticPeople(COCO, num_images, seed, SIDE, SIDE)
         images = []
-        for index, image_id in enumerate(drawn.image_ids):
+        for index, image_id in enumerate(people.image_ids):
             name = f"{image_id}.png"
-            save_image(root / split / name, drawn[index].image)
+            save_image(root / split / name, people[index].image)
             images.append({"id": int(image_id), "file_name": name, "width": SIDE, "height": SIDE})
-        truth = {"images": images, "annotations": drawn.ground_truth()["annotations"], "categories": [category]}
+        truth = {"images": images, "annotations": people.ground_truth()["annotations"], "categories": [category]}
         files.write_json(root / f"{split}.json", truth)

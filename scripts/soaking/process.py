@@ -1,4 +1,4 @@
-"""A command as a process that is struck by signals, runs out of disk, and must not hang."""
+"""Runs a command as a process that may be interrupted or run out of disk space, and must not hang."""
 
 import os
 import resource
@@ -14,21 +14,21 @@ ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 0.001
 LONGEST_TICK_SECONDS = 1.0
 GRACE_SECONDS = 10.0
-"""Between the signal that makes a hanging command tell where it is and the one that ends it."""
+"""Time between the signal that makes a hanging command print its stack and the one that kills it."""
 
 
 class Clock:
-    """Seconds in which this process ran: time for which it was stopped (SIGSTOP) hardly counts.
+    """Counts the seconds during which this process ran; while it is stopped (SIGSTOP), at most one second counts.
 
     Attributes:
-        seconds: Since the clock was made, up to the last tick.
+        seconds: Seconds since the clock was made, up to the last tick.
     """
 
     def __init__(self) -> None:
         self.seconds, self._last = 0.0, time.monotonic()
 
     def tick(self) -> float:
-        """Go on to now, by a second at most, and return the seconds so far."""
+        """Advance to now, by at most one second, and return the seconds so far."""
         now = time.monotonic()
         self.seconds += min(now - self._last, LONGEST_TICK_SECONDS)
         self._last = now
@@ -36,14 +36,14 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Strike:
-    """Something that happens to a process, such as a signal.
+class Interruption:
+    """An event during a process, such as a signal.
 
     Attributes:
-        kind: What it is called.
+        kind: Kind of the fault.
         act: Makes it happen.
-        is_ready: Called often; the delay begins when it returns True.
-        delay: Seconds from there.
+        is_ready: Called often; the delay starts when it returns True.
+        delay: Seconds.
     """
 
     kind: str
@@ -53,47 +53,47 @@ class Strike:
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """How a command ended.
 
     Attributes:
-        command: Its words after the interpreter's name.
+        command: Arguments after the interpreter.
         status: Exit status; negative for a signal.
-        told: What it wrote on standard error.
-        printed: What it wrote on standard output.
-        struck: Whether something happened to it while it lived.
-        hung: Whether it took longer than it may, and was ended.
-        seconds: That it took, without those in which all was stopped.
+        stderr: Standard error.
+        stdout: Standard output.
+        interrupted: Whether the interruption happened while it ran.
+        hung: Whether it exceeded its time limit and was killed.
+        seconds: Duration on the ``Clock``.
     """
 
     command: tuple[str, ...]
     status: int
-    told: str
-    printed: str = ""
-    struck: bool = False
+    stderr: str
+    stdout: str = ""
+    interrupted: bool = False
     hung: bool = False
     seconds: float = 0.0
 
 
 def run(
-    words: Sequence[str],
+    arguments: Sequence[str],
     python: str,
     clock: Clock,
     limit_seconds: float,
-    strike: Strike | None = None,
+    interruption: Interruption | None = None,
     largest_file: int | None = None,
     on_poll: Callable[[], None] = lambda: None,
-) -> Ended:
-    """Run ``python words`` in the project's folder to its end.
+) -> CommandResult:
+    """Run ``python arguments`` in the project's folder until it ends.
 
     Args:
-        words: Of the command, after the interpreter's name.
+        arguments: Arguments after the interpreter.
         python: The interpreter.
         clock: Measures the time.
-        limit_seconds: After which the command has hung; it is then made to tell where it is, and ended.
-        strike: What happens to it.
-        largest_file: Bytes that a file may have, as if the disk were full there.
-        on_poll: Called now and then; if it raises, the process is killed.
+        limit_seconds: Time limit; a command that exceeds it is made to print its stack, then killed.
+        interruption: The interruption, if any.
+        largest_file: Limit on the size of files in bytes, as if the disk were full there.
+        on_poll: Called regularly; if it raises, the process is killed.
     """
 
     def limit() -> None:
@@ -102,26 +102,26 @@ def run(
 
     environment = {**os.environ, "PYTHONFAULTHANDLER": "1", "COLUMNS": "200"}
     process = subprocess.Popen(
-        [python, *words],
+        [python, *arguments],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,  # not files, which the limit would hold for as well
+        stdout=subprocess.PIPE,  # not files, which the limit would apply to
         stderr=subprocess.PIPE,
         preexec_fn=limit,
     )
-    start, ready, struck, hung = clock.tick(), None, False, False
+    start, ready, interrupted, hung = clock.tick(), None, False, False
     with ThreadPoolExecutor(2) as readers:
         texts = [readers.submit(pipe.read) for pipe in (process.stderr, process.stdout) if pipe is not None]
         try:
             while process.poll() is None:
                 now = clock.tick()
-                if strike is not None and not struck:
-                    if ready is None and strike.is_ready():
+                if interruption is not None and not interrupted:
+                    if ready is None and interruption.is_ready():
                         ready = now
-                    if ready is not None and now - ready >= strike.delay:
-                        strike.act(process)
-                        struck = True
+                    if ready is not None and now - ready >= interruption.delay:
+                        interruption.act(process)
+                        interrupted = True
                 if now - start > limit_seconds and not hung:
                     hung = True
                     process.send_signal(signal.SIGABRT)
@@ -133,5 +133,5 @@ def run(
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        told, printed = (text.result().decode(errors="replace") for text in texts)
-    return Ended(tuple(words), process.returncode, told, printed, struck, hung, clock.tick() - start)
+        stderr, stdout = (text.result().decode(errors="replace") for text in texts)
+    return CommandResult(tuple(arguments), process.returncode, stderr, stdout, interrupted, hung, clock.tick() - start)

@@ -1,4 +1,4 @@
-"""What disturbed cycles are compared with."""
+"""The result that disturbed cycles are compared with."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reference:
-    """What an undisturbed cycle came to, by stage.
+    """Result of an undisturbed cycle, by stage.
 
     Attributes:
-        results: Of the commands.
-        seconds: That they took; the least of all that were not struck, as the machine may be busy.
-        num_signs: How often the files that show the work changed.
-        largest_file: Bytes.
+        results: Results of the commands.
+        seconds: Durations; the shortest of all runs without an interruption, as the machine may be busy.
+        num_changes: Number of changes of the files that show progress.
+        largest_file: Size of the largest file in bytes.
     """
 
     results: dict[str, dict[str, Any]]
     seconds: dict[str, float]
-    num_signs: dict[str, int]
+    num_changes: dict[str, int]
     largest_file: dict[str, int]

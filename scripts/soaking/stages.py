@@ -1,4 +1,4 @@
-"""The commands of one cycle, at the smallest useful size: what each runs, writes, reads, and comes to."""
+"""The commands of one cycle at the smallest useful size: their options, files and results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import yaml
 
 from scripts.soaking import results
 from scripts.soaking.faults import CUT, FLIP, GARBAGE
-from scripts.soaking.images import SET, write_images
+from scripts.soaking.images import DATASET, write_images
 from scripts.soaking.results import CACHE, CHECKPOINTS, TRAIN_LOG
 from supernet.checkpoints import container
 from supernet.io import files
@@ -40,10 +40,11 @@ EXPERIMENT = {
     "threads": 1,
     "device": "cpu",
     "name": "run",
-    "evaluation": {"detection_threshold": 0.02},  # hardly trained networks are never sure
+    "evaluation": {"detection_threshold": 0.02},  # barely trained networks have low confidence
 }
-ANY = (FLIP, CUT, GARBAGE)
-SEALED = (FLIP, CUT)
+TEXT = (FLIP, CUT, GARBAGE)
+BINARY = (FLIP, CUT)
+"""Kinds of damage to text and to binary files; checksums protect both."""
 SEARCH = (
     "num_calibration_images=4",
     "batch_size=4",
@@ -57,17 +58,17 @@ SEARCH = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One command, run until it has done its work.
+    """One command, repeated until it has completed.
 
     Attributes:
-        name: For people.
-        command: Words that begin it in a cycle's folder, or go on with what is there; as the latest run, if asked to.
-        output: What it leaves, below the cycle's folder.
-        is_done: Whether that is whole.
-        damageable: Files that may be changed beforehand, as patterns below the cycle's folder, and how.
-        temporary: Files or folders whose writers may leave temporary ones.
-        signs: Patterns of files that change as the work goes on.
-        result: What it came to: plain values that are equal to those of an undisturbed run.
+        name: Name of the stage.
+        command: Arguments that start or resume it in a cycle's folder; the flag asks to resume the latest run.
+        output: Its output folder, relative to the cycle's folder.
+        is_done: Whether the output is complete.
+        damageable: Patterns of files that may be damaged beforehand, relative to the cycle's folder; kinds of damage.
+        temporary: Files or folders whose writers may leave temporary files.
+        progress_files: Patterns of files that change as the work progresses.
+        result: Reads its result as plain values, equal to those of an undisturbed run.
     """
 
     name: str
@@ -76,15 +77,15 @@ class Stage:
     is_done: Callable[[Path], bool]
     damageable: Mapping[str, tuple[str, ...]]
     temporary: tuple[str, ...]
-    signs: tuple[str, ...]
+    progress_files: tuple[str, ...]
     result: Callable[[Path], dict[str, Any]]
 
 
 def write_experiment(folder: Path) -> None:
-    """Write images and the options of training, as an experiment that Hydra finds in ``folder``."""
+    """Write images and training options to ``folder``, as an experiment that Hydra finds there."""
     root = folder / "images"
     write_images(root)
-    text = "# @package _global_\n" + yaml.safe_dump({**EXPERIMENT, "dataset": {**SET, "root": str(root)}})
+    text = "# @package _global_\n" + yaml.safe_dump({**EXPERIMENT, "dataset": {**DATASET, "root": str(root)}})
     files.write_text(folder / "experiment" / "soak.yaml", text)
 
 
@@ -120,9 +121,9 @@ def _export(cycle: Path, _: bool) -> list[str]:
 def _finetune(cycle: Path, _: bool) -> list[str]:
     output = cycle / "tuned"
     command = ["-m", "subnet_export.finetune", "--threads=1", "--device=cpu"]
-    kept = Path(f"{output}.checkpoint.pt")
-    if kept.exists() or container.previous_of(kept).exists():
-        return [*command, f"--resume={kept}"]
+    checkpoint = Path(f"{output}.checkpoint.pt")
+    if checkpoint.exists() or container.previous_of(checkpoint).exists():
+        return [*command, f"--resume={checkpoint}"]
     steps = [f"--steps={NUM_FINETUNE_STEPS}", f"--checkpoint-every={FINETUNE_CHECKPOINT_STEPS}", "--batch-size=2"]
     return [*command, f"--model={cycle / 'model'}", f"--output={output}", *steps, "--num-images=4"]
 
@@ -132,8 +133,8 @@ def _predict(cycle: Path, _: bool) -> list[str]:
     return ["-m", "subnet_export.predict", f"--model={cycle / 'model'}", f"--output={cycle / 'predicted'}", *options]
 
 
-MODEL_FILES = {"model/model.json": ANY, "model/weights.pt": SEALED}
-SUPERNET = {"train/run/supernet.pt": SEALED}
+MODEL_FILES = {"model/model.json": TEXT, "model/weights.pt": BINARY}
+SUPERNET = {"train/run/supernet.pt": BINARY}
 
 STAGES = (
     Stage(
@@ -142,11 +143,11 @@ STAGES = (
         "train/run",
         results.has_summary("train/run"),
         {
-            CHECKPOINTS["train"]: SEALED,
-            "train/run/checkpoint.previous.pt": SEALED,
-            "train/run/config.json": ANY,
-            TRAIN_LOG: ANY,
-            "train/run/events*": SEALED,
+            CHECKPOINTS["train"]: BINARY,
+            "train/run/checkpoint.previous.pt": BINARY,
+            "train/run/config.json": TEXT,
+            TRAIN_LOG: TEXT,
+            "train/run/events*": BINARY,
         },
         ("train/run/checkpoint.pt", "train/run/config.json", "train/run/train.jsonl"),
         ("train/run/checkpoint.pt", TRAIN_LOG),
@@ -157,7 +158,7 @@ STAGES = (
         _evolve,
         "evolve/run",
         results.has_summary("evolve/run"),
-        {"evolve/run/state.json": ANY, "evolve/run/scores.jsonl": ANY, CACHE: ANY, **SUPERNET},
+        {"evolve/run/state.json": TEXT, "evolve/run/scores.jsonl": TEXT, CACHE: TEXT, **SUPERNET},
         ("evolve/run/state.json", "evolve/run/candidates.json"),
         ("evolve/run/state.json", "evolve/run/scores.jsonl", CACHE),
         results.searched,
@@ -167,7 +168,7 @@ STAGES = (
         _optuna,
         "optuna_search/latest",
         results.has_summary("optuna_search/latest"),
-        # No flipped bits: Optuna's own format has no checksum, so that one in a digit goes unseen.
+        # No flipped bits: Optuna's format has no checksum, so a flipped bit in a digit cannot be detected.
         {"study.journal": (CUT, GARBAGE), **SUPERNET},
         ("optuna_search/latest",),
         ("study.journal",),
@@ -178,7 +179,7 @@ STAGES = (
         _export,
         "model",
         results.has_summary("model"),
-        {"evolve/run/arch.json": ANY, **SUPERNET},
+        {"evolve/run/arch.json": TEXT, **SUPERNET},
         ("model",),
         (".model.tmp*/*",),
         results.exported("model"),
@@ -188,7 +189,7 @@ STAGES = (
         _finetune,
         "tuned",
         results.has_summary("tuned"),
-        {CHECKPOINTS["finetune"]: SEALED, "tuned.checkpoint.previous.pt": SEALED, **MODEL_FILES},
+        {CHECKPOINTS["finetune"]: BINARY, "tuned.checkpoint.previous.pt": BINARY, **MODEL_FILES},
         ("tuned.checkpoint.pt", "tuned"),
         (CHECKPOINTS["finetune"],),
         results.exported("tuned"),

@@ -1,8 +1,9 @@
-"""How well the search's predictor orders subnets of a trained supernet that it was not trained on.
+"""Study: how well the AP predictor of the search orders held-out subnets of a trained supernet.
 
-Scores random subnets, half of them uniform draws and half spread from small to large, one line each into a file that a
-stopped study goes on from. The first are trained on, the others are held out. Prints one JSON object and draws
-predicted against measured AP; run as ``python -m scripts.studies.predictor --supernet runs/train/latest``.
+Run as ``python -m scripts.studies.predictor --supernet runs/train/latest``. It scores random subnets, half of them
+uniform draws and half spread from small to large, and appends each score to a file, from which a stopped study
+continues. The predictor is trained on the first subnets; the others are held out. The study prints a JSON object and
+draws predicted over measured AP.
 """
 
 import argparse
@@ -29,9 +30,10 @@ from search.predictor import ApPredictor, quality
 from search.report.charts import BLUE, GREY, ORANGE, Chart, Series, draw_png
 from supernet.arch import Arch, Stage
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
+from supernet.cli.arguments import CommandLine, whole_number
 from supernet.cli.console import run_command
 from supernet.errors import UserError
-from supernet.evaluation.subnet_scorer import SubnetScorer, images_for
+from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
 from supernet.io.schema import from_mapping
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import resolved
@@ -41,32 +43,34 @@ from supernet.pose.metrics.average_precision import KeypointEvaluator
 from supernet.space import SearchSpace
 
 Floats = NDArray[np.float64]
-Score = Callable[[Arch], dict[str, Any]]
+ScoreFunction = Callable[[Arch], dict[str, Any]]
+"""Returns "metrics", "half_ap" (AP on either half of the images) and "num_images" of an arch."""
 KINDS = ("uniform", "spread")
-DIVISIONS = 20
+NUM_SPLITS = 20
+"""Random divisions into training and held-out subnets, besides the first."""
 
 
 def main() -> None:
-    """Scores what is missing, then measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    """Run the study."""
+    parser = CommandLine(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--supernet", type=Path, default=Path("runs/train/latest"), help="file or run folder")
-    parser.add_argument("--rows", type=Path, default=Path("runs/study_predictor/rows.jsonl"), help="kept scores")
+    parser.add_argument("--rows", type=Path, default=Path("runs/study_predictor/rows.jsonl"), help="file of the scores")
     parser.add_argument("--image", type=Path, default=Path("runs/study_predictor/predictor.png"), help="PNG to draw")
-    parser.add_argument("--num-held-out", type=int, default=100, help="subnets to predict")
-    parser.add_argument("--num-train", type=int, default=300, help="subnets to learn from")
-    parser.add_argument("--num-images", type=int, default=300, help="validation images each is scored on")
-    parser.add_argument("--seed", type=int, default=7, help="of the draws; kept scores must be of the same one")
+    parser.add_argument("--num-held-out", type=whole_number(2), default=100, help="subnets to predict")
+    parser.add_argument("--num-train", type=whole_number(10), default=300, help="subnets to train on")
+    parser.add_argument("--num-images", type=whole_number(2), default=300, help="validation images to score on")
+    parser.add_argument("--seed", type=int, default=7, help="seed of the draws; must be that of existing scores")
     options = parser.parse_args()
     run_command(lambda: study(options))
 
 
 def study(options: argparse.Namespace) -> None:
-    """Score, measure and print."""
+    """Score the missing subnets, evaluate predictors and print the report."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     trained = load_supernet(options.supernet)
-    score = scorer(trained, options.num_images)
-    rows = list(scored(options, trained, score))
+    score = score_function(trained, options.num_images)
+    rows = list(scored_rows(options, trained, score))
     space, num = trained.supernet.space, options.num_train
     genes = space.encode([Arch.from_dict(row["arch"]) for row in rows])
     aps = np.array([row["metrics"]["AP"] for row in rows])
@@ -87,8 +91,8 @@ def study(options: argparse.Namespace) -> None:
         "kendall tau by kind of draw": {
             kind: tau(predicted[kinds == kind], aps[num:][kinds == kind]) for kind in KINDS
         },
-        "kendall tau by number trained on": {size: taus(space, genes, aps, size, num) for size in sizes},
-        "kendall tau over other divisions": divided(space, genes, aps, num),
+        "kendall tau by number trained on": {size: taus_by_model(space, genes, aps, size, num) for size in sizes},
+        "kendall tau over other divisions": taus_of_random_splits(space, genes, aps, num),
         "kendall tau of ordering by multiply-adds alone": tau(macs, aps[num:]),
         "noise of scores": {
             "kendall tau between the two halves of the images, held-out subnets": tau(*halves[:, num:]),
@@ -100,16 +104,18 @@ def study(options: argparse.Namespace) -> None:
     draw(options.image, predicted, aps[num:], kinds)
 
 
-def scored(options: argparse.Namespace, trained: TrainedSupernet, score: Score) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all subnets, those that are not kept yet scored and appended to the file."""
-    kept = options.rows.read_text("utf-8").splitlines() if options.rows.exists() else []
+def scored_rows(
+    options: argparse.Namespace, trained: TrainedSupernet, score: ScoreFunction
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all subnets; score those that are not in the file and append them to it."""
+    lines = options.rows.read_text("utf-8").splitlines() if options.rows.exists() else []
     options.rows.parent.mkdir(parents=True, exist_ok=True)
     for number in range(options.num_held_out + options.num_train):
-        kind, arch = drawn(trained.supernet.space, options.seed, number)
-        if number < len(kept):
-            row = json.loads(kept[number])
+        kind, arch = random_subnet(trained.supernet.space, options.seed, number)
+        if number < len(lines):
+            row = json.loads(lines[number])
             if row["digest"] != arch.digest() or row["num_images"] != options.num_images:
-                raise UserError(f"{options.rows} holds scores of another study; name another file")
+                raise UserError(f"{options.rows} has scores of another study; choose another file")
         else:
             costs = arch_costs(arch, trained.keypoints.num)
             row = {"order": number, "origin": kind, "digest": arch.digest(), "costs": costs, **score(arch)}
@@ -119,8 +125,8 @@ def scored(options: argparse.Namespace, trained: TrainedSupernet, score: Score) 
         yield row
 
 
-def drawn(space: SearchSpace, seed: int, number: int) -> tuple[str, Arch]:
-    """Return subnet ``number``: uniform, or with all choices drawn around one common level from small to large."""
+def random_subnet(space: SearchSpace, seed: int, number: int) -> tuple[str, Arch]:
+    """Return the kind and arch of subnet ``number``: uniform, or with all choices near a level from small to large."""
     rng = np.random.default_rng([seed, number])
     if number % 2 == 0:
         return KINDS[0], space.sample(rng)
@@ -138,68 +144,70 @@ def drawn(space: SearchSpace, seed: int, number: int) -> tuple[str, Arch]:
     return KINDS[1], Arch(resolution, stem, tuple(stages), tuple(map(pick, space.deconv_widths)))
 
 
-def scorer(trained: TrainedSupernet, num_images: int) -> Score:
-    """Return what scores an arch, without flip test, on validation images and on either half of them."""
+def score_function(trained: TrainedSupernet, num_images: int) -> ScoreFunction:
+    """Return a function that scores an arch without flip test on validation images and on both halves of these."""
     place = f"the supernet {trained.path}"
     dataset = resolved(trained.dataset, trained.keypoints)
-    val_set = CachedDataset(images_for(trained.keypoints, dataset, "val", place), num_images)
+    val_set = CachedDataset(split_for(trained.keypoints, dataset, "val", place), num_images)
     settings = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
     settings = dataclasses.replace(settings, flip_test=False)
-    train_set = images_for(trained.keypoints, trained.dataset, "train", place)
+    train_set = split_for(trained.keypoints, trained.dataset, "train", place)
     evaluate = SubnetScorer(trained.supernet, train_set, val_set, settings, num_calibration_images=64)
     truth = val_set.ground_truth()
     halves = []
     for first in (0, 1):
         ids = set(list(val_set.image_ids)[first::2])
         images = [image for image in truth["images"] if image["id"] in ids]
-        people = [one for one in truth["annotations"] if one["image_id"] in ids]
+        people = [person for person in truth["annotations"] if person["image_id"] in ids]
         halves.append((ids, KeypointEvaluator({**truth, "images": images, "annotations": people}, trained.keypoints)))
 
     def score(arch: Arch) -> dict[str, Any]:
-        found: Evaluation = evaluate(arch)
-        parts = [half.score([one for one in found.results if one["image_id"] in ids])["AP"] for ids, half in halves]
-        return {"metrics": found.metrics, "half_ap": parts, "num_images": len(val_set)}
+        evaluation: Evaluation = evaluate(arch)
+        half_aps = [
+            half.score([pose for pose in evaluation.results if pose["image_id"] in ids])["AP"] for ids, half in halves
+        ]
+        return {"metrics": evaluation.metrics, "half_ap": half_aps, "num_images": len(val_set)}
 
     return score
 
 
-def taus(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num: int, first: int) -> dict[str, float]:
-    """Kendall tau on subnets from ``first`` on, of the predictor and what it could be instead, trained on ``num``."""
-    inputs, shown = features(space, genes), one_hot(space, genes)
+def taus_by_model(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num: int, first: int) -> dict[str, float]:
+    """Return Kendall tau on the subnets from ``first`` on, of the predictor and alternatives trained on ``num``."""
+    inputs, choices = features(space, genes), one_hot(space, genes)
     ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 25)))
     trees = GradientBoostingRegressor(n_estimators=150, learning_rate=0.05, max_depth=2, subsample=0.5, random_state=0)
     models = {
         "ridge on features": (ridge, inputs),
-        "ridge on every single choice": (ridge, shown),
-        "ridge on both": (ridge, np.hstack([inputs, shown])),
+        "ridge on every single choice": (ridge, choices),
+        "ridge on both": (ridge, np.hstack([inputs, choices])),
         "boosted trees on features": (trees, inputs),
         "random forest on features": (RandomForestRegressor(200, random_state=0), inputs),
     }
     predictor = ApPredictor(space).fit(genes[:num], aps[:num], np.random.default_rng(0))
-    found = {"predictor": tau(predictor.predict(genes[first:]), aps[first:])}
+    by_model = {"predictor": tau(predictor.predict(genes[first:]), aps[first:])}
     for name, (model, x) in models.items():
-        found[name] = tau(model.fit(x[:num], aps[:num]).predict(x[first:]), aps[first:])
-    return found
+        by_model[name] = tau(model.fit(x[:num], aps[:num]).predict(x[first:]), aps[first:])
+    return by_model
 
 
-def divided(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num: int) -> dict[str, float]:
-    """Kendall tau of the predictor where other subnets are trained on, as many of them."""
-    rng, found = np.random.default_rng(1), []
-    for _ in range(DIVISIONS):
+def taus_of_random_splits(space: SearchSpace, genes: NDArray[np.int16], aps: Floats, num: int) -> dict[str, float]:
+    """Return Kendall tau of the predictor over random divisions, each with ``num`` subnets to train on."""
+    rng, taus = np.random.default_rng(1), []
+    for _ in range(NUM_SPLITS):
         order = rng.permutation(len(aps))
-        some, others = order[:num], order[num:]
-        predicted = ApPredictor(space).fit(genes[some], aps[some], rng).predict(genes[others])
-        found.append(tau(predicted, aps[others]))
-    return {"divisions": DIVISIONS, "mean": float(np.mean(found)), "least": min(found), "greatest": max(found)}
+        train, held_out = order[:num], order[num:]
+        predicted = ApPredictor(space).fit(genes[train], aps[train], rng).predict(genes[held_out])
+        taus.append(tau(predicted, aps[held_out]))
+    return {"divisions": NUM_SPLITS, "mean": float(np.mean(taus)), "least": min(taus), "greatest": max(taus)}
 
 
 def tau(first: Floats, second: Floats) -> float:
-    """Kendall tau of two orders."""
+    """Return the Kendall tau of two rankings."""
     return float(kendalltau(first, second).statistic)
 
 
 def draw(path: Path, predicted: Floats, aps: Floats, kinds: NDArray[np.str_]) -> None:
-    """Draw predicted against measured AP of the held-out subnets."""
+    """Draw predicted over measured AP of the held-out subnets."""
     series = [
         Series(f"{kind} draws", tuple(aps[kinds == kind]), tuple(predicted[kinds == kind]), "points", color)
         for kind, color in zip(KINDS, (BLUE, ORANGE), strict=True)

@@ -1,11 +1,11 @@
-"""How well search engines find the best arch within a budget, where the best is known because all archs were scored.
+"""Study: how well search engines find the best arch within a budget, on spaces in which every score is known.
 
     python -m scripts.studies.search_engines --out=FOLDER
     python -m scripts.studies.search_engines --out=FOLDER --engines evolution predictor --problems 1 --seeds 10
-    python -m scripts.studies.search_engines --out=FOLDER --table=table.json   # scores of a real supernet instead
+    python -m scripts.studies.search_engines --out=FOLDER --table=table.json   # scores of a real supernet
 
-Writes ``study.json`` and ``study.png``. Scores are a fixed random function of the arch, of single choices and of pairs
-of choices, or a table of all archs of a space:
+Writes ``study.json`` and ``study.png``. The scores are a fixed random function of single choices and of pairs of
+choices, or a table of all archs of a space:
 ``{"space": ..., "num_keypoints": 17, "rows": [{"arch": ..., "ap": ...}]}``.
 """
 
@@ -26,9 +26,9 @@ from matplotlib.figure import Figure
 from scripts.studies.search_landscape import (
     EVALUATION_SHARE,
     Landscape,
-    from_table,
+    expected_random_search,
     hypervolume,
-    random_search,
+    read_landscape,
     synthetic,
 )
 from search.budget import Budget, CostModel
@@ -44,47 +44,53 @@ from search.optuna_backend.storage import open_study
 from search.pareto import Floats
 from search.predictor import ApPredictor
 from supernet.arch import Arch
+from supernet.cli.arguments import CommandLine
 from supernet.compute.machine import machine
 from supernet.io import files
 from supernet.space import SearchSpace
 
 FIRST_BUDGET = 30
-"""Fewest evaluations at which engines are compared with chance: they begin with a random generation themselves."""
+"""Smallest number of evaluations at which engines are compared with random search; they start at random themselves."""
 ScoreFunction = Callable[[Arch], float]
-Engine = Callable[[SearchSpace, ScoreFunction, CostModel, Budget, int, int], Arch]
-"""Called with space, score, cost model, budget, number of evaluations and seed; returns the best arch it scored."""
+Engine = Callable[[Landscape, ScoreFunction, int], Arch]
+"""Called with a landscape, its score function (which counts the evaluations) and a seed; returns the best arch."""
 
 
-def evolution(
-    space: SearchSpace, score: ScoreFunction, model: CostModel, budget: Budget, num_evaluations: int, seed: int
-) -> Arch:
+def evolution(landscape: Landscape, score: ScoreFunction, seed: int) -> Arch:
     """``search.evolve`` without a predictor."""
-    return _evolved(space, score, model, budget, EvolutionSettings(8, num_evaluations, 0.75), seed, None)
+    search = Evolution(
+        landscape.space,
+        landscape.model,
+        landscape.budget,
+        EvolutionSettings(8, landscape.num_evaluations, 0.75),
+        np.random.default_rng(seed),
+    )
+    return _evolved(search, score)
 
 
-def predictor(
-    space: SearchSpace, score: ScoreFunction, model: CostModel, budget: Budget, num_evaluations: int, seed: int
-) -> Arch:
+def predictor(landscape: Landscape, score: ScoreFunction, seed: int) -> Arch:
     """``search.evolve`` with a predictor."""
-    settings = EvolutionSettings(16, num_evaluations)
-    return _evolved(space, score, model, budget, settings, seed, PredictionSettings(32, 600))
+    space, model, budget = landscape.space, landscape.model, landscape.budget
+    settings = EvolutionSettings(16, landscape.num_evaluations)
+    generator = OffspringGenerator(space, model, budget, settings.offspring)
+    surrogate = PredictedProposals(lambda: ApPredictor(space), generator, PredictionSettings(32, 600))
+    return _evolved(Evolution(space, model, budget, settings, np.random.default_rng(seed), surrogate), score)
 
 
-def optuna_search(
-    sampler: str,
-    space: SearchSpace,
-    score: ScoreFunction,
-    model: CostModel,
-    budget: Budget,
-    num_evaluations: int,
-    seed: int,
-) -> Arch:
+def _evolved(search: Evolution, score: ScoreFunction) -> Arch:
+    def scores(tasks: Sequence[Task]) -> list[Score]:
+        return [Score(1, {"AP": score(task.candidate.arch)}) for task in tasks]
+
+    return evolve(search, scores).best.arch
+
+
+def optuna_search(sampler: str, landscape: Landscape, score: ScoreFunction, seed: int) -> Arch:
     """``search.optuna_search`` with a sampler."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.InMemoryStorage()
     shared = SharedStudy(open_study(storage, "search", ("ap",), {}, "memory"), storage, lost_after=60)
-    settings = OptunaSettings(num_evaluations, SamplerSettings(sampler))
-    search = OptunaSearch(space, model, budget, settings, seed, shared)
+    settings = OptunaSettings(landscape.num_evaluations, SamplerSettings(sampler))
+    search = OptunaSearch(landscape.space, landscape.model, landscape.budget, settings, seed, shared)
     return search.run(lambda arch: Score(1, {"AP": score(arch)})).best.arch
 
 
@@ -94,105 +100,85 @@ ENGINES: dict[str, Engine] = {
     **{f"optuna_{name}": partial(optuna_search, name) for name in SAMPLERS if name != "random"},
 }
 SLOW = ("optuna_gp",)
-"""Engines that run only when named: minutes for every seed."""
+"""Engines that run only when named, because a search takes minutes."""
 
 
-def _evolved(
-    space: SearchSpace,
-    score: ScoreFunction,
-    model: CostModel,
-    budget: Budget,
-    settings: EvolutionSettings,
-    seed: int,
-    prediction: PredictionSettings | None,
-) -> Arch:
-    surrogate = None
-    if prediction:
-        breeder = OffspringGenerator(space, model, budget, settings.breeding)
-        surrogate = PredictedProposals(lambda: ApPredictor(space), breeder, prediction)
-    search = Evolution(space, model, budget, settings, np.random.default_rng(seed), surrogate)
-
-    def scored(tasks: Sequence[Task]) -> list[Score]:
-        return [Score(1, {"AP": score(task.candidate.arch)}) for task in tasks]
-
-    return evolve(search, scored).best.arch
-
-
-def run(engine: Engine, problem: Landscape, seed: int) -> Floats:
-    """Return the best score after each evaluation of one run, padded with the last to ``num_evaluations``."""
-    seen: list[float] = []
+def best_scores(engine: Engine, landscape: Landscape, seed: int) -> Floats:
+    """Run an engine; return the best score after each evaluation, padded with the last to ``num_evaluations``."""
+    scores: list[float] = []
 
     def score(arch: Arch) -> float:
-        seen.append(problem.scores[arch])
-        return seen[-1]
+        scores.append(landscape.scores[arch])
+        return scores[-1]
 
-    num = problem.num_evaluations
-    best = engine(problem.space, score, problem.model, problem.budget, num, seed)
-    if len(seen) > num or not problem.budget.fits_arch(best) or problem.scores[best] != max(seen):
-        raise RuntimeError(f"{len(seen)} evaluations for {num}, or {best.describe()} is not the best of them")
-    return np.maximum.accumulate(np.pad(np.array(seen), (0, num - len(seen)), mode="edge"))
+    num = landscape.num_evaluations
+    best = engine(landscape, score, seed)
+    if len(scores) > num or not landscape.budget.fits_arch(best) or landscape.scores[best] != max(scores):
+        raise RuntimeError(f"{len(scores)} evaluations for {num}, or {best.describe()} is not the best of them")
+    return np.maximum.accumulate(np.pad(np.array(scores), (0, num - len(scores)), mode="edge"))
 
 
 def study(
-    engines: Mapping[str, Engine], problems: Sequence[Landscape], num_seeds: int
+    engines: Mapping[str, Engine], landscapes: Sequence[Landscape], num_seeds: int
 ) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Run every engine on every problem; return figures, and by name the mean progress in per cent of the best.
+    """Run every engine on every landscape; return figures, and by engine the mean progress in per cent.
 
-    A score counts from the mean of the archs that fit, 0 %, to the best of them, 100 %.
+    0 % is the mean score of the archs within the budget, 100 % the best.
     """
-    num = min(problem.num_evaluations for problem in problems)
+    num = min(landscape.num_evaluations for landscape in landscapes)
     budgets = list(range(FIRST_BUDGET, num + 1, 10))
 
-    def share(problem: Landscape, curve: Floats) -> Floats:
-        mean, best = problem.fitting.mean(), problem.fitting[0]
-        found: Floats = 100 * (curve[:num] - mean) / (best - mean)
-        return found
+    def percent(landscape: Landscape, scores: Floats) -> Floats:
+        mean, best = landscape.fitting.mean(), landscape.fitting[0]
+        progress: Floats = 100 * (scores[:num] - mean) / (best - mean)
+        return progress
 
-    curves = {"random": np.mean([share(each, random_search(each.fitting, num)) for each in problems], 0)}
+    random_curves = [percent(landscape, expected_random_search(landscape.fitting, num)) for landscape in landscapes]
+    curves = {"random": np.mean(random_curves, 0)}
     figures: dict[str, Any] = {}
     for name, engine in engines.items():
-        found, all_curves = [], []
-        for problem in problems:
-            runs = [run(engine, problem, seed) for seed in range(num_seeds)]
-            found.append(sum(bool(one[-1] == problem.fitting[0]) for one in runs))
-            all_curves += [share(problem, one) for one in runs]
-        curves[name] = np.mean(all_curves, 0)
+        num_optimal, engine_curves = [], []
+        for landscape in landscapes:
+            runs = [best_scores(engine, landscape, seed) for seed in range(num_seeds)]
+            num_optimal.append(sum(bool(scores[-1] == landscape.fitting[0]) for scores in runs))
+            engine_curves += [percent(landscape, scores) for scores in runs]
+        curves[name] = np.mean(engine_curves, 0)
         gain = curves[name] - curves["random"]
         figures[name] = {
-            "optimum_found": found,
+            "optimum_found": num_optimal,
             "of_seeds": num_seeds,
             "least_gain_over_random": round(min(float(gain[budget - 1]) for budget in budgets), 2),
             "beats_random_at_every_budget": all(bool(gain[budget - 1] > 0) for budget in budgets),
         }
     return {
-        "num_archs": [len(each.scores) for each in problems],
-        "num_fitting": [len(each.fitting) for each in problems],
-        "num_evaluations": [each.num_evaluations for each in problems],
-        "pair_share": [round(each.pair_share, 3) for each in problems],
+        "num_archs": [len(landscape.scores) for landscape in landscapes],
+        "num_fitting": [len(landscape.fitting) for landscape in landscapes],
+        "num_evaluations": [landscape.num_evaluations for landscape in landscapes],
+        "pair_share": [round(landscape.pair_share, 3) for landscape in landscapes],
         "budgets": budgets,
         "engines": figures,
     }, curves
 
 
-def front_share(problem: Landscape, seed: int) -> float:
-    """Return the hypervolume that a search for trade-offs of score and MACs finds, over that of all archs.
+def front_share(landscape: Landscape, seed: int) -> float:
+    """Return the hypervolume of the front that a search for score and MACs finds, relative to that of all archs.
 
-    It evaluates ``EVALUATION_SHARE`` of the whole space, without a budget; the worst point is the greatest cost and the
-    median score.
+    The search evaluates ``EVALUATION_SHARE`` of the whole space, without a budget. The worst point has the largest cost
+    and the median score.
     """
-    costs = problem.model(problem.space.encode(problem.scores))["macs"].astype(np.float64)
-    scores = np.array(list(problem.scores.values()))
+    costs = landscape.model(landscape.space.encode(landscape.scores))["macs"].astype(np.float64)
+    scores = np.array(list(landscape.scores.values()))
     worst = (float(costs.max()), float(np.median(scores)))
     settings = EvolutionSettings(24, int(EVALUATION_SHARE * len(scores)), objectives=("ap", "macs"))
-    free = Budget.from_mapping({}, problem.model)
-    search = Evolution(problem.space, problem.model, free, settings, np.random.default_rng(seed))
-    front = evolve(search, lambda tasks: [Score(1, {"AP": problem.scores[t.candidate.arch]}) for t in tasks]).front
-    found = np.array([(one.costs["macs"], one.ap) for one in front])
-    return hypervolume(found[:, 0], found[:, 1], worst) / hypervolume(costs, scores, worst)
+    no_budget = Budget.from_mapping({}, landscape.model)
+    search = Evolution(landscape.space, landscape.model, no_budget, settings, np.random.default_rng(seed))
+    front = evolve(search, lambda tasks: [Score(1, {"AP": landscape.scores[t.candidate.arch]}) for t in tasks]).front
+    points = np.array([(candidate.costs["macs"], candidate.ap) for candidate in front])
+    return hypervolume(points[:, 0], points[:, 1], worst) / hypervolume(costs, scores, worst)
 
 
 def seconds_with_predictor(num_candidates: int) -> float:
-    """Seconds that a search of the full space takes whose scores are a predictor's, its training not counted."""
+    """Return the seconds that a search of the full space on predicted scores takes, without training the predictor."""
     space = SearchSpace.load("litepose")
     model, rng = CostModel(space, 17), np.random.default_rng(0)
     budget = Budget.from_mapping({"macs": "40%"}, model)
@@ -212,7 +198,7 @@ def seconds_with_predictor(num_candidates: int) -> float:
 
 
 def draw(path: Path, curves: Mapping[str, Floats], title: str) -> None:
-    """Draw progress over evaluations as a PNG."""
+    """Draw progress over evaluations as a PNG file."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -227,25 +213,34 @@ def draw(path: Path, curves: Mapping[str, Floats], title: str) -> None:
 
 
 def main() -> None:
-    """Run the study as the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run the study."""
+    parser = CommandLine(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of study.json and study.png")
     fast = [name for name in ENGINES if name not in SLOW]
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=fast)
-    parser.add_argument("--problems", type=int, default=5, help="different random scores")
-    parser.add_argument("--seeds", type=int, default=10, help="runs of each engine on each")
-    parser.add_argument("--table", type=Path, help="a table of real scores in place of random ones")
-    parser.add_argument("--candidates", type=int, default=5000, help="of the timed search with predicted scores")
+    parser.add_argument("--problems", type=int, default=5, help="number of random landscapes")
+    parser.add_argument("--seeds", type=int, default=10, help="runs of each engine on each landscape")
+    parser.add_argument("--table", type=Path, help="a table of scores instead of random landscapes")
+    parser.add_argument(
+        "--candidates", type=int, default=5000, help="candidates of the timed search on predicted scores"
+    )
     options = parser.parse_args()
-    problems = [from_table(options.table)] if options.table else [synthetic(seed) for seed in range(options.problems)]
-    figures, curves = study({name: ENGINES[name] for name in options.engines}, problems, options.seeds)
-    shares = [front_share(problem, seed) for problem in problems for seed in range(options.seeds)]
+    if options.table:
+        landscapes = [read_landscape(options.table)]
+    else:
+        landscapes = [synthetic(seed) for seed in range(options.problems)]
+    figures, curves = study({name: ENGINES[name] for name in options.engines}, landscapes, options.seeds)
+    shares = [front_share(landscape, seed) for landscape in landscapes for seed in range(options.seeds)]
     figures["trade_offs"] = {"hypervolume_share": {"least": min(shares), "median": statistics.median(shares)}}
-    timed = [round(seconds_with_predictor(options.candidates), 2) for _ in range(3)]
-    figures["predicted_search"] = {"candidates": options.candidates, "seconds": statistics.median(timed), "all": timed}
+    seconds = [round(seconds_with_predictor(options.candidates), 2) for _ in range(3)]
+    figures["predicted_search"] = {
+        "candidates": options.candidates,
+        "seconds": statistics.median(seconds),
+        "all": seconds,
+    }
     figures["machine"] = machine()
     files.write_json(options.out / "study.json", figures)
-    title = f"{len(problems)} problems, {options.seeds} seeds"
+    title = f"{len(landscapes)} landscapes, {options.seeds} seeds"
     draw(options.out / "study.png", curves, title)
     print(json.dumps(figures, indent=2))
 

@@ -1,4 +1,7 @@
-"""Spaces small enough to know the score of every arch, to hold search engines against the best there is."""
+"""Small spaces in which the score of every arch is known, to compare search engines with the optimum.
+
+Part of the study ``python -m scripts.studies.search_engines``.
+"""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -29,13 +32,13 @@ SPACE = {
     ],
     "deconv_widths": [[16, 24], [16], [16]],
 }
-"""3,456 archs with every kind of choice."""
+"""A space of 3,456 archs with every kind of choice."""
 FITTING_SHARE = 0.4
-"""Part of all archs that the budget allows."""
+"""Share of all archs that fit the budget."""
 EVALUATION_SHARE = 0.1
-"""Part of these that an engine may evaluate."""
+"""Share of the fitting archs that an engine may evaluate."""
 PAIR_STRENGTH = 0.7
-"""Standard deviation of what a pair of choices adds, over that of a single one."""
+"""Standard deviation of the effect of a pair of choices, relative to that of a single choice."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,12 @@ class Landscape:
     """A space with the score of every arch, and a budget.
 
     Attributes:
-        scores: By arch, all of the space.
-        fitting: Scores of those within the budget, falling.
-        pair_share: Part of the scores' variance that single choices do not explain.
+        space: The space.
+        model: Costs of archs.
+        budget: Budget that ``FITTING_SHARE`` of the archs fit.
+        scores: Score of every arch of the space.
+        fitting: Scores of the archs within the budget, in descending order.
+        pair_share: Share of the variance of the scores that single choices do not explain.
     """
 
     space: SearchSpace
@@ -61,15 +67,15 @@ class Landscape:
         return int(EVALUATION_SHARE * len(self.fitting))
 
 
-def enumerated(space: SearchSpace) -> list[Arch]:
+def all_archs(space: SearchSpace) -> list[Arch]:
     """Return every arch of a small space, once."""
     layout = space.layout
     genes = np.array(list(itertools.product(*map(range, layout.num_choices.tolist()))), np.int16)
     return space.decode(np.unique(layout.checked(genes), axis=0))
 
 
-def landscape(space: SearchSpace, archs: Sequence[Arch], scores: Floats, num_keypoints: int = 17) -> Landscape:
-    """Return archs and scores with a budget in MACs that ``FITTING_SHARE`` of the archs keep."""
+def make_landscape(space: SearchSpace, archs: Sequence[Arch], scores: Floats, num_keypoints: int = 17) -> Landscape:
+    """Return the landscape of scored archs, with a budget in MACs that ``FITTING_SHARE`` of them fit."""
     model = CostModel(space, num_keypoints)
     genes = space.encode(archs)
     costs = model(genes)
@@ -82,9 +88,9 @@ def landscape(space: SearchSpace, archs: Sequence[Arch], scores: Floats, num_key
 
 
 def synthetic(seed: int) -> Landscape:
-    """Return a random function of single choices and of pairs of them; without noise, so that it has one best arch."""
+    """Return a landscape whose scores are a random function of single choices and pairs, without noise."""
     space = SearchSpace.from_dict(SPACE)
-    archs = enumerated(space)
+    archs = all_archs(space)
     genes = space.encode(archs).astype(np.int64) + 1
     rng = np.random.default_rng(seed)
     num_genes, num_values = genes.shape[1], int(genes.max()) + 1
@@ -93,12 +99,12 @@ def synthetic(seed: int) -> Landscape:
     scores = single[np.arange(num_genes), genes].sum(1)
     for i, j in itertools.combinations(range(num_genes), 2):
         scores += pairs[i, j, genes[:, i], genes[:, j]]
-    return landscape(space, archs, scores)
+    return make_landscape(space, archs, scores)
 
 
 @dataclass(frozen=True)
 class ScoredArch:
-    """A row of a table of scores; ``arch`` in LitePose's format."""
+    """A row of a table of scores; ``arch`` is in the format of an arch file."""
 
     arch: dict[str, Any]
     ap: float
@@ -106,41 +112,41 @@ class ScoredArch:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """A file with the scores of all archs of a space."""
+    """The scores of all archs of a space, as a file."""
 
     space: dict[str, Any]
     num_keypoints: int
     rows: tuple[ScoredArch, ...]
 
 
-def from_table(path: Path) -> Landscape:
-    """Read the scores of all archs of a space, a ``ScoreTable`` in JSON.
+def read_landscape(path: Path) -> Landscape:
+    """Read a landscape from a ``ScoreTable`` in JSON.
 
     Raises:
-        UserError: The file cannot be read or is no such table.
+        UserError: The file cannot be read or is not such a table.
     """
     table = from_mapping(ScoreTable, read_json(path, "table of scores"), str(path))
     archs = [Arch.from_dict(row.arch) for row in table.rows]
     scores = np.array([row.ap for row in table.rows])
-    return landscape(SearchSpace.from_dict(table.space), archs, scores, table.num_keypoints)
+    return make_landscape(SearchSpace.from_dict(table.space), archs, scores, table.num_keypoints)
 
 
 def _one_hot(genes: npt.NDArray[np.int16]) -> Floats:
     return np.concatenate([(column[:, None] == np.unique(column)[None]) for column in genes.T], 1).astype(np.float64)
 
 
-def random_search(fitting: Floats, num: int) -> Floats:
-    """Return the exact expectation of the best score after each of ``num`` random evaluations, none twice.
+def expected_random_search(fitting: Floats, num: int) -> Floats:
+    """Return the exact expected best score after each of ``num`` random evaluations without replacement.
 
-    Of N archs ranked from 0, the best of n is that of rank i with probability C(N - 1 - i, n - 1) / C(N, n).
+    Of N archs with ranks from 0, the best of n has rank i with probability C(N - 1 - i, n - 1) / C(N, n).
     """
     total, ranks = len(fitting), np.arange(len(fitting))
-    found = []
+    expected = []
     for n in range(1, num + 1):
         with np.errstate(invalid="ignore"):
             log = _log_choose(total - 1 - ranks, n - 1) - _log_choose(np.array(total), n)
-        found.append(float(np.where(total - 1 - ranks >= n - 1, np.exp(log), 0) @ fitting))
-    return np.array(found)
+        expected.append(float(np.where(total - 1 - ranks >= n - 1, np.exp(log), 0) @ fitting))
+    return np.array(expected)
 
 
 def _log_choose(n: npt.NDArray[np.int64], k: int) -> Floats:
@@ -150,9 +156,9 @@ def _log_choose(n: npt.NDArray[np.int64], k: int) -> Floats:
 
 
 def hypervolume(costs: Floats, scores: Floats, worst: tuple[float, float]) -> float:
-    """Return the area of the plane that lies below one of the points, above the worst score and cost."""
-    found, top = 0.0, worst[1]
+    """Return the area dominated by the points and bounded by the worst cost and score (a hypervolume in 2-D)."""
+    area, best_score = 0.0, worst[1]
     for cost, score in sorted(zip(costs.tolist(), scores.tolist(), strict=True)):
-        if score > top and cost < worst[0]:
-            found, top = found + (worst[0] - cost) * (score - top), score
-    return found
+        if score > best_score and cost < worst[0]:
+            area, best_score = area + (worst[0] - cost) * (score - best_score), score
+    return area

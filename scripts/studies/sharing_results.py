@@ -1,10 +1,10 @@
-"""The results of a study of weight sharing as files: tables, all figures, and an image."""
+"""Writes the results of the study ``python -m scripts.studies.weight_sharing``: tables, figures and an image."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.studies.sharing_report import Compared, Scores, agreements, draw, markdown, table
+from scripts.studies.sharing_report import ComparedArch, Scores, agreements, draw, markdown, table
 from scripts.studies.sharing_runs import STRATEGIES, Part, Study
 from search.cost import arch_costs
 from supernet.arch import Arch
@@ -16,19 +16,19 @@ NAME = "study_sharing"
 
 
 def write_results(study: Study, seeds: Sequence[int], folder: Path, command: str) -> None:
-    """Write ``study_sharing.md``, ``.json`` and ``.png`` of what is there so far into ``folder``."""
+    """Write ``study_sharing.md``, ``.json`` and ``.png`` with all scores so far to ``folder``."""
     numbers = range(len(study.archs))
     alone = [[study.ap(Part("alone", i, seed), i) for i in numbers] for seed in seeds]
     shared: dict[str, Scores] = {
         kind: [[study.ap(Part(kind, None, seed), i) for i in numbers] for seed in seeds] for kind in STRATEGIES
     }
     costs = [arch_costs(arch, study.keypoints.num) for arch in study.archs]
-    kept = ("batch_size", "dataset", "evaluation", "num_calibration_images")
+    options = ("batch_size", "dataset", "evaluation", "num_calibration_images")
     workload = {
         **study.to_dict()["plan"],
         "seeds": list(seeds),
         "threads": study.num_threads,
-        **{key: study.base[key] for key in kept},
+        **{key: study.base[key] for key in options},
     }
     figures = {
         "command": command,
@@ -52,13 +52,13 @@ def write_results(study: Study, seeds: Sequence[int], folder: Path, command: str
     }
     files.write_json(folder / f"{NAME}.json", figures)
     drawn = draw(folder / f"{NAME}.png", alone, shared)
-    archs = [Compared(description(arch), cost["macs"]) for arch, cost in zip(study.archs, costs, strict=True)]
-    below = f"![AP cut from a supernet over AP trained alone, one point an arch]({NAME}.png)" if drawn else ""
+    archs = [ComparedArch(description(arch), cost["macs"]) for arch, cost in zip(study.archs, costs, strict=True)]
+    below = f"![AP as a subnet of a supernet over AP trained alone, a point for each arch]({NAME}.png)" if drawn else ""
     files.write_text(folder / f"{NAME}.md", markdown(archs, alone, shared, _heading(study, figures), below))
 
 
 def description(arch: Arch) -> str:
-    """Return one line for people: what :meth:`Arch.describe` says, and each stage's expand ratio and kernel size."""
+    """Return a line that describes ``arch``, with the expand ratio and kernel size of each stage."""
     blocks = " ".join(f"{stage.expand_ratios[0]}x{stage.kernel_sizes[0]}" for stage in arch.stages)
     return f"{arch.describe()}, expansion x kernel {blocks}"
 
@@ -68,7 +68,7 @@ def _part(kind: str, arch: int, seed: int) -> Part:
 
 
 def _phases(study: Study, kind: str) -> list[dict[str, Any]]:
-    """Return what a training of ``kind`` is made of; inputs of the largest arch, where they differ by arch."""
+    """Return the phases of a training of ``kind``; for "alone", with the resolutions of the largest arch."""
     part = _part(kind, len(study.archs) - 1, 0)
     return [_phase(scheduled) for scheduled in study.scheduled(part)]
 
@@ -87,19 +87,18 @@ def _phase(scheduled: ScheduledPhase) -> dict[str, Any]:
 
 
 def _heading(study: Study, figures: dict[str, Any]) -> list[str]:
-    """Return what the figures are of, as paragraphs."""
+    """Return the paragraphs above the tables: how the figures were measured."""
     plan, base = study.plan, study.base
-    versions_told = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
+    version_list = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
     seeds = ", ".join(map(str, figures["workload"]["seeds"]))
-    told = [
+    paragraphs = [
         f"`{figures['command']}`",
-        f"On {figures['machine']['processor']}, number of threads {figures['workload']['threads']}; {versions_told}.",
-        f"Every training takes {plan.steps} steps of {base['batch_size']} images, the same ones in the same order, "
-        f"from seed {seeds}. Every score is COCO's keypoint AP on {base['dataset']['test']['num_images']} test "
-        "images, with flip test, of a network calibrated on "
-        f"{base['num_calibration_images']} training images. A gap is AP alone less AP shared: above 0, sharing costs "
-        "AP. Alone, an arch gets the phases in which progressive shrinking trains its largest subnet, stretched to all "
-        "steps.",
+        f"Measured on {figures['machine']['processor']} with {figures['workload']['threads']} threads; {version_list}.",
+        f"Every training has {plan.steps} steps of {base['batch_size']} images, the same images in the same order; "
+        f"seeds: {seeds}. Every score is COCO keypoint AP with flip test on {base['dataset']['test']['num_images']} "
+        f"test images, of a network calibrated on {base['num_calibration_images']} training images. A gap is AP alone "
+        "minus AP shared; it is positive if sharing costs AP. An arch alone is trained with the phases in which "
+        "progressive shrinking trains its largest subnet, stretched to all steps.",
     ]
     rows = []
     for kind, phases in figures["phases"].items():
@@ -108,4 +107,4 @@ def _heading(study: Study, figures: dict[str, Any]) -> list[str]:
             resolutions = ", ".join(map(str, phase["resolutions"]))
             inputs = f"{resolutions} px (the largest arch)" if kind == "alone" else f"{resolutions} px"
             rows.append([kind, phase["name"], str(phase["steps"]), inputs, subnets, f"{phase['learning_rate']:g}"])
-    return [*told, table(["training", "phase", "steps", "inputs", "subnets a step", "peak rate"], rows)]
+    return [*paragraphs, table(["training", "phase", "steps", "inputs", "subnets a step", "peak rate"], rows)]

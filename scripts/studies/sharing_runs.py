@@ -1,4 +1,4 @@
-"""The parts of a study of weight sharing: trainings and scores, each kept in a file, so that any can be done later."""
+"""The trainings and scores of the study ``python -m scripts.studies.weight_sharing``, saved so that it can continue."""
 
 import json
 import shutil
@@ -12,10 +12,10 @@ from typing import Any
 import cv2
 import torch
 
-from scripts.studies.sharing_archs import only, spread_archs
+from scripts.studies.sharing_archs import single_arch_space, spread_archs
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.cli.console import progress_bar
-from supernet.cli.hydra_app import composed
+from supernet.cli.hydra_app import compose_config
 from supernet.cli.signals import stop_request
 from supernet.compute.device import pick_device
 from supernet.errors import UserError
@@ -28,22 +28,22 @@ from supernet.pose.inference import InferenceSettings
 from supernet.space import SearchSpace
 from supernet.training.launch import start_or_resume
 from supernet.training.phases import Phase, ScheduledPhase, schedule
-from supernet.training.setup import TrainSettings
+from supernet.training.settings import TrainSettings
 
 STRATEGIES = ("progressive", "sandwich")
-"""Of ``conf/phases``, those that a supernet is trained by."""
+"""The training strategies of supernets, files of ``conf/phases``."""
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study compares.
+    """The options of a study that cannot change later.
 
     Attributes:
         space: Name of the search space.
         steps: Optimizer steps of every training.
-        num_archs: Archs compared.
-        arch_seed: Seed they are drawn with.
-        changes: Of the options in ``conf/train.yaml``, as ``key=value``; they hold for every training.
+        num_archs: Number of archs to compare.
+        arch_seed: Seed of the choice of archs.
+        changes: Options of ``conf/train.yaml`` for every training, as ``key=value``.
     """
 
     space: str
@@ -55,12 +55,12 @@ class StudyPlan:
 
 @dataclass(frozen=True)
 class Part:
-    """One training and the scores that come of it.
+    """One part of a study: a training and the scores of its network or subnets.
 
     Attributes:
-        kind: "alone" or one of ``STRATEGIES``.
-        arch: Number of the arch trained alone, None for a supernet.
-        seed: Of the training.
+        kind: "alone" or a name of ``STRATEGIES``.
+        arch: Number of the arch that is trained alone, None for a supernet.
+        seed: Seed of the training.
     """
 
     kind: str
@@ -69,12 +69,12 @@ class Part:
 
     @property
     def name(self) -> str:
-        """What the part is called on the command line; the same for all seeds."""
+        """Name on the command line, the same for all seeds."""
         return self.kind if self.arch is None else f"{self.kind}:{self.arch}"
 
     @property
     def file_name(self) -> str:
-        """Name of the files and folders that are this part's alone."""
+        """Name of the files and folders of this part."""
         return f"seed{self.seed}_{self.name.replace(':', '_')}"
 
 
@@ -82,21 +82,21 @@ class Study:
     """A study in its folder.
 
     Args:
-        folder: Where it is kept.
-        plan: What it compares.
-        threads: Of the network on a CPU; None: all cores.
+        folder: Folder of the study.
+        plan: Options of the study.
+        threads: Threads of the network on a CPU, None for all cores.
 
     Raises:
-        UserError: The plan does not fit together.
+        UserError: The options of the plan are wrong or do not fit together.
     """
 
     def __init__(self, folder: Path, plan: StudyPlan, threads: int | None) -> None:
         self.folder, self.plan, self.threads = folder, plan, threads
-        given = [f"space={plan.space}", f"steps={plan.steps}", "evaluation.flip_test=true", "report_random=0"]
-        given += [*plan.changes, f"threads={'null' if threads is None else threads}"]
-        self._configs = {kind: composed("train", [f"phases={kind}", *given]) for kind in STRATEGIES}
+        overrides = [f"space={plan.space}", f"steps={plan.steps}", "evaluation.flip_test=true", "report_random=0"]
+        overrides += [*plan.changes, f"threads={'null' if threads is None else threads}"]
+        self._configs = {kind: compose_config("train", [f"phases={kind}", *overrides]) for kind in STRATEGIES}
         self._configs["alone"] = self._configs["progressive"] | {
-            "phases": alone_phases(self._configs["progressive"]["phases"])
+            "phases": phases_of_largest(self._configs["progressive"]["phases"])
         }
         if threads is not None:
             torch.set_num_threads(threads)
@@ -105,12 +105,12 @@ class Study:
         self.space = SearchSpace.from_dict(self.base["space"])
         self.keypoints = build(self.base["dataset"], "train").keypoints
         self.archs = spread_archs(self.space, plan.num_archs, self.keypoints.num, plan.arch_seed)
-        for part in self.parts([0]):  # before anything is written
+        for part in self.parts([0]):  # checks all options before anything is written
             from_mapping(TrainSettings, self.config(part), "")
             self.scheduled(part)
 
     def parts(self, seeds: Iterable[int]) -> list[Part]:
-        """Return all parts, seed by seed, the supernets first."""
+        """Return all parts by seed, the supernets first."""
         numbers = range(len(self.archs))
         return [
             part
@@ -122,10 +122,10 @@ class Study:
         ]
 
     def config(self, part: Part) -> dict[str, Any]:
-        """Return the configuration that ``part`` is trained with, as ``python -m supernet.train`` would compose it."""
+        """Return the plain configuration of ``python -m supernet.train`` for the training of ``part``."""
         config = self._configs[part.kind] | {"seed": part.seed, "runs": str(self.folder / "runs")}
         if part.arch is not None:
-            config["space"] = only(self.archs[part.arch], f"{self.space.name}_{part.arch}").to_dict()
+            config["space"] = single_arch_space(self.archs[part.arch], f"{self.space.name}_{part.arch}").to_dict()
         return config | {"name": part.file_name}
 
     def scheduled(self, part: Part) -> list[ScheduledPhase]:
@@ -135,35 +135,35 @@ class Study:
         return schedule(phases, SearchSpace.from_dict(config["space"]), self.plan.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return as plain values what may not change while the study goes on."""
+        """Return plain values of everything that must not change when the study continues."""
         phases = {kind: config["phases"] for kind, config in self._configs.items()}
         plan = asdict(self.plan) | {"changes": list(self.plan.changes)}
         return {"plan": plan, "phases": phases, "archs": [arch.to_dict() for arch in self.archs]}
 
     @property
     def num_threads(self) -> int:
-        """How many threads the network gets on a CPU."""
+        """Threads of the network on a CPU."""
         return torch.get_num_threads()
 
-    def training(self, part: Part) -> Path:
+    def run_folder(self, part: Part) -> Path:
         """Return the run folder of the training of ``part``."""
         return self.folder / "runs" / "train" / part.file_name
 
     def steps_done(self, part: Part) -> int:
-        """Return how many steps of ``part`` have been logged."""
-        if (self.training(part) / "summary.json").exists():
+        """Return the number of logged steps of ``part``."""
+        if (self.run_folder(part) / "summary.json").exists():
             return self.plan.steps
-        with suppress(OSError, ValueError, IndexError):  # no log yet, or its last line is only half written
-            lines = (self.training(part) / "train.jsonl").read_text("utf-8").splitlines()
+        with suppress(OSError, ValueError, IndexError):  # no log yet, or its last line is incomplete
+            lines = (self.run_folder(part) / "train.jsonl").read_text("utf-8").splitlines()
             return int(json.loads(lines[-1])["step"]) + 1
         return 0
 
-    def scored(self, part: Part) -> list[int]:
-        """Return the numbers of the archs that ``part`` gives a score of."""
+    def arch_numbers(self, part: Part) -> list[int]:
+        """Return the numbers of the archs that ``part`` scores."""
         return list(range(len(self.archs))) if part.arch is None else [part.arch]
 
     def score(self, part: Part, arch: int) -> dict[str, float] | None:
-        """Return the metrics of arch number ``arch`` after the training of ``part``; None: not there yet."""
+        """Return the metrics of arch number ``arch`` after the training of ``part``, None if there are none yet."""
         path = self._score_file(part, arch)
         if not path.exists():
             return None
@@ -171,29 +171,29 @@ class Study:
         return metrics
 
     def ap(self, part: Part, arch: int) -> float | None:
-        """Return the AP of :meth:`score`."""
+        """Return the AP of arch number ``arch`` after the training of ``part``, None if there is none yet."""
         metrics = self.score(part, arch)
         return None if metrics is None else metrics["AP"]
 
     def train_seconds(self, part: Part) -> float | None:
-        """Return how long the training of ``part`` took, without its report; None: it is not done."""
-        path = self.training(part) / "summary.json"
+        """Return the seconds of the training of ``part`` without its final scores, None if it is not finished."""
+        path = self.run_folder(part) / "summary.json"
         if not path.exists():
             return None
         seconds: float = files.read_json(path, "summary")["train_seconds"]
         return seconds
 
-    def done(self, part: Part) -> bool:
-        """Whether nothing of ``part`` is left to do."""
-        return all(self._score_file(part, arch).exists() for arch in self.scored(part))
+    def is_done(self, part: Part) -> bool:
+        """Whether ``part`` is trained and all its scores exist."""
+        return all(self._score_file(part, arch).exists() for arch in self.arch_numbers(part))
 
-    def do(self, part: Part) -> None:
-        """Train and score, beginning with what an earlier, interrupted attempt left.
+    def run(self, part: Part) -> None:
+        """Train and score ``part``, or continue where an interrupted run of it stopped.
 
         Raises:
-            UserError: The training was stopped or went wrong.
+            UserError: The training or scoring was stopped, or the training failed.
         """
-        folder = self.training(part)
+        folder = self.run_folder(part)
         if not (folder / "summary.json").exists():
             config = self.config(part)
             if any(folder.glob("checkpoint*")):
@@ -207,39 +207,40 @@ class Study:
         settings = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
         supernet = trained.supernet.to(pick_device(self.base["device"]))
         scorer = SubnetScorer(supernet, *self._images, settings, self.base["num_calibration_images"])
-        left = [arch for arch in self.scored(part) if not self._score_file(part, arch).exists()]
+        missing = [arch for arch in self.arch_numbers(part) if not self._score_file(part, arch).exists()]
         with progress_bar() as progress, stop_request() as stop_requested:
-            task = progress.add_task("scoring", total=len(left), note="")
-            for arch in left:
+            task = progress.add_task("scoring", total=len(missing), note="")
+            for arch in missing:
                 metrics = scorer(self.archs[arch]).metrics
                 value = {"part": part.name, "seed": part.seed, "arch": self.archs[arch].to_dict(), "metrics": metrics}
                 files.write_json(self._score_file(part, arch), value)
                 progress.update(task, advance=1, note=f"arch {arch}: AP {metrics['AP']:.3f}")
                 if stop_requested():
-                    raise UserError(f"stopped after a score of {part.name}; give the same command to continue")
+                    raise UserError(f"stopped after a score of {part.name}; run the same command to continue")
 
     @cached_property
     def _images(self) -> tuple[CachedDataset, CachedDataset]:
-        """Those that every subnet is calibrated on, and those that it is scored on."""
+        """Images to calibrate subnets on, and images to score them on."""
         return CachedDataset(build(self.base["dataset"], "train")), CachedDataset(build(self.base["dataset"], "test"))
 
     def _score_file(self, part: Part, arch: int) -> Path:
         return self.folder / "scores" / f"{part.file_name}_arch_{arch}.json"
 
 
-def alone_phases(phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the phases of a supernet that train its largest subnet alone; without the rest, they fill all steps.
+def phases_of_largest(phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the phases of a supernet that train its largest subnet alone.
 
-    They are what the recipe does for a single network: the same rates, and the same share of small images.
+    They are the training recipe of a single network, with the same learning rates and share of small inputs. Shares of
+    phases are relative, so without the other phases they are stretched to all steps.
 
     Raises:
         UserError: There are none.
     """
-    found = []
-    for plain in phases:
-        phase = from_mapping(Phase, plain, "phases")
+    alone = []
+    for value in phases:
+        phase = from_mapping(Phase, value, "phases")
         if set(phase.subnets) == {"largest"} and phase.teacher == "none":
-            found.append(plain)
-    if not found:
-        raise UserError("no phase trains the largest subnet alone; give the phases of the progressive strategy")
-    return found
+            alone.append(value)
+    if not alone:
+        raise UserError("no phase trains the largest subnet alone; use the phases of the progressive strategy")
+    return alone

@@ -1,1 +1,1 @@
-"""Evolutionary search as ask and tell."""
+"""Evolutionary search with an ask-and-tell interface, and the operators and surrogate it uses."""

@@ -1,12 +1,16 @@
-"""Evolutionary search for the best archs within a budget: the highest AP, or trade-offs of AP and costs (no torch).
+"""Evolutionary search within a budget for the highest AP, or for the best trade-offs of AP and costs (no torch).
 
 Source: Once-for-All (arXiv 1908.09791), section 3.4 and its published settings (population 100, a quarter as parents,
 half of the children by mutation at rate 0.1, half by crossover), which LitePose (arXiv 2205.01271) follows; with
-several objectives NSGA-II (Deb et al. 2002). We differ: no arch is scored twice; parents are the best of everything
-scored so far, so that a good arch is never lost; proposals outside the budget are never scored but drawn again, or
-changed step by step until they fit; more children come from mutation, at half the rate but of one value at least, which
-``scripts/studies/search_engines.py`` found better; and with successive halving (Jamieson and Talwalkar 2016, over all
-generations as in ASHA, Li et al. 2020) the best of those scored on few images are scored on more.
+several objectives NSGA-II (Deb et al. 2002). Differences:
+
+- No arch is scored twice.
+- Parents are the best of all archs scored so far, not of the last generation, so a good arch is never lost.
+- Archs outside the budget are never scored: they are drawn again, or changed step by step until they fit.
+- More children are mutations, at half the rate but with at least one change, which
+  ``scripts/studies/search_engines.py`` found to be better.
+- Successive halving (Jamieson and Talwalkar 2016; over all generations as in ASHA, Li et al. 2020): the best of the
+  archs scored on few images are scored on more.
 """
 
 import math
@@ -20,7 +24,8 @@ from search.budget import Budget, CostModel
 from search.candidate import Candidate, Result, Score
 from search.evolution.offspring import Offspring, OffspringGenerator
 from search.evolution.settings import EvolutionSettings
-from search.pareto import AP, Floats, best_first, check_known, fronts
+from search.objectives import AP, check_known
+from search.pareto import Floats, best_first, fronts
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.genes import Genes
@@ -28,39 +33,40 @@ from supernet.space import SearchSpace
 
 
 class Surrogate(Protocol):
-    """Proposes archs by what it learned from scored ones."""
+    """Proposes archs from the scores so far."""
 
     def propose(
-        self, genes: Genes, scores: Floats, parents: Genes, num: int, brood: Offspring, rng: np.random.Generator
+        self, genes: Genes, scores: Floats, parents: Genes, num: int, offspring: Offspring, rng: np.random.Generator
     ) -> list[float] | None:
-        """Add up to ``num`` new rows to ``brood`` and return their predicted APs; None while it knows too little."""
+        """Add up to ``num`` rows to ``offspring``; return their predicted APs, or None if too few archs are scored."""
         ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """A candidate that is to be scored next, and on how many images."""
+    """A candidate to score next, and the number of images to score it on."""
 
     candidate: Candidate
     num_images: int
 
 
 class Evolution:
-    """A search as a machine: :meth:`ask` says what to score next, :meth:`tell` takes a score in.
+    """An evolutionary search with an ask-and-tell interface.
 
-    All tasks of one list may be scored in any order or at once. What is proposed depends on the generator and on the
-    scores of earlier lists only, so that a search that was stopped anywhere goes on as if it had not been.
+    :meth:`ask` returns a list of tasks, :meth:`tell` records the score of one. The tasks of a list may be scored in any
+    order or at once: proposals depend on the random state and the scores of earlier lists only. A search that is
+    interrupted anywhere and restored therefore continues as if it had not been interrupted.
 
     Args:
-        space: What to draw from.
+        space: Space to search.
         model: Costs of archs.
-        budget: What every scored arch keeps.
-        settings: How to search.
-        rng: The only source of randomness: an equal state gives an equal search.
-        surrogate: Proposes archs besides mutation and crossover.
+        budget: Bounds that every proposed arch meets.
+        settings: Settings of the search.
+        rng: The only source of randomness: equal states give equal searches.
+        surrogate: Proposes archs in addition to mutation and crossover.
 
     Raises:
-        UserError: An objective that is no cost.
+        UserError: An objective is neither AP nor a cost.
     """
 
     def __init__(
@@ -76,28 +82,28 @@ class Evolution:
         self.space, self.model, self.budget, self.settings = space, model, budget, settings
         self.rng, self.surrogate = rng, surrogate
         self.archive: list[Candidate] = []
-        self._breeder = OffspringGenerator(space, model, budget, settings.breeding)
+        self._generator = OffspringGenerator(space, model, budget, settings.offspring)
         self._genes: list[Genes] = []
         self._known: set[bytes] = set()
         self._exhausted = False
 
     def ask(self) -> list[Task]:
-        """Return what to score next, none if the search is over; a new generation begins where all is scored."""
-        found = self._unscored() or self._promoted()
-        if not found and len(self.archive) < self.settings.num_evaluations and not self._exhausted:
+        """Return the tasks to score next, none if the search is over; starts a generation if all tasks are scored."""
+        tasks = self._unscored() or self._promoted()
+        if not tasks and len(self.archive) < self.settings.num_evaluations and not self._exhausted:
             self._propose()
-            found = self._unscored()
-        return found
+            tasks = self._unscored()
+        return tasks
 
     def tell(self, order: int, score: Score) -> Candidate:
-        """Take in the score of a task's candidate and return the candidate with it.
+        """Record the score of the candidate number ``order`` and return the updated candidate.
 
         Raises:
             ValueError: The AP is not finite.
         """
         candidate = self.archive[order]
         if not math.isfinite(score.ap):
-            raise ValueError(f"the score of {candidate.arch.describe()} is {score.ap}; scores must be finite numbers")
+            raise ValueError(f"the score of {candidate.arch.describe()} must be a finite number, got {score.ap}")
         assert score.num_images == self.settings.num_images[len(candidate.scores)]
         self.archive[order] = candidate.scored(score)
         return self.archive[order]
@@ -105,105 +111,129 @@ class Evolution:
     def ranked(self) -> list[Candidate]:
         """Return all scored candidates, best first.
 
-        Those scored on more images come first, as they were the best of those scored on fewer; among those scored
-        on equally many, the objectives decide.
+        Candidates scored on more images come first, because they were the best of those scored on fewer; the
+        objectives rank candidates scored on equally many.
         """
-        found: list[Candidate] = []
-        for rung in range(len(self.settings.num_images), 0, -1):
-            members = [one for one in self.archive if len(one.scores) == rung]
-            found += [members[i] for i in self._order(members, rung - 1)]
-        return found
+        ranked: list[Candidate] = []
+        for num_scores in range(len(self.settings.num_images), 0, -1):
+            members = [candidate for candidate in self.archive if len(candidate.scores) == num_scores]
+            ranked += [members[i] for i in self._order(members, num_scores - 1)]
+        return ranked
 
     def front(self) -> list[Candidate]:
-        """Return the candidates that no other one scored on as many images dominates, among those with the most."""
-        most = max((len(one.scores) for one in self.archive), default=0)
-        members = [one for one in self.archive if one.scores and len(one.scores) == most]
-        found = fronts(self._values(members, most - 1), np.zeros(len(members)))
-        return [one for one, front in zip(members, found, strict=True) if front == 0]
+        """Return the non-dominated candidates among those scored on the most images."""
+        most = max((len(candidate.scores) for candidate in self.archive), default=0)
+        members = [candidate for candidate in self.archive if candidate.scores and len(candidate.scores) == most]
+        numbers = fronts(self._values(members, most - 1), np.zeros(len(members)))
+        return [candidate for candidate, number in zip(members, numbers, strict=True) if number == 0]
+
+    def result(self) -> Result:
+        """Return the best candidate, the front, and all candidates.
+
+        Raises:
+            UserError: No arch within the budget was found.
+        """
+        if not self.archive:
+            raise UserError(f"no arch of space {self.space.name} fits the budget; loosen the budget")
+        front = self.front() if len(self.settings.objectives) > 1 else self.ranked()[:1]
+        best = max(front, key=lambda candidate: (candidate.ap, -candidate.order))
+        return Result(best, tuple(front), tuple(self.archive))
 
     def state(self) -> dict[str, Any]:
-        """Return plain values which, with the rows of what was scored, are all that :meth:`restore` needs."""
-        pending = [one for one in self.archive if not one.scores]
+        """Return the state as plain values; :meth:`restore` needs these and the rows of the scored candidates."""
         return {
             "rng": self.rng.bit_generator.state,
             "num_proposed": len(self.archive),
             "exhausted": self._exhausted,
             "pending": [
-                {"order": one.order, "generation": one.generation, "origin": one.origin, "predicted": one.predicted}
-                | {"arch": one.arch.to_dict()}
-                for one in pending
+                {
+                    "order": candidate.order,
+                    "generation": candidate.generation,
+                    "origin": candidate.origin,
+                    "predicted": candidate.predicted,
+                    "arch": candidate.arch.to_dict(),
+                }
+                for candidate in self.archive
+                if not candidate.scores
             ],
         }
 
     def restore(self, state: Mapping[str, Any], scored: Sequence[Candidate]) -> None:
-        """Go on from a state, saved after a call of :meth:`ask`, and the candidates scored before and since.
+        """Continue from a state.
+
+        Args:
+            state: Result of :meth:`state`, taken after a call of :meth:`ask`.
+            scored: The candidates scored before and since.
 
         Raises:
-            ValueError: The scored candidates are not those of the state.
+            ValueError: The scored candidates do not belong to the state.
         """
         self.rng.bit_generator.state = state["rng"]
         self._exhausted = state["exhausted"]
-        found = {one.order: one for one in scored}
-        for one in state["pending"]:
-            arch = Arch.from_dict(one["arch"])
-            waiting = Candidate(
-                arch, one["order"], one["generation"], one["origin"], self.model.of(arch), one["predicted"]
+        by_order = {candidate.order: candidate for candidate in scored}
+        for row in state["pending"]:
+            arch = Arch.from_dict(row["arch"])
+            pending = Candidate(
+                arch, row["order"], row["generation"], row["origin"], self.model.of(arch), row["predicted"]
             )
-            known = found.setdefault(one["order"], waiting)
-            if known.arch != arch:
-                raise ValueError(f"candidate {one['order']} is another arch than was proposed")
-        self.archive = [found[order] for order in sorted(found)]
-        if [one.order for one in self.archive] != list(range(state["num_proposed"])):
-            raise ValueError(f"there are {len(found)} candidates of {state['num_proposed']} that were proposed")
+            if by_order.setdefault(row["order"], pending).arch != arch:
+                raise ValueError(f"candidate {row['order']} is another arch than was proposed")
+        self.archive = [by_order[order] for order in sorted(by_order)]
+        if [candidate.order for candidate in self.archive] != list(range(state["num_proposed"])):
+            raise ValueError(f"there are {len(by_order)} of {state['num_proposed']} proposed candidates")
         if self.archive:
-            self._genes = list(self.space.encode([one.arch for one in self.archive]))
+            self._genes = list(self.space.encode([candidate.arch for candidate in self.archive]))
             self._known = {row.tobytes() for row in self._genes}
 
     def _unscored(self) -> list[Task]:
-        return [Task(one, self.settings.num_images[0]) for one in self.archive if not one.scores]
+        num_images = self.settings.num_images[0]
+        return [Task(candidate, num_images) for candidate in self.archive if not candidate.scores]
 
     def _promoted(self) -> list[Task]:
-        """The best of each number of images that were not scored on the next."""
+        """Return the best candidates of the lowest rung that has any not yet scored on the next."""
         for rung, num_images in enumerate(self.settings.num_images[1:], start=1):
-            members = [one for one in self.archive if len(one.scores) >= rung]
+            members = [candidate for candidate in self.archive if len(candidate.scores) >= rung]
             chosen = self._order(members, rung - 1)[: math.ceil(self.settings.keep_share * len(members))]
-            found = [Task(members[i], num_images) for i in sorted(chosen) if len(members[i].scores) == rung]
-            if found:
-                return found
+            tasks = [Task(members[i], num_images) for i in sorted(chosen) if len(members[i].scores) == rung]
+            if tasks:
+                return tasks
         return []
 
     def _propose(self) -> None:
         """Add the next generation to the archive, unscored."""
         settings = self.settings
         num = min(settings.population, settings.num_evaluations - len(self.archive))
-        brood, predicted = Offspring(set(self._known)), None
+        offspring, predicted = Offspring(set(self._known)), None
         if self.archive:
             share = 1.0 if len(settings.objectives) > 1 else settings.parent_share
             best = self.ranked()[: max(2, round(share * settings.population))]
-            parents = np.stack([self._genes[one.order] for one in best])
+            parents = np.stack([self._genes[candidate.order] for candidate in best])
             if self.surrogate:
-                scores = np.array([one.scores[0].ap for one in self.archive])
-                predicted = self.surrogate.propose(np.stack(self._genes), scores, parents, num, brood, self.rng)
-            self._breeder.children(num - len(brood.rows), parents, brood, self.rng)
+                scores = np.array([candidate.scores[0].ap for candidate in self.archive])
+                predicted = self.surrogate.propose(np.stack(self._genes), scores, parents, num, offspring, self.rng)
+            self._generator.children(num - len(offspring.rows), parents, offspring, self.rng)
         else:
-            self._breeder.random(num, brood, self.rng)
-        self._exhausted = not brood.rows
-        if self._exhausted:
-            return
-        rows = np.stack(brood.rows)
+            self._generator.random(num, offspring, self.rng)
+        self._exhausted = not offspring.rows
+        if not self._exhausted:
+            self._append(offspring, predicted or [])
+
+    def _append(self, offspring: Offspring, predicted: Sequence[float]) -> None:
+        """Append a generation to the archive; ``predicted`` are the APs of its first rows."""
+        rows = np.stack(offspring.rows)
         costs = self.model(rows)
         generation = self.archive[-1].generation + 1 if self.archive else 0
-        for i, (arch, origin) in enumerate(zip(self.space.decode(rows), brood.origins, strict=True)):
-            own = {name: values[i].item() for name, values in costs.items()}
-            foreseen = predicted[i] if predicted is not None and i < len(predicted) else None
-            self.archive.append(Candidate(arch, len(self.archive), generation, origin, own, foreseen))
-        self._genes += brood.rows
-        self._known |= brood.known
+        for i, (arch, origin) in enumerate(zip(self.space.decode(rows), offspring.origins, strict=True)):
+            arch_costs = {name: values[i].item() for name, values in costs.items()}
+            predicted_ap = predicted[i] if i < len(predicted) else None
+            self.archive.append(Candidate(arch, len(self.archive), generation, origin, arch_costs, predicted_ap))
+        self._genes += offspring.rows
+        self._known |= offspring.known
 
     def _values(self, members: Sequence[Candidate], rung: int) -> Floats:
-        """Objectives (N, M), lower is better, with APs on the images of one rung."""
+        """Return objectives (N, M), lower is better, with APs on the images of one rung."""
         columns = [
-            [-one.scores[rung].ap if name == AP else one.costs[name] for one in members]
+            [-member.scores[rung].ap if name == AP else member.costs[name] for member in members]
             for name in self.settings.objectives
         ]
         return np.array(columns, np.float64).T.reshape(len(members), len(columns))
@@ -213,38 +243,26 @@ class Evolution:
         return order
 
 
-def evolve(
-    search: Evolution,
-    score: Callable[[Sequence[Task]], Sequence[Score]],
-    batch_size: int = 1,
-    on_proposed: Callable[[], None] = lambda: None,
-    on_scored: Callable[[Candidate], None] = lambda candidate: None,
-    on_batch: Callable[[], None] = lambda: None,
-) -> Result:
+def evolve(search: Evolution, score: Callable[[Sequence[Task]], Sequence[Score]], batch_size: int = 1) -> Result:
     """Run a search to its end.
 
     Args:
-        search: New, or restored.
-        score: Scores tasks; it sees archs within the budget only, and none twice on as many images.
-        batch_size: Tasks that ``score`` gets at a time, at most.
-        on_proposed: Called when there are new tasks, before the first is scored: time to keep the search's state.
-        on_scored: Called with each candidate when it has been scored.
-        on_batch: Called after each call of ``score``: what it raises ends the search.
+        search: A new or restored search.
+        score: Returns the score of each task. It gets archs within the budget only, and none twice with the same
+            number of images.
+        batch_size: Maximum number of tasks that ``score`` gets at a time.
 
     Raises:
-        UserError: No arch that fits was found.
+        UserError: No arch within the budget was found.
         ValueError: A score is not finite.
     """
     while tasks := search.ask():
-        on_proposed()
-        for start in range(0, len(tasks), batch_size):
-            batch = tasks[start : start + batch_size]
-            for task, found in zip(batch, score(batch), strict=True):
-                on_scored(search.tell(task.candidate.order, found))
-            on_batch()
-    if not search.archive:
-        raise UserError(f"no arch of space {search.space.name} fits the budget; allow more")
-    front = search.front()
-    if len(search.settings.objectives) == 1:
-        front = search.ranked()[:1]
-    return Result(max(front, key=lambda one: (one.ap, -one.order)), tuple(front), tuple(search.archive))
+        for batch in batched(tasks, batch_size):
+            for task, task_score in zip(batch, score(batch), strict=True):
+                search.tell(task.candidate.order, task_score)
+    return search.result()
+
+
+def batched(tasks: Sequence[Task], batch_size: int) -> list[Sequence[Task]]:
+    """Split tasks into batches of at most ``batch_size``."""
+    return [tasks[start : start + batch_size] for start in range(0, len(tasks), batch_size)]

@@ -1,19 +1,19 @@
-"""How an evolutionary search is run."""
+"""Settings of an evolutionary search."""
 
 from dataclasses import dataclass, field
 
-from search.pareto import AP, check_objectives
+from search.objectives import AP, check_objectives
 from supernet.errors import UserError
-from supernet.io.schema import check_least
+from supernet.io.schema import check_numbers
 
 
 @dataclass(frozen=True)
-class BreedingSettings:
-    """How children come from parents.
+class OffspringSettings:
+    """How children are made from parents.
 
     Attributes:
-        mutation_share: Part of the children that is made by mutation, the rest by crossover.
-        mutation_rate: Probability that a value of a child of mutation changes; one changes at least.
+        mutation_share: Share of the children made by mutation; crossover makes the others.
+        mutation_rate: Probability that a mutation changes a value. It always changes at least one.
     """
 
     mutation_share: float = 0.75
@@ -21,42 +21,38 @@ class BreedingSettings:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range."""
-        for name in ("mutation_share", "mutation_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        check_numbers(self, "mutation_share", "mutation_rate", least=0, most=1)
 
 
 @dataclass(frozen=True)
 class EvolutionSettings:
-    """How to search.
+    """Settings of :class:`search.evolution.engine.Evolution`.
 
     Attributes:
-        population: New archs scored in each generation, the first of which is drawn at random.
-        num_evaluations: Archs to score in all.
-        parent_share: Parents of a generation over ``population`` (at least two); with several objectives as many
-            parents as children, as in NSGA-II.
-        breeding: How children come from parents.
-        num_images: Images to score on, ascending: every arch on the first number of them, the best of these on
-            the next, and so on.
-        keep_share: The best part of all archs scored on one number of images that is scored on the next.
-        objectives: "ap", alone or with names of costs that are to be low.
+        population: New archs in each generation. The first generation is random.
+        num_evaluations: Archs to score in total.
+        parent_share: Number of parents divided by ``population``; at least two parents are used. With several
+            objectives there are as many parents as children, as in NSGA-II.
+        offspring: How children are made from parents.
+        num_images: Numbers of images to score on, ascending (the rungs of successive halving): every arch is scored on
+            the first number, the best of these on the second, and so on.
+        keep_share: Share of the archs scored on one number of images, the best ones, to score on the next.
+        objectives: "ap", alone or with names of costs to minimize.
     """
 
     population: int
     num_evaluations: int
     parent_share: float = 0.35
-    breeding: BreedingSettings = field(default_factory=BreedingSettings)
+    offspring: OffspringSettings = field(default_factory=OffspringSettings)
     num_images: tuple[int, ...] = (1,)
     keep_share: float = 1 / 3
     objectives: tuple[str, ...] = (AP,)
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range."""
-        check_least(self, {"population": 1, "num_evaluations": 1})
-        if not 0 <= self.parent_share <= 1:
-            raise UserError(f"parent_share is {self.parent_share}; it must be from 0 to 1")
-        if not 0 < self.keep_share <= 1:
-            raise UserError(f"keep_share is {self.keep_share}; it must be above 0 and at most 1")
+        check_numbers(self, "population", "num_evaluations", least=1)
+        check_numbers(self, "parent_share", least=0, most=1)
+        check_numbers(self, "keep_share", above=0, most=1)
         if list(self.num_images) != sorted(set(self.num_images)) or not self.num_images or self.num_images[0] < 1:
-            raise UserError(f"num_images is {list(self.num_images)}; give numbers of images, ascending, none twice")
+            raise UserError(f"num_images must be ascending positive numbers, got {list(self.num_images)}")
         check_objectives(self.objectives)

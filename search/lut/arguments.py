@@ -3,70 +3,72 @@
 import argparse
 from pathlib import Path
 
-from supernet.cli.arguments import Parser, number, whole_number
+from supernet.cli.arguments import CommandLine, number, whole_number
 
 PROGRAM = "python -m search.lut"
 
 
 def parse() -> argparse.Namespace:
     """Parse the process's arguments; ``command`` is one of build, verify, show, merge and kit."""
-    told = "Latency tables: how long each block of a search space takes on a device, and so any arch of it."
-    parser = Parser(PROGRAM, description=told, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    description = "Latency tables: how long each block of a search space takes on a device, and so any arch of it."
+    parser = CommandLine(PROGRAM, description=description)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name: str, told: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.", allow_abbrev=False)
+    def command(name: str, purpose: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
 
     build = command("build", "measure every block of a space here and write a table")
     _space(build)
     _settings(build)
     _effort(build)
     build.add_argument(
-        "--output", metavar="FILE", type=Path, help="new table (default: RUNS/lut/ and a name made of the options)"
+        "--output", metavar="FILE", type=Path, help="new table (default: RUNS/lut/ and a name built from the options)"
     )
     build.add_argument("--runs", metavar="FOLDER", default="runs", help="folder of all runs (default: %(default)s)")
 
-    verify = command("verify", "measure random networks that a table never saw and compare with its predictions")
+    verify = command("verify", "compare the latencies of random networks, measured here, with a table's predictions")
     verify.add_argument("table", metavar="TABLE", type=Path)
     verify.add_argument(
         "--networks", metavar="N", type=whole_number(3), default=30, help="networks (default: %(default)s)"
     )
     verify.add_argument(
-        "--rounds", metavar="N", type=whole_number(1), default=5, help="visits of each (default: %(default)s)"
+        "--rounds", metavar="N", type=whole_number(1), default=5, help="visits of each network (default: %(default)s)"
     )
-    verify.add_argument("--seed", metavar="N", type=whole_number(0), default=1, help="of the draw (default: 1)")
     verify.add_argument(
-        "--output", metavar="FILE", type=Path, help="where the figures go (default: beside TABLE, .verified.json)"
+        "--seed", metavar="N", type=whole_number(0), default=1, help="seed of the random networks (default: 1)"
+    )
+    verify.add_argument(
+        "--output", metavar="FILE", type=Path, help="file for the results (default: beside TABLE, .verified.json)"
     )
 
-    show = command("show", "show a table, and what it predicts for archs")
+    show = command("show", "show a table and its predictions for archs")
     show.add_argument("table", metavar="TABLE", type=Path)
     show.add_argument("--arch", metavar="FILE", nargs="+", default=[], help="LitePose JSON files to predict")
 
-    merge = command("merge", "make a table of what the script of a kit wrote on a device")
+    merge = command("merge", "make a table from the measurements that a kit's script wrote on a device")
     merge.add_argument("measurements", metavar="FILE", type=Path, nargs="+", help="measurements.jsonl, or a zip of it")
     merge.add_argument("--output", metavar="FILE", type=Path, required=True, help="new table")
 
-    kit = command("kit", "write a zip that measures on a device with nothing but onnxruntime and numpy")
+    kit = command("kit", "write a zip that measures on a device that has only onnxruntime and numpy")
     _space(kit)
     kit.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="images a run (default: 1)")
     _fitting(kit)
     kit.add_argument("--output", metavar="FILE", type=Path, required=True, help="new zip")
-    options, unknown = parser.parse_known_args()
-    if unknown:
-        commands.choices[options.command].refuse(unknown[0])
+    options: argparse.Namespace = parser.parse_args()
     return options
 
 
 def _space(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--supernet", metavar="PATH", help="take space and keypoints of this supernet (file, or folder of a run)"
+        "--supernet", metavar="PATH", help="supernet that sets space and keypoints (file or run folder)"
     )
-    parser.add_argument("--space", metavar="NAME", help="of conf/space, or a YAML file (default: nano)")
-    parser.add_argument("--num-keypoints", metavar="N", type=whole_number(1), help="of the networks (default: 17)")
     parser.add_argument(
-        "--resolutions", metavar="LIST", help="comma-separated, of the space's resolutions (default: all of them)"
+        "--space", metavar="NAME", help="search space: name in conf/space, or a YAML file (default: nano)"
     )
+    parser.add_argument(
+        "--num-keypoints", metavar="N", type=whole_number(1), help="keypoints of the networks (default: 17)"
+    )
+    parser.add_argument("--resolutions", metavar="LIST", help="comma-separated resolutions of the space (default: all)")
 
 
 def _settings(parser: argparse.ArgumentParser) -> None:
@@ -85,14 +87,14 @@ def _effort(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=whole_number(1),
         default=5,
-        help="visits of each block, spread over the whole time (default: %(default)s)",
+        help="visits of each block, spread over the whole run (default: %(default)s)",
     )
     parser.add_argument(
         "--minutes",
         metavar="N",
         type=number(0, 100_000),
         default=14.0,
-        help="after that, only the first round is still ended (default: %(default)s)",
+        help="time limit; the first round is always completed (default: %(default)s)",
     )
     _fitting(parser)
 
@@ -103,6 +105,8 @@ def _fitting(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=whole_number(0),
         default=40,
-        help="whole networks that the overhead is fitted on (default: %(default)s)",
+        help="random networks to fit the overhead to (default: %(default)s)",
     )
-    parser.add_argument("--seed", metavar="N", type=whole_number(0), default=0, help="of their draw (default: 0)")
+    parser.add_argument(
+        "--seed", metavar="N", type=whole_number(0), default=0, help="seed of these networks (default: 0)"
+    )

@@ -1,7 +1,7 @@
-"""Measure latencies on this device: ``python measure.py`` beside the files of its kit; ``--help`` lists the options.
+"""Measures latencies on this device: ``python measure.py`` beside the files of its kit; ``--help`` lists the options.
 
 It needs Python 3.10 or newer, onnxruntime and numpy, and nothing else of the project that made the kit. It may be
-stopped at any time: the same command goes on from there. What it writes goes back to where the kit came from.
+stopped at any time: the same command continues from there. Copy the file it writes back to that project.
 """
 
 import argparse
@@ -21,23 +21,23 @@ VERSION = 1
 WARM_UP = 2
 LEAST_RUNS, MOST_RUNS = 5, 20
 VISIT_SECONDS = 0.02
-"""Time that the runs of one visit should take together; slow subjects have the least number of runs."""
+"""Target duration of all runs of one visit; slow workloads have the least number of runs."""
 
 Run = Callable[[], object]
 
 
 class JournalError(ValueError):
-    """A file of measurements that cannot be used, in one sentence."""
+    """A file of measurements cannot be used; the message is one sentence."""
 
 
 class Journal:
-    """A file of measurements that grows by one line a visit, so that an interruption costs at most one visit.
+    """A file of measurements that grows by one line per visit, so that an interruption loses at most one visit.
 
-    The first line is the header: what is measured, on what and with what. Every other is one visit: the round, the
-    subject and the milliseconds of each run.
+    The first line is the header: what is measured, on which device and with which settings. Every other line is a
+    visit: the round, the subject (the name of a workload) and the milliseconds of each run.
 
     Args:
-        path: Of the file; if it exists, it must have the same header, and is continued.
+        path: The file; if it exists, it must have the same header, and is continued.
         header: Plain values.
     """
 
@@ -45,10 +45,10 @@ class Journal:
         self.visits: list[dict[str, Any]] = []
         if path.exists() and path.stat().st_size:
             _cut_torn_line(path)
-            found, self.visits = read_journal(path)
-            for field in {**found, **header}:
-                _compare(path, field, found.get(field), header.get(field))
-            if not all(type(each.get("round")) is int and type(each.get("subject")) is str for each in self.visits):
+            recorded, self.visits = read_journal(path)
+            for field in {**recorded, **header}:
+                _compare(path, field, recorded.get(field), header.get(field))
+            if not all(type(visit.get("round")) is int and type(visit.get("subject")) is str for visit in self.visits):
                 raise JournalError(f"{path} holds a line that is no visit; remove that file and measure again")
         self._file = path.open("a", encoding="utf-8")
         try:
@@ -60,13 +60,13 @@ class Journal:
             self._write(header)
 
     def add(self, number: int, subject: str, milliseconds: list[float]) -> None:
-        """Write down one visit, of a round."""
-        visit = {"round": number, "subject": subject, "ms": [round(each, 5) for each in milliseconds]}
+        """Append one visit of a round."""
+        visit = {"round": number, "subject": subject, "ms": [round(value, 5) for value in milliseconds]}
         self._write(visit)
         self.visits.append(visit)
 
     def close(self) -> None:
-        """Make sure that everything is on the disk."""
+        """Flush everything to the disk and close the file."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -77,10 +77,10 @@ class Journal:
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the header and the visits of a file of measurements; a line that was cut off at its end is left out.
+    """Return the header and the visits of a file of measurements, without an incomplete last line.
 
     Raises:
-        JournalError: The file cannot be read, or a line is not what it must be.
+        JournalError: The file cannot be read, or a line is malformed.
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -101,18 +101,18 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def time_runs(run: Run, clock: Callable[[], float] = time.perf_counter) -> list[float]:
-    """Return the milliseconds of each of several runs, after runs to warm up."""
+    """Return the milliseconds of each of several runs, after warm-up runs."""
     for _ in range(WARM_UP):
         start = clock()
         run()
         last = clock() - start
     num_runs = min(MOST_RUNS, max(LEAST_RUNS, int(VISIT_SECONDS / max(last, 1e-6))))
-    found = []
+    milliseconds = []
     for _ in range(num_runs):
         start = clock()
         run()
-        found.append(1e3 * (clock() - start))
-    return found
+        milliseconds.append(1e3 * (clock() - start))
+    return milliseconds
 
 
 def measure(
@@ -123,18 +123,18 @@ def measure(
     minutes: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[int]:
-    """Visit every subject once a round, in an order of its own each round, and yield the round after each visit.
+    """Visit every subject once per round, in a different order each round, and yield the round after each visit.
 
-    So that a disturbance falls on all alike, and not on all visits of one. Subjects that differ in nothing but their
-    size follow each other, since opening their graph takes longer than running it.
+    The changing order spreads a disturbance over all subjects instead of all visits of one. Subjects that differ only
+    in their size are visited in sequence, because opening their shared graph takes longer than running it.
 
     Args:
-        journal: Visits that it has already are not repeated.
-        subjects: Names.
-        open_subject: Returns what runs a subject once.
-        rounds: The most there are.
-        minutes: After that, only the first round is still ended.
-        clock: Seconds.
+        journal: Its visits are not repeated.
+        subjects: Names of workloads.
+        open_subject: Returns a function that runs a subject once.
+        rounds: Maximum number of rounds.
+        minutes: Time after which only the first round is completed.
+        clock: Returns seconds.
     """
     start = clock()
     done: dict[int, set[str]] = defaultdict(set)
@@ -156,17 +156,19 @@ def measure(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure as the command line asks; returns the exit status."""
+    """Measure by the options of the command line and return the exit status."""
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description="Measure the graphs of this kit and write the latencies down.")
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path("measurements.jsonl"))
     parser.add_argument("--threads", metavar="N", type=int, default=os.cpu_count() or 1, help="(default: all cores)")
     parser.add_argument("--rounds", metavar="N", type=int, default=3, help="visits of each graph (default: 3)")
     parser.add_argument(
-        "--minutes", metavar="N", type=float, default=15.0, help="after that, only the first round is ended"
+        "--minutes", metavar="N", type=float, default=15.0, help="after that, only the first round is completed"
     )
     parser.add_argument("--provider", default="CPUExecutionProvider", help="of onnxruntime (default: %(default)s)")
-    parser.add_argument("--device", metavar="NAME", help="of this device, if the system does not tell it well")
+    parser.add_argument(
+        "--device", metavar="NAME", help="of this device, if the name that the system reports is not clear"
+    )
     options = parser.parse_args(arguments)
     try:
         return _measure_kit(here, options)
@@ -174,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        print("\nstopped; the same command continues from here", file=sys.stderr)
         return 1
 
 
@@ -221,22 +223,22 @@ def _measure_kit(kit: Path, options: argparse.Namespace) -> int:
         if num_visits % 25 == 0:
             seconds = time.perf_counter() - started
             total = options.rounds * len(graphs)
-            told = f"\rround {number + 1}/{options.rounds}, {num_visits}/{total} visits, {seconds:.0f} s"
-            print(told, end="", file=sys.stderr, flush=True)
+            message = f"\rround {number + 1}/{options.rounds}, {num_visits}/{total} visits, {seconds:.0f} s"
+            print(message, end="", file=sys.stderr, flush=True)
     journal.close()
     print(f"\n{options.output}: {num_visits} visits of {len(graphs)} graphs on {device}", file=sys.stderr)
     return 0
 
 
 def runner(session: Any, shapes: Sequence[Sequence[int]]) -> Run:
-    """Return what runs an ONNX Runtime session once, on noise of the given shapes."""
+    """Return a function that runs an ONNX Runtime session once, on noise of the given shapes."""
     import numpy as np
 
     rng, feeds = np.random.default_rng(0), {}
-    for each, shape in zip(session.get_inputs(), shapes, strict=True):
-        is_image = "uint8" in each.type
+    for entry, shape in zip(session.get_inputs(), shapes, strict=True):
+        is_image = "uint8" in entry.type
         noise = rng.integers(0, 256, shape) if is_image else rng.standard_normal(shape)
-        feeds[each.name] = noise.astype(np.uint8 if is_image else np.float32)
+        feeds[entry.name] = noise.astype(np.uint8 if is_image else np.float32)
     return lambda: session.run(None, feeds)
 
 
@@ -250,25 +252,25 @@ def _processor() -> str:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Remove a last line without an end, which an interruption left."""
+    """Remove an incomplete last line, which an interruption left."""
     content = path.read_bytes()
     if not content.endswith(b"\n"):
         with path.open("rb+") as file:
             file.truncate(content.rfind(b"\n") + 1)
 
 
-def _compare(path: Path, field: str, found: Any, wanted: Any) -> None:
-    """Raise JournalError naming what differs between the headers of ``path`` and of this run."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in {**found, **wanted}:
-            _compare(path, f"{field}.{name}", found.get(name), wanted.get(name))
-    elif found != wanted:
-        told = f"{field} is {str(found)[:60]} in {path}, but {str(wanted)[:60]} now"
-        raise JournalError(f"{told}; remove that file or choose another")
+def _compare(path: Path, field: str, recorded: Any, expected: Any) -> None:
+    """Raise JournalError naming the first field that differs between the headers of ``path`` and of this run."""
+    if isinstance(recorded, dict) and isinstance(expected, dict):
+        for name in {**recorded, **expected}:
+            _compare(path, f"{field}.{name}", recorded.get(name), expected.get(name))
+    elif recorded != expected:
+        difference = f"{field} is {str(recorded)[:60]} in {path}, but {str(expected)[:60]} now"
+        raise JournalError(f"{difference}; remove that file or choose another")
 
 
 def _lock(file: Any) -> None:
-    """Let nobody else write ``file``; on systems without such locks, do nothing."""
+    """Lock ``file`` against other writers; do nothing on systems without such locks."""
     try:
         import fcntl
     except ImportError:

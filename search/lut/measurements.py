@@ -1,4 +1,4 @@
-"""From a file of measurements, which may be a stranger's, to a latency table."""
+"""Makes a latency table of a file of measurements, which is not trusted, and fits the table's overhead."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from search.lut.measure import FORMAT, VERSION, JournalError, read_journal
-from search.lut.workloads import NO_OP, Workload, network_key, workloads
+from search.lut.workloads import NO_OP, MeasurementPlan, Workload, network_key
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import (
     Block,
@@ -22,20 +22,26 @@ from supernet.costs.latency_blocks import (
 from supernet.costs.latency_file import FIELDS, Entry, check_head, check_latency
 from supernet.costs.latency_table import LatencyTable, MeasuredNetwork, MeasurementSettings, Overhead
 from supernet.errors import UserError
+from supernet.io.plain_values import integer
 from supernet.io.schema import from_mapping
 from supernet.space import SearchSpace
 
 HEADER_FIELDS = {name: kind for name, kind in FIELDS.items() if name not in ("overhead", "blocks")}
 MOST_RUNS = 100_000
+"""Limit on the runs of one visit."""
 LARGEST_BYTES = 2**28
-"""Of a file of measurements; thirty times as much is needed to read it."""
+"""Limit on the size of a file of measurements; reading it takes thirty times as much memory."""
+PULL = 0.05
+"""Weight of a factor's distance from 1, as a relative error of one network, so that few networks cannot mislead."""
+TYPICAL_ERROR = 0.03
+"""Relative errors well above this count less than their square, so that one disturbed network does little harm."""
 
 
 def read_measurements(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the header and the visits of a file of measurements.
 
     Raises:
-        UserError: The file cannot be read, or is not of this format, version and unit.
+        UserError: The file cannot be read, or has another format, version or unit.
     """
     if path.exists() and path.stat().st_size > LARGEST_BYTES:
         raise UserError(f"measurements {path} are larger than {LARGEST_BYTES:,} bytes; give those of a kit")
@@ -54,15 +60,15 @@ def table_from(header: Mapping[str, Any], visits: Sequence[Any]) -> LatencyTable
     """Make a table of measurements, with the overhead fitted on their whole networks.
 
     Raises:
-        UserError: Something is malformed, repeated, unknown or missing; the field or subject is named.
+        UserError: Something is malformed, repeated, unknown or missing; the message names the field or workload.
     """
     space, num_keypoints = SearchSpace.from_dict(header["space"]), header["num_keypoints"]
     if space.digest() != header["space_digest"]:
         raise UserError(
-            f"space_digest is {header['space_digest']!r}, the space listed has {space.digest()}; measure again"
+            f"space_digest is {header['space_digest']!r}, but the space has {space.digest()}; measure again"
         )
-    networks = [_network(i, value, space) for i, value in enumerate(header["networks"])]
-    entries = entries_of(visits, workloads(space, num_keypoints, networks))
+    networks = tuple(_network(i, value, space) for i, value in enumerate(header["networks"]))
+    entries = entries_of(visits, MeasurementPlan(space, num_keypoints, networks).workloads())
     blocks = {block: entries[key_of(block)] for block in blocks_of_space(space, num_keypoints)}
     measured = tuple(MeasuredNetwork(arch, entries[network_key(arch)]) for arch in networks)
     settings = from_mapping(MeasurementSettings, header["settings"], "settings")
@@ -73,10 +79,10 @@ def table_from(header: Mapping[str, Any], visits: Sequence[Any]) -> LatencyTable
 
 
 def entries_of(visits: Iterable[Any], known: Mapping[str, Workload]) -> dict[str, Entry]:
-    """Return the figures of each subject from all its visits.
+    """Summarise the visits of each workload.
 
     Raises:
-        UserError: A visit is malformed, of no subject known or there twice, or a subject was never visited.
+        UserError: A visit is malformed, repeated or of an unknown workload, or a workload was never visited.
     """
     medians: dict[str, list[float]] = {name: [] for name in known}
     runs: dict[str, list[float]] = {name: [] for name in known}
@@ -86,43 +92,39 @@ def entries_of(visits: Iterable[Any], known: Mapping[str, Workload]) -> dict[str
         if not isinstance(visit, Mapping) or set(visit) != {"round", "subject", "ms"}:
             raise UserError(f"{place} must be an object with round, subject and ms; measure again")
         subject, milliseconds = visit["subject"], visit["ms"]
-        if not isinstance(visit["round"], int) or isinstance(visit["round"], bool):
-            raise UserError(f"{place}: round is {visit['round']!r}; it must be a whole number")
+        integer(f"{place}: round", visit["round"])
         if not isinstance(subject, str) or subject not in known:
-            raise UserError(f"{place}: subject is {subject!r:.80}, which the space listed does not have; remove it")
+            raise UserError(f"{place}: subject is {subject!r:.80}, which is not in the space; remove it")
         if (visit["round"], subject) in seen:
             raise UserError(f"{place} repeats the subject {subject} in round {visit['round']}; remove one")
         seen.add((visit["round"], subject))
         if not isinstance(milliseconds, list) or not 0 < len(milliseconds) <= MOST_RUNS:
-            raise UserError(f"{place}: ms is {milliseconds!r:.80}; it must be a list of latencies")
+            raise UserError(f"{place}: ms must be a list of latencies, got {milliseconds!r:.80}")
         for i, value in enumerate(milliseconds):
             check_latency(f"{place}: ms[{i}] of {subject}", value)
         medians[subject].append(float(np.median(milliseconds)))
         runs[subject] += milliseconds
     if missing := [name for name in known if not medians[name]]:
-        raise UserError(f"{len(missing)} of {len(known)} subjects were not measured, first {missing[0]}; end the run")
+        raise UserError(
+            f"{len(missing)} of {len(known)} subjects were not measured, first {missing[0]}; complete the run"
+        )
     return {name: _entry(medians[name], runs[name]) for name in known}
 
 
 def _entry(medians: Sequence[float], runs: Sequence[float]) -> Entry:
-    """Summarise visits: at least a quarter of all runs are no shorter than the p50, so p90 cannot be below it."""
+    """Summarise the visits of one workload; p90 is at least p50, which is a median over rounds."""
     p50, p90 = float(np.median(medians)), float(np.percentile(runs, 90))
     return Entry(round(p50, 5), round(max(p50, p90), 5), len(runs))
 
 
 def _network(i: int, value: Any, space: SearchSpace) -> Arch:
+    """Read network ``i`` of a header."""
     try:
         arch = Arch.from_dict(value)
         space.check(arch)
     except UserError as error:
         raise UserError(f"networks[{i}]: {error}") from error
     return arch
-
-
-PULL = 0.05
-"""Relative error of one network that weighs as much as a factor that is off 1 by 1: few networks cannot mislead."""
-TYPICAL_ERROR = 0.03
-"""Relative errors well above this count less than by their square, so that one disturbed network does no harm."""
 
 
 def fit(
@@ -132,18 +134,20 @@ def fit(
     num_keypoints: int,
     batch: int = 1,
 ) -> Overhead:
-    """Fit fixed part and factors by the relative errors of ``networks``; without any, the bare sum is taken.
+    """Fit the fixed part and the factors to minimise the relative errors of ``networks``.
+
+    Without networks, the prediction is the plain sum over blocks.
 
     Args:
-        entries: Of all their blocks.
-        call_ms: What the graph that does nothing takes.
-        networks: Whole networks, measured.
-        num_keypoints: Of these.
-        batch: Images a run.
+        entries: Latencies of all blocks of the networks.
+        call_ms: Latency of the no-op.
+        networks: Whole networks with their latencies.
+        num_keypoints: K.
+        batch: Images per run.
     """
-    sums = np.array([_sums(entries, call_ms, each, num_keypoints) for each in networks]).reshape(-1, 3)
+    sums = np.array([_sums(entries, call_ms, network, num_keypoints) for network in networks]).reshape(-1, 3)
     sums[:, 2] *= batch
-    measured = np.array([each.entry.p50_ms for each in networks])
+    measured = np.array([network.entry.p50_ms for network in networks])
 
     def errors(values: np.ndarray) -> np.ndarray:
         fixed, *factors = values
@@ -151,17 +155,17 @@ def fit(
         return np.array([*relative, *(PULL * (np.array(factors) - (1, 1, 0)))])
 
     bounds = ([-np.inf, 0.05, 0.05, -np.inf], [np.inf, 20, 20, np.inf])
-    found = least_squares(
+    result = least_squares(
         errors, [0.0, 1.0, 1.0, 0.0], bounds=bounds, loss="soft_l1", f_scale=TYPICAL_ERROR, x_scale=np.ones(4)
     )
-    fixed, backbone, head, border = (round(float(value), 6) for value in found.x)
+    fixed, backbone, head, border = (round(float(value), 6) for value in result.x)
     return Overhead(call_ms, fixed, backbone, head, border)
 
 
 def _sums(
     entries: Mapping[Block, Entry], call_ms: float, network: MeasuredNetwork, num_keypoints: int
 ) -> tuple[float, float, float]:
-    """Return the sums over the blocks of backbone and head, ms, without calls; and millions of border elements."""
+    """Return the sums over the blocks of backbone and head, ms without calls, and the millions of border elements."""
     totals = [0.0, 0.0, 0.0]
     for block in blocks_of(network.arch, num_keypoints):
         is_head = not isinstance(block, Stem | Bottleneck)

@@ -1,4 +1,4 @@
-"""Bring measurements of a kit back: each file is checked like any stranger's."""
+"""Reads measurements that kits brought back, as untrusted files, and makes one table of them."""
 
 import zipfile
 import zlib
@@ -15,25 +15,25 @@ SUFFIX = ".jsonl"
 
 
 def merge(paths: Sequence[Path]) -> LatencyTable:
-    """Make one table of measurements of the same blocks on the same device; rounds of all files count.
+    """Make one table of all rounds of files that measured the same blocks on the same device.
 
     Args:
         paths: Files that ``measure.py`` wrote, or zips that hold one each.
 
     Raises:
-        UserError: A file cannot be read, files differ in what was measured or how, or something in them is wrong.
+        UserError: A file cannot be read or is malformed, or files differ in what was measured or how.
     """
     header: dict[str, Any] = {}
     visits: list[dict[str, Any]] = []
     for path in paths:
-        found, more = read_measurements_in(path)
+        next_header, next_visits = read_measurements_in(path)
         if not header:
-            header = found
-        for field, value in found.items():
+            header = next_header
+        for field, value in next_header.items():
             if value != header[field]:
                 name = _difference(header[field], value, field)
                 raise UserError(f"{name} of {path} differs from that of {paths[0]}; merge files of one kit and device")
-        visits += [_in_later_round(visit, len(visits)) for visit in more] if visits else more
+        visits += [_in_later_round(visit, len(visits)) for visit in next_visits] if visits else next_visits
     try:
         return table_from(header, visits)
     except UserError as error:
@@ -41,11 +41,11 @@ def merge(paths: Sequence[Path]) -> LatencyTable:
 
 
 def read_measurements_in(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Read a file of measurements, or the one in a zip.
+    """Read a file of measurements, or a zip that holds one.
 
     Raises:
-        UserError: See :func:`search.lut.measurements.read_measurements`; or a zip that leads outside itself, is too
-            large, damaged, or holds no such file or several.
+        UserError: See :func:`search.lut.measurements.read_measurements`; or the zip has paths outside itself, is too
+            large or damaged, or does not hold exactly one such file.
     """
     if not zipfile.is_zipfile(path):
         return read_measurements(path)
@@ -54,23 +54,24 @@ def read_measurements_in(path: Path) -> tuple[dict[str, Any], list[dict[str, Any
             for info in archive.infolist():
                 name = PurePosixPath(info.filename.replace("\\", "/"))
                 if name.is_absolute() or ".." in name.parts or ":" in info.filename:
-                    raise UserError(f"{path} holds {info.filename!r}, which leads outside it; do not trust this file")
-            found = [info for info in archive.infolist() if info.filename.endswith(SUFFIX)]
-            if len(found) != 1:
-                raise UserError(f"{path} holds {len(found)} files *{SUFFIX}; give a zip with one, or that file itself")
-            if found[0].file_size > LARGEST_BYTES:
+                    raise UserError(f"{path} holds {info.filename!r}, a path outside the zip; do not trust this file")
+            members = [info for info in archive.infolist() if info.filename.endswith(SUFFIX)]
+            if len(members) != 1:
+                raise UserError(f"{path} holds {len(members)} files *{SUFFIX}; give a zip with one")
+            if members[0].file_size > LARGEST_BYTES:
                 raise UserError(
-                    f"{found[0].filename} in {path} is larger than {LARGEST_BYTES:,} bytes; give measurements of a kit"
+                    f"{members[0].filename} in {path} is larger than {LARGEST_BYTES:,} bytes; give those of a kit"
                 )
-            with TemporaryDirectory() as place:
-                plain = Path(place) / "measurements"
-                plain.write_bytes(archive.read(found[0]))
-                return read_measurements(plain)
+            with TemporaryDirectory() as folder:
+                extracted = Path(folder) / "measurements"
+                extracted.write_bytes(archive.read(members[0]))
+                return read_measurements(extracted)
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"cannot read the zip {path} ({error}); bring it over again") from error
+        raise UserError(f"cannot read the zip {path} ({error}); copy it again") from error
 
 
 def _difference(first: Any, second: Any, field: str) -> str:
+    """Return the name of the first nested field that differs."""
     if isinstance(first, dict) and isinstance(second, dict):
         for name in first | second:
             if first.get(name) != second.get(name):
@@ -79,6 +80,6 @@ def _difference(first: Any, second: Any, field: str) -> str:
 
 
 def _in_later_round(visit: dict[str, Any], offset: int) -> dict[str, Any]:
-    """Number the rounds of a further file after those of the files before it; a wrong number is told later."""
+    """Number the rounds of a file after those of earlier files; a malformed number is refused later."""
     number = visit.get("round")
     return {**visit, "round": number + offset} if type(number) is int else visit

@@ -1,8 +1,8 @@
-"""Blocks and whole networks as ONNX graphs, with batch norm folded and normalisation inside, as exports have them.
+"""Blocks and whole networks as ONNX graphs like those of exports: batch norms folded, normalisation included.
 
-They are written node by node, since tracing thousands of blocks would take hours. One function writes the nodes of a
-block, for the block alone and for every place in a network, so what is measured apart is what runs together; a test
-holds that a network's graph computes the same as the exported one.
+They are written node by node, because tracing thousands of blocks would take hours. One function writes the nodes of a
+block, for the block alone and for every position in a network, so that the measured blocks are those of the network. A
+test checks that the graph of a network computes the same as the exported one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search.lut.workloads import NoOp, Workload
-from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
+from supernet.arch import DECONV_KERNEL_SIZE, HEAD, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
 from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 OPSET = 18
 Array: TypeAlias = npt.NDArray[np.float32]
 Weights = Callable[[str, tuple[int, ...]], "Array | onnx.TensorProto"]
-"""Returns the tensor of a name and shape. Names are those of the published state dict, with ``.bias`` for what batch
-norm leaves; in a block alone they begin with "block"."""
+"""Returns the tensor of a name and shape. Names are those of the published state dict, with ``.bias`` for the bias of a
+folded batch norm; those of a single block begin with "block"."""
 
 
 def random_weights() -> Weights:
-    """Return weights that are small random numbers; what they are does not change how long a network takes."""
+    """Return small random weights; their values do not affect the latency."""
     pool = weight_pool(1 << 18)
 
     def weights(name: str, shape: tuple[int, ...]) -> Array:
@@ -37,41 +37,41 @@ def random_weights() -> Weights:
 
 
 def weight_pool(num: int) -> Array:
-    """Return the numbers that random weights are made of, (num,)."""
+    """Return the random numbers (num,) that all weights are made of."""
     return np.random.default_rng(0).normal(0, 0.05, num).astype(np.float32)
 
 
-def input_shapes(subject: Workload, batch: int) -> list[tuple[int, ...]]:
-    """Return the shapes of a subject's inputs in order: images are (B, H, W, 3) uint8, maps (B, C, H, W) float32."""
-    if isinstance(subject, NoOp):
+def input_shapes(workload: Workload, batch: int) -> list[tuple[int, ...]]:
+    """Return the shapes of a workload's inputs: images are (B, H, W, 3) uint8, maps (B, C, H, W) float32."""
+    if isinstance(workload, NoOp):
         return [(batch, 8, 1, 1)]
-    if isinstance(subject, Arch):
-        return [(batch, subject.resolution, subject.resolution, 3)]
-    size = subject.input_size
-    if isinstance(subject, Stem):
+    if isinstance(workload, Arch):
+        return [(batch, workload.resolution, workload.resolution, 3)]
+    size = workload.input_size
+    if isinstance(workload, Stem):
         return [(batch, size, size, 3)]
-    if isinstance(subject, Bottleneck):
-        return [(batch, subject.in_width, size, size)]
-    return [(batch, subject.in_width, size, size), (batch, subject.skip_width, size, size)]
+    if isinstance(workload, Bottleneck):
+        return [(batch, workload.in_width, size, size)]
+    return [(batch, workload.in_width, size, size), (batch, workload.skip_width, size, size)]
 
 
 def is_image(shape: Sequence[int]) -> bool:
-    """Whether a shape is that of images (B, H, W, 3), which are square, and not of square maps (B, C, H, W)."""
+    """Return whether a shape is that of square images (B, H, W, 3), not of square maps (B, C, H, W)."""
     return shape[2] != shape[3]
 
 
-def graph_of(subject: Workload, num_keypoints: int, weights: Weights) -> "onnx.ModelProto":
-    """Return the ONNX model of a subject, for any batch and size, as exports are; ``input_shapes`` tells its inputs.
+def graph_of(workload: Workload, num_keypoints: int, weights: Weights) -> "onnx.ModelProto":
+    """Return the ONNX model of a workload, with dynamic batch and size like exports; see ``input_shapes``.
 
-    The one of ``NoOp`` does next to nothing: its time is what any call of the library costs.
+    The graph of ``NoOp`` does almost nothing: its time is the cost of a call of the library.
     """
     writer = _Writer(weights)
-    if isinstance(subject, Arch):
-        return _network(writer, subject, num_keypoints)
-    names = [writer.declare(f"input{i}", shape) for i, shape in enumerate(input_shapes(subject, 1))]
-    if isinstance(subject, NoOp):
+    if isinstance(workload, Arch):
+        return _network(writer, workload, num_keypoints)
+    names = [writer.declare(f"input{i}", shape) for i, shape in enumerate(input_shapes(workload, 1))]
+    if isinstance(workload, NoOp):
         return writer.model({"output": writer.node("Relu", names)})
-    return writer.model({"output": _block(writer, "block", subject, names)})
+    return writer.model({"output": _block(writer, "block", workload, names)})
 
 
 def _network(writer: "_Writer", arch: Arch, num_keypoints: int) -> "onnx.ModelProto":
@@ -84,10 +84,10 @@ def _network(writer: "_Writer", arch: Arch, num_keypoints: int) -> "onnx.ModelPr
             value = _block(writer, f"stage.{i}.{j}", next(blocks), [value])
         features.append(value)
     value, outputs = features[-1], []
-    for level in range(len(arch.deconv_widths)):
-        value = _block(writer, str(level), next(blocks), [value, features[3 - level]])
-        if level > 0:
-            outputs.append(_block(writer, str(level - 1), next(blocks), [value, features[2 - level]]))
+    for level in HEAD:
+        value = _block(writer, str(level.index), next(blocks), [value, features[level.skip]])
+        if (last := level.prediction) is not None:
+            outputs.append(_block(writer, str(last.index), next(blocks), [value, features[last.skip]]))
     assert next(blocks, None) is None
     return writer.model(dict(zip(("low", "high"), outputs, strict=True)))
 
@@ -181,7 +181,7 @@ class _Writer:
         return self.node("Clip", [value, *self._limits])
 
     def model(self, outputs: Mapping[str, str]) -> "onnx.ModelProto":
-        """Return the model; ``outputs`` maps the names that its outputs get to those of values."""
+        """Return the model; ``outputs`` maps the names of its outputs to names of values."""
         from onnx import TensorProto, helper
 
         names = {value: name for name, value in outputs.items()}
@@ -190,8 +190,8 @@ class _Writer:
                 node.output[place] = names.get(value, value)
             for place, value in enumerate(node.input):
                 node.input[place] = names.get(value, value)
-        found = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
-        graph = helper.make_graph(self._nodes, "graph", self._inputs, found, self._tensors)
+        results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        graph = helper.make_graph(self._nodes, "graph", self._inputs, results, self._tensors)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
 
     def _convolution(

@@ -1,5 +1,6 @@
-"""Libraries that run blocks and whole networks, opened as the exports of this project are opened."""
+"""Runtimes that run blocks and whole networks, with the same settings as exported models."""
 
+import platform
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,48 +19,62 @@ from subnet_export.deployment.runtimes import (
     openvino_request,
 )
 from supernet.arch import Arch
-from supernet.compute.machine import machine as describe_machine
-from supernet.costs.latency_table import MeasurementSettings
+from supernet.compute.machine import processor
+from supernet.costs.latency_table import LatencyTable, MeasurementSettings
 from supernet.errors import UserError
 
 PRECISIONS = {"onnxruntime": ("f32",), "openvino": ("f32", "bf16"), "torch": ("f32", "bf16", "f16")}
-"""Runtimes, and what each can be asked to compute in."""
+"""Runtimes with the precisions that each offers."""
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
 class Runtime(Protocol):
-    """A library with its settings."""
+    """A library that runs workloads, with its settings."""
 
     settings: MeasurementSettings
 
-    def open(self, subject: Workload) -> Run:
-        """Return a function that runs a block, a network or nothing once, and returns when that is done."""
+    def open(self, workload: Workload) -> Run:
+        """Return a function that runs a workload once and returns when it has finished."""
         ...
 
 
-def open_engine(
-    runtime: str, precision: str, threads: int, batch: int, num_keypoints: int, device: torch.device
+def open_runtime(
+    name: str, precision: str, threads: int, batch: int, num_keypoints: int, device: torch.device
 ) -> Runtime:
     """Open a runtime.
 
     Raises:
         UserError: It is not installed, or does not offer the precision or device.
     """
-    if runtime not in PRECISIONS:
-        raise UserError(f"there is no runtime {runtime!r}; choose among {', '.join(PRECISIONS)}")
-    if precision not in PRECISIONS[runtime]:
-        raise UserError(f"{runtime} computes in {', '.join(PRECISIONS[runtime])} here, not in {precision}; choose one")
-    if device.type != "cpu" and runtime != "torch":
-        raise UserError(f"{runtime} runs on the CPU here, not on {device}; choose device cpu or runtime torch")
-    if runtime == "torch":
-        return TorchEngine(precision, threads, batch, num_keypoints, device)
-    needed = ("onnx", *(ONNX if runtime == "onnxruntime" else OPENVINO).readers)
-    require(needed, "onnx" if runtime == "onnxruntime" else "openvino", f"runtime {runtime}")
-    kind = OnnxEngine if runtime == "onnxruntime" else OpenVinoEngine
+    if name not in PRECISIONS:
+        raise UserError(f"there is no runtime {name!r}; choose among {', '.join(PRECISIONS)}")
+    if precision not in PRECISIONS[name]:
+        raise UserError(f"{name} computes in {', '.join(PRECISIONS[name])} here, not in {precision}; choose one")
+    if device.type != "cpu" and name != "torch":
+        raise UserError(f"{name} runs on the CPU here, not on {device}; choose device cpu or runtime torch")
+    if name == "torch":
+        return TorchRuntime(precision, threads, batch, num_keypoints, device)
+    needed = ("onnx", *(ONNX if name == "onnxruntime" else OPENVINO).readers)
+    require(needed, "onnx" if name == "onnxruntime" else "openvino", f"runtime {name}")
+    kind = OnnxRuntime if name == "onnxruntime" else OpenVinoRuntime
     return kind(precision, threads, batch, num_keypoints)
 
 
-class OnnxEngine:
+def runtime_of(table: LatencyTable) -> Runtime:
+    """Open the runtime that a table was measured with, on the same GPU if this machine has it, else on the CPU.
+
+    Raises:
+        UserError: See :func:`open_runtime`.
+    """
+    settings = table.settings
+    is_gpu = torch.cuda.is_available() and settings.device == torch.cuda.get_device_name()
+    device = torch.device("cuda" if is_gpu else "cpu")
+    return open_runtime(
+        settings.runtime, settings.precision, settings.threads, settings.batch, table.num_keypoints, device
+    )
+
+
+class OnnxRuntime:
     """ONNX Runtime on the CPU."""
 
     library = "onnxruntime"
@@ -69,15 +84,15 @@ class OnnxEngine:
         self._last: tuple[bytes, Any] = (b"", None)
         self.settings = _settings(self.library, self._version(), precision, threads, batch)
 
-    def open(self, subject: Workload) -> Run:
-        """See ``Runtime``; blocks that differ in nothing but their size share a graph while they follow each other."""
-        graph = self._graph(subject)
-        if isinstance(subject, Arch) or graph != self._last[0]:
+    def open(self, workload: Workload) -> Run:
+        """See ``Runtime``; consecutive blocks that differ only in their size share a graph."""
+        graph = self._graph(workload)
+        if isinstance(workload, Arch) or graph != self._last[0]:
             self._last = (graph, onnx_session(graph, self.settings.threads))
-        return runner(self._last[1], input_shapes(subject, self.settings.batch))
+        return runner(self._last[1], input_shapes(workload, self.settings.batch))
 
-    def _graph(self, subject: Workload) -> bytes:
-        return bytes(graph_of(subject, self._num_keypoints, self._weights).SerializeToString())
+    def _graph(self, workload: Workload) -> bytes:
+        return bytes(graph_of(workload, self._num_keypoints, self._weights).SerializeToString())
 
     def _version(self) -> str:
         import onnxruntime
@@ -85,8 +100,8 @@ class OnnxEngine:
         return str(onnxruntime.__version__)
 
 
-class OpenVinoEngine(OnnxEngine):
-    """OpenVINO on the CPU; maps go in and out in channels-last order, as it computes them."""
+class OpenVinoRuntime(OnnxRuntime):
+    """OpenVINO on the CPU; maps are passed in channels-last order, in which it computes."""
 
     library = "openvino"
 
@@ -95,13 +110,13 @@ class OpenVinoEngine(OnnxEngine):
         check_openvino_precision(self._precision)
         super().__init__(precision, threads, batch, num_keypoints)
 
-    def open(self, subject: Workload) -> Run:
-        """See ``Runtime``; networks take any size, as exports do, and blocks one.
+    def open(self, workload: Workload) -> Run:
+        """See ``Runtime``; networks accept any input size, as exports do, and blocks a single one.
 
-        What it costs to find sizes at run time and to hand outputs over, blocks do not pay inside a network.
+        Inside a network, blocks do not pay for finding sizes at run time or for copying outputs.
         """
-        model, shapes = openvino_core().read_model(self._graph(subject)), input_shapes(subject, self.settings.batch)
-        is_block = not isinstance(subject, Arch)
+        model, shapes = openvino_core().read_model(self._graph(workload)), input_shapes(workload, self.settings.batch)
+        is_block = not isinstance(workload, Arch)
         if is_block:
             model.reshape(dict(enumerate(shapes)))
         _inputs_channels_last(model)
@@ -120,16 +135,16 @@ class OpenVinoEngine(OnnxEngine):
         return str(openvino.__version__).split("-")[0]
 
 
-class TorchEngine:
+class TorchRuntime:
     """PyTorch without a compiler, on the CPU or a GPU, in channels-last order."""
 
     def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int, device: torch.device) -> None:
         self._num_keypoints, self._device, self._dtype = num_keypoints, device, _DTYPES[precision]
         self.settings = _settings("torch", torch.__version__, precision, threads, batch, device)
 
-    def open(self, subject: Workload) -> Run:
+    def open(self, workload: Workload) -> Run:
         """See ``Runtime``."""
-        module, shapes = torch_block(subject, self._num_keypoints, self.settings.batch, self._dtype)
+        module, shapes = torch_block(workload, self._num_keypoints, self.settings.batch, self._dtype)
         module.to(self._device)
         generator = torch.Generator().manual_seed(0)
         inputs = [_noise(shape, generator, self._dtype).to(self._device) for shape in shapes]
@@ -149,10 +164,9 @@ class TorchEngine:
 def _settings(
     runtime: str, version: str, precision: str, threads: int, batch: int, device: torch.device | None = None
 ) -> MeasurementSettings:
-    machine = describe_machine()
     is_gpu = device is not None and device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if is_gpu else str(machine["processor"])
-    return MeasurementSettings(runtime, version, name, str(machine["system"]), threads, precision, batch)
+    name = torch.cuda.get_device_name(device) if is_gpu else processor()
+    return MeasurementSettings(runtime, version, name, platform.platform(), threads, precision, batch)
 
 
 def _noise(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
@@ -163,7 +177,7 @@ def _noise(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtyp
 
 
 def _inputs_channels_last(model: Any) -> None:
-    """Let the inputs (B, C, H, W) in float of an OpenVINO model be (B, H, W, C), in place."""
+    """Change the float inputs (B, C, H, W) of an OpenVINO model to (B, H, W, C) in place."""
     from openvino import PartialShape
     from openvino import opset13 as operations
 

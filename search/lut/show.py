@@ -1,6 +1,7 @@
-"""What a table says, for people."""
+"""Tables for the terminal: what a latency table holds, predicts, and how accurate it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -12,38 +13,37 @@ from supernet.costs.latency_table import LatencyTable
 
 
 def overview(table: LatencyTable) -> RenderableType:
-    """Return a table's settings, its overhead, how its networks agree with it, and its blocks by kind."""
-    facts = Table(title=f"latency table of space {table.space.name}", show_header=False, box=None)
-    facts.add_column(style="bold")
-    facts.add_column(overflow="fold")
+    """Return a table's settings, its overhead, its errors on the fitted networks, and its blocks by kind."""
     overhead, settings = table.overhead, table.settings
-    for name, value in (
-        ("measured with", settings.describe()),
-        ("system", settings.system),
-        ("resolutions", ", ".join(map(str, table.space.resolutions))),
-        ("keypoints", str(table.num_keypoints)),
-        ("space digest", table.space.digest()),
-        ("fixed part", f"{overhead.fixed_ms:.3f} ms; a call {overhead.call_ms:.4f} ms"),
-        ("factors", f"backbone {overhead.backbone_factor:.3f}, head {overhead.head_factor:.3f}"),
-        ("at borders", f"{overhead.border_ms:+.3f} ms per million numbers"),
-        ("whole networks", _fit(table)),
-        ("smallest subnet", f"{table.predict_ms(table.space.smallest()):.2f} ms"),
-        ("largest subnet", f"{table.predict_ms(table.space.largest()):.2f} ms"),
-    ):
-        facts.add_row(name, value)
-    kinds = Table("block", "number", "p50 ms, least", "median", "most", "runs of each", "longest", box=None)
+    facts = _facts(
+        f"latency table of space {table.space.name}",
+        {
+            "measured with": settings.describe(),
+            "system": settings.system,
+            "resolutions": ", ".join(map(str, table.space.resolutions)),
+            "keypoints": str(table.num_keypoints),
+            "space digest": table.space.digest(),
+            "fixed part": f"{overhead.fixed_ms:.3f} ms; a call {overhead.call_ms:.4f} ms",
+            "factors": f"backbone {overhead.backbone_factor:.3f}, head {overhead.head_factor:.3f}",
+            "at borders": f"{overhead.border_ms:+.3f} ms per million elements",
+            "whole networks": _fitting_errors(table),
+            "smallest subnet": f"{table.predict_ms(table.space.smallest()):.2f} ms",
+            "largest subnet": f"{table.predict_ms(table.space.largest()):.2f} ms",
+        },
+    )
+    kinds = Table("block", "number", "p50 ms, minimum", "median", "maximum", "runs of each", "slowest", box=None)
     for kind in KINDS:
         entries = {block: entry for block, entry in table.entries.items() if kind_of(block) == kind}
         if entries:
-            p50, runs = [each.p50_ms for each in entries.values()], [each.runs for each in entries.values()]
-            longest = max(entries, key=lambda block: entries[block].p50_ms)
+            p50, runs = [entry.p50_ms for entry in entries.values()], [entry.runs for entry in entries.values()]
+            slowest = max(entries, key=lambda block: entries[block].p50_ms)
             figures = (f"{value:.3f}" for value in (min(p50), float(np.median(p50)), max(p50)))
-            kinds.add_row(kind, str(len(p50)), *figures, f"{min(runs)} to {max(runs)}", key_of(longest))
+            kinds.add_row(kind, str(len(p50)), *figures, f"{min(runs)} to {max(runs)}", key_of(slowest))
     return Group(facts, "", kinds)
 
 
-def parts(table: LatencyTable, archs: Sequence[tuple[str, Arch]]) -> RenderableType:
-    """Return the predicted latency of archs with the share of each part.
+def predictions(table: LatencyTable, archs: Sequence[tuple[str, Arch]]) -> RenderableType:
+    """Return the predicted latency of archs with the share of each kind of block.
 
     Raises:
         UserError: An arch has a block that was not measured.
@@ -58,8 +58,35 @@ def parts(table: LatencyTable, archs: Sequence[tuple[str, Arch]]) -> RenderableT
     return shown
 
 
-def _fit(table: LatencyTable) -> str:
+def verification(result: Mapping[str, Any]) -> RenderableType:
+    """Return the accuracy of a table from the result of :func:`search.lut.verify.verify`."""
+    accuracy, measured = result["agreement"], [row["p50_ms"] for row in result["networks"]]
+    noise = accuracy["repeat_noise"]
+    return _facts(
+        f"{accuracy['num_networks']} networks never used in fitting",
+        {
+            "measured": f"{min(measured):.2f} to {max(measured):.2f} ms",
+            "mean error (MAPE)": f"{accuracy['mape']:.2f} %",
+            "worst error": f"{accuracy['worst']:.2f} %",
+            "bias": f"{accuracy['bias']:+.2f} %",
+            "Spearman": str(accuracy["spearman"]),
+            "Kendall": str(accuracy["kendall"]),
+            "repeat noise": "one round only" if noise is None else f"{noise:.2f} %",
+        },
+    )
+
+
+def _facts(title: str, facts: Mapping[str, str]) -> Table:
+    table = Table(title=title, show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    return table
+
+
+def _fitting_errors(table: LatencyTable) -> str:
     if not table.networks:
         return "none; the overhead is not fitted"
-    errors = [abs(table.predict_ms(each.arch) / each.entry.p50_ms - 1) for each in table.networks]
+    errors = [abs(table.predict_ms(network.arch) / network.entry.p50_ms - 1) for network in table.networks]
     return f"{len(errors)} in fitting, mean error {100 * np.mean(errors):.2f} %, worst {100 * max(errors):.2f} %"

@@ -1,4 +1,4 @@
-"""Blocks as PyTorch modules: cut out of deployed networks (batch norm folded), so that nothing is defined twice."""
+"""Blocks as PyTorch modules, taken out of deployed networks (with folded batch norms)."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 from search.lut.onnx_blocks import input_shapes
 from search.lut.workloads import NoOp, Workload
 from subnet_export.deployment.deployed_network import DeploymentNetwork
-from supernet.arch import Arch, Stage
+from supernet.arch import HEAD, STAGE_STRIDES, Arch, Stage
 from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem
 from supernet.litepose import LitePose, in_channels_last
 
 
 class TorchBlock(nn.Module):
-    """Some layers of a deployed network.
+    """Layers of a deployed network that compute a workload.
 
     Args:
-        layers: Holds the parameters.
+        layers: Owns the parameters.
         compute: The forward pass.
     """
 
@@ -26,18 +26,18 @@ class TorchBlock(nn.Module):
         self.layers, self._compute = layers, compute
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Map a block's inputs to its output."""
+        """Map a workload's inputs to its outputs."""
         return self._compute(*inputs)
 
 
 def torch_block(
-    subject: Workload, num_keypoints: int, batch: int, dtype: torch.dtype = torch.float32
+    workload: Workload, num_keypoints: int, batch: int, dtype: torch.dtype = torch.float32
 ) -> tuple[nn.Module, list[tuple[int, ...]]]:
-    """Return the module of a block, network or nothing, on the CPU in evaluation mode, and its input shapes."""
-    shapes = input_shapes(subject, batch)
-    if isinstance(subject, NoOp):
+    """Return the module of a workload, on the CPU in evaluation mode, and its input shapes."""
+    shapes = input_shapes(workload, batch)
+    if isinstance(workload, NoOp):
         return nn.ReLU(), shapes
-    arch = subject if isinstance(subject, Arch) else carrier_arch(subject)
+    arch = workload if isinstance(workload, Arch) else carrier_arch(workload)
     with torch.random.fork_rng(devices=[]):
         deployed = DeploymentNetwork(LitePose(arch, num_keypoints).eval())
     network = deployed.network
@@ -48,47 +48,51 @@ def torch_block(
         images: Tensor = (raw_images.permute(0, 3, 1, 2).to(torch.float32) - deployed.mean) / deployed.deviation
         return images.to(dtype)
 
-    if isinstance(subject, Arch):
+    if isinstance(workload, Arch):
         return TorchBlock(deployed, lambda raw_images: network(normalised(raw_images))), shapes
-    if isinstance(subject, Stem):
+    if isinstance(workload, Stem):
         return TorchBlock(deployed, lambda raw_images: network.first(normalised(raw_images))), shapes
-    if isinstance(subject, Bottleneck):
-        block = _stages(network)[_stage_of(subject)][-1]
+    if isinstance(workload, Bottleneck):
+        block = _stages(network)[_stage_of(workload)][-1]
         return TorchBlock(block, block), shapes
-    if isinstance(subject, Deconv):
+    if isinstance(workload, Deconv):
         refined, raw, after = network.deconv_refined[0], network.deconv_raw[0], network.deconv_bnrelu[0]
         return TorchBlock(nn.ModuleList([refined, raw, after]), lambda x, skip: after(refined(x) + raw(skip))), shapes
-    level = 0 if subject.outputs == 2 * num_keypoints else 1
-    refined, raw = network.final_refined[level], network.final_raw[level]
+    (prediction,) = (
+        level.prediction
+        for level in HEAD
+        if level.prediction is not None and level.prediction.num_maps(num_keypoints) == workload.outputs
+    )
+    refined, raw = network.final_refined[prediction.index], network.final_raw[prediction.index]
     return TorchBlock(nn.ModuleList([refined, raw]), lambda x, skip: refined(x) + raw(skip)), shapes
 
 
 def carrier_arch(block: Block) -> Arch:
-    """Return a small arch that has ``block`` where :func:`part` takes it from; its resolution does not matter."""
-    stem, deconv = 8, [8, 8, 8]
-    stages = [Stage(8, stride, (1,), (3,)) for stride in (2, 2, 2, 1)]
+    """Return a small arch that has ``block`` where :func:`torch_block` takes it from; its resolution is irrelevant."""
+    backbone, deconv = [8] * 5, [8] * len(HEAD)  # widths of s0 to s4 and of the levels
+    shapes = [(1, 3)] * len(STAGE_STRIDES)
     if isinstance(block, Stem):
-        stem = block.width
+        backbone[0] = block.width
     elif isinstance(block, Bottleneck):
-        place = _stage_of(block)
-        shape = ((block.expand_ratio,), (block.kernel_size,))
-        stages[place] = Stage(block.width, block.stride, *shape)
-        if place == 0:
-            stem = block.in_width
-        else:
-            stages[place - 1] = Stage(block.in_width, stages[place - 1].stride, (1,), (3,))
+        stage = _stage_of(block)
+        backbone[stage : stage + 2] = block.in_width, block.width
+        shapes[stage] = block.expand_ratio, block.kernel_size
     elif isinstance(block, Deconv):
-        stages[3], stages[2] = Stage(block.in_width, 1, (1,), (3,)), Stage(block.skip_width, 2, (1,), (3,))
-        deconv[0] = block.width
+        backbone[-1], backbone[HEAD[0].skip], deconv[0] = block.in_width, block.skip_width, block.width
     else:
-        deconv[1:] = [block.in_width] * 2
-        stages[0], stem = Stage(block.skip_width, 2, (1,), (3,)), block.skip_width
-    return Arch(64, stem, tuple(stages), tuple(deconv))
+        for level in HEAD:
+            if level.prediction is not None:
+                backbone[level.prediction.skip], deconv[level.index] = block.skip_width, block.in_width
+    stages = (
+        Stage(width, stride, (ratio,), (kernel_size,))
+        for width, stride, (ratio, kernel_size) in zip(backbone[1:], STAGE_STRIDES, shapes, strict=True)
+    )
+    return Arch(64, backbone[0], tuple(stages), tuple(deconv))
 
 
 def _stage_of(block: Bottleneck) -> int:
-    """Return a stage whose first block has the stride of ``block``."""
-    return 0 if block.stride == 2 else 3
+    """Return the index of a stage whose first block has the stride of ``block``."""
+    return STAGE_STRIDES.index(block.stride)
 
 
 def _stages(network: LitePose) -> list[nn.Sequential]:

@@ -1,1 +1,1 @@
-"""Search by Optuna with many workers."""
+"""Search with Optuna's samplers, by any number of workers on one study."""

@@ -1,6 +1,7 @@
-"""What Optuna's samplers see: a copy of a shared study in memory, which they may ask without leaving traces (no torch).
+"""A local copy of a shared study, in which Optuna's samplers can be asked without writing to the shared one (no torch).
 
-A sampler's answer is written to the shared study only when it is known what becomes of it, in one piece.
+The suggestion of a sampler may break the budget or repeat an earlier arch. It is therefore written to the shared study
+only when it is known what is done with it, as one complete trial.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,41 +18,66 @@ from optuna.trial import FrozenTrial, TrialState
 from supernet.genes import ABSENT, Genes
 from supernet.space import SearchSpace
 
-_HINT = "relative_params"
-"""Part of the keys under which samplers tell others what they are about to suggest."""
+_RELATIVE_PARAMS = "relative_params"
+"""Part of the attribute names under which samplers store what they are about to suggest."""
+
+
+@dataclass(frozen=True)
+class TrialParams:
+    """What describes an arch in a trial.
+
+    Attributes:
+        values: Values by parameter name.
+        distributions: By parameter name, what the value is drawn from.
+        constraints: By name; the arch is within the budget if all are zero or less.
+    """
+
+    values: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    constraints: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A sampler's answer.
+    """An arch that a sampler suggests.
 
     Attributes:
         row: (G,) genes, as in ``SearchSpace.encode``.
-        constraints: By name; the arch keeps the budget if all are zero or less.
-        system_attrs: What the sampler noted about the trial, such as its generation.
+        system_attrs: What the sampler stores in the trial, such as its generation.
     """
 
     row: Genes
-    constraints: dict[str, float]
     system_attrs: dict[str, Any]
 
 
 def sampler_attrs(system_attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a sampler keeps of a trial beyond its values, such as its generation."""
-    return {key: value for key, value in system_attrs.items() if not key.startswith("constraints") and _HINT not in key}
+    """Return the system attributes of a trial that a sampler reads later, such as its generation."""
+    return {
+        key: value
+        for key, value in system_attrs.items()
+        if not key.startswith("constraints") and _RELATIVE_PARAMS not in key
+    }
 
 
 class LocalStudy:
     """A copy of a study of archs of ``space``, and the sampler that learns from it.
 
     Args:
-        space: Whose genes are the study's parameters; each is categorical, and blocks past the depth have none.
-        sampler: What proposes.
-        directions: Of the study.
+        space: Its genes are the parameters of the study. All are categorical; absent blocks have no parameters.
+        sampler: Suggests archs.
+        directions: Directions of the study.
+        constraints: Returns the constraints of genes (G,) by name, zero or less where the arch is within the budget.
     """
 
-    def __init__(self, space: SearchSpace, sampler: BaseSampler, directions: Sequence[StudyDirection]) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        sampler: BaseSampler,
+        directions: Sequence[StudyDirection],
+        constraints: Callable[[Genes], Mapping[str, float]],
+    ) -> None:
         self.space = space
+        self._constraints = constraints
         self._study = optuna.create_study(sampler=sampler, directions=directions)
         self._numbers: dict[int, int] = {}
         self._running: set[int] = set()
@@ -59,8 +85,8 @@ class LocalStudy:
         self._blocks = {block + k for stage in layout.stages for block in stage.blocks for k in (0, 1)}
         self._distributions = [CategoricalDistribution(choices) for choices in layout.choices]
 
-    def follow(self, trials: Sequence[FrozenTrial]) -> None:
-        """Bring the copy up to date with all trials of the shared study."""
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
+        """Copy what is new in the trials of the shared study, of which all are given."""
         for trial in trials:
             if trial.number in self._running and trial.state.is_finished():
                 self._running.remove(trial.number)
@@ -71,8 +97,8 @@ class LocalStudy:
                 if trial.state == TrialState.RUNNING:
                     self._running.add(trial.number)
 
-    def ask(self, constraints: Callable[[Genes], Mapping[str, float]]) -> Suggestion:
-        """Return what the sampler proposes; ``constraints`` are those of one row, zero or less where it fits."""
+    def ask(self) -> Suggestion:
+        """Return what the sampler suggests."""
         trial = self._study.ask()
         layout = self.space.layout
         row = np.zeros(len(layout.names), np.int16)
@@ -80,28 +106,30 @@ class LocalStudy:
             if column in self._blocks and not layout.present(row[None])[0, column]:
                 row[column] = ABSENT
             elif len(layout.choices[column]) > 1:
-                chosen = trial.suggest_categorical(name, layout.choices[column])
-                row[column] = layout.choices[column].index(chosen)
-        found = dict(constraints(row))
-        for name, value in found.items():
-            trial.set_constraint(name, value)
-        noted = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
-        self._study.tell(trial, state=TrialState.FAIL)  # samplers leave failed trials out
-        return Suggestion(row, found, sampler_attrs(noted))
+                value = trial.suggest_categorical(name, layout.choices[column])
+                row[column] = layout.choices[column].index(value)
+        for name, constraint in self._constraints(row).items():
+            trial.set_constraint(name, constraint)
+        system_attrs = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
+        self._study.tell(trial, state=TrialState.FAIL)  # samplers ignore failed trials
+        return Suggestion(row, sampler_attrs(system_attrs))
 
     def reseed(self) -> None:
-        """Give the sampler new randomness, for where it proposes what another worker does."""
+        """Give the sampler new randomness, so that it does not repeat the suggestions of another worker."""
         self._study.sampler.reseed_rng()
 
-    def params(self, row: Genes) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-        """Return the parameters of a row, by name, and what each is drawn from."""
+    def params(self, row: Genes) -> TrialParams:
+        """Return what describes the arch with genes ``row`` (G,) in a trial."""
         layout = self.space.layout
-        used = [c for c in range(len(row)) if row[c] != ABSENT and len(layout.choices[c]) > 1]
-        params = {layout.names[c]: layout.choices[c][row[c]] for c in used}
-        return params, {layout.names[c]: self._distributions[c] for c in used}
+        used = [column for column in range(len(row)) if row[column] != ABSENT and len(layout.choices[column]) > 1]
+        return TrialParams(
+            {layout.names[column]: layout.choices[column][row[column]] for column in used},
+            {layout.names[column]: self._distributions[column] for column in used},
+            dict(self._constraints(row)),
+        )
 
     def row(self, trial: FrozenTrial) -> Genes:
-        """Return the genes (G,) of a trial's parameters."""
+        """Return the genes (G,) of a trial."""
         layout = self.space.layout
         row = np.zeros(len(layout.names), np.int16)
         for column, name in enumerate(layout.names):

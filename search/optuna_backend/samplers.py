@@ -8,30 +8,30 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from supernet.errors import UserError
-from supernet.io.schema import check_least
+from supernet.io.schema import check_numbers
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How to propose archs.
+    """Which sampler proposes archs.
 
     Attributes:
         sampler: Key of ``SAMPLERS``.
-        startup: Archs that are drawn at random before the sampler learns; of NSGA-II the size of its population.
+        startup: Random archs before the sampler learns from scores; for NSGA-II the population size.
     """
 
     sampler: str = "tpe"
     startup: int = 10
 
     def __post_init__(self) -> None:
-        """Raise UserError for an unknown sampler or too few archs to begin with."""
+        """Raise UserError for an unknown sampler or too few random archs."""
         if self.sampler not in SAMPLERS:
             raise UserError(f"there is no sampler {self.sampler!r}; choose among {', '.join(SAMPLERS)}")
-        check_least(self, {"startup": 2})
+        check_numbers(self, "startup", least=2)
 
 
 def make_sampler(settings: SamplerSettings, seed: int) -> BaseSampler:
-    """Return the sampler that ``settings`` name."""
+    """Return a new sampler."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return SAMPLERS[settings.sampler](settings.startup, seed)
@@ -59,4 +59,4 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "gp": _gp,
     "random": _random,
 }
-"""Tree-structured Parzen estimator, NSGA-II, Gaussian process, chance."""
+"""Tree-structured Parzen estimator, NSGA-II, Gaussian process, random search."""

@@ -1,9 +1,11 @@
-"""Search by Optuna's samplers: archs within a budget, none evaluated twice, by any number of workers (no torch).
+"""Search with Optuna's samplers for archs within a budget, by any number of workers, without duplicates (no torch).
 
-We differ from a plain Optuna loop: costs are known before an evaluation, so that an arch outside the budget is only
-noted (a pruned trial with its constraint values, from which samplers learn) and one near it that fits takes its place;
-so does an unknown neighbour of an arch that was evaluated before; and the first, random archs are drawn within the
-budget.
+Differences from a plain Optuna loop, because the costs of an arch are known before its evaluation:
+
+- A suggestion outside the budget is not evaluated. It becomes a pruned trial with its constraint values, from which
+  samplers learn, and an arch near it that fits is evaluated instead.
+- A suggestion that was evaluated before is replaced by a new neighbour.
+- The first, random archs are drawn within the budget.
 """
 
 import math
@@ -18,25 +20,27 @@ from optuna.trial import FrozenTrial, TrialState
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Result, Score
 from search.evolution.offspring import Offspring, OffspringGenerator
-from search.evolution.settings import BreedingSettings
+from search.evolution.settings import OffspringSettings
+from search.objectives import AP, check_known, check_objectives
 from search.optuna_backend.local_study import LocalStudy, Suggestion, sampler_attrs
 from search.optuna_backend.samplers import SamplerSettings, make_sampler
 from search.optuna_backend.shared_study import ARCH, WITHDRAWN, SharedStudy, is_active, to_retry
-from search.pareto import AP, check_known, check_objectives, fronts
+from search.pareto import fronts
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.genes import Genes
+from supernet.io.schema import check_number
 from supernet.space import SearchSpace
 
 METRICS, NUM_IMAGES, ORIGIN = "metrics", "num_images", "origin"
 WAIT_SECONDS = 0.2
 NEIGHBOUR_ROUNDS = 8
-NEIGHBOURS = 64
+NUM_NEIGHBOURS = 64
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to evaluate next: genes (G,), how they came about, and what the sampler noted."""
+    """An arch to evaluate next: its genes (G,), their origin, and what the sampler stores in the trial."""
 
     row: Genes
     origin: str
@@ -45,12 +49,12 @@ class Proposal:
 
 @dataclass(frozen=True)
 class OptunaSettings:
-    """How to search.
+    """Settings of :class:`OptunaSearch`.
 
     Attributes:
-        num_evaluations: Archs to score in all, by all workers.
-        sampler: How to propose.
-        objectives: "ap", alone or with names of costs that are to be low.
+        num_evaluations: Archs to score in total, by all workers.
+        sampler: Which sampler proposes archs.
+        objectives: "ap", alone or with names of costs to minimize.
     """
 
     num_evaluations: int
@@ -59,22 +63,24 @@ class OptunaSettings:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range."""
-        if self.num_evaluations < 1:
-            raise UserError(f"evaluations is {self.num_evaluations}; it must be at least 1")
+        check_number("evaluations", self.num_evaluations, least=1)
         check_objectives(self.objectives)
 
 
 class OptunaSearch:
-    """One worker of a search.
+    """One worker of a search with Optuna.
 
     Args:
-        space: What to search.
+        space: Space to search.
         model: Costs of archs.
-        budget: What every scored arch keeps.
-        settings: How to search; equal for all workers.
-        seed: Of all randomness. One worker alone repeats itself; what a worker that joins draws depends on the trials
-            it finds as well, so that it does not repeat earlier proposals.
+        budget: Bounds that every scored arch meets.
+        settings: Settings of the search, the same for all workers.
+        seed: Seed of all randomness. A single worker is deterministic. The randomness of a worker that joins a study
+            also depends on the number of its trials, so that the worker does not repeat earlier proposals.
         shared: The study.
+
+    Raises:
+        UserError: An objective is neither AP nor a cost.
     """
 
     def __init__(
@@ -88,132 +94,141 @@ class OptunaSearch:
     ) -> None:
         check_known(settings.objectives, model.names)
         self.space, self.model, self.budget, self.settings, self.shared = space, model, budget, settings, shared
-        for_sampler, for_rest = np.random.SeedSequence([seed, len(shared.trials())]).spawn(2)
-        sampler = make_sampler(settings.sampler, int(for_sampler.generate_state(1)[0]))
-        self._mirror = LocalStudy(space, sampler, shared.study.directions)
-        self._rng = np.random.default_rng(for_rest)
-        self._breeder = OffspringGenerator(space, model, budget, BreedingSettings())
+        sampler_seed, rng_seed = np.random.SeedSequence([seed, len(shared.trials())]).spawn(2)
+        sampler = make_sampler(settings.sampler, int(sampler_seed.generate_state(1)[0]))
+        self._local = LocalStudy(space, sampler, shared.study.directions, self._constraints)
+        self._rng = np.random.default_rng(rng_seed)
+        self._generator = OffspringGenerator(space, model, budget, OffspringSettings())
         self._rows: dict[int, Genes] = {}
         self._scored: dict[int, Candidate] = {}
 
-    def run(self, score: Callable[[Arch], Score], on_round: Callable[[], None] = lambda: None) -> Result:
-        """Search until the study has as many scored archs as wanted, or there are no more within the budget.
-
-        Args:
-            score: Sees archs within the budget only, and none that another evaluation has or had.
-            on_round: Called before and after each evaluation, and now and then while this worker waits for others:
-                time to show progress, or to stop by an exception.
+    def run(self, score: Callable[[Arch], Score]) -> Result:
+        """Call :meth:`step` until the search is over; return the result.
 
         Raises:
-            UserError: No arch that fits was found.
+            UserError: No arch within the budget was found.
             ValueError: A score is not finite.
         """
-        limit = self.settings.num_evaluations
-        while True:
-            on_round()
-            trials = self.shared.trials()
-            self._mirror.follow(trials)
-            num_scored = sum(trial.state == TrialState.COMPLETE for trial in trials)
-            num_active = sum(map(is_active, trials))
-            if num_scored >= limit:
-                break
-            proposal = (self._retried(trials) or self._propose(trials)) if num_active < limit else None
-            if proposal is not None:
-                self._evaluate(proposal, score)
-            elif num_active == num_scored:
-                break  # there is nothing new within the budget
-            else:
-                time.sleep(WAIT_SECONDS)  # for what other workers have begun, and may leave unfinished
+        while self.step(score):
+            pass
         return self.result()
 
+    def step(self, score: Callable[[Arch], Score]) -> bool:
+        """Evaluate one arch, or wait a moment for the evaluations of other workers.
+
+        Args:
+            score: Returns the score of an arch. It gets archs within the budget only, and none that is evaluated by
+                another worker or was evaluated before.
+
+        Returns:
+            False if the search is over: the study has all its evaluations, or there are no new archs in the budget.
+
+        Raises:
+            ValueError: The score is not finite.
+        """
+        limit = self.settings.num_evaluations
+        trials = self.shared.trials()
+        self._local.update(trials)
+        num_scored = sum(trial.state == TrialState.COMPLETE for trial in trials)
+        num_active = sum(map(is_active, trials))
+        if num_scored >= limit:
+            return False
+        proposal = (self._retry(trials) or self._propose(trials)) if num_active < limit else None
+        if proposal is not None:
+            self._evaluate(proposal, score)
+        elif num_active == num_scored:
+            return False  # nothing new within the budget
+        else:
+            time.sleep(WAIT_SECONDS)  # other workers may fail to finish what they evaluate
+        return True
+
     def candidates(self) -> list[Candidate]:
-        """Return everything that any worker has scored, in the order in which it was begun."""
+        """Return what all workers have scored, in the order in which the evaluations started."""
         scored = [trial for trial in self.shared.trials() if trial.state == TrialState.COMPLETE]
         return [self._candidate(trial, order) for order, trial in enumerate(scored)]
 
     def result(self) -> Result:
-        """Return everything that any worker has scored, and the best of it.
+        """Return the best candidate, the front, and all candidates of all workers.
 
         Raises:
             UserError: Nothing was scored.
         """
         archive = self.candidates()
         if not archive:
-            raise UserError(f"no arch of space {self.space.name} fits the budget; allow more")
-        values = np.array([[-v if name == AP else v for name, v in self._values(one).items()] for one in archive])
-        best = max(archive, key=lambda one: (one.ap, -one.order))
-        front = [one for one, rank in zip(archive, fronts(values, np.zeros(len(archive))), strict=True) if rank == 0]
-        return Result(best, tuple(front) if values.shape[1] > 1 else (best,), tuple(archive))
+            raise UserError(f"no arch of space {self.space.name} fits the budget; loosen the budget")
+        best = max(archive, key=lambda candidate: (candidate.ap, -candidate.order))
+        if len(self.settings.objectives) == 1:
+            return Result(best, (best,), tuple(archive))
+        values = np.array(
+            [[-v if name == AP else v for name, v in self._values(candidate).items()] for candidate in archive]
+        )
+        numbers = fronts(values, np.zeros(len(archive)))
+        front = [candidate for candidate, number in zip(archive, numbers, strict=True) if number == 0]
+        return Result(best, tuple(front), tuple(archive))
 
-    def _retried(self, trials: Sequence[FrozenTrial]) -> Proposal | None:
-        """What another worker left unfinished."""
+    def _retry(self, trials: Sequence[FrozenTrial]) -> Proposal | None:
+        """Return an arch whose evaluation failed."""
         for trial in to_retry(trials):
-            notes = sampler_attrs(trial.system_attrs)
-            return Proposal(self._row(trial), trial.user_attrs[ORIGIN], notes)
+            return Proposal(self._row(trial), trial.user_attrs[ORIGIN], sampler_attrs(trial.system_attrs))
         return None
 
     def _propose(self, trials: Sequence[FrozenTrial]) -> Proposal | None:
-        """Something new within the budget, None if nothing was found."""
-        tried = [t for t in trials if t.state != TrialState.PRUNED and WITHDRAWN not in t.user_attrs]
+        """Return a new arch within the budget, None if none was found."""
+        sampler = self.settings.sampler
+        tried = [trial for trial in trials if trial.state != TrialState.PRUNED and WITHDRAWN not in trial.user_attrs]
         keys = [self._row(trial).tobytes() for trial in tried]
-        asked = self._mirror.ask(self._constraints)
-        key = asked.row.tobytes()
-        fits = self._violation(asked.row[None])[0] == 0
-        if not fits:
-            self._note_outside(asked, trials)
-        brood = Offspring(set(keys))
-        if fits and brood.add(asked.row, "random"):
-            return Proposal(asked.row, self.settings.sampler.sampler, asked.system_attrs)
-        if (TrialState.RUNNING, key) in {(trial.state, each) for trial, each in zip(tried, keys, strict=True)}:
+        suggestion = self._local.ask()
+        row, key = suggestion.row, suggestion.row.tobytes()
+        is_within_budget = self._generator.violation(row[None])[0] == 0
+        if not is_within_budget:
+            self._add_pruned(suggestion, trials)
+        new = Offspring(set(keys))
+        if is_within_budget and new.add(row, "random"):
+            return Proposal(row, sampler.sampler, suggestion.system_attrs)
+        running = {known for trial, known in zip(tried, keys, strict=True) if trial.state == TrialState.RUNNING}
+        if key in running:
             self._reseed()
-        if self.settings.sampler.sampler != "random" and len(tried) >= self.settings.sampler.startup:
-            self._vary(asked.row, brood)
-        origin = "neighbour" if brood.rows else "random"
-        if not brood.rows:
-            self._breeder.random(1, brood, self._rng)
-        return Proposal(brood.rows[0], origin, asked.system_attrs) if brood.rows else None
+        if sampler.sampler != "random" and len(tried) >= sampler.startup:
+            self._add_neighbour(row, new)
+        origin = "neighbour" if new.rows else "random"
+        if not new.rows:
+            self._generator.random(1, new, self._rng)
+        return Proposal(new.rows[0], origin, suggestion.system_attrs) if new.rows else None
 
-    def _vary(self, row: Genes, brood: Offspring) -> None:
-        """Add the nearest new row within the budget to ``brood``: the row itself, mended, or a neighbour."""
-        variation = self._breeder.variation
-        (mended,) = variation.repair(row[None], self._violation, self._rng)
-        if self._violation(mended[None])[0] == 0 and brood.add(mended, "mutation"):
+    def _add_neighbour(self, row: Genes, new: Offspring) -> None:
+        """Add the nearest new row within the budget to ``new``: the repaired row itself, or a mutation of it."""
+        operators, violation = self._generator.operators, self._generator.violation
+        (repaired,) = operators.repair(row[None], violation, self._rng)
+        if violation(repaired[None])[0] == 0 and new.add(repaired, "mutation"):
             return
         for round_number in range(NEIGHBOUR_ROUNDS):
-            found = variation.mutate(np.repeat(mended[None], NEIGHBOURS, 0), self._rng, 0.05 * round_number)
-            for one in found[self._violation(found) == 0]:
-                if brood.add(one, "mutation"):
+            copies = np.repeat(repaired[None], NUM_NEIGHBOURS, 0)
+            neighbours = operators.mutate(copies, self._rng, 0.05 * round_number)
+            for neighbour in neighbours[violation(neighbours) == 0]:
+                if new.add(neighbour, "mutation"):
                     return
 
-    def _note_outside(self, asked: Suggestion, trials: Sequence[FrozenTrial]) -> None:
-        """Keep a proposal that breaks the budget as a pruned trial, for the sampler to learn from; once an arch."""
-        digest = self.space.decode(asked.row[None])[0].digest()
+    def _add_pruned(self, suggestion: Suggestion, trials: Sequence[FrozenTrial]) -> None:
+        """Add a suggestion that breaks the budget as a pruned trial, from which samplers learn; once for each arch."""
+        digest = self.space.decode(suggestion.row[None])[0].digest()
         if all(trial.user_attrs[ARCH] != digest for trial in trials):
-            params, distributions = self._mirror.params(asked.row)
-            self.shared.add_pruned(digest, params, distributions, asked.constraints, asked.system_attrs)
+            self.shared.add_pruned(digest, self._local.params(suggestion.row), suggestion.system_attrs)
 
     def _evaluate(self, proposal: Proposal, score: Callable[[Arch], Score]) -> None:
         """Claim a proposal and score it, unless another worker was first."""
         (arch,) = self.space.decode(proposal.row[None])
-        params, distributions = self._mirror.params(proposal.row)
-        trial = self.shared.claim(
-            arch.digest(),
-            self.settings.num_evaluations,
-            params,
-            distributions,
-            self._constraints(proposal.row),
-            {ORIGIN: proposal.origin},
-            proposal.system_attrs,
-        )
+        params = self._local.params(proposal.row)
+        limit, user_attrs = self.settings.num_evaluations, {ORIGIN: proposal.origin}
+        trial = self.shared.claim(arch.digest(), limit, params, user_attrs, proposal.system_attrs)
         if trial is None:
             self._reseed()
             return
         with self.shared.heartbeat(trial):
-            found = score(arch)
-            if not math.isfinite(found.ap):
-                raise ValueError(f"the score of {arch.describe()} is {found.ap}; scores must be finite numbers")
-        candidate = Candidate(arch, 0, 0, proposal.origin, self.model.of(arch), None, (found,))
-        attrs = {METRICS: found.metrics, NUM_IMAGES: found.num_images}
+            arch_score = score(arch)
+            if not math.isfinite(arch_score.ap):
+                raise ValueError(f"the score of {arch.describe()} must be a finite number, got {arch_score.ap}")
+        candidate = Candidate(arch, 0, 0, proposal.origin, self.model.of(arch), None, (arch_score,))
+        attrs = {METRICS: arch_score.metrics, NUM_IMAGES: arch_score.num_images}
         self.shared.complete(trial, list(self._values(candidate).values()), attrs)
 
     def _values(self, candidate: Candidate) -> dict[str, float]:
@@ -223,23 +238,20 @@ class OptunaSearch:
         if trial.number not in self._scored:
             (arch,) = self.space.decode(self._row(trial)[None])
             score = Score(trial.user_attrs[NUM_IMAGES], dict(trial.user_attrs[METRICS]))
-            one = Candidate(arch, order, 0, trial.user_attrs[ORIGIN], self.model.of(arch), None, (score,))
-            self._scored[trial.number] = one
+            candidate = Candidate(arch, order, 0, trial.user_attrs[ORIGIN], self.model.of(arch), None, (score,))
+            self._scored[trial.number] = candidate
         return replace(self._scored[trial.number], order=order)
 
     def _row(self, trial: FrozenTrial) -> Genes:
         if trial.number not in self._rows:
-            self._rows[trial.number] = self._mirror.row(trial)
+            self._rows[trial.number] = self._local.row(trial)
         return self._rows[trial.number]
 
     def _constraints(self, row: Genes) -> dict[str, float]:
         costs = self.model(row[None])
         return {bound.name: bound.excess(costs[bound.cost]).item() for bound in self.budget.bounds}
 
-    def _violation(self, rows: Genes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return self._breeder.violation(rows)
-
     def _reseed(self) -> None:
-        """Draw anew, where this worker walks in the steps of another one."""
-        self._mirror.reseed()
+        """Reseed: this worker repeats the proposals of another worker."""
+        self._local.reseed()
         self._rng = np.random.default_rng()

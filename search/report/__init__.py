@@ -1,1 +1,1 @@
-"""Report.html and its figures."""
+"""The report of a search: ``report.html`` and its images."""

@@ -1,6 +1,6 @@
-"""Charts as values, drawn alike as PNG (matplotlib) and as interactive HTML (plotly) (no torch).
+"""Charts as plain values, drawn as PNG with matplotlib and as interactive HTML with plotly (no torch).
 
-Plotly cannot make images without a browser, and matplotlib none to point at, so that each does one half.
+Plotly needs a browser to make images, and matplotlib cannot make interactive pages, so both are used.
 """
 
 import html
@@ -19,18 +19,18 @@ from matplotlib.ticker import EngFormatter
 from supernet.io import files
 
 GREY, BLUE, RED, ORANGE, GREEN = "#9aa5b1", "#0072b2", "#d55e00", "#e69f00", "#009e73"
-"""Told apart with any colour vision (Okabe and Ito)."""
+"""Colours that people with any colour vision can distinguish (Okabe and Ito)."""
 
 Style = Literal["points", "star", "line", "steps", "bars"]
 
 
 @dataclass(frozen=True)
 class Series:
-    """Values drawn in one style and named in the legend.
+    """Values that are drawn in one style, with an entry in the legend.
 
     Attributes:
-        x, y: As many of each, finite; of bars, y are positions from 0.
-        notes: A line for each point, shown where one points at it; none of them, or as many as points.
+        x, y: Finite values, equally many. For bars, y are positions from 0.
+        notes: A line of text for each point, shown when the mouse is over it; empty for none.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """A line across the chart at ``value`` of an axis."""
+    """A line across the chart at ``value`` on an axis."""
 
     axis: Literal["x", "y"]
     value: float
@@ -56,8 +56,8 @@ class Chart:
     """A chart.
 
     Attributes:
-        x_range: What of the x axis is shown; all if None.
-        rows: Names of the positions of bars, from the top.
+        x_range: Range of the x axis; None shows all values.
+        rows: Labels of the bars, from the top.
     """
 
     title: str
@@ -81,15 +81,16 @@ def draw_png(path: str | Path, charts: Sequence[Chart]) -> None:
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
-    for one in chart.series:
-        if one.style == "bars":
-            axes.barh(one.y, one.x, color=one.color, label=one.name)
-        elif one.style in ("points", "star"):
-            marker, size = ("*", 180) if one.style == "star" else ("o", 18)
-            axes.scatter(one.x, one.y, size, one.color, marker=marker, zorder=3, linewidths=0, label=one.name)
+    for series in chart.series:
+        x, y, color, name = series.x, series.y, series.color, series.name
+        if series.style == "bars":
+            axes.barh(y, x, color=color, label=name)
+        elif series.style in ("points", "star"):
+            marker, size = ("*", 180) if series.style == "star" else ("o", 18)
+            axes.scatter(x, y, size, color, marker=marker, zorder=3, linewidths=0, label=name)
         else:
-            shape = "steps-post" if one.style == "steps" else "default"
-            axes.plot(one.x, one.y, color=one.color, drawstyle=shape, label=one.name)
+            drawstyle = "steps-post" if series.style == "steps" else "default"
+            axes.plot(x, y, color=color, drawstyle=drawstyle, label=name)
     for mark in chart.marks:
         line = axes.axvline if mark.axis == "x" else axes.axhline
         line(mark.value, color=mark.color, linestyle="--", linewidth=1, label=mark.name)
@@ -101,31 +102,31 @@ def _draw(axes: Axes, chart: Chart) -> None:
     if chart.rows:
         axes.set_yticks(range(len(chart.rows)), chart.rows)
         axes.invert_yaxis()
-    elif all(value >= 1000 or value == 0 for one in chart.series for value in one.x):
+    elif all(value >= 1000 or value == 0 for series in chart.series for value in series.x):
         axes.xaxis.set_major_formatter(EngFormatter())
     if not chart.rows and (chart.series or chart.marks):
         axes.legend(loc="best", fontsize="small", framealpha=0.8)
 
 
 def to_html(chart: Chart, name: str) -> str:
-    """Return the chart as an HTML element of id ``name``, for a page that holds plotly's script."""
+    """Return the chart as an HTML element with id ``name``, for a page that contains the script of plotly."""
     figure = go.Figure()
-    for one in chart.series:
-        notes = [html.escape(note) for note in one.notes]
-        common: dict[str, Any] = {"x": one.x, "y": one.y, "name": html.escape(one.name), "customdata": notes}
+    for series in chart.series:
+        notes = [html.escape(note) for note in series.notes]
+        common: dict[str, Any] = {"x": series.x, "y": series.y, "name": html.escape(series.name), "customdata": notes}
         hover = "%{x:,.4~s}, %{y:.4f}" + ("<br>%{customdata}" if notes else "")
-        if one.style == "bars":
+        if series.style == "bars":
             names = [html.escape(row) for row in chart.rows]
-            common |= {"y": names, "customdata": None, "orientation": "h", "marker_color": one.color}
+            common |= {"y": names, "customdata": None, "orientation": "h", "marker_color": series.color}
             figure.add_bar(**common, hovertemplate="%{y}: %{x:.4f}<extra></extra>")
-        elif one.style in ("points", "star"):
-            marker = {"color": one.color, "size": 16 if one.style == "star" else 7}
-            marker |= {"symbol": "star"} if one.style == "star" else {}
+        elif series.style in ("points", "star"):
+            marker = {"color": series.color, "size": 16 if series.style == "star" else 7}
+            marker |= {"symbol": "star"} if series.style == "star" else {}
             figure.add_scatter(**common, mode="markers", marker=marker, hovertemplate=hover)
         else:
-            line: dict[str, Any] = {"color": one.color, "shape": "hv" if one.style == "steps" else "linear"}
+            line: dict[str, Any] = {"color": series.color, "shape": "hv" if series.style == "steps" else "linear"}
             figure.add_scatter(**common, mode="lines", line=line, hovertemplate=hover)
-    # Lines as series, over what is shown, so that the legend names them and can hide them.
+    # Marks are series over the visible range, so that they have an entry in the legend.
     for mark in chart.marks:
         ends = _extent(chart, "y" if mark.axis == "x" else "x")
         x, y = ((mark.value, mark.value), ends) if mark.axis == "x" else (ends, (mark.value, mark.value))
@@ -141,16 +142,16 @@ def to_html(chart: Chart, name: str) -> str:
         margin={"l": 60, "r": 20, "t": 50, "b": 40},
         height=max(440, 24 * len(chart.rows) + 120),
     )
-    options = {"displayModeBar": False, "responsive": True}  # its buttons would lie over the title
+    options = {"displayModeBar": False, "responsive": True}  # the buttons would cover the title
     text: str = figure.to_html(full_html=False, include_plotlyjs=False, config=options, div_id=name)
     return text
 
 
 def _extent(chart: Chart, axis: Literal["x", "y"]) -> tuple[float, float]:
-    """Return the least and the greatest value shown on an axis."""
+    """Return the smallest and the largest value shown on an axis."""
     if axis == "x" and chart.x_range:
         return chart.x_range
-    values = [value for one in chart.series for value in getattr(one, axis)]
+    values = [value for series in chart.series for value in getattr(series, axis)]
     values += [mark.value for mark in chart.marks if mark.axis == axis]
     values = [value for value in values if math.isfinite(value)] or [0.0]
     return min(values), max(values)

@@ -1,4 +1,4 @@
-"""How much each choice of a space matters for the score, as a predictor sees it (no torch)."""
+"""Permutation importance of the choices of a space for the predicted AP (no torch)."""
 
 import numpy as np
 
@@ -11,53 +11,53 @@ REPEATS = 5
 
 
 def importance(space: SearchSpace, genes: Genes, scores: Floats, rng: np.random.Generator) -> dict[str, float]:
-    """Return by choice how far the predicted score moves when an arch takes that choice from another, on average.
+    """Return the mean absolute change of the predicted score when an arch takes a choice from another arch, by choice.
 
-    It is permutation importance, told in the score's own unit. A greater depth brings the other arch's blocks; expand
-    ratios and kernel sizes of a stage are taken together, in the blocks that both archs have.
+    This is permutation importance, in the unit of the scores. A greater depth is taken with the blocks of the other
+    arch; the expand ratios (or kernel sizes) of a stage are taken together, in the blocks that both archs have.
 
     Args:
-        space: What the archs are of.
+        space: Space of the archs.
         genes: Scored archs, rows of ``space.encode`` (N, G).
-        scores: Of each arch, (N,).
-        rng: Draws who takes from whom.
+        scores: Score of each arch, (N,).
+        rng: Pairs the archs.
 
     Returns:
-        Choices with alternatives, the most important first.
+        Choices with at least two values, the most important first.
 
     Raises:
-        UserError: Too few archs to predict from.
+        UserError: Too few archs to fit a predictor.
     """
     predictor = ApPredictor(space).fit(genes, scores, rng)
     before = predictor.predict(genes)
-    moved = dict.fromkeys(_choices(space), 0.0)
+    changes = dict.fromkeys(_choices(space), 0.0)
     for _ in range(REPEATS):
         others = genes[rng.permutation(len(genes))]
         for name, columns in _choices(space).items():
-            after = predictor.predict(_taken(space, genes, others, columns))
-            moved[name] += float(np.abs(after - before).mean()) / REPEATS
-    return dict(sorted(moved.items(), key=lambda one: -one[1]))
+            after = predictor.predict(_with_columns(space, genes, others, columns))
+            changes[name] += float(np.abs(after - before).mean()) / REPEATS
+    return dict(sorted(changes.items(), key=lambda name_and_change: -name_and_change[1]))
 
 
-def _taken(space: SearchSpace, genes: Genes, others: Genes, columns: list[int]) -> Genes:
-    """Return ``genes`` (N, G) with the ``columns`` of ``others``, where both have them."""
-    found, layout = genes.copy(), space.layout
+def _with_columns(space: SearchSpace, genes: Genes, others: Genes, columns: list[int]) -> Genes:
+    """Return ``genes`` (N, G) with the ``columns`` of ``others`` where both have them."""
+    mixed, layout = genes.copy(), space.layout
     for stage in layout.stages:
         if stage.depth in columns:
             blocks = [column + i for column in stage.blocks for i in range(2)]
-            found[:, blocks] = np.where(found[:, blocks] < 0, others[:, blocks], found[:, blocks])
+            mixed[:, blocks] = np.where(mixed[:, blocks] < 0, others[:, blocks], mixed[:, blocks])
     both = (genes[:, columns] >= 0) & (others[:, columns] >= 0)
-    found[:, columns] = np.where(both, others[:, columns], found[:, columns])
-    return layout.checked(found)
+    mixed[:, columns] = np.where(both, others[:, columns], mixed[:, columns])
+    return layout.checked(mixed)
 
 
 def _choices(space: SearchSpace) -> dict[str, list[int]]:
-    """Return the columns of each choice that has alternatives, by name."""
+    """Return the columns of each choice with at least two values, by name."""
     layout = space.layout
-    found = {"resolution": [layout.resolution], "stem: width": [layout.stem_width]}
+    choices = {"resolution": [layout.resolution], "stem: width": [layout.stem_width]}
     for i, stage in enumerate(layout.stages):
-        found |= {f"stage {i}: width": [stage.width], f"stage {i}: depth": [stage.depth]}
-        found[f"stage {i}: expand ratios"] = list(stage.blocks)
-        found[f"stage {i}: kernel sizes"] = [column + 1 for column in stage.blocks]
-    found |= {f"deconv {i}: width": [column] for i, column in enumerate(layout.deconv_widths)}
-    return {name: columns for name, columns in found.items() if layout.num_choices[columns[0]] > 1}
+        choices |= {f"stage {i}: width": [stage.width], f"stage {i}: depth": [stage.depth]}
+        choices[f"stage {i}: expand ratios"] = list(stage.blocks)
+        choices[f"stage {i}: kernel sizes"] = [column + 1 for column in stage.blocks]
+    choices |= {f"deconv {i}: width": [column] for i, column in enumerate(layout.deconv_widths)}
+    return {name: columns for name, columns in choices.items() if layout.num_choices[columns[0]] > 1}

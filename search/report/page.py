@@ -1,4 +1,4 @@
-"""The report of a search: one self-contained page, and its images as PNG beside it (no torch)."""
+"""The report of a search: a self-contained HTML page, and its images as PNG files (no torch)."""
 
 import base64
 import html
@@ -10,7 +10,7 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from search.budget import Budget, readable
-from search.pareto import AP, COST_LABELS
+from search.objectives import AP, COST_LABELS
 from search.predictor import LEAST_HELD_OUT, Quality, held_out
 from search.report import arch_drawing, charts, figures
 from search.report.charts import Chart
@@ -21,12 +21,12 @@ from supernet.io import files
 
 REPORT_FILE = "report.html"
 IMAGE_FILES = ("pareto.png", "progress.png", "importance.png", "arch.png")
-"""The third only where there are enough subnets to learn from."""
+"""``importance.png`` is written only if there are enough subnets to fit a predictor."""
 NUM_LISTED = 10
-MOST_LEARNT = 1000
-"""Subnets that what matters is learnt from, so that the report of a long search takes seconds, too."""
-OWN_KEYPOINTS = {"coco": "coco", "crowdpose": "crowdpose"}
-"""By kind of data set, the keypoints it must have for published AP to be of the same task."""
+MAX_FITTED = 1000
+"""Most subnets that the predictor of the importance is fitted to, so that a report takes seconds."""
+PUBLISHED_KEYPOINTS = {"coco": "coco", "crowdpose": "crowdpose"}
+"""By kind of data set, the keypoints with which published AP is of the same task."""
 
 _CHOSEN = ' class="chosen"'
 _PAGE = """<!DOCTYPE html>
@@ -44,7 +44,7 @@ h1 {{ font-size: 24px; margin: 0 0 4px; }} h2 {{ font-size: 17px; margin: 0 0 8p
 section {{ background: #fff; border: 1px solid #d0d7de; border-radius: 10px; padding: 16px 20px; margin: 16px 0;
   overflow-x: auto; }}
 .pair {{ display: grid; grid-template-columns: minmax(0, 1fr); gap: 0 16px; }}
-/* Columns that do not depend on what is in them: a chart is drawn before the one beside it is there. */
+/* Fixed column widths: a chart is drawn before the other one of its row exists. */
 @media (min-width: 1000px) {{ .pair {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }} }}
 .facts {{ display: flex; flex-wrap: wrap; gap: 8px 28px; }} .facts b {{ display: block; font-size: 20px; }}
 .soft, .facts span {{ color: #57606a; font-size: 13px; }}
@@ -66,29 +66,29 @@ td:last-child {{ white-space: normal; min-width: 260px; }}
 
 
 def write(folder: str | Path, summary: Row, rows: Sequence[Row], budget: Budget, dataset_kind: str) -> Path:
-    """Write ``report.html`` and ``IMAGE_FILES`` into the folder of a search and return the page's path.
+    """Write ``report.html`` and ``IMAGE_FILES`` to the folder of a search; return the path of the page.
 
     Args:
-        folder: Where to.
-        summary: What the search writes as ``summary.json``: "chosen", a row whose "metrics" are by "val" and "test",
-            and as far as there are any "finalists", "baseline", "objectives" and what was searched.
+        folder: Folder of the search.
+        summary: The value of ``summary.json``. "chosen", a row whose "metrics" are by "val" and "test", is required;
+            "finalists", "baseline", "objectives" and the supernet are optional.
         rows: Scored candidates; one scored on several numbers of images may have a row for each.
-        budget: What the search allowed, with its costs.
-        dataset_kind: Kind of data set; published AP is shown for their own ("coco", "crowdpose") only.
+        budget: Budget of the search, with its costs.
+        dataset_kind: Kind of the data set; published AP is shown for "coco" and "crowdpose" only.
     """
-    folder, found = Path(folder), figures.comparable(rows)
+    folder, comparable = Path(folder), figures.comparable(rows)
     space, num_keypoints = budget.model.space, budget.model.num_keypoints
-    own = OWN_KEYPOINTS.get(dataset_kind)
-    published = own if own == summary.get("keypoints") else None
-    trade_offs, remarks = _trade_offs(summary, found, budget, published)
+    keypoints = PUBLISHED_KEYPOINTS.get(dataset_kind)
+    published = keypoints if keypoints == summary.get("keypoints") else None
+    trade_offs, remarks = _trade_offs(summary, comparable, budget, published)
     main = [trade_offs[0], *_final_checks(summary, budget)]
-    course = [figures.progress(found)]
+    course = [figures.progress(comparable)]
     charts.draw_png(folder / IMAGE_FILES[0], main)
     charts.draw_png(folder / IMAGE_FILES[1], course)
-    matters, quality = _importance(found, budget)
+    importance_chart, quality = _importance(comparable, budget)
     if quality is not None:
-        charts.draw_png(folder / IMAGE_FILES[2], [matters])
-        course.append(matters)
+        charts.draw_png(folder / IMAGE_FILES[2], [importance_chart])
+        course.append(importance_chart)
     drawing = arch_drawing.draw(Arch.from_dict(summary["chosen"]["arch"]), space, num_keypoints)
     arch_drawing.save_png(folder / IMAGE_FILES[3], drawing)
 
@@ -97,11 +97,13 @@ def write(folder: str | Path, summary: Row, rows: Sequence[Row], budget: Budget,
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f'<div class="soft">{html.escape(_origin(summary, budget))}</div>',
-        _section("", _facts(summary, found)),
+        _section("", _facts(summary, comparable)),
         _section("The chosen subnet", f'<img alt="the chosen subnet" src="data:image/svg+xml;base64,{image}">'),
         _section("AP and costs", _pair("costs", [*main, *trade_offs[1:]]) + _soft(remarks)),
-        _section("Course of the search", _pair("course", course) + _soft([_trust(quality, len(found))])),
-        _section("The best subnets", _table(summary, found, budget)),
+        _section(
+            "Progress of the search", _pair("course", course) + _soft([_importance_note(quality, len(comparable))])
+        ),
+        _section("The best subnets", _table(summary, comparable, budget)),
     ]
     page = _PAGE.format(title=html.escape(title), plotly=get_plotlyjs(), body="\n".join(body))
     files.write_text(folder / REPORT_FILE, page)
@@ -109,7 +111,7 @@ def write(folder: str | Path, summary: Row, rows: Sequence[Row], budget: Budget,
 
 
 def costs_of_interest(summary: Row, budget: Budget) -> list[str]:
-    """Return the costs that were bounded or minimised, in order; MACs if none was."""
+    """Return the costs that were bounded or minimized, in order; MACs if there are none."""
     names = [bound.cost for bound in budget.bounds] + [name for name in summary.get("objectives", ()) if name != AP]
     return list(dict.fromkeys(names)) or ["macs"]
 
@@ -125,18 +127,20 @@ def _bounds(budget: Budget, cost: str) -> list[tuple[str, float]]:
 def _trade_offs(
     summary: Row, rows: Sequence[Row], budget: Budget, published: str | None
 ) -> tuple[list[Chart], list[str]]:
-    """Return a chart for each cost of interest, and what there is to say of published networks."""
-    found, remarks = [], []
+    """Return a chart for each cost of interest, and remarks on published networks."""
+    trade_off_charts, remarks = [], []
     for cost in costs_of_interest(summary, budget):
         chart = figures.trade_off(rows, summary["chosen"]["digest"], cost, _bounds(budget, cost), published)
         if published:
             images = {"coco": "COCO val2017", "crowdpose": "CrowdPose's test set"}[published]
-            remarks.append(f"Published AP is that of all images of {images}, by networks trained on their own.")
+            remarks.append(
+                f"Published AP was measured on all images of {images}, with networks that were trained alone."
+            )
         else:
             chart, remark = figures.with_published_costs(chart, cost, summary.get("keypoints"))
             remarks.append(remark)
-        found.append(chart)
-    return found, remarks
+        trade_off_charts.append(chart)
+    return trade_off_charts, remarks
 
 
 def _final_checks(summary: Row, budget: Budget) -> list[Chart]:
@@ -146,32 +150,33 @@ def _final_checks(summary: Row, budget: Budget) -> list[Chart]:
 
 
 def _importance(rows: Sequence[Row], budget: Budget) -> tuple[Chart, Quality | None]:
-    """Return the importance of choices and how far to trust it; no quality for too few subnets or without an order."""
+    """Return the importance of choices and the quality of its predictor, None for too few subnets or equal AP."""
     aps = np.array([row["metrics"]["AP"] for row in rows])
     if len(rows) < LEAST_HELD_OUT or not np.ptp(aps):
         return figures.importances({}), None
     space, rng = budget.model.space, np.random.default_rng(0)
-    some = np.sort(rng.permutation(len(rows))[:MOST_LEARNT])
-    genes, aps = space.encode([Arch.from_dict(rows[i]["arch"]) for i in some]), aps[some]
+    sample = np.sort(rng.permutation(len(rows))[:MAX_FITTED])
+    genes, aps = space.encode([Arch.from_dict(rows[i]["arch"]) for i in sample]), aps[sample]
     return figures.importances(importance(space, genes, aps, rng)), held_out(space, genes, aps, rng)
 
 
-def _trust(quality: Quality | None, num: int) -> str:
+def _importance_note(quality: Quality | None, num: int) -> str:
+    """Return what the importance is and how reliable, or why it is missing."""
     if quality is None:
         return (
-            f"What matters cannot be told from {num} subnet{'s' * (num != 1)}; it takes at least {LEAST_HELD_OUT} "
-            "whose AP differs."
+            f"The importance of choices cannot be estimated from {num} subnet{'s' * (num != 1)}: it needs at least "
+            f"{LEAST_HELD_OUT} with different AP."
         )
-    advice = "the order of the bars is trustworthy at the top"
+    advice = "The longest bars are reliable."
     if quality.kendall_tau < 0.6:
-        advice = "read the bars as a tendency"
+        advice = "The bars show a tendency only."
     if quality.kendall_tau < 0.3:
-        advice = "that is little, and the order of the bars may be chance"
+        advice = "This is low: the order of the bars may be chance."
     return (
-        "What matters: how far the predicted AP moves when a subnet takes this choice from another of the "
-        f"{quality.num_held_out} learnt from. Tested on each of them by learning from {quality.num_train} others, the "
-        f"predictor's Kendall tau is {quality.kendall_tau:.2f}, and {quality.top_k_recall:.0%} of the best "
-        f"{quality.k} are among its best {quality.k}: {advice}."
+        "Importance: the mean change of the predicted AP when a subnet takes this choice from another one, over "
+        f"{quality.num_held_out} subnets. In cross-validation (trained on {quality.num_train} subnets), the predictor "
+        f"has a Kendall tau of {quality.kendall_tau:.2f}, and {quality.top_k_recall:.0%} of the best {quality.k} "
+        f"subnets are among its best {quality.k}. {advice}"
     )
 
 
@@ -187,7 +192,7 @@ def _facts(summary: Row, rows: Sequence[Row]) -> str:
     facts += [("AP on validation images", f"{val['AP']:.3f}")]
     baseline = summary.get("baseline", {})
     if baseline.get("ap_mean") is not None:
-        facts.append((f"mean AP of {baseline['num']} random ones in the test", f"{baseline['ap_mean']:.3f}"))
+        facts.append((f"mean AP on test images of {baseline['num']} random subnets", f"{baseline['ap_mean']:.3f}"))
     facts += [("multiply-adds", readable(chosen["costs"]["macs"])), ("parameters", readable(chosen["costs"]["params"]))]
     facts.append(("subnets evaluated", str(len({row["digest"] for row in rows}))))
     if "seconds" in summary:
@@ -197,11 +202,11 @@ def _facts(summary: Row, rows: Sequence[Row]) -> str:
 
 
 def _table(summary: Row, rows: Sequence[Row], budget: Budget) -> str:
-    """Return the best subnets: those measured again first, then by AP."""
+    """Return the best subnets as a table: finalists scored on more images first, then by AP."""
     number, chosen = rows[0].get("num_images"), summary["chosen"]["digest"]
-    again = {row["digest"]: row for row in summary.get("finalists", ()) if row.get("num_images") != number}
+    rescored = {row["digest"]: row for row in summary.get("finalists", ()) if row.get("num_images") != number}
     by_ap = sorted(rows, key=lambda row: (-row["metrics"]["AP"], row["order"]))
-    listed = [*again.values(), *(row for row in by_ap if row["digest"] not in again)][:NUM_LISTED]
+    listed = [*rescored.values(), *(row for row in by_ap if row["digest"] not in rescored)][:NUM_LISTED]
     first = {row["digest"]: row for row in rows}
     test = summary["chosen"]["metrics"].get("test")
     costs = list(dict.fromkeys(["macs", "params", *costs_of_interest(summary, budget)]))
@@ -214,9 +219,9 @@ def _table(summary: Row, rows: Sequence[Row], budget: Budget) -> str:
     if any(value is not None for value in predicted):
         columns["predicted AP"] = ["" if value is None else f"{value:.4f}" for value in predicted]
     columns[f"AP, {number or 'validation'} images"] = [ap(first.get(row["digest"])) for row in listed]
-    if again:
-        most = next(iter(again.values()))["num_images"]
-        columns[f"AP, {most} images"] = [ap(again.get(row["digest"])) for row in listed]
+    if rescored:
+        most = next(iter(rescored.values()))["num_images"]
+        columns[f"AP, {most} images"] = [ap(rescored.get(row["digest"])) for row in listed]
     if test:
         name = f"AP, {summary.get('num_test_images', '')} test images"
         columns[name] = [f"{test['AP']:.4f}" if row["digest"] == chosen else "" for row in listed]
@@ -225,7 +230,7 @@ def _table(summary: Row, rows: Sequence[Row], budget: Budget) -> str:
     for cost in dict.fromkeys(name for row in listed for name in row["costs"] if name not in budget.model.names):
         values = [row["costs"].get(cost) for row in listed]
         columns[cost.replace("_", " ")] = ["" if value is None else f"{value:.2f}" for value in values]
-    columns["came by"] = [row["origin"] for row in listed]
+    columns["origin"] = [row["origin"] for row in listed]
     columns["arch"] = [Arch.from_dict(row["arch"]).describe() for row in listed]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     lines = []

@@ -1,4 +1,4 @@
-"""Scores of archs on fixed validation images, each computed once, by one process or several (no torch)."""
+"""Scores archs on fixed validation images, each only once, in one process or several (no torch)."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +12,11 @@ from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import evenly_spread
 
 Measure = Callable[[Arch, PoseDataset], Mapping[str, float]]
-"""Metrics of an arch on images, AP among them."""
+"""(arch, images) -> metrics, including AP."""
 
 
 class Processes(Protocol):
-    """The processes that score together; each calls the same functions in the same order."""
+    """The processes that score together; all call the same functions in the same order."""
 
     @property
     def index(self) -> int:
@@ -29,26 +29,26 @@ class Processes(Protocol):
         ...
 
     def texts(self, text: str) -> list[str]:
-        """Return every process's text, in order."""
+        """Return the texts of all processes, in order."""
         ...
 
 
 class Evaluator:
-    """Scores archs on any number of images of one set; scores are kept on disk and shared between searches.
+    """Scores archs on any number of images of one data set; a cache on disk shares scores between searches.
 
     Of each list of archs, process r of n scores those at r, r + n, r + 2 n, ...; all get all scores.
 
     Args:
-        measure: Metrics of an arch, a function of arch and images.
-        images: The whole set; fewer images are evenly spread over it.
-        weights: Digest of the weights that ``measure`` uses.
-        settings: Plain values of all else that decides a score.
-        cache: Folder of kept scores; None keeps them in memory only.
-        processes: Those that score together.
+        measure: Computes the metrics of an arch.
+        images: The whole data set; fewer images are spread evenly over it.
+        weights: Checksum of the weights that ``measure`` uses.
+        settings: Plain values of everything else that a score depends on.
+        cache: Folder of the cached scores; None keeps them in memory only.
+        processes: The processes that score together.
 
     Attributes:
         num_measured: Scores computed, by all processes together.
-        num_reused: Scores that were known already.
+        num_reused: Scores taken from the cache.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Evaluator:
 
     @property
     def num_processes(self) -> int:
-        """How many archs are scored at once."""
+        """Number of archs that are scored at the same time."""
         return self._processes.count
 
     def data_digest(self, num_images: int | None = None) -> str:
-        """Return digits that identify images, their ground truth and all settings; all images if None."""
+        """Return a checksum of images (all if None), their ground truth and all settings."""
         images = evenly_spread(self.images, num_images or len(self.images))
         return digest_of({"settings": self._settings, "truth": images.ground_truth(), "ids": [*images.image_ids]})
 
@@ -83,23 +83,23 @@ class Evaluator:
             cache = ScoreCache(self._cache, self._weights, self.data_digest(number))
             self._sets[number] = evenly_spread(self.images, number), cache
         images, cache = self._sets[number]
-        mine = {}
+        own = {}
         for i in range(self._processes.index, len(archs), self._processes.count):
-            known = cache.get(archs[i])
-            found = {name: float(value) for name, value in (known or self._measure(archs[i], images)).items()}
-            if known is None:
-                cache.put(archs[i], found)
-            mine[i] = {"digest": archs[i].digest(), "metrics": found, "known": known is not None}
-        return [Score(number, metrics) for metrics in self._gathered(archs, mine)]
+            cached = cache.get(archs[i])
+            metrics = {name: float(value) for name, value in (cached or self._measure(archs[i], images)).items()}
+            if cached is None:
+                cache.put(archs[i], metrics)
+            own[i] = {"digest": archs[i].digest(), "metrics": metrics, "cached": cached is not None}
+        return [Score(number, metrics) for metrics in self._gathered(archs, own)]
 
-    def _gathered(self, archs: Sequence[Arch], mine: Mapping[int, Any]) -> list[dict[str, float]]:
-        """Return the metrics that all processes found, in the order of ``archs``."""
-        told: dict[int, Any] = {}
-        for text in self._processes.texts(json.dumps(mine)):
-            told |= {int(i): found for i, found in json.loads(text).items()}
-        if [told[i]["digest"] for i in sorted(told)] != [arch.digest() for arch in archs]:
+    def _gathered(self, archs: Sequence[Arch], own: Mapping[int, Any]) -> list[dict[str, float]]:
+        """Exchange results with the other processes and return the metrics in the order of ``archs``."""
+        results: dict[int, Any] = {}
+        for text in self._processes.texts(json.dumps(own)):
+            results |= {int(i): result for i, result in json.loads(text).items()}
+        if [results[i]["digest"] for i in sorted(results)] != [arch.digest() for arch in archs]:
             raise RuntimeError("the processes disagree on which archs to score; start them with equal options")
-        num_known = sum(found["known"] for found in told.values())
-        self.num_reused += num_known
-        self.num_measured += len(told) - num_known
-        return [told[i]["metrics"] for i in range(len(archs))]
+        num_cached = sum(result["cached"] for result in results.values())
+        self.num_reused += num_cached
+        self.num_measured += len(results) - num_cached
+        return [results[i]["metrics"] for i in range(len(archs))]

@@ -1,4 +1,4 @@
-"""Latency of whole networks, measured where a table's device and runtime are here."""
+"""Measures the latency of whole networks on the device and runtime of a latency table."""
 
 import statistics
 import time
@@ -6,44 +6,43 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from search.lut.runtimes import open_engine
+from search.lut.runtimes import runtime_of
 from supernet.arch import Arch
 from supernet.costs.latency_table import LatencyTable, check_settings
 
-WARM_UP = 5
+WARM_UP_RUNS = 5
 ROUNDS = 30
 
 
 def measured_ms(table: LatencyTable, archs: Sequence[Arch], progress: Callable[[int, int], None]) -> list[float]:
-    """Return the median latency of each arch, with random weights, measured as ``table`` was; all archs in turns.
+    """Return the median latency of each arch, with random weights, measured with the settings of ``table``.
+
+    Each round runs every arch once, so that slow phases of the machine affect all archs.
 
     Args:
-        table: Says how to measure.
-        archs: Whole networks.
-        progress: Called with rounds done and rounds in all.
+        table: Latency table whose settings to use.
+        archs: Networks to measure.
+        progress: Called with the number of rounds done and the total.
 
     Raises:
-        UserError: The table's runtime, version, device or another of its settings is not here.
+        UserError: The runtime, its version, the device or another setting differs from the table.
     """
-    told = table.settings
-    is_gpu = torch.cuda.is_available() and told.device == torch.cuda.get_device_name()
-    device = torch.device("cuda" if is_gpu else "cpu")
     threads = torch.get_num_threads()
     try:
-        engine = open_engine(told.runtime, told.precision, told.threads, told.batch, table.num_keypoints, device)
-        check_settings(told, engine.settings)
-        runs = [engine.open(arch) for arch in archs]
+        runtime = runtime_of(table)
+        check_settings(table.settings, runtime.settings)
+        runs = [runtime.open(arch) for arch in archs]
         for run in runs:
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP_RUNS):
                 run()
-        taken: list[list[float]] = [[] for _ in runs]
-        for done in range(ROUNDS):
-            progress(done, ROUNDS)
-            for run, times in zip(runs, taken, strict=True):
+        times_ms: list[list[float]] = [[] for _ in runs]
+        for num_done in range(ROUNDS):
+            progress(num_done, ROUNDS)
+            for run, arch_times_ms in zip(runs, times_ms, strict=True):
                 start = time.perf_counter()
                 run()
-                times.append(1e3 * (time.perf_counter() - start))
+                arch_times_ms.append(1e3 * (time.perf_counter() - start))
         progress(ROUNDS, ROUNDS)
     finally:
         torch.set_num_threads(threads)
-    return [statistics.median(times) for times in taken]
+    return [statistics.median(arch_times_ms) for arch_times_ms in times_ms]

@@ -1,4 +1,4 @@
-"""What a search works on: a trained supernet, costs and budget, and images to score on."""
+"""The problem a search solves: a trained supernet, costs and budget, and the images to score on."""
 
 import json
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
 from supernet.compute.distributed import Processes
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
-from supernet.evaluation.subnet_scorer import SubnetScorer, images_for
-from supernet.io.schema import check_least, from_mapping
+from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
+from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.datasets import resolved
@@ -29,7 +29,7 @@ from supernet.space import SearchSpace
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemSettings:
-    """The options that every search has; ``conf/evolve.yaml`` documents them."""
+    """The options that all search commands share; ``conf/evolve.yaml`` documents them."""
 
     supernet: str
     constraint: dict[str, Any]
@@ -49,41 +49,41 @@ class ProblemSettings:
     dataset: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Raise UserError for counts below what makes sense."""
-        least = {"top_k": 1, "baseline": 0, "seed": 0, "num_calibration_images": 1, "batch_size": 1, "threads": 1}
-        check_least(self, least)
+        """Raise UserError for a value outside its range."""
+        check_numbers(self, "top_k", "num_calibration_images", "batch_size", "threads", least=1)
+        check_numbers(self, "baseline", "seed", least=0)
         self.numbers_of_images(1)
 
     def numbers_of_images(self, num_available: int) -> tuple[int, ...]:
-        """Return the ascending numbers of images to score on, none above what there are.
+        """Return the numbers of images to score on, ascending and at most ``num_available``.
 
         Raises:
-            UserError: ``num_images`` is neither null nor a positive number nor an ascending list of such.
+            UserError: ``num_images`` is neither null nor a positive number nor an ascending list of these.
         """
-        given = list(self.num_images) if isinstance(self.num_images, list | tuple) else [self.num_images]
-        numbers = given[:-1] if given and given[-1] is None else given
-        if not given or any(type(n) is not int or n < 1 for n in numbers) or numbers != sorted(set(numbers)):
+        numbers = list(self.num_images) if isinstance(self.num_images, list | tuple) else [self.num_images]
+        counts = numbers[:-1] if numbers and numbers[-1] is None else numbers
+        if not numbers or any(type(n) is not int or n < 1 for n in counts) or counts != sorted(set(counts)):
             raise UserError(
-                f"num_images is {self.num_images}; give a number from 1, null for all, or an ascending list such as "
-                "[50,200] or [50,null]"
+                "num_images must be a positive number, null for all images, or an ascending list such as [50,200] or "
+                f"[50,null], got {self.num_images}"
             )
-        numbers = [num_available if number is None else number for number in given]
-        return tuple(sorted({min(number, num_available) for number in numbers}))
+        counts = [num_available if number is None else number for number in numbers]
+        return tuple(sorted({min(count, num_available) for count in counts}))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A search's problem, ready to be worked on.
+    """What a search needs, loaded and checked.
 
     Attributes:
-        trained: The supernet and what belongs to it, on its device.
+        trained: The trained supernet, on its device.
         model: Costs of archs.
-        budget: What archs must keep.
-        validation: Scores on the images that the search may see.
-        test: Scores on images that take no part in the choice.
+        budget: Bounds that archs must meet.
+        validation: Scores archs on the images that the search may use.
+        test: Scores archs on images that have no part in the choice.
         test_is_validation: Whether the data set has the same images for both.
-        identity: What makes a search comparable with itself later, by name.
-        latency_table: Where predicted latencies come from.
+        identity: Short texts by name that are the same only for searches whose scores can be compared.
+        latency_table: Source of predicted latencies.
         dataset_kind: Kind of the data set, such as "synthetic" or "coco".
     """
 
@@ -99,25 +99,20 @@ class Problem:
 
     @property
     def space(self) -> SearchSpace:
-        """The supernet's space."""
+        """The space of the supernet."""
         return self.trained.supernet.space
 
-    @property
-    def num_keypoints(self) -> int:
-        """Keypoints per person."""
-        return self.trained.keypoints.num
 
-
-def prepare(settings: ProblemSettings, ranks: Processes) -> Problem:
-    """Load and check all that a search needs; nothing is written.
+def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
+    """Load and check all that a search needs, without writing anything.
 
     Args:
-        settings: The search's options.
-        ranks: Processes that score together, each a share of the archs.
+        settings: Options of the search.
+        processes: Processes that score together, each a share of the archs.
 
     Raises:
-        UserError: A wrong option, no such supernet, or a budget that no subnet fits; the last before any image is
-            loaded.
+        UserError: A wrong option, no such supernet, or a budget that no subnet fits; the budget is checked before any
+            image is loaded.
     """
     trained = load_supernet(settings.supernet)
     table = None if settings.latency_table is None else LatencyTable.load(settings.latency_table)
@@ -127,15 +122,15 @@ def prepare(settings: ProblemSettings, ranks: Processes) -> Problem:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     cv2.setNumThreads(0)
-    trained.supernet.to(ranks.device(settings.device))
+    trained.supernet.to(processes.device(settings.device))
     dataset = trained.dataset if settings.dataset is None else settings.dataset
     weights = file_digest(trained.path)
 
     def images(split: str) -> PoseDataset:
-        return images_for(trained.keypoints, dataset, split, f"the supernet {trained.path}")
+        return split_for(trained.keypoints, dataset, split, f"the supernet {trained.path}")
 
     train_set, val_set, test_set = images("train"), images("val"), images("test")
-    described = resolved(dataset, trained.keypoints)
+    description = resolved(dataset, trained.keypoints)
     inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
     scorer = SubnetScorer(
         trained.supernet,
@@ -147,39 +142,38 @@ def prepare(settings: ProblemSettings, ranks: Processes) -> Problem:
     )
 
     def evaluator(split: str, images: PoseDataset) -> Evaluator:
-        decides = {
-            "dataset": {key: value for key, value in described.items() if key not in ("val", "test")},
-            "split": described[split],
+        score_settings = {
+            "dataset": {key: value for key, value in description.items() if key not in ("val", "test")},
+            "split": description[split],
             "inference": asdict(inference),
             "num_calibration_images": settings.num_calibration_images,
         }
-        return Evaluator(partial(measured, scorer), CachedDataset(images), weights, decides, settings.cache, ranks)
+        measure = partial(measure_subnet, scorer)
+        return Evaluator(measure, CachedDataset(images), weights, score_settings, settings.cache, processes)
 
     validation = evaluator("val", val_set)
+    constraint = {name: limit for name, limit in settings.constraint.items() if limit is not None}
     identity = {
         "the supernet weights": weights[:16],
-        "the space": f"{trained.supernet.space.name} ({trained.supernet.space.digest()})",
-        "the constraint": json.dumps({name: limit for name, limit in settings.constraint.items() if limit is not None}),
+        "the space": f"{model.space.name} ({model.space.digest()})",
+        "the constraint": json.dumps(constraint),
         "the latency table": "none" if table is None else f"{table.describe()} ({digest_of(table.to_dict())})",
-        "the data set": f"{described['kind']} ({digest_of(described)})",
+        "the data set": f"{description['kind']} ({digest_of(description)})",
         "validation images and inference settings": validation.data_digest(),
     }
     return Problem(
-        trained,
-        model,
-        budget,
-        validation,
-        evaluator("test", test_set),
-        described["test"] == described["val"],
-        identity,
-        table,
-        described["kind"],
+        trained=trained,
+        model=model,
+        budget=budget,
+        validation=validation,
+        test=evaluator("test", test_set),
+        test_is_validation=description["test"] == description["val"],
+        identity=identity,
+        latency_table=table,
+        dataset_kind=description["kind"],
     )
 
 
-def measured(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Mapping[str, float]:
-    """Extract, calibrate and evaluate ``arch`` on ``images``."""
-    network = scorer.subnet(arch)
-    device = next(network.parameters()).device
-    settings, batch_size = scorer.settings, scorer.batch_size
-    return evaluate(network, images, arch.resolution, settings, batch_size=batch_size, device=device).metrics
+def measure_subnet(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Mapping[str, float]:
+    """Extract, calibrate and evaluate ``arch`` on ``images``; return its metrics."""
+    return evaluate(scorer.estimator(arch), images).metrics

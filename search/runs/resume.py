@@ -1,6 +1,7 @@
-"""What a search keeps in its folder so that it can go on from wherever it was stopped (no torch)."""
+"""Saves a search in its run folder, and finds and checks a stopped search to resume (no torch)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -12,15 +13,34 @@ from supernet.io import checksum, files, jsonl
 STATE_FILE = "state.json"
 SCORES_FILE = "scores.jsonl"
 FORMAT = 1
+CHANGEABLE = ("resume", "runs", "supernet", "cache", "batch_size", "threads", "device")
+"""Options that may differ when a search is resumed; the supernet must have the same weights."""
+
+
+@dataclass(frozen=True)
+class SavedSearch:
+    """A search as :class:`SearchLog` saved it, without its scores.
+
+    Attributes:
+        folder: Run folder.
+        config: Plain configuration.
+        identity: What must not change when the search is resumed, by name.
+        state: State of the search engine.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    identity: dict[str, str]
+    state: dict[str, Any]
 
 
 class SearchLog:
-    """State and scores of one search: ``state.json``, replaced whole, and ``scores.jsonl``, a line for each score.
+    """State and scores of one search: ``state.json``, replaced as a whole, and ``scores.jsonl``, a line per score.
 
     Args:
-        folder: The run folder.
-        config: The run's plain configuration, with which it goes on.
-        identity: What must not change while the search goes on, by name: short texts.
+        folder: Run folder.
+        config: Plain configuration to resume the run with.
+        identity: Short texts by name, such as the checksum of the weights, that must be the same on resuming.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], identity: Mapping[str, str]) -> None:
@@ -28,49 +48,50 @@ class SearchLog:
         self._config, self._identity = dict(config), dict(identity)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Keep the engine's state, all or nothing."""
+        """Write the state of the search engine, all or nothing."""
         value = {"format": FORMAT, "config": self._config, "identity": self._identity, "search": dict(state)}
         files.write_json(self.folder / STATE_FILE, checksum.with_checksum(value))
 
     def add(self, candidate: Candidate) -> None:
-        """Keep a candidate's newest score."""
+        """Append the newest score of a candidate."""
         jsonl.append(self.folder / SCORES_FILE, candidate.row())
 
-    def check_identity(self, kept: Mapping[str, Any]) -> None:
-        """Raise UserError unless the search that was ``kept`` is this one, with the first value that differs."""
+    def check_identity(self, saved: SavedSearch) -> None:
+        """Raise UserError with the first difference unless ``saved`` is a search of the same things as this one."""
         for name, now in self._identity.items():
-            before = kept["identity"].get(name)
+            before = saved.identity.get(name)
             if before != now:
                 raise UserError(
                     f"{self.folder} was searched with {name} {before} but now it is {now}; "
-                    "restore what it was, or start a new search"
+                    "restore it, or start a new search"
                 )
 
 
-def load_state(folder: Path) -> dict[str, Any]:
-    """Return what ``SearchLog.save_state`` kept in ``folder``: config, identity and search.
+def load_state(folder: Path) -> SavedSearch:
+    """Return the search that :meth:`SearchLog.save_state` wrote to ``folder``.
 
     Raises:
-        UserError: There is none, or it is damaged or of another format.
+        UserError: There is none, it is damaged, or it has another format.
     """
-    if not (folder / STATE_FILE).exists():
+    path = folder / STATE_FILE
+    if not path.exists():
         raise UserError(f"there is no {STATE_FILE} in {folder}; name the folder of a stopped search or start a new one")
-    kept = files.read_json(folder / STATE_FILE, "search state")
-    parts = ("config", "identity", "search")
-    if not isinstance(kept, dict) or "format" not in kept or not all(isinstance(kept.get(key), dict) for key in parts):
-        raise UserError(f"{folder / STATE_FILE} is not the state of a search; restore it or start a new search")
-    if checksum.without_checksum(kept) is None:
-        raise UserError(f"{folder / STATE_FILE} is damaged: its checksum differs; restore it or start a new search")
-    if kept["format"] != FORMAT:
-        raise UserError(f"{folder / STATE_FILE} has format {kept['format']!r}, this release reads {FORMAT}; start anew")
-    return kept
+    value = files.read_json(path, "search state")
+    keys = ("config", "identity", "search")
+    if not isinstance(value, dict) or "format" not in value or not all(isinstance(value.get(k), dict) for k in keys):
+        raise UserError(f"{path} is not the state of a search; restore it or start a new search")
+    if checksum.without_checksum(value) is None:
+        raise UserError(f"{path} is damaged: its checksum differs; restore it or start a new search")
+    if value["format"] != FORMAT:
+        raise UserError(f"{path} has format {value['format']!r}, this release reads {FORMAT}; start a new search")
+    return SavedSearch(folder, value["config"], value["identity"], value["search"])
 
 
 def load_scored(folder: Path) -> list[Candidate]:
-    """Return the candidates scored so far, with all their scores; a cut last line is taken off, with a warning.
+    """Return the candidates scored so far with all their scores; removes a cut last line with a warning.
 
     Raises:
-        UserError: The file is damaged elsewhere.
+        UserError: Another line of the file is damaged.
     """
     path = folder / SCORES_FILE
     if not path.exists():
@@ -79,46 +100,45 @@ def load_scored(folder: Path) -> list[Candidate]:
     try:
         return from_rows(rows)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} holds no scores of a search ({error!r}); restore it or start anew") from error
+        raise UserError(f"{path} has no valid scores ({error!r}); restore it or start a new search") from error
 
 
-CHANGEABLE = ("resume", "runs", "supernet", "cache", "batch_size", "threads", "device")
-"""Options that a search may go on with other values of; a supernet only of the same weights."""
+def run_to_resume(config: Mapping[str, Any], overrides: Sequence[str], command: str) -> SavedSearch:
+    """Return the stopped search that the option ``resume`` names, with the configuration to continue with.
 
-
-def run_to_resume(
-    config: Mapping[str, Any], overrides: Sequence[str], command: str
-) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """Return the folder that ``resume`` names, what is kept there, and the configuration to go on with.
-
-    That is the run's own; an option given anew must be one of ``CHANGEABLE`` or have the run's value.
+    This is the configuration of the stopped search. An option on the command line must be one of ``CHANGEABLE`` or
+    have the value it had.
 
     Raises:
-        UserError: There is no search to go on with, or an option is given another value.
+        UserError: There is no search to resume, or an option has another value.
     """
-    resume = Path(config["resume"])
-    folder = Path(config["runs"]) / command / "latest" if config["resume"] == "latest" else resume
-    kept = load_state(folder)
-    folder = folder.resolve()
+    is_latest = config["resume"] == "latest"
+    saved = load_state(Path(config["runs"]) / command / "latest" if is_latest else Path(config["resume"]))
+    folder = saved.folder.resolve()
     files.refuse_links(folder)
     if (folder / "summary.json").exists():
         raise UserError(f"{folder} is finished; use its arch or start a new search")
-    own = kept["config"]
     for override in overrides:
-        option = override.split("=")[0].lstrip("+~").partition(".")[0]
+        option = _key(override).partition(".")[0]
         if option not in CHANGEABLE:
-            _check_equal(option, own.get(option), config.get(option), folder)
-    given = {override.split("=")[0].lstrip("+~") for override in overrides}
-    return folder, kept, {**own, **{key: config[key] for key in CHANGEABLE if key in given}, "resume": str(folder)}
+            _check_equal(option, saved.config.get(option), config.get(option), folder)
+    overridden = {_key(override) for override in overrides}
+    changes = {key: config[key] for key in CHANGEABLE if key in overridden}
+    return replace(saved, folder=folder, config=saved.config | changes | {"resume": str(folder)})
 
 
-def _check_equal(place: str, before: Any, now: Any, folder: Path) -> None:
+def _key(override: str) -> str:
+    return override.split("=")[0].lstrip("+~")
+
+
+def _check_equal(option: str, before: Any, now: Any, folder: Path) -> None:
+    """Raise UserError unless two values of an option are equal; mappings are compared key by key."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in [*before, *(key for key in now if key not in before)]:
-            _check_equal(f"{place}.{key}", before.get(key), now.get(key), folder)
+            _check_equal(f"{option}.{key}", before.get(key), now.get(key), folder)
     elif before != now:
-        told = [shorten(str(value), 60, placeholder=" ...") for value in (now, before)]
+        shown_now, shown_before = (shorten(str(value), 60, placeholder=" ...") for value in (now, before))
         raise UserError(
-            f"{place} is {told[0]} but the search in {folder} began with {told[1]}, which it keeps; "
-            "leave it out, or start a new search"
+            f"{option} is {shown_now} but the search in {folder} was started with {shown_before}; "
+            f"a resumed search keeps its options: leave {option} out, or start a new search"
         )

@@ -1,4 +1,4 @@
-"""Scores kept on disk between searches, by what they depend on: arch, weights and data (no torch)."""
+"""A cache of scores on disk that searches share, keyed by arch, weights and data (no torch)."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ DIGITS = 16
 
 
 def digest_of(value: Any) -> str:
-    """Return hexadecimal digits that identify plain ``value``."""
+    """Return the first hexadecimal digits of a checksum of a plain value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:DIGITS]
 
 
@@ -32,14 +32,15 @@ def file_digest(path: str | Path) -> str:
 
 
 class ScoreCache:
-    """Metrics of archs under one set of weights, on one set of images, evaluated in one way.
+    """Metrics of archs for one set of weights, one set of images and one evaluation protocol.
 
-    One file per such combination, to which several processes may add at once; a damaged line only costs its score.
+    Each such combination has a file, to which several processes may append at once. A damaged line is ignored, so that
+    only its score is computed again.
 
     Args:
-        folder: Where the files are; None keeps scores in memory only.
-        weights: Digest of the weights.
-        data: Digest of the images and of all settings that decide a score.
+        folder: Folder of the files; None keeps scores in memory only.
+        weights: Checksum of the weights.
+        data: Checksum of the images and of all settings that a score depends on.
     """
 
     def __init__(self, folder: str | Path | None, weights: str, data: str) -> None:
@@ -51,21 +52,21 @@ class ScoreCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"cannot make the folder {self.path.parent}: {error.strerror}; set another cache"
+                f"cannot create the folder {self.path.parent}: {error.strerror}; set another cache"
             ) from error
         for row in jsonl.read_whole_lines(self.path, "score cache"):
             try:
                 metrics = {str(name): float(value) for name, value in row["metrics"].items()}
                 self._known[Arch.from_dict(row["arch"])] = metrics
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-                continue  # written by something else: not a score
+                continue  # a valid line that is no score, written by another program
 
     def get(self, arch: Arch) -> dict[str, float] | None:
-        """Return the metrics of ``arch``, None if it was not scored."""
+        """Return the metrics of ``arch``, None if it is not in the cache."""
         return self._known.get(arch)
 
     def put(self, arch: Arch, metrics: Mapping[str, float]) -> None:
-        """Keep the metrics of ``arch``."""
+        """Add the metrics of ``arch``."""
         self._known[arch] = dict(metrics)
         if self.path is not None:
             jsonl.append(self.path, {"arch": arch.to_dict(), "metrics": dict(metrics)})

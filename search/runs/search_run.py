@@ -1,36 +1,18 @@
-"""What the runs of all engines share: what they work on, how they stop, and how they end."""
+"""One run of a search with any engine: what it searches, where it writes, and how it stops."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.progress import Progress
 
-from search.candidate import Candidate
-from search.report import page as report_page
-from search.runs import summary as runs_summary
-from search.runs.final_check import (
-    ARCH_FILE,
-    FRONT_FILE,
-    FRONT_FOLDER,
-    Progress,
-    choose,
-    run_final_check,
-    save_archs,
-    save_tested,
-    score_finalists,
-    with_latencies,
-)
-from search.runs.measured_latency import measured_ms
+from search.candidate import Candidate, Score
+from search.runs.evaluator import Evaluator
 from search.runs.problem import Problem, ProblemSettings
-from supernet.cli.console import CONSOLE, progress_bar
-from supernet.cli.runs import write_summary
+from supernet.arch import Arch
+from supernet.cli.console import CONSOLE
 from supernet.compute.distributed import Processes
 from supernet.errors import UserError
 from supernet.io import files
@@ -38,123 +20,65 @@ from supernet.io import files
 CANDIDATES_FILE = "candidates.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchRun:
     """One run of a search.
 
     Attributes:
-        problem: What it works on.
-        folder: Where it writes.
-        ranks: Processes that score together.
-        stops: Whether the run is to stop; all processes are told the same.
-        continued_with: The option with which a stopped run goes on.
-        settings: The run's options.
+        problem: Supernet, costs, budget and images.
+        settings: Options of the run.
+        folder: Run folder.
+        processes: Processes that score together; all of them call the same methods in the same order.
+        stop_requested: Whether the user asked this process to stop.
+        continue_with: Option with which a stopped run is continued.
+        started: ``time.perf_counter()`` when the run started.
     """
 
     problem: Problem
-    folder: Path
-    ranks: Processes
-    stops: Callable[[], bool]
-    continued_with: str
     settings: ProblemSettings
+    folder: Path
+    processes: Processes
+    stop_requested: Callable[[], bool]
+    continue_with: str
+    started: float
 
     @property
     def console(self) -> Console:
-        """Where the user reads, from one of the processes only."""
-        return CONSOLE if self.ranks.is_main else Console(quiet=True)
+        """The terminal in the main process, a silent console in the others."""
+        return CONSOLE if self.processes.is_main else Console(quiet=True)
 
-    def say(self, what: str | Table) -> None:
-        """Tell the user."""
-        self.console.print(what, soft_wrap=isinstance(what, str))
-
-    def check_stop(self, archive: Sequence[Candidate]) -> None:
-        """Raise UserError if the run is to stop; what was scored so far is written."""
-        if self.stops():
-            self.write_candidates(archive)
-            num = sum(bool(one.scores) for one in archive)
-            raise UserError(f"stopped after {num} evaluations; continue with {self.continued_with}")
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run started, rounded to tenths."""
+        return round(time.perf_counter() - self.started, 1)
 
     def write_candidates(self, archive: Sequence[Candidate]) -> None:
         """Write the rows of all scored candidates."""
-        if self.ranks.is_main:
-            files.write_json(self.folder / CANDIDATES_FILE, [one.row() for one in archive if one.scores])
+        if self.processes.is_main:
+            rows = [candidate.row() for candidate in archive if candidate.scores]
+            files.write_json(self.folder / CANDIDATES_FILE, rows)
 
-    def finish(
-        self,
-        best: Sequence[Candidate],
-        archive: Sequence[Candidate],
-        rng: np.random.Generator,
-        start: float,
-        more_figures: Callable[[], dict[str, Any]] = dict,
-    ) -> None:
-        """Measure the best again on all validation images, choose, check on test images, and report.
+    def stop_search_if_requested(self, archive: Sequence[Candidate]) -> None:
+        """Raise UserError if any process was asked to stop, after writing the candidates scored so far."""
+        if self.processes.any(self.stop_requested()):
+            self.write_candidates(archive)
+            num = sum(bool(candidate.scores) for candidate in archive)
+            raise UserError(f"stopped after {num} evaluations; continue with {self.continue_with}")
 
-        Args:
-            best: Candidates of which one is chosen.
-            archive: All candidates.
-            rng: Draws the random archs beside it.
-            start: When the run began, by ``time.perf_counter``.
-            more_figures: Of the engine, for the summary.
+    def score_on_all_images(
+        self, evaluator: Evaluator, archs: Sequence[Arch], progress: Progress, description: str
+    ) -> list[Score]:
+        """Score archs for the final check, as many at a time as there are processes.
+
+        Raises:
+            UserError: Any process was asked to stop.
         """
-        problem, settings = self.problem, self.settings
-        search_seconds = time.perf_counter() - start
-        with progress_bar(self.console) as progress:
-            tasks: dict[str, Any] = {}
-
-            def show(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = progress.add_task(what, total=total, note="")
-                progress.update(tasks[what], completed=done)
-
-            def show_or_stop(what: str, done: int, total: int) -> None:
-                show(what, done, total)
-                if self.stops():
-                    raise UserError(f"stopped in the final check; continue with {self.continued_with}")
-
-            finalists = score_finalists(best, problem.validation, show_or_stop)
-            finalists = choose(self._with_latencies(finalists, show), settings.objectives, problem.budget)
-            origin = {
-                "supernet": str(problem.trained.path.resolve()),
-                "space": problem.space.name,
-                "space_digest": problem.space.digest(),
-                "keypoints": problem.trained.keypoints.name,
-                "constraint": problem.budget.to_dict(),
-                "objectives": list(settings.objectives),
-                "seed": settings.seed,
-            }
-            if self.ranks.is_main:  # at once: the final check may be interrupted
-                save_archs(self.folder, finalists, origin, len(settings.objectives) > 1)
-            conclusion = run_final_check(problem, finalists, settings.baseline, rng, show_or_stop)
-        if not self.ranks.is_main:
-            return
-        save_tested(self.folder, conclusion.test)
-        figures = runs_summary.summary(conclusion, problem, archive) | more_figures()
-        seconds = {"search_seconds": round(search_seconds, 1), "seconds": round(time.perf_counter() - start, 1)}
-        summary = origin | figures | seconds
-        rows = runs_summary.score_rows(archive)
-        page = report_page.write(self.folder, summary, rows, problem.budget, problem.dataset_kind)
-        write_summary(self.folder, summary)  # last: it marks a finished run
-        self.say(runs_summary.table(conclusion, problem))
-        if problem.test_is_validation:
-            self.say("this data set has the same images for val and test, so the chosen subnet is favoured")
-        if len(settings.objectives) > 1:
-            self.say(f"front: {self.folder / FRONT_FILE}   its {len(finalists)} archs: {self.folder / FRONT_FOLDER}")
-        self.say(f"arch: {self.folder / ARCH_FILE}   all candidates: {self.folder / CANDIDATES_FILE}")
-        self.say(f"report: {page}   figures: {self.folder / 'summary.json'}")
-
-    def _with_latencies(self, finalists: list[Candidate], progress: Progress) -> list[Candidate]:
-        """Return the finalists with latencies measured on this device, where it is the table's."""
-        table = self.problem.latency_table
-        if table is None:
-            return finalists
-        archs = [one.arch for one in finalists]
-
-        def measure() -> str:
-            try:
-                return json.dumps(measured_ms(table, archs, partial(progress, "latency of the best, rounds")))
-            except UserError as error:
-                self.say(f"latencies are predicted and not measured: {error}")
-                return json.dumps(None)
-
-        found = json.loads(self.ranks.of_main(measure))
-        return finalists if found is None else with_latencies(finalists, found)
+        scores: list[Score] = []
+        task = progress.add_task(description, total=len(archs), note="")
+        while True:
+            progress.update(task, completed=len(scores))
+            if self.processes.any(self.stop_requested()):
+                raise UserError(f"stopped in the final check; continue with {self.continue_with}")
+            if len(scores) == len(archs):
+                return scores
+            scores += evaluator(archs[len(scores) : len(scores) + evaluator.num_processes])

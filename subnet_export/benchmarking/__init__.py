@@ -1,1 +1,1 @@
-"""Latency and throughput."""
+"""Latency and throughput of subnets in each runtime, and what a latency table predicts for them."""

@@ -1,4 +1,4 @@
-"""How long a network takes in each library."""
+"""Measures the latency of a network in each runtime."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,8 +12,9 @@ from subnet_export.exported_model import Latency
 from supernet.compute.machine import processor
 
 ROUND = 10
-"""Runs of one library before it is the next one's turn, so that a disturbance falls on all of them."""
+"""Consecutive runs of one runtime. They take turns after each round, so that a disturbance affects all of them."""
 WARM_UP = 3
+"""Runs before each round, not timed."""
 
 
 def num_rounds(num_runs: int) -> int:
@@ -26,13 +27,13 @@ def measure_latencies(
 ) -> dict[str, Latency]:
     """Time one square image in each of ``runtimes``, in turns.
 
-    A run begins with the image as uint8 and ends with the maps, so normalisation is part of it.
+    A run starts with the image as uint8 and ends with the maps, so it includes normalisation.
 
     Args:
         runtimes: By name.
         resolution: Side of the image, px.
-        num_runs: Timed runs of each, rounded up to whole rounds.
-        threads: That the runtimes were made with, for the record.
+        num_runs: Timed runs of each runtime, rounded up to whole rounds.
+        threads: Number of threads that the runtimes use, for the record.
         advance: Called after each round of each runtime.
     """
     image = _image(resolution)

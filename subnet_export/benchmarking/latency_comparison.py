@@ -1,4 +1,4 @@
-"""What a latency table predicts for the networks that are measured."""
+"""Compares measured latencies with those that a latency table predicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from supernet.litepose import LitePose
 
 @dataclass(frozen=True)
 class LatencyPrediction:
-    """What a table predicted for one run, and how far that is from the measured median, in percent of this."""
+    """The latency that ``table`` predicts, and its ``error`` in percent of the measured median."""
 
     predicted_ms: float
     error: float
@@ -20,12 +20,12 @@ class LatencyPrediction:
 
 
 class LatencyComparison:
-    """A latency table beside a benchmark.
+    """Predicts latencies from a table and compares them with measured ones.
 
     Args:
-        path: Of the table.
+        path: File of the table.
         runtimes: Names of the runtimes that are measured (``subnet_export.deployment.formats.RUNTIMES``).
-        threads: They run with.
+        threads: Number of threads that they use.
 
     Raises:
         UserError: The table cannot be read, its runtime is not measured, or it was measured with other settings.
@@ -33,35 +33,35 @@ class LatencyComparison:
 
     def __init__(self, path: str, runtimes: Sequence[str], threads: int) -> None:
         self._path, self._table = path, LatencyTable.load(path)
-        told = self._table.settings
-        self._runtime = _name(told.runtime, told.precision)
+        settings = self._table.settings
+        self._runtime = _runtime_name(settings.runtime, settings.precision)
         if self._runtime not in runtimes:
             raise UserError(
-                f"latency table {path} is of runtime {self._runtime}, which is not measured; give --runtimes with it"
+                f"latency table {path} is for runtime {self._runtime}, which is not measured; add it to --runtimes"
             )
-        check_settings(told, replace(told, device=processor(), threads=threads, batch=1))
+        check_settings(settings, replace(settings, device=processor(), threads=threads, batch=1))
 
     def __call__(self, network: LitePose, latencies: Mapping[str, Latency]) -> dict[str, LatencyPrediction]:
-        """Return the prediction for ``network`` under the name of its runtime, compared with the ``latencies``.
+        """Return the prediction for ``network`` by name of the table's runtime, compared with the ``latencies``.
 
         Raises:
-            UserError: The network has a block or a number of keypoints that was not measured, or the installed
-                version of the runtime is another.
+            UserError: The table lacks a block of the network, is for another number of keypoints, or was measured with
+                another version of the runtime.
         """
         table, measured = self._table, latencies[self._runtime]
         if network.num_keypoints != table.num_keypoints:
             raise UserError(
-                f"num_keypoints of latency table {self._path} is {table.num_keypoints}, that of the network "
+                f"latency table {self._path} is for num_keypoints={table.num_keypoints}, the network has "
                 f"{network.num_keypoints}; give a table for this network"
             )
         check_settings(table.settings, replace(table.settings, runtime_version=measured.library.split()[1]))
-        predicted = table.predict_ms(network.arch)
-        error = 100 * (predicted / measured.p50_ms - 1)
-        return {self._runtime: LatencyPrediction(round(predicted, 3), round(error, 2), self._path)}
+        predicted_ms = table.predict_ms(network.arch)
+        error = 100 * (predicted_ms / measured.p50_ms - 1)
+        return {self._runtime: LatencyPrediction(round(predicted_ms, 3), round(error, 2), self._path)}
 
 
-def _name(runtime: str, precision: str) -> str:
-    """Return what benchmarks call a runtime; tables of PyTorch are of the network as it is exported."""
+def _runtime_name(runtime: str, precision: str) -> str:
+    """Return the name that benchmarks use for a table's runtime; a PyTorch table is for the network as exported."""
     if runtime == "torch":
         return "torch_export" if precision == "f32" else f"torch_export_{precision}"
     return f"openvino_{precision}" if runtime == "openvino" else runtime

@@ -1,10 +1,10 @@
-"""Measures subnets in every library at hand, shows the figures and writes them down."""
+"""One benchmark run: measures subnets in each runtime, shows the figures and writes them to ``summary.json``."""
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,223 +14,150 @@ from rich.table import Table
 
 from subnet_export.benchmarking.latency import measure_latencies, num_rounds
 from subnet_export.benchmarking.latency_comparison import LatencyComparison, LatencyPrediction
+from subnet_export.benchmarking.targets import BenchmarkTarget, available_runtimes, load_targets, open_runtimes
 from subnet_export.benchmarking.throughput import STEPS, Throughput, draw_frames, measure_throughput
-from subnet_export.deployment.deployed_network import DeploymentNetwork
-from subnet_export.deployment.equivalence import made_up_images
-from subnet_export.deployment.formats import (
-    LITEPOSE,
-    ONNX,
-    OPENVINO_INT8,
-    RUNTIMES,
-    TORCH_EXPORT,
-    Format,
-    missing,
-    require,
-)
-from subnet_export.deployment.onnx_graph import onnx_graph
-from subnet_export.deployment.quantization import quantised
-from subnet_export.deployment.runtimes import Runtime, TorchRuntime, bf16_is_native, open_runtime
-from subnet_export.exported_model import ExportedModel, Latency, costs
-from subnet_export.format_writer import openvino_model, write_openvino
-from subnet_export.model import describe_in, load_model
+from subnet_export.deployment.formats import RUNTIMES, require
+from subnet_export.deployment.runtimes import Runtime
+from subnet_export.exported_model import Latency
+from subnet_export.model import describe_in
 from subnet_export.run_summary import prepare
-from supernet.arch import Arch
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import point_latest, write_summary
 from supernet.compute.machine import processor
-from supernet.evaluation.calibration import calibrate
-from supernet.litepose import LitePose, in_channels_last
-from supernet.pose.geometry import normalise
-from supernet.pose.inference import InferenceSettings
-from supernet.pose.keypoints import KeypointSet, keypoint_set
+from supernet.costs.analytic import params_and_macs
+
+_QUIET_LOAD = 0.3
+"""Load average in cores up to which a machine counts as quiet."""
 
 
 @dataclass(frozen=True)
-class BenchmarkTarget:
-    """What is measured.
+class BenchmarkResult:
+    """Figures of one network, by name of the runtime.
 
     Attributes:
-        name: Where it came from.
-        network: Calibrated, in evaluation mode.
-        settings: How its maps become people.
-        model: The exported model, with its folder; None for random weights.
+        target: The network.
+        latencies: Of every runtime.
+        throughputs: Of every runtime; empty if not measured.
+        predictions: Of the runtime that the latency table is for; empty without a table.
     """
 
-    name: str
-    network: LitePose
-    keypoints: KeypointSet
-    settings: InferenceSettings
-    model: tuple[ExportedModel, Path] | None = None
+    target: BenchmarkTarget
+    latencies: Mapping[str, Latency]
+    throughputs: Mapping[str, Throughput]
+    predictions: Mapping[str, LatencyPrediction]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure as the command line asks."""
+    """Measure as the command line asks.
+
+    Raises:
+        UserError: An option is wrong, a file cannot be read, or a package is not installed.
+    """
     began = time.perf_counter()
     device = prepare(options)
-    names = options.runtimes or tuple(name for name in RUNTIMES if _is_at_hand(name))
+    names = options.runtimes or available_runtimes()
     for name in names:
         chosen, _ = RUNTIMES[name]
         require(chosen.packages, chosen.extra, f"runtime {name}")
     threads = torch.get_num_threads()
-    predictor = None if options.latency_table is None else LatencyComparison(options.latency_table, names, threads)
+    comparison = None if options.latency_table is None else LatencyComparison(options.latency_table, names, threads)
     load = os.getloadavg()[0]
-    rows = []
-    for subject in _subjects(options, device):
-        with tempfile.TemporaryDirectory() as place:
-            runtimes = {name: _open(name, subject, Path(place)) for name in names}
-            latencies = _latencies(runtimes, subject, options.repeats, threads)
-            throughputs = _throughputs(runtimes, subject, options.images)
-        predictions = {} if predictor is None else predictor(subject.network, latencies)
-        rows.append(_figures(subject, latencies, throughputs, predictions))
-        _show(subject, latencies, throughputs, predictions)
-        if options.record and subject.model is not None:
-            model, folder = subject.model
-            describe_in(folder, replace(model, latencies=tuple(latencies.values())))
+    figures = []
+    for target in load_targets(options, device):
+        with tempfile.TemporaryDirectory() as folder:
+            runtimes = open_runtimes(names, target, Path(folder))
+            latencies = _measure_latencies(runtimes, target, options.repeats, threads)
+            throughputs = _measure_throughputs(runtimes, target, options.images)
+        predictions = {} if comparison is None else comparison(target.network, latencies)
+        result = BenchmarkResult(target, latencies, throughputs, predictions)
+        figures.append(_figures(result))
+        # Not the table's title, which would wrap inside a long path.
+        CONSOLE.print(_heading(result), style="italic", highlight=False, soft_wrap=True)
+        CONSOLE.print(_table(result))
+        if options.record and target.model is not None:
+            model, model_folder = target.model
+            describe_in(model_folder, replace(model, latencies=tuple(latencies.values())))
     summary = {
         "processor": processor(),
         "threads": threads,
         "load_before": round(load, 2),
-        "subnets": rows,
+        "subnets": figures,
         "seconds": round(time.perf_counter() - began, 1),
     }
     write_summary(options.folder, summary)
     if options.is_default_folder:
         point_latest(options.folder)
-    busy = f"; other work took {load:.1f} cores before, so the figures are high" if load > 0.3 else ""
-    told = f"{processor()}, {threads} threads{busy}; {options.folder / 'summary.json'}"
-    CONSOLE.print(told, markup=False, highlight=False, soft_wrap=True)
+    busy = f"; other programs used {load:.1f} cores before, so the times are too long" if load > _QUIET_LOAD else ""
+    line = f"{processor()}, {threads} threads{busy}; {options.folder / 'summary.json'}"
+    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _is_at_hand(name: str) -> bool:
-    """Whether everything for a runtime is installed, and the processor computes in its precision."""
-    chosen, precision = RUNTIMES[name]
-    return not missing(chosen.packages) and (precision != "bf16" or bf16_is_native())
-
-
-def _subjects(options: argparse.Namespace, device: torch.device) -> Iterator[BenchmarkTarget]:
-    if not options.arch:
-        folder = Path(options.model or Path(options.runs) / "export" / "latest")
-        model = load_model(folder, device)
-        folder = folder.parent if folder.is_file() else folder
-        yield BenchmarkTarget(str(folder), model.network, model.keypoints, model.settings, (model, folder))
-    for path in options.arch or ():
-        keypoints = keypoint_set(options.keypoints)
-        arch = Arch.load(path)
-        yield BenchmarkTarget(path, random_network(arch, keypoints.num).to(device), keypoints, InferenceSettings())
-
-
-def random_network(arch: Arch, num_keypoints: int) -> LitePose:
-    """Return a network of fixed random weights, with the statistics that they give."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = LitePose(arch, num_keypoints)
-    calibrate(network, [normalise(images) for images in made_up_images(arch.resolution)])
-    in_channels_last(network)
-    return network
-
-
-def _open(name: str, subject: BenchmarkTarget, place: Path) -> Runtime:
-    """Open a runtime on the model's own file, or on one written to ``place``."""
-    chosen, precision = RUNTIMES[name]
-    if chosen == LITEPOSE:
-        return TorchRuntime(subject.network)
-    if chosen == TORCH_EXPORT:
-        deployed = DeploymentNetwork(subject.network)
-        in_channels_last(deployed)
-        return TorchRuntime(deployed.to(next(subject.network.parameters()).device), "uint8")
-    folder = place
-    if subject.model is not None and chosen.name in subject.model[0].formats:
-        folder = subject.model[1]
-    elif not (place / chosen.files[0]).exists():
-        _write(chosen, subject.network, place)
-    # Layers that are not quantised run in what this processor is quickest in.
-    in_bf16 = precision == "bf16" or (chosen == OPENVINO_INT8 and bf16_is_native())
-    return open_runtime(folder, chosen, "bf16" if in_bf16 else "f32")
-
-
-def _write(chosen: Format, network: LitePose, place: Path) -> None:
-    path = place / ONNX.files[0]
-    graph = onnx_graph(DeploymentNetwork(network))
-    if chosen == ONNX:
-        path.write_bytes(graph.SerializeToString())
-        return
-    model = openvino_model(graph)
-    if chosen == OPENVINO_INT8:
-        model = quantised(model, made_up_images(network.arch.resolution), "uint8")
-    write_openvino(model, place, chosen)
-
-
-def _latencies(
-    runtimes: dict[str, Runtime], subject: BenchmarkTarget, num_runs: int, threads: int
+def _measure_latencies(
+    runtimes: dict[str, Runtime], target: BenchmarkTarget, num_runs: int, threads: int
 ) -> dict[str, Latency]:
+    resolution = target.network.arch.resolution
     with progress_bar() as progress:
-        task = progress.add_task("latency, rounds", total=num_rounds(num_runs) * len(runtimes), note=subject.name)
-        return measure_latencies(
-            runtimes, subject.network.arch.resolution, num_runs, threads, lambda: progress.advance(task)
-        )
+        task = progress.add_task("latency, rounds", total=num_rounds(num_runs) * len(runtimes), note=target.name)
+        return measure_latencies(runtimes, resolution, num_runs, threads, lambda: progress.advance(task))
 
 
-def _throughputs(runtimes: dict[str, Runtime], subject: BenchmarkTarget, num_images: int) -> dict[str, Throughput]:
+def _measure_throughputs(
+    runtimes: dict[str, Runtime], target: BenchmarkTarget, num_images: int
+) -> dict[str, Throughput]:
     if not num_images:
         return {}
-    found = {}
-    frames = draw_frames(subject.keypoints, num_images)
+    throughputs = {}
+    frames, resolution = draw_frames(target.keypoints, num_images), target.network.arch.resolution
     with progress_bar() as progress:
-        task = progress.add_task("whole pipeline", total=len(runtimes), note=subject.name)
+        task = progress.add_task("whole pipeline", total=len(runtimes), note=target.name)
         for name, runtime in runtimes.items():
-            resolution, untrained = subject.network.arch.resolution, subject.model is None
-            found[name] = measure_throughput(
-                runtime, resolution, subject.keypoints, subject.settings, frames, untrained
+            throughputs[name] = measure_throughput(
+                runtime, resolution, target.keypoints, target.settings, frames, target.has_random_weights
             )
             progress.advance(task)
-    return found
+    return throughputs
 
 
-def _figures(
-    subject: BenchmarkTarget,
-    latencies: dict[str, Latency],
-    throughputs: dict[str, Throughput],
-    predictions: dict[str, LatencyPrediction],
-) -> dict[str, Any]:
-    network = subject.network
+def _figures(result: BenchmarkResult) -> dict[str, Any]:
+    """Return the entry of ``summary.json``."""
+    target, network = result.target, result.target.network
     return {
-        "name": subject.name,
-        "weights": "random" if subject.model is None else "of the model",
+        "name": target.name,
+        "weights": "random" if target.has_random_weights else "of the model",
         "resolution": network.arch.resolution,
         "arch": network.arch.to_dict(),
-        "costs": costs(network.arch, network.num_keypoints),
-        "latency": {name: asdict(latency) for name, latency in latencies.items()},
-        "predicted": {name: asdict(prediction) for name, prediction in predictions.items()},
+        "costs": params_and_macs(network.arch, network.num_keypoints),
+        "latency": {name: asdict(latency) for name, latency in result.latencies.items()},
+        "predicted": {name: asdict(prediction) for name, prediction in result.predictions.items()},
         "pipeline": {
-            "grouped_maps": "true" if subject.model is None else "of the network",
-            "runtimes": {name: asdict(throughput) for name, throughput in throughputs.items()},
+            "grouped_maps": "true" if target.has_random_weights else "of the network",
+            "runtimes": {name: asdict(throughput) for name, throughput in result.throughputs.items()},
         },
     }
 
 
-def _show(
-    subject: BenchmarkTarget,
-    latencies: dict[str, Latency],
-    throughputs: dict[str, Throughput],
-    predictions: dict[str, LatencyPrediction],
-) -> None:
-    network = subject.network
-    macs = costs(network.arch, network.num_keypoints)["macs"] / 1e6
-    title = f"{subject.name}: {network.arch.resolution} px, {macs:,.0f} M multiply-adds"
-    table = Table("runtime", "precision", "p50 ms", "p90 ms", "least", title=title, box=None)
-    if predictions:
+def _heading(result: BenchmarkResult) -> str:
+    network = result.target.network
+    macs = params_and_macs(network.arch, network.num_keypoints)["macs"] / 1e6
+    return f"{result.target.name}: {network.arch.resolution} px, {macs:,.0f} M multiply-adds"
+
+
+def _table(result: BenchmarkResult) -> Table:
+    """Return the figures as a table, one row per runtime."""
+    table = Table("runtime", "precision", "p50 ms", "p90 ms", "least", box=None)
+    if result.predictions:
         table.add_column("predicted ms")
-    if throughputs:
+    if result.throughputs:
         table.add_column("images/s")
         table.add_column(f"{' / '.join(STEPS)} ms")
-    for name, latency in latencies.items():
+    for name, latency in result.latencies.items():
         row = [name, latency.precision, *(f"{ms:.2f}" for ms in (latency.p50_ms, latency.p90_ms, latency.least_ms))]
-        if name in predictions:
-            row.append(f"{predictions[name].predicted_ms:.2f} ({predictions[name].error:+.1f} %)")
-        elif predictions:
-            row.append("")
-        if name in throughputs:
-            steps = " / ".join(f"{value:.1f}" for value in throughputs[name].median_ms.values())
-            row += [f"{throughputs[name].frames_per_second:.1f}", steps]
+        if result.predictions:
+            prediction = result.predictions.get(name)
+            row.append(f"{prediction.predicted_ms:.2f} ({prediction.error:+.1f} %)" if prediction else "")
+        if result.throughputs:
+            throughput = result.throughputs[name]
+            steps = " / ".join(f"{value:.1f}" for value in throughput.median_ms.values())
+            row += [f"{throughput.frames_per_second:.1f}", steps]
         table.add_row(*row)
-    CONSOLE.print(table)
+    return table

@@ -1,1 +1,1 @@
-"""Formats, graphs, runtimes, and whether they agree."""
+"""File formats of an exported network: the registry, the writers, the runtimes, and the check that they agree."""

@@ -1,4 +1,4 @@
-"""The network as it is deployed: batch norm folded into the convolutions, normalisation inside if wanted."""
+"""The network in the form that is deployed: batch norm folded into the convolutions, normalisation inside if wanted."""
 
 import copy
 from typing import Literal
@@ -10,8 +10,8 @@ from supernet.litepose import LitePose, normalisation_layers
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
 
 Input = Literal["uint8", "float32"]
-"""What goes in: "uint8" is RGB images (B, H, W, 3), normalised inside the graph, as decoders and cameras give them;
-"float32" is images (B, 3, H, W) normalised outside (``supernet.pose.geometry.normalise``)."""
+"""Input of a deployed network. "uint8": RGB images (B, H, W, 3) as decoders and cameras give them, normalised inside;
+"float32": images (B, 3, H, W) normalised outside (``supernet.pose.geometry.normalise``)."""
 
 
 class DeploymentNetwork(nn.Module):
@@ -19,7 +19,7 @@ class DeploymentNetwork(nn.Module):
 
     Args:
         network: In evaluation mode; not changed.
-        takes: What goes in.
+        takes: Kind of input.
     """
 
     mean: Tensor
@@ -27,7 +27,7 @@ class DeploymentNetwork(nn.Module):
 
     def __init__(self, network: LitePose, takes: Input = "uint8") -> None:
         super().__init__()
-        self.network, self.takes = folded(network), takes
+        self.network, self.takes = fold_batch_norm(network), takes
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255.0)
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255.0)
         self.requires_grad_(False).eval()
@@ -40,8 +40,8 @@ class DeploymentNetwork(nn.Module):
         return outputs
 
 
-def folded(network: LitePose) -> LitePose:
-    """Return a copy of ``network`` on the CPU whose batch norms are part of the convolutions before them.
+def fold_batch_norm(network: LitePose) -> LitePose:
+    """Return a copy of ``network`` on the CPU whose batch norms are merged into the convolutions before them.
 
     Factors and offsets are computed in float64.
 
@@ -51,23 +51,23 @@ def folded(network: LitePose) -> LitePose:
     if network.training:
         raise ValueError("the network is in training mode; calibrate it before exporting it")
     result = copy.deepcopy(network).cpu().requires_grad_(False)
-    for module in [each for each in result.modules() if isinstance(each, nn.Sequential)]:
-        for index in range(1, len(module)):
-            before, norm = module[index - 1], module[index]
-            if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                _fold(norm, before)
-                module[index] = nn.Identity()
+    for sequence in [module for module in result.modules() if isinstance(module, nn.Sequential)]:
+        for index in range(1, len(sequence)):
+            conv, norm = sequence[index - 1], sequence[index]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                _fold(norm, conv)
+                sequence[index] = nn.Identity()
     # A level's two transposed convolutions are summed before their batch norm.
-    for refined, raw, after in zip(result.deconv_refined, result.deconv_raw, result.deconv_bnrelu, strict=True):
-        assert isinstance(after, nn.Sequential)
-        _fold(after[0], refined, raw)
-        after[0] = nn.Identity()
+    for refined, raw, norm_relu in zip(result.deconv_refined, result.deconv_raw, result.deconv_bnrelu, strict=True):
+        assert isinstance(norm_relu, nn.Sequential)
+        _fold(norm_relu[0], refined, raw)
+        norm_relu[0] = nn.Identity()
     assert not normalisation_layers(result)
     return result
 
 
 def _fold(norm: nn.Module, *summands: nn.Module) -> None:
-    """Scale convolutions whose outputs are summed by the factors of ``norm``, and give the first its offsets."""
+    """Scale convolutions whose outputs are summed by the factors of ``norm``, and add its offsets to the first."""
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None

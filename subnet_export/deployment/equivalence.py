@@ -1,4 +1,4 @@
-"""Whether what another library computes is the network: its maps, on images of several sizes and batches."""
+"""Compares the maps of a runtime with those of the network, on images of several sizes and batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 
 MAPS_TOLERANCE = 1e-4
-"""Largest difference of an output, root mean square, in standard deviations of the network's own. Float32 leaves up to
-2e-5 in the deepest networks, whoever computes."""
+"""Largest root mean square difference of an output, in standard deviations of the network's own output. In float32,
+libraries differ by up to 2e-5 in the deepest networks."""
 VALUE_TOLERANCE = 10 * MAPS_TOLERANCE
-"""Largest difference of a single value; float32 leaves up to 2e-4."""
+"""Largest difference of a single value, in the same unit; in float32, libraries differ by up to 2e-4."""
 
 
-def made_up_images(resolution: int) -> list[Tensor]:
+def comparison_images(resolution: int) -> list[Tensor]:
     """Return batches (B, 3, H, W) uint8 of built-in people: one image at ``resolution``, two wide ones, three tall.
 
     The last size is a multiple of 16 and not of 64.
@@ -36,16 +36,16 @@ def made_up_images(resolution: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an output is from the network's: root mean square and largest value, in its standard deviations."""
+    """Difference of an output from the network's: root mean square and largest value, in its standard deviations."""
 
     rms: float
     largest: float
 
 
 def differences(network: LitePose, runtime: Runtime, batches: Sequence[Tensor]) -> list[Difference]:
-    """Return, per batch, how far ``runtime`` is from ``network`` in the worse of the outputs.
+    """Return the difference of ``runtime`` from ``network`` on each batch, for the worse of the two outputs.
 
-    Infinitely far is what is not finite or of another shape.
+    It is infinite for an output that is not finite or has another shape.
     """
     reference = TorchRuntime(network)
     return [
@@ -54,27 +54,26 @@ def differences(network: LitePose, runtime: Runtime, batches: Sequence[Tensor]) 
     ]
 
 
-def _difference(own: Tensor, found: Tensor) -> Difference:
-    own, found = own.cpu(), found.cpu()
-    if own.shape != found.shape or not torch.isfinite(found).all():
+def _difference(expected: Tensor, output: Tensor) -> Difference:
+    expected, output = expected.cpu(), output.cpu()
+    if expected.shape != output.shape or not torch.isfinite(output).all():
         return Difference(float("inf"), float("inf"))
-    difference = (own - found) / own.std()
+    difference = (expected - output) / expected.std()
     return Difference(float(difference.square().mean().sqrt()), float(difference.abs().max()))
 
 
 def check_maps(name: str, network: LitePose, runtime: Runtime, batches: Sequence[Tensor]) -> float:
-    """Return the largest root mean square difference of ``runtime`` over all batches.
+    """Return the largest root mean square difference of ``runtime``, which runs format ``name``, over all batches.
 
     Raises:
-        UserError: It is beyond ``MAPS_TOLERANCE``, or a single value is beyond ``VALUE_TOLERANCE``.
+        UserError: It exceeds ``MAPS_TOLERANCE``, or a single value exceeds ``VALUE_TOLERANCE``.
     """
-    found = differences(network, runtime, batches)
-    for difference, images in zip(found, batches, strict=True):
+    results = differences(network, runtime, batches)
+    for difference, images in zip(results, batches, strict=True):
         if difference.rms > MAPS_TOLERANCE or difference.largest > VALUE_TOLERANCE:
             raise UserError(
-                f"the maps of format {name} differ from the network's by {difference.rms:.2g} (root mean square; "
-                f"somewhere by {difference.largest:.2g}) standard deviations on images of shape "
-                f"{tuple(images.shape)}, the most is {MAPS_TOLERANCE:g} ({VALUE_TOLERANCE:g}); nothing was kept, "
-                "leave the format out"
+                f"the maps of format {name} differ from the network's by {difference.rms:.2g} standard deviations "
+                f"(root mean square; largest {difference.largest:.2g}) on images of shape {tuple(images.shape)}; "
+                f"allowed are {MAPS_TOLERANCE:g} (largest {VALUE_TOLERANCE:g}); nothing was kept, leave out the format"
             )
-    return max(difference.rms for difference in found)
+    return max(difference.rms for difference in results)

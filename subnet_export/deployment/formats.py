@@ -1,4 +1,9 @@
-"""The file formats of an export: names, files, and the packages that each needs (no torch)."""
+"""The registry of file formats and of the runtimes that run them: names, files and packages. Needs no torch.
+
+To add a format, add it to ``FORMATS`` here, and give it a writer in :mod:`subnet_export.deployment.writers` and a
+runtime in :mod:`subnet_export.deployment.runtimes`; for benchmarks, add it to ``RUNTIMES`` too. Command lines, the
+export with its checks, the model card and the benchmark read these registries.
+"""
 
 import importlib.util
 from collections.abc import Sequence
@@ -8,22 +13,20 @@ from pathlib import Path
 from supernet.errors import UserError
 
 PROJECT = "litepose-supernet"
-
-
 CHECK_IMAGES = 100
-"""Images on which the AP of a file is compared with the network's unless told otherwise."""
+"""Default number of images on which the AP of a file is compared with the network's."""
 MAX_INT8_LOSS = 0.02
-"""AP that quantisation may cost unless told otherwise."""
+"""Default limit of the AP that quantisation may cost."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write the network.
+    """A file format of the network.
 
     Attributes:
         name: As given to ``--format``.
-        files: What is written; the first is the one that programs are pointed to.
-        extra: Optional dependency group of this project that brings ``packages``; empty if none is needed.
+        files: File names; the first is the file to open.
+        extra: Optional dependency group of this project that installs ``packages``; empty if none is needed.
         packages: Needed to write and check the format.
         readers: Needed to run the format.
         purpose: What it is for, in a few words.
@@ -37,40 +40,59 @@ class Format:
     purpose: str
 
 
-LITEPOSE = Format("litepose", ("weights.pt",), "", (), (), "LitePose's own state dict, to run here and to fine-tune")
+LITEPOSE = Format(
+    name="litepose",
+    files=("weights.pt",),
+    extra="",
+    packages=(),
+    readers=(),
+    purpose="LitePose's own state dict, to run here and to fine-tune",
+)
 SAFETENSORS = Format(
-    "safetensors",
-    ("weights.safetensors",),
-    "safetensors",
-    ("safetensors",),
-    ("safetensors",),
-    "the same state dict where no pickle is wanted",
+    name="safetensors",
+    files=("weights.safetensors",),
+    extra="safetensors",
+    packages=("safetensors",),
+    readers=("safetensors",),
+    purpose="the same state dict where no pickle is wanted",
 )
 ONNX = Format(
-    "onnx", ("model.onnx",), "onnx", ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime",), "ONNX Runtime and others"
+    name="onnx",
+    files=("model.onnx",),
+    extra="onnx",
+    packages=("onnx", "onnxscript", "onnxruntime"),
+    readers=("onnxruntime",),
+    purpose="ONNX Runtime and others",
 )
 OPENVINO = Format(
-    "openvino",
-    ("model.xml", "model.bin"),
-    "openvino",
-    ("onnx", "onnxscript", "openvino"),
-    ("openvino",),
-    "OpenVINO, float",
+    name="openvino",
+    files=("model.xml", "model.bin"),
+    extra="openvino",
+    packages=("onnx", "onnxscript", "openvino"),
+    readers=("openvino",),
+    purpose="OpenVINO, float",
 )
 OPENVINO_INT8 = Format(
-    "openvino_int8",
-    ("model_int8.xml", "model_int8.bin"),
-    "openvino",
-    ("onnx", "onnxscript", "openvino", "nncf"),
-    ("openvino",),
-    "OpenVINO, 8-bit integers",
+    name="openvino_int8",
+    files=("model_int8.xml", "model_int8.bin"),
+    extra="openvino",
+    packages=("onnx", "onnxscript", "openvino", "nncf"),
+    readers=("openvino",),
+    purpose="OpenVINO, 8-bit integers",
 )
-TORCH_EXPORT = Format("torch_export", ("model.pt2",), "", (), (), "torch.export.load, AOTInductor, ExecuTorch")
+TORCH_EXPORT = Format(
+    name="torch_export",
+    files=("model.pt2",),
+    extra="",
+    packages=(),
+    readers=(),
+    purpose="torch.export.load, AOTInductor, ExecuTorch",
+)
 
-FORMATS = {each.name: each for each in (LITEPOSE, SAFETENSORS, ONNX, OPENVINO, OPENVINO_INT8, TORCH_EXPORT)}
+FORMATS = {chosen.name: chosen for chosen in (LITEPOSE, SAFETENSORS, ONNX, OPENVINO, OPENVINO_INT8, TORCH_EXPORT)}
+"""All formats, by name."""
 LOADABLE = tuple(name for name in FORMATS if name != TORCH_EXPORT.name)
-"""Formats that this project reads; a file of torch.export can hold code, so it is for other programs."""
-
+"""Formats that this project loads. A torch.export file can hold code, so it is for other programs only."""
 
 RUNTIMES = {
     "torch": (LITEPOSE, "f32"),
@@ -80,8 +102,8 @@ RUNTIMES = {
     "openvino_int8": (OPENVINO_INT8, "int8"),
     "torch_export": (TORCH_EXPORT, "f32"),
 }
-"""Ways to run a network: the format, and what it computes in. Of ``torch_export`` it is the network that is exported:
-batch norm folded, normalisation inside."""
+"""Ways to run a network, for benchmarks: format and precision by name. ``torch_export`` runs the network that is
+exported in that format, in PyTorch: batch norm folded, normalisation inside."""
 
 
 def parse_runtimes(text: str) -> tuple[str, ...]:
@@ -93,23 +115,21 @@ def parse_runtimes(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in RUNTIMES:
-            raise ValueError(f"{name!r} is no runtime; choose among {', '.join(RUNTIMES)}")
+            raise ValueError(f"{name!r} is not a runtime; choose among {', '.join(RUNTIMES)}")
     return tuple(dict.fromkeys(names))
 
 
 def parse_formats(text: str) -> tuple[Format, ...]:
-    """Return the formats in a comma-separated list, without repetition, LitePose's own always first.
+    """Return the formats in a comma-separated list, without repetition; LitePose's own is always included and first.
 
     Raises:
         ValueError: A name is unknown.
     """
-    found = [LITEPOSE]
-    for name in text.split(","):
-        if name.strip() not in FORMATS:
-            raise ValueError(f"{name.strip()!r} is no format; choose among {', '.join(FORMATS)}")
-        if FORMATS[name.strip()] not in found:
-            found.append(FORMATS[name.strip()])
-    return tuple(found)
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in FORMATS:
+            raise ValueError(f"{name!r} is not a format; choose among {', '.join(FORMATS)}")
+    return tuple(FORMATS[name] for name in dict.fromkeys([LITEPOSE.name, *names]))
 
 
 def missing(packages: Sequence[str]) -> str | None:
@@ -117,14 +137,23 @@ def missing(packages: Sequence[str]) -> str | None:
     return next((package for package in packages if importlib.util.find_spec(package) is None), None)
 
 
-def require(packages: Sequence[str], extra: str, what: str) -> None:
-    """Raise UserError naming the extra that brings ``packages`` if one of them is not installed."""
+def require(packages: Sequence[str], extra: str, purpose: str) -> None:
+    """Check that ``packages`` are installed.
+
+    Args:
+        packages: Names of the packages.
+        extra: Optional dependency group of this project that installs them.
+        purpose: What needs them, for the message.
+
+    Raises:
+        UserError: One is not; the message names the extra.
+    """
     if package := missing(packages):
         raise UserError(
-            f"{what} needs the package {package}, which is not installed; run pip install '{PROJECT}[{extra}]'"
+            f"{purpose} needs the package {package}, which is not installed; run pip install '{PROJECT}[{extra}]'"
         )
 
 
 def format_of(path: Path) -> Format | None:
     """Return the format whose first file has the name of ``path``; None if there is none."""
-    return next((each for each in FORMATS.values() if each.files[0] == path.name), None)
+    return next((candidate for candidate in FORMATS.values() if candidate.files[0] == path.name), None)

@@ -1,4 +1,4 @@
-"""The deployed network as an ONNX graph of any batch and image size."""
+"""The deployed network as an ONNX graph that takes any batch and image size."""
 
 import logging
 import warnings
@@ -17,15 +17,15 @@ INPUT_NAME = "images"
 OUTPUT_NAMES = ("low", "high")
 TRACE_SIDE = 64
 SIZE_FREE = {"Conv", "ConvTranspose", "Add", "Sub", "Mul", "Div", "Clip", "Relu", "Transpose", "Cast"}
-"""Operators that compute the same whatever the size of their input; others could keep the size of the traced one."""
+"""Operators whose result does not depend on the size that was traced."""
 
 
 def onnx_graph(network: DeploymentNetwork) -> "onnx.ModelProto":
     """Return ``network`` as an ONNX model with input ``images`` and outputs ``low`` and ``high``.
 
-    Convolutions are named as in the published state dict, after ``network.``. The graph is traced at one size and then
-    given symbolic sizes: a fully convolutional one does not depend on them, and to trace it with symbolic sizes takes
-    torch five times as long.
+    Convolutions have their names in the published state dict with the prefix ``network.``. The graph is traced at one
+    size and then given symbolic sizes: the network is fully convolutional, so its graph does not depend on the size,
+    and tracing with symbolic sizes takes torch five times as long.
     """
     import onnx
 
@@ -42,14 +42,13 @@ def onnx_graph(network: DeploymentNetwork) -> "onnx.ModelProto":
     del graph.value_info[:]
     taken = set()
     for node in graph.node:
-        del node.metadata_props[:]  # places in source files
+        del node.metadata_props[:]  # paths of source files
         name = node.input[1].removesuffix(".weight") if node.op_type in ("Conv", "ConvTranspose") else ""
-        if name and name not in taken:  # layers of equal weights share one tensor, and so the name of the first
+        if name and name not in taken:  # layers with equal weights share one tensor, and with it one name
             node.name = name
             taken.add(name)
-    sizes = ("height", "width")
-    spatial = (1, 2) if network.takes == "uint8" else (2, 3)
-    _set_sizes(graph.input[0], {0: "batch", **dict(zip(spatial, sizes, strict=True))})
+    vertical, horizontal = (1, 2) if network.takes == "uint8" else (2, 3)
+    _set_sizes(graph.input[0], {0: "batch", vertical: "height", horizontal: "width"})
     for output, stride in zip(graph.output, (4, 2), strict=True):
         _set_sizes(output, {0: "batch", 2: f"height/{stride}", 3: f"width/{stride}"})
     model.producer_name, model.doc_string = "litepose-supernet", ""
@@ -58,13 +57,14 @@ def onnx_graph(network: DeploymentNetwork) -> "onnx.ModelProto":
 
 
 def _set_sizes(value: "onnx.ValueInfoProto", names: dict[int, str]) -> None:
-    for place, name in names.items():
-        value.type.tensor_type.shape.dim[place].dim_param = name
+    """Give dimensions of ``value`` symbolic names."""
+    for dimension, name in names.items():
+        value.type.tensor_type.shape.dim[dimension].dim_param = name
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what torch's exporter says about packages that are not needed and calls of its own."""
+    """Silence the warnings of torch's exporter about optional packages and about its own deprecated calls."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""A deployed network in 8-bit integers: static quantisation by NNCF.
+"""Static quantisation of a deployed network to 8-bit integers, by NNCF.
 
-Source: post-training quantisation with fast bias correction, as NNCF offers it; its defaults are kept (activations in
-one scale per tensor, weights in one per channel).
+Source: NNCF's post-training quantisation with fast bias correction, with its defaults: one scale per tensor for
+activations, one per channel for weights.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from subnet_export.deployment.deployed_network import Input
 from subnet_export.deployment.runtimes import network_input, openvino_core
 
 SENSITIVE = (r"network\.first\..*", r"network\.final_(refined|raw)\..*")
-"""Layers left in float where quantising all of them costs too much AP: those that see pixels and those that give maps;
-in networks this narrow their rounding is what shows most."""
+"""Name patterns of the layers that stay in float if quantising all layers costs too much AP: the first ones, which see
+pixels, and the last ones, which give maps. In networks this narrow, rounding these costs most."""
 
 
-def quantised(model: Any, batches: Sequence[Tensor], takes: Input, in_float: tuple[str, ...] = ()) -> Any:
+def quantise(model: Any, batches: Sequence[Tensor], takes: Input, in_float: tuple[str, ...] = ()) -> Any:
     """Return a quantised copy of an OpenVINO model.
 
     Args:
         model: ``openvino.Model``.
-        batches: Images (B, 3, H, W) uint8 that tell the range of every activation.
-        takes: What goes into the model.
-        in_float: Patterns of the names of layers that are left in float.
+        batches: Calibration images (B, 3, H, W) uint8, from which the range of every activation is taken.
+        takes: Kind of input of the model.
+        in_float: Name patterns of layers that stay in float.
     """
-    os.environ["NNCF_CI"] = "1"  # the library then reports nothing about its use to its makers
+    os.environ["NNCF_CI"] = "1"  # turns off NNCF's telemetry
     import nncf
     from openvino._offline_transformations import apply_moc_transformations
 
@@ -41,9 +41,9 @@ def quantised(model: Any, batches: Sequence[Tensor], takes: Input, in_float: tup
         for index in range(len(batch))
     ]
     scope = nncf.IgnoredScope(patterns=list(in_float)) if in_float else None
-    # Folds reshapes of weights, as OpenVINO's converter does; without it depthwise convolutions would run in float.
+    # Folds reshapes of weights, as OpenVINO's converter does. Without it, depthwise convolutions would run in float.
     model = model.clone()
     apply_moc_transformations(model, cf=False)
-    openvino_core()  # loaded before, and outliving, those that NNCF makes
+    openvino_core()  # must be loaded before NNCF's own cores, and outlive them
     with contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), ignored_scope=scope)

@@ -1,4 +1,8 @@
-"""Libraries that run an exported network, behind one call: images in, maps out."""
+"""Runs an exported network in different libraries behind one interface: images in, maps out.
+
+To add a library, write a class with the constructor of ``OnnxRuntime`` and the interface ``Runtime``, and enter it in
+``LIBRARY_RUNTIMES`` for each format that it runs.
+"""
 
 import functools
 from collections.abc import Iterator
@@ -16,18 +20,18 @@ from supernet.errors import UserError
 from supernet.io import files
 from supernet.pose.geometry import normalise
 
-_ALWAYS: tuple[type[Exception], ...] = (RuntimeError, ValueError, TypeError, LookupError)
-"""What libraries and numpy say of a file that is no network."""
+_FILE_ERRORS: tuple[type[Exception], ...] = (RuntimeError, ValueError, TypeError, LookupError)
+"""Exceptions that libraries and numpy raise for a file that is not a network."""
 Precision = Literal["f32", "bf16"]
-"""What layers in floating point compute in; the files hold float32 either way."""
+"""Precision in which floating-point layers compute; the files hold float32 either way."""
 
 
 class Runtime(Protocol):
-    """A network as one library runs it.
+    """A network that one library runs.
 
     Attributes:
         library: Name and version of the library.
-        precision: What it computes in: "f32", "bf16", or "int8" where that is not told by the layers left in float.
+        precision: "f32" or "bf16"; for a quantised file "int8/" and the precision of the layers in float.
     """
 
     library: str
@@ -46,7 +50,12 @@ class Runtime(Protocol):
 
 
 class TorchRuntime:
-    """A PyTorch network in evaluation mode; ``takes`` as of a ``DeploymentNetwork``, normalised images by default."""
+    """A network in PyTorch, in float32.
+
+    Args:
+        network: In evaluation mode.
+        takes: Kind of input of ``network``.
+    """
 
     precision = "f32"
 
@@ -63,28 +72,39 @@ class TorchRuntime:
 
 
 class OnnxRuntime:
-    """An ONNX file in ONNX Runtime, on the CPU, in float32."""
+    """An ONNX file in ONNX Runtime, on the CPU, in float32.
+
+    Args:
+        path: The ``.onnx`` file.
+        threads: The number of torch's threads if None.
+        precision: "f32"; ONNX Runtime offers no other here.
+
+    Raises:
+        UserError: See :func:`open_runtime`.
+    """
 
     precision = "f32"
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+        if precision != "f32":
+            raise UserError(f"onnxruntime computes in f32 here, not in {precision}; choose f32 or format openvino")
         require(ONNX.readers, ONNX.extra, f"running {path.name}")
         import onnxruntime
 
         self.library = f"onnxruntime {onnxruntime.__version__}"
-        # What it refers to would be read from elsewhere, and files of ours hold all their weights.
-        content = files.read_bytes(path, "model", files.HUGE, "restore the file or export anew")
+        content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
+        # Weights outside the file would be read from any path it names. Files of this project hold all their weights.
         if b"location" in content:
-            raise UserError(f"{path} refers to other files; give one that this project wrote")
-        self._told = functools.partial(_refusal_told, path, _onnx_errors())
-        with self._told():
+            raise UserError(f"{path} refers to other files; give a file that this project wrote")
+        self._explain_errors = functools.partial(_explain_errors, path, _onnx_errors())
+        with self._explain_errors():
             self._session = onnx_session(content, threads)
             self._takes: Input = "uint8" if "uint8" in self._session.get_inputs()[0].type else "float32"
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
         inputs = network_input(images, self._takes).contiguous().numpy()
-        with self._told():
+        with self._explain_errors():
             low, high = self._session.run(None, {"images": inputs})
             return torch.from_numpy(low), torch.from_numpy(high)
 
@@ -92,14 +112,17 @@ class OnnxRuntime:
 class OpenVinoRuntime:
     """An OpenVINO file on the CPU.
 
-    Outputs are taken in channels-last order, as the library computes them. Putting them into the file's order costs it
-    a seventh of the time of a small network compiled for one input size; with the size left open, as here, it moves
-    them either way.
+    Outputs are taken in channels-last order, as the library computes them. For a small network that is compiled for one
+    input size, transposing them into the file's order takes a seventh of the time; with open sizes, as here, OpenVINO
+    transposes them either way.
 
     Args:
         path: The ``.xml`` file.
-        threads: Those of torch if None.
-        precision: Of the layers in float. The library's own default depends on the machine, so it is never left open.
+        threads: The number of torch's threads if None.
+        precision: Of the layers in float. Always set, as the library's default depends on the machine.
+
+    Raises:
+        UserError: See :func:`open_runtime`.
     """
 
     def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
@@ -108,8 +131,8 @@ class OpenVinoRuntime:
 
         self.library = f"openvino {openvino.__version__.split('-')[0]}"
         check_openvino_precision(precision)
-        self._told = functools.partial(_refusal_told, path, ())
-        with self._told():
+        self._explain_errors = functools.partial(_explain_errors, path, ())
+        with self._explain_errors():
             model = openvino_core().read_model(path)
             self._takes: Input = "uint8" if model.input(0).element_type == openvino.Type.u8 else "float32"
             quantised = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
@@ -119,38 +142,42 @@ class OpenVinoRuntime:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
         inputs = network_input(images, self._takes).contiguous().numpy()
-        with self._told():
-            found = self._request.infer([inputs], share_inputs=True)
-            low, high = (torch.from_numpy(np.asarray(maps)).permute(0, 3, 1, 2) for maps in found.values())
+        with self._explain_errors():
+            outputs = self._request.infer([inputs], share_inputs=True)
+            low, high = (torch.from_numpy(np.asarray(maps)).permute(0, 3, 1, 2) for maps in outputs.values())
         return low, high
 
 
 def check_outputs(runtime: Runtime, path: Path, num_keypoints: int) -> None:
-    """Run a small black image, and raise UserError if what comes out of the file at ``path`` are no maps."""
+    """Run a small black image and check the shapes of the maps.
+
+    Raises:
+        UserError: The file at ``path``, which ``runtime`` runs, does not give maps of ``num_keypoints`` keypoints.
+    """
     low, high = runtime(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     shapes = (1, 2 * num_keypoints, 16, 16), (1, num_keypoints, 32, 32)
     if any(maps.shape != shape or maps.dtype != torch.float32 for maps, shape in zip((low, high), shapes, strict=True)):
-        raise UserError(f"{path} gives no maps of {num_keypoints} keypoints; restore the file or export anew")
+        raise UserError(f"{path} does not give maps of {num_keypoints} keypoints; restore the file or export again")
 
 
 def _onnx_errors() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime, which must be installed, raises; its errors have no name in common."""
+    """Return the exceptions that ONNX Runtime, which must be installed, raises; they have no base class in common."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    return tuple(each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception))
+    return tuple(value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
 
 
 @contextmanager
-def _refusal_told(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Make a UserError of what a library says of the file at ``path``, which may be no network at all."""
+def _explain_errors(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turn exceptions that a library raises for the file at ``path``, which may not be a network, into a UserError."""
     try:
         yield
-    except errors + _ALWAYS as error:
-        raise UserError(f"{path} cannot be run ({error}); restore the file or export anew") from error
+    except errors + _FILE_ERRORS as error:
+        raise UserError(f"{path} cannot be run ({error}); restore the file or export again") from error
 
 
 def onnx_session(model: Path | bytes, threads: int | None = None) -> Any:
-    """Open a model in ONNX Runtime, which must be installed, on the CPU; with the threads of torch if None."""
+    """Open a model in ONNX Runtime, which must be installed, on the CPU; with torch's number of threads if None."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -172,10 +199,11 @@ def openvino_request(model: Any, threads: int | None = None, precision: Precisio
 
 @functools.cache
 def openvino_core() -> Any:
-    """Return this process's one OpenVINO, which must be installed, with its CPU plugin loaded and never unloaded.
+    """Return the single OpenVINO core of this process, with its CPU plugin loaded and never unloaded.
 
-    A loaded plugin gives the thread another stack for signals, and its unloading gives back the one before. Where
-    several come and go in no order, what is given back may be gone, and the next signal (Ctrl-C) ends in a crash.
+    OpenVINO must be installed. Loading a plugin replaces the thread's signal stack, and unloading it restores the
+    previous one. If several plugins are loaded and unloaded in any order, the restored stack may be freed memory, and
+    the next signal (Ctrl-C) crashes the process.
     """
     import openvino
 
@@ -185,50 +213,50 @@ def openvino_core() -> Any:
 
 
 def bf16_is_native() -> bool:
-    """Whether OpenVINO, which must be installed, computes in bf16 on this processor instead of imitating it."""
+    """Whether OpenVINO, which must be installed, computes natively in bf16 on this processor."""
     return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def check_openvino_precision(precision: Precision) -> None:
     """Raise UserError if OpenVINO, which must be installed, does not compute in ``precision`` on this processor."""
     if precision == "bf16" and not bf16_is_native():
-        raise UserError("this CPU does not compute in bf16; choose f32")
+        raise UserError("this CPU does not compute in bf16; choose precision f32")
 
 
 def network_input(images: Tensor, takes: Input) -> Tensor:
-    """Images (B, 3, H, W) uint8 as a deployed network takes them, in the same memory order."""
+    """Return images (B, 3, H, W) uint8 as a deployed network takes them, in the same memory order."""
     return images.permute(0, 2, 3, 1) if takes == "uint8" else normalise(images)
 
 
-def open_runtime(
-    folder: Path, chosen: Format, precision: Precision = "f32", threads: int | None = None
-) -> OnnxRuntime | OpenVinoRuntime:
-    """Open the files of a format that a library other than PyTorch runs.
+LIBRARY_RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVinoRuntime]] = {
+    ONNX.name: OnnxRuntime,
+    OPENVINO.name: OpenVinoRuntime,
+    OPENVINO_INT8.name: OpenVinoRuntime,
+}
+"""Classes that run the files of a format without PyTorch, by the format's name."""
+
+
+def open_runtime(folder: Path, chosen: Format, precision: Precision = "f32", threads: int | None = None) -> Runtime:
+    """Open the files of a format in ``LIBRARY_RUNTIMES``.
 
     Raises:
         UserError: The library is not installed, cannot read the file, or does not offer the precision.
     """
-    path = folder / chosen.files[0]
-    if chosen in (OPENVINO, OPENVINO_INT8):
-        return OpenVinoRuntime(path, threads, precision)
-    assert chosen is ONNX
-    if precision != "f32":
-        raise UserError(f"onnxruntime computes in f32 here, not in {precision}; choose f32 or format openvino")
-    return OnnxRuntime(path, threads)
+    return LIBRARY_RUNTIMES[chosen.name](folder / chosen.files[0], threads, precision)
 
 
 def _outputs_channels_last(model: Any) -> None:
     """Transpose the outputs (B, C, H, W) of an OpenVINO model to (B, H, W, C), in place.
 
-    Maps are computed in that order, so nothing need move where the input's size is fixed. But a transposition right
-    behind a sum that was fused into a convolution is carried out, twice over; the maximum over one pixel in between,
-    which changes nothing, avoids that.
+    OpenVINO computes maps in that order, so with a fixed input size this moves no data. However, a transpose directly
+    after a sum that was fused into a convolution is executed, and twice. The maximum over one pixel in between changes
+    no value and avoids that.
     """
     from openvino import opset13 as operations
 
     for result in model.get_results():
-        one = [1, 1]
-        kept = operations.max_pool(result.input_value(0), one, one, [0, 0], [0, 0], one).output(0)
+        pixel = [1, 1]
+        maps = operations.max_pool(result.input_value(0), pixel, pixel, [0, 0], [0, 0], pixel).output(0)
         order = operations.constant([0, 2, 3, 1], dtype=np.int64)
-        result.input(0).replace_source_output(operations.transpose(kept, order).output(0))
+        result.input(0).replace_source_output(operations.transpose(maps, order).output(0))
     model.validate_nodes_and_infer_types()

@@ -1,4 +1,4 @@
-"""A network for another keypoint set: the same features, with last layers that predict the new keypoints."""
+"""New heads: a network with the same features whose last layers predict another keypoint set."""
 
 import torch
 
@@ -6,20 +6,20 @@ from supernet.litepose import LitePose, in_channels_last
 from supernet.pose.keypoints import KeypointSet
 
 _LAST_LAYERS = {"final_refined.0": 2, "final_raw.0": 2, "final_refined.1": 1, "final_raw.1": 1}
-"""Prediction layers, and how many maps per keypoint they give: heatmaps then tags, or heatmaps."""
+"""Prediction layers with their maps per keypoint: heatmaps then tags, or heatmaps only."""
 
 
 def with_new_heads(network: LitePose, old: KeypointSet, new: KeypointSet, seed: int) -> tuple[LitePose, list[str]]:
-    """Return a copy of ``network`` that predicts the keypoints of ``new``, and which of these it knows already.
+    """Return a copy of ``network`` that predicts the keypoints of ``new``, and the names it predicted already.
 
     Only the last 1x1 convolutions differ between keypoint sets. A keypoint of the same name in both keeps its rows of
     weights there (of heatmaps and of tags); the others start at random. All other weights and statistics are kept.
 
     Args:
         network: Predicts the keypoints of ``old``; not changed.
-        old: What it predicts.
-        new: What the copy is to predict.
-        seed: Of the random weights.
+        old: The keypoints that it predicts.
+        new: The keypoints that the copy will predict.
+        seed: Seed of the random weights.
 
     Returns:
         The network on the same device and in evaluation mode, and the names that keep their rows.

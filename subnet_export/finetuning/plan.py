@@ -1,7 +1,8 @@
-"""What a fine-tuning run starts from, and what it keeps when it is resumed."""
+"""The plan of a fine-tuning run, which a resumed run keeps, and the model that it starts from."""
 
 import argparse
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,35 +10,37 @@ from typing import Any
 import torch
 
 from subnet_export.ap_measurement import at_root
-from subnet_export.exported_model import ExportedModel, costs
+from subnet_export.exported_model import ExportedModel
 from subnet_export.finetuning.new_heads import with_new_heads
 from subnet_export.finetuning.trainer import AUGMENTATIONS, FineTuning
 from subnet_export.model import load_model
 from supernet.checkpoints import container
-from supernet.cli.console import CONSOLE
 from supernet.cli.hydra_app import dataset_config
+from supernet.costs.analytic import params_and_macs
 from supernet.errors import UserError
 from supernet.litepose import LitePose, in_channels_last
 from supernet.pose.keypoints import KeypointSet
 
 CHECKPOINT_SUFFIX = ".checkpoint.pt"
-"""Of a run's checkpoint, which lies beside the folder that the run will write in the end."""
+"""Ends the name of a run's checkpoint, which is beside the folder of the result."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FinetunePlan:
-    """What decides a run's result.
+    """Everything that affects a run's result, and where it is written.
 
     Attributes:
-        folder: Of the result.
-        is_default_folder: Whether ``latest`` beside it is to point to it.
+        folder: Folder of the result.
+        is_default_folder: Whether to point ``latest`` beside it to it.
         model: Folder of the exported model to start from.
         teacher: Exported model or supernet to distil from.
         dataset: Description of the data set (:func:`supernet.pose.datasets.build`).
         from_scratch: Start from random weights.
-        settings: How to train.
+        settings: Settings of the training.
         eval_batch_size: Images per pass when measuring.
-        num_images: Measure on this many images of each split; all if None.
+        num_images: Images of each split to measure on; None for all.
         checkpoint_every: Steps between checkpoints.
     """
 
@@ -59,36 +62,36 @@ class FinetunePlan:
 
 
 def plan_from(options: argparse.Namespace) -> FinetunePlan:
-    """Return the plan that a command line asks for.
+    """Return the plan of a command line.
 
     Raises:
         UserError: There is no such model or data set.
     """
-    place = Path(options.model or Path(options.runs) / "export" / "latest")
+    model = Path(options.model or Path(options.runs) / "export" / "latest")
     if options.dataset is not None:
         dataset = dataset_config(options.dataset, options.overrides)
     elif options.overrides:
-        raise UserError(f"{options.overrides[0]} changes no data set; name one with --dataset")
+        raise UserError(f"{options.overrides[0]} has no data set to change; name one with --dataset")
     else:
-        dataset = load_model(place).dataset
+        dataset = load_model(model).dataset
     return FinetunePlan(
-        str(options.folder),
-        options.is_default_folder,
-        str(place.resolve()),
-        None if options.teacher is None else str(Path(options.teacher).resolve()),
-        at_root(dataset, options.dataset_root),
-        bool(options.from_scratch),
-        FineTuning(
-            options.steps,
-            options.batch_size,
-            options.learning_rate,
-            options.distillation_weight,
-            options.seed,
+        folder=str(options.folder),
+        is_default_folder=options.is_default_folder,
+        model=str(model.resolve()),
+        teacher=None if options.teacher is None else str(Path(options.teacher).resolve()),
+        dataset=at_root(dataset, options.dataset_root),
+        from_scratch=bool(options.from_scratch),
+        settings=FineTuning(
+            num_steps=options.steps,
+            batch_size=options.batch_size,
+            peak_rate=options.learning_rate,
+            distillation_weight=options.distillation_weight,
+            seed=options.seed,
             augmentation=AUGMENTATIONS[options.augmentation or "light"],
         ),
-        options.eval_batch_size,
-        options.num_images,
-        options.checkpoint_every,
+        eval_batch_size=options.eval_batch_size,
+        num_images=options.num_images,
+        checkpoint_every=options.checkpoint_every,
     )
 
 
@@ -96,36 +99,38 @@ def checkpoint_to_resume(options: argparse.Namespace) -> Path:
     """Return the checkpoint that ``--resume`` names.
 
     Raises:
-        UserError: "latest" is asked for, but there is none.
+        UserError: It names "latest", and there is none.
     """
     if options.resume != "latest":
         return Path(options.resume)
     folder = Path(options.runs) / "finetune"
-    # The previous one is alone where a run was killed between two renames.
+    # A run that was killed between two renames has only the previous checkpoint.
     suffixes = (CHECKPOINT_SUFFIX, container.previous_of(CHECKPOINT_SUFFIX).name)
-    found = {
+    candidates = {
         path: path.with_name(path.name.removesuffix(suffix) + CHECKPOINT_SUFFIX)
         for suffix in suffixes
         for path in folder.glob(f"*{suffix}")
     }
-    if not found:
-        raise UserError(f"there is no checkpoint of a stopped run in {folder}; name one with --resume or start anew")
-    return found[max(found, key=lambda path: path.stat().st_mtime)]
+    if not candidates:
+        raise UserError(
+            f"there is no checkpoint of a stopped run in {folder}; name one with --resume or start a new run"
+        )
+    return candidates[max(candidates, key=lambda path: path.stat().st_mtime)]
 
 
 def starting_model(
     plan: FinetunePlan, keypoints: KeypointSet, device: torch.device
 ) -> tuple[ExportedModel, ExportedModel]:
-    """Read the plan's model and make of it what training starts from; what is changed is printed.
+    """Read the plan's model and prepare it for training; changes are logged.
 
     Args:
         plan: Names the model.
-        keypoints: What the data set is annotated with.
+        keypoints: The keypoints that the data set is annotated with.
         device: Where to put the networks.
 
     Returns:
-        The model as it was exported, and as training starts: the same value, or one with new last layers or random
-        weights, whose batch-norm statistics then have to be calibrated.
+        The model as it was exported, and the model that training starts from: the same network, or one with new last
+        layers or random weights, whose batch-norm statistics then have to be calibrated.
     """
     model = load_model(plan.model, device)
     start = replace(model, dataset=plan.dataset)
@@ -137,11 +142,11 @@ def starting_model(
             network=network,
             keypoints=keypoints,
             objective=replace(model.objective, num_keypoints=keypoints.num),
-            costs=costs(model.arch, keypoints.num),
+            costs=params_and_macs(model.arch, keypoints.num),
         )
         fresh = [name for name in keypoints.names if name not in kept]
         if not plan.from_scratch:
-            _tell(
+            logger.info(
                 f"new heads: from the {model.keypoints.num} keypoints of {model.keypoints.name} to the "
                 f"{keypoints.num} of {keypoints.name}; the backbone is kept, and so are the head weights of "
                 f"{', '.join(kept) or 'no keypoint'}; {', '.join(fresh) or 'none'} start at random"
@@ -152,18 +157,14 @@ def starting_model(
             network = LitePose(model.arch, keypoints.num)
         in_channels_last(network)
         start = replace(start, network=network.to(device).eval())
-        _tell(f"from scratch: every weight of {plan.model} is replaced by a random one")
+        logger.info(f"from scratch: every weight of {plan.model} is replaced by a random one")
     return model, start
 
 
 def digest(network: LitePose) -> str:
     """Return a digest of all weights and statistics of ``network``."""
-    found = hashlib.sha256()
+    value = hashlib.sha256()
     for name, tensor in network.state_dict().items():
-        found.update(name.encode())
-        found.update(tensor.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
-def _tell(text: str) -> None:
-    CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
+        value.update(name.encode())
+        value.update(tensor.cpu().contiguous().numpy().tobytes())
+    return value.hexdigest()

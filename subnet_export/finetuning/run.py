@@ -1,6 +1,7 @@
-"""A fine-tuning run: from an exported model to the better of before and after, resumable in between."""
+"""A fine-tuning run: trains an exported model and keeps the better of before and after; it can be resumed."""
 
 import argparse
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -16,13 +17,14 @@ from subnet_export.exported_model import Measurement
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
-from subnet_export.format_writer import FormatWriter, formats_of
+from subnet_export.format_writer import FormatOptions, FormatWriter, formats_of
 from subnet_export.model import save_model
 from subnet_export.run_summary import finish, prepare
 from supernet.checkpoints import container, safe_torch
-from supernet.cli.console import CONSOLE, progress_bar
+from supernet.cli.console import progress_bar
 from supernet.cli.signals import stop_request
 from supernet.errors import UserError
+from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.evaluation.subnet_scorer import calibration_batches
 from supernet.io import files
 from supernet.io.new_folder import check_new
@@ -34,14 +36,17 @@ from supernet.pose.datasets import build, resolved
 IMAGE_BYTES = 2**30
 """Training images kept in memory by each process that loads them."""
 NUM_CALIBRATION_IMAGES = 128
-"""Of a model that came with its statistics, so that it does not say how many."""
+"""Calibration images for a model that was imported with its statistics, which has no such number."""
+
+logger = logging.getLogger(__name__)
+
 _KIND = "fine-tuning"
 _PARTS: container.Parts = {"plan": dict, "digests": list, "before": dict, "training": dict, "seconds": (int, float)}
-"""Of a checkpoint."""
+"""Parts of a checkpoint."""
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fine-tune as the command line asks, or go on with a stopped run.
+    """Fine-tune as the command line says, or resume a stopped run.
 
     Raises:
         UserError: A wrong option or file, or the run was stopped.
@@ -58,13 +63,13 @@ def run(options: argparse.Namespace) -> None:
         plan = replace(plan, folder=str(options.folder))
     try:
         _run(plan, options, saved)
-    except KeyboardInterrupt:  # while measuring; in training it is a request to stop
+    except KeyboardInterrupt:  # while measuring; during training it is a request to stop
         remedy = f"continue with --resume {plan.checkpoint}" if plan.checkpoint.exists() else "start again"
         raise UserError(f"stopped while measuring; {remedy}") from None
 
 
 def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] | None) -> None:
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     device = prepare(options)
     if saved is None:
         check_new(plan.checkpoint)
@@ -75,8 +80,8 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     model, start = starting_model(plan, train_set.keypoints, device)
     formats, takes = formats_of(model)
     formats = options.format or formats
-    for each in formats:  # before the training, not after it
-        require(each.packages, each.extra, f"format {each.name}")
+    for item in formats:  # before the training, not after it
+        require(item.packages, item.extra, f"format {item.name}")
     changed = start.network is not model.network
     num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
     calibration = calibration_record(plan.dataset, train_set, num_calibration, model.arch.resolution)
@@ -87,7 +92,10 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
 
     def measured(network: LitePose, note: str) -> dict[str, Measurement]:
         return {
-            split: measure(network, images, split, model.settings, plan.eval_batch_size, plan.num_images, note)
+            split: measure(
+                subnet_estimator(network, start.keypoints, model.settings, plan.eval_batch_size),
+                *(images, split, plan.num_images, note),
+            )
             for split, images in splits.items()
         }
 
@@ -104,13 +112,13 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         try:
             tuner.load_state(saved["training"])
         except safe_torch.DAMAGED as error:
-            raise UserError(f"{plan.checkpoint} is not of this run ({error!r}); put its own checkpoint back") from error
+            raise UserError(f"{plan.checkpoint} is not of this run ({error!r}); restore its own checkpoint") from error
         seconds_before = saved["seconds"]
     else:
-        raise UserError(f"{plan.model} or the teacher is not as it was when the run began; restore it or start anew")
+        raise UserError(f"{plan.model} or the teacher has changed since the run started; restore it or start a new run")
 
     def seconds() -> float:
-        return seconds_before + time.perf_counter() - began
+        return seconds_before + time.perf_counter() - start_time
 
     def save_checkpoint() -> None:
         figures = {split: asdict(measurement) for split, measurement in before.items()}
@@ -130,46 +138,50 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     else:
         result = replace(start, measurement=before["test"])
     if not improved:
-        kept = "the result is kept, as the start was no finished model" if changed else "the original weights are kept"
-        CONSOLE.print(f"Fine-tuning did not improve AP on the val split: {kept}.", style="bold yellow")
+        kept = (
+            "the result is kept, because the start was not a trained model" if changed else "the weights stay as before"
+        )
+        logger.info(f"fine-tuning did not improve AP on the val split; {kept}")
 
     def calibration_images() -> list[Tensor]:
         size_divisor = model.settings.size_divisor
         return calibration_batches(train_set, calibration.resolution, calibration.num_images, size_divisor)
 
-    deployment = FormatWriter(
-        formats, takes, splits["test"], CHECK_IMAGES, calibration_images, options.max_int8_loss, plan.eval_batch_size
+    writer = FormatWriter(
+        FormatOptions(formats, takes, CHECK_IMAGES, options.max_int8_loss),
+        splits["test"],
+        calibration_images,
+        plan.eval_batch_size,
     )
     result = save_model(
         options.folder,
         result,
         lambda read: check_measurement(read, splits["test"], plan.eval_batch_size),
-        deployment.write,
+        writer.write,
     )
     for path in (plan.checkpoint, container.previous_of(plan.checkpoint)):
         path.unlink(missing_ok=True)
     figures = {
-        f"AP_{split}_{when}": round(found[split].metrics["AP"], 6)
+        f"AP_{split}_{when}": round(measurements[split].metrics["AP"], 6)
         for split in splits
-        for when, found in (("before", before), ("after", after))
+        for when, measurements in (("before", before), ("after", after))
     }
-    told = {"improved": improved, "steps": plan.settings.num_steps, "start": plan.model, "teacher": plan.teacher}
+    facts = {"improved": improved, "steps": plan.settings.num_steps, "start": plan.model, "teacher": plan.teacher}
     title = "fine-tuned subnet" if improved or changed else "subnet as before"
-    finish(options, result, title, {**told, **figures, "seconds": round(seconds(), 1)})
+    finish(options, result, title, {**facts, **figures, "seconds": round(seconds(), 1)})
 
 
 def _train(tuner: FineTuner, plan: FinetunePlan, save_checkpoint: Callable[[], None]) -> None:
-    """Run the steps that are left with a progress bar, saving now and then, at the end, and when asked to stop."""
+    """Take the steps that are left, with a checkpoint every ``checkpoint_every`` steps, at the end and at a stop."""
     total = plan.settings.num_steps
     with progress_bar() as progress, stop_request() as stop_requested:
         task = progress.add_task("fine-tuning", total=total, completed=tuner.step, note="")
-
-        def on_step(done: int, loss: float) -> None:
-            progress.update(task, completed=done, note=f"loss {loss:.4f}")
+        for loss in tuner.steps():
+            progress.update(task, completed=tuner.step, note=f"loss {loss:.4f}")
             stops = stop_requested()
-            if stops or done % plan.checkpoint_every == 0 or done == total:
+            if stops or tuner.step % plan.checkpoint_every == 0 or tuner.step == total:
                 save_checkpoint()
             if stops:
-                raise UserError(f"stopped after {done} of {total} steps; continue with --resume {plan.checkpoint}")
-
-        tuner.run(on_step)
+                raise UserError(
+                    f"stopped after {tuner.step} of {total} steps; continue with --resume {plan.checkpoint}"
+                )

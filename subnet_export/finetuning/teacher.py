@@ -1,4 +1,4 @@
-"""The network that fine-tuning distils from: the largest of a supernet, or any exported one."""
+"""The teacher of fine-tuning: the largest subnet of a supernet, or any exported model."""
 
 from pathlib import Path
 
@@ -18,15 +18,15 @@ from supernet.pose.keypoints import KeypointSet
 
 
 def load_teacher(path: str | Path, keypoints: KeypointSet, device: torch.device) -> LitePose:
-    """Read a teacher, whose batch-norm statistics still have to be calibrated for the images it will see.
+    """Read a teacher, whose batch-norm statistics still have to be calibrated on the training images.
 
     Args:
-        path: Folder of an exported model, or a training run's folder or supernet, whose largest subnet is taken.
-        keypoints: What it must predict.
+        path: Folder of an exported model, or a training run's folder or supernet, whose largest subnet is the teacher.
+        keypoints: The keypoints that it must predict.
         device: Where to put it.
 
     Raises:
-        UserError: There is neither, or it predicts other keypoints.
+        UserError: There is nothing at ``path``, or it predicts other keypoints.
     """
     if is_exported(path):
         model = load_model(path)
@@ -39,7 +39,7 @@ def load_teacher(path: str | Path, keypoints: KeypointSet, device: torch.device)
     if own != keypoints:
         raise UserError(
             f"teacher {path} predicts the {own.num} keypoints of {own.name}, but the {keypoints.num} of "
-            f"{keypoints.name} are to be learned; name a teacher of these or leave --teacher out"
+            f"{keypoints.name} are to be learned; name a teacher of these or remove --teacher"
         )
     return network.to(device)
 
@@ -54,11 +54,11 @@ def calibrated(
     """Set the batch-norm statistics of ``network`` in place from training images, and return it in evaluation mode.
 
     Args:
-        network: On the device to compute on.
-        train_set: Where the images are taken from, spread evenly.
-        resolution: Short side at which it will be used, px.
-        num_images: How many images.
-        settings: Their ``size_divisor`` is used.
+        network: The network, on the device to compute on.
+        train_set: Source of the images, which are spread evenly over it.
+        resolution: Short side of the network's inputs, px.
+        num_images: Number of images.
+        settings: Gives the ``size_divisor``.
     """
     device = next(network.parameters()).device
     batches = calibration_batches(train_set, resolution, num_images, settings.size_divisor)

@@ -1,33 +1,31 @@
-"""Train a network on its own, with the losses of supernet training and, if given, a teacher's heatmaps."""
+"""Fine-tuning steps of a single network, with the losses of supernet training and, optionally, a teacher."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
 
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.data.pose_dataset import PoseDataset
-from supernet.pose.geometry import normalise
 from supernet.pose.training.augmentation import Augmentation
-from supernet.pose.training.loader import training_loader
-from supernet.pose.training.objective import PoseObjective, to_device
-from supernet.training.optimizer import ExponentialMovingAverage, learning_rate
+from supernet.pose.training.loader import StepSampler, on_device, training_loader
+from supernet.pose.training.objective import PoseObjective
+from supernet.training.network_trainer import NetworkTrainer
+from supernet.training.optimizer import ClippedAdam, learning_rate
 
 AUGMENTATIONS = {
     "none": Augmentation.none(),
     "light": Augmentation(10.0, 0.85, 1.2, 0.1),
     "full": Augmentation(),
 }
-"""By name; short training gains most from images like those it is measured on, hence "light" by default."""
+"""Augmentations by name. "light" is the default: short training gains most from images like those of the evaluation."""
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How a network is trained on its own.
+    """Settings of fine-tuning, all of which affect the result.
 
     Attributes:
         num_steps: Optimizer steps.
@@ -50,22 +48,19 @@ class FineTuning:
     augmentation: Augmentation = AUGMENTATIONS["light"]
 
 
-class FineTuner:
+class FineTuner(NetworkTrainer):
     """Trains a copy of a network; it can stop after any step and continue to the same weights.
 
     Batch norm uses the batch's statistics, as in supernet training, so the result has to be calibrated.
 
     Args:
-        network: The start, on the device to train on; not changed.
+        network: The network to start from, on the device to train on; not changed.
         objective: Targets and loss.
         train_set: Images to train on.
-        settings: Everything that decides the result.
+        settings: Everything that affects the result.
         teacher: Network of the same keypoints, in evaluation mode and on the same device, whose heatmaps are learned
-            beside the truth.
-        num_workers: Processes that load images; 0 loads in this one.
-
-    Attributes:
-        step: Steps done.
+            besides the annotations.
+        num_workers: Processes that load images; 0 loads them in this process.
     """
 
     def __init__(
@@ -77,75 +72,36 @@ class FineTuner:
         teacher: LitePose | None = None,
         num_workers: int = 0,
     ) -> None:
-        self.objective, self.train_set, self.settings = objective, train_set, settings
-        self.teacher, self.num_workers, self.step = teacher, num_workers, 0
-        self._network = copy.deepcopy(network).train()
-        self._weights = dict(self._network.named_parameters())
-        self._adam = torch.optim.Adam(self._weights.values(), foreach=True)
-        self._average = ExponentialMovingAverage(self._weights, settings.average_decay)
+        self.network = copy.deepcopy(network).train()
+        adam = ClippedAdam(self.network.parameters(), settings.clip_norm)
+        super().__init__(self.network, objective, adam, settings.average_decay, settings.distillation_weight)
+        self.train_set, self.settings, self.teacher, self.num_workers = train_set, settings, teacher, num_workers
 
-    def run(self, on_step: Callable[[int, float], None]) -> None:
-        """Train from :attr:`step` to the end.
-
-        Args:
-            on_step: Called with the number of steps done and the last one's loss; what it raises ends training there.
+    def steps(self) -> Iterator[float]:
+        """Train from :attr:`step` to the end, yielding the loss of each step after it.
 
         Raises:
-            UserError: The loss stopped being finite.
+            UserError: The loss is no longer finite.
         """
         settings = self.settings
-        device = next(iter(self._weights.values())).device
-        loader = training_loader(
-            self.train_set,
-            [self._network.arch.resolution] * (settings.num_steps - self.step),
-            settings.batch_size,
-            settings.seed,
-            settings.augmentation,
-            self.num_workers,
-            self.step,
-        )
-        for loaded in loader:
-            batch = to_device(loaded, device)
-            images, truth = normalise(batch.images), self.objective.targets(batch)
-            low, high = self._network(images)
-            loss = self.objective.loss(low, high, truth).total
+        resolutions = [self.network.arch.resolution] * (settings.num_steps - self.step)
+        sampler = StepSampler(len(self.train_set), resolutions, settings.batch_size, settings.seed, self.step)
+        loader = training_loader(self.train_set, sampler, settings.augmentation, self.num_workers)
+        for batch in on_device(loader, next(self.network.parameters()).device):
+            images, targets = self.inputs(batch)
+            teacher_outputs = None
             if self.teacher is not None:
                 with torch.no_grad():
-                    taught = self.teacher(images)
-                loss = loss + settings.distillation_weight * self.objective.distillation(low, high, taught, truth)
+                    teacher_outputs = self.teacher(images)
+            loss = self.loss(self.network(images), targets, teacher_outputs).total
             if not torch.isfinite(loss):
                 raise UserError(f"the loss is not finite at step {self.step}; lower --learning-rate")
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self._weights.values(), settings.clip_norm, foreach=True)
-            for group in self._adam.param_groups:
-                group["lr"] = learning_rate(self.step / settings.num_steps, settings.peak_rate)
-            self._adam.step()
-            self._adam.zero_grad(set_to_none=True)
-            self._average.update(self._weights)
-            self.step += 1
-            on_step(self.step, loss.item())
+            self.update(learning_rate(self.step / settings.num_steps, settings.peak_rate))
+            yield loss.item()
 
     def result(self) -> LitePose:
         """Return a network with the averaged weights, whose batch-norm statistics still have to be calibrated."""
-        network = copy.deepcopy(self._network)
-        network.load_state_dict({**network.state_dict(), **self._average.average})
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(self.averaged_state())
         return network
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that decides the steps to come, as tensors and plain values."""
-        return {
-            "step": self.step,
-            "network": self._network.state_dict(),
-            "average": self._average.average,
-            "num_updates": self._average.num_updates,
-            "adam": self._adam.state_dict(),
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state` returned."""
-        self._network.load_state_dict(state["network"])
-        for name, value in self._average.average.items():
-            value.copy_(state["average"][name])
-        self._average.num_updates = state["num_updates"]
-        self._adam.load_state_dict(state["adam"])
-        self.step = state["step"]

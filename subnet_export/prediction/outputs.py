@@ -1,7 +1,6 @@
-"""What a prediction run writes while it goes: JSON lines and COCO results.
+"""Files that a prediction run writes image by image: JSON lines and COCO results.
 
-Everything is written image by image, so that the length of a video or folder does not matter. Files appear with
-the first image.
+Memory does not grow with the length of a video or folder. A file is created when its first image is written.
 """
 
 import json
@@ -17,7 +16,7 @@ from supernet.pose.inference import PosePredictions, as_results
 
 
 class Output:
-    """Something to be opened when it is first needed, and closed at the end of a ``with`` block."""
+    """Base of outputs: opens files when they are first needed, and closes them at the end of a ``with`` block."""
 
     def __init__(self) -> None:
         self._opened = ExitStack()
@@ -29,12 +28,12 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close what is open; after an exception, what is written whole or not at all is dropped."""
+        """Close the open files; after an exception, files that are written all or nothing are discarded."""
         self._opened.__exit__(kind, error, trace)
 
 
 class JsonLines(Output):
-    """One JSON object per line, each written at once, so that another program can follow.
+    """Writes one JSON object per line, each at once, so that another program can follow.
 
     Args:
         target: A new file, or an open stream such as standard output.
@@ -43,7 +42,7 @@ class JsonLines(Output):
     def __init__(self, target: Path | TextIO) -> None:
         super().__init__()
         self._target = target
-        self._lines: TextIO | None = None if isinstance(target, Path) else target
+        self._stream: TextIO | None = None if isinstance(target, Path) else target
 
     def write(self, value: dict[str, Any]) -> None:
         """Append a line.
@@ -53,12 +52,12 @@ class JsonLines(Output):
             UserError: The file cannot be written.
         """
         try:
-            if self._lines is None:
+            if self._stream is None:
                 assert isinstance(self._target, Path)
                 self._target.parent.mkdir(parents=True, exist_ok=True)
-                self._lines = self._opened.enter_context(self._target.open("x", encoding="utf-8"))
-            self._lines.write(json.dumps(value, allow_nan=False) + "\n")
-            self._lines.flush()
+                self._stream = self._opened.enter_context(self._target.open("x", encoding="utf-8"))
+            self._stream.write(json.dumps(value, allow_nan=False) + "\n")
+            self._stream.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -67,7 +66,7 @@ class JsonLines(Output):
 
 
 class CocoResults(Output):
-    """A list of detections in COCO's results format; the file appears whole at the end, or not at all.
+    """Writes a list of detections in COCO's results format; the file appears complete at the end, or not at all.
 
     Args:
         path: The new file.
@@ -91,17 +90,18 @@ class CocoResults(Output):
             self._is_first = False
 
 
-def as_line(frame: Frame, people: PosePredictions, image_id: int, drawing: str | None) -> dict[str, Any]:
-    """Return what a JSON line says of one image.
+def image_record(frame: Frame, people: PosePredictions, image_id: int, drawing: str | None) -> dict[str, Any]:
+    """Return the JSON object of one image.
 
-    ``keypoints`` are x, y in pixels of the image and the heatmap's value for each of K, all 0 where not found.
+    ``keypoints`` holds x, y in pixels of the image and the heatmap's value for each of K keypoints, all 0 where a
+    keypoint was not found.
     """
     height, width = frame.image.shape[:2]
-    place = {} if frame.number is None else {"frame": frame.number, "time_s": round(frame.time_s, 3)}
+    position = {} if frame.number is None else {"frame": frame.number, "time_s": round(frame.time_s, 3)}
     return {
         "image_id": image_id,
         "source": frame.source.name,
-        **place,
+        **position,
         "width": width,
         "height": height,
         "drawing": drawing,

@@ -1,21 +1,21 @@
-"""Images in, people out: the loop behind ``python -m subnet_export.predict``."""
+"""One prediction run: images in, people out, in batches; called by ``python -m subnet_export.predict``."""
 
 import argparse
 import itertools
+import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from subnet_export.ap_measurement import at_root
-from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model
-from subnet_export.prediction.sinks import LINES_FILE, STANDARD_OUTPUT, PredictionSinks, check_targets
-from subnet_export.prediction.sources import Frame, Source, frames, list_sources
-from subnet_export.prediction.tally import PredictionStats
+from subnet_export.prediction.sources import Frame, Source, ids_from_names, list_sources, read_frames
+from subnet_export.prediction.stats import PredictionStats
+from subnet_export.prediction.writer import LINES_FILE, STANDARD_OUTPUT, PredictionWriter, check_output_files
 from subnet_export.run_summary import prepare
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import point_latest, write_summary
@@ -23,119 +23,114 @@ from supernet.cli.signals import stop_request
 from supernet.errors import UserError
 from supernet.pose.datasets import build
 
+logger = logging.getLogger(__name__)
+
 
 def run(options: argparse.Namespace) -> None:
     """Predict as the command line asks.
 
     Raises:
-        UserError: An option is wrong, or nothing could be used.
-        SystemExit: With status 1, at the end: something could not be used, or the end was asked for early.
+        UserError: An option is wrong, or no image could be read.
+        SystemExit: With status 1, at the end: a source could not be read, or the user stopped the run.
     """
     device = prepare(options)
-    check_targets(options)
+    check_output_files(options)
     sources = list_sources(options.sources)
-    place = Path(options.model or Path(options.runs) / "export" / "latest")
-    model = load_model(place, device, options.format)
-    tally = PredictionStats()
+    model_folder = Path(options.model or Path(options.runs) / "export" / "latest")
+    model = load_model(model_folder, device, options.format)
+    stats = PredictionStats()
     if sources:
-        stream = _read(sources, tally.broken)
+        frames = _read_sources(sources, stats.errors)
     else:
-        stream = iter([_example(at_root(model.dataset, options.dataset_root), options.dataset_index or 0)])
-    live = options.show or any(source.kind == "camera" for source in sources)
-    total = options.limit
-    if all(source.kind in ("image", "stdin") for source in sources):
-        total = min(max(1, len(sources)), options.limit or sys.maxsize)
+        frames = iter([_test_image(at_root(model.dataset, options.dataset_root), options.dataset_index or 0)])
+    is_live = options.show or any(source.kind == "camera" for source in sources)
+    batches = _batches(frames, 1 if is_live else options.batch_size, options.limit, stats)
     with (
-        PredictionSinks(options, model, image_numbers(sources), tally) as targets,
+        PredictionWriter(options, model, ids_from_names(sources), stats) as writer,
         stop_request() as stop_requested,
-        # Not on standard output, so that files are closed and the summary written even if nobody reads that.
+        # On standard error: if the reader of standard output ends, files must still be closed and the summary written.
         progress_bar(Console(stderr=True)) as progress,
     ):
-        task = progress.add_task("predicting", total=total, note="")
-
-        def on_batch(last: Frame) -> bool:
-            if len(sources) == 1 and last.num_frames:
-                progress.update(task, total=min(last.num_frames, options.limit or sys.maxsize))
-            progress.update(task, completed=tally.num_frames + len(tally.broken), note=last.source.name)
-            return not stop_requested()
-
-        batch_size = 1 if live else options.batch_size
+        task = progress.add_task("predicting", total=_expected_images(sources, options.limit), note="")
         try:
-            _predict(model, stream, targets, tally, options.limit, batch_size, options.min_score, on_batch)
-        except BrokenPipeError:  # the program that reads the lines has all it wants
+            for batch in batches:
+                images = [frame.image for frame in batch]
+                predictions = model.predict_all(images, options.min_score, stats.stopwatch.start)
+                goes_on = all(writer.write(*pair) for pair in zip(batch, predictions, strict=True))
+                if len(sources) == 1 and batch[-1].num_frames:
+                    progress.update(task, total=min(batch[-1].num_frames, options.limit or sys.maxsize))
+                num_done = stats.num_frames + len(stats.errors)
+                progress.update(task, completed=num_done, note=batch[-1].source.name)
+                stats.stopped = not goes_on or stop_requested()
+                if stats.stopped:
+                    break
+        except BrokenPipeError:  # the program that reads the lines has ended; the summary is still written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         finally:
-            tally.watch.start(None)
-    if not tally.num_frames:
-        told = tally.broken[0] if len(tally.broken) == 1 else f"none of {len(tally.broken)} could be used, see above"
-        raise UserError("stopped before the first image was done; start again" if tally.stopped else told)
-    origin = {"model": str(place.resolve()), "keypoints": list(model.keypoints.names)}
-    write_summary(options.folder, origin | tally.figures())
+            stats.stopwatch.start(None)
+    if not stats.num_frames:
+        raise _no_image_error(stats)
+    origin = {"model": str(model_folder.resolve()), "keypoints": list(model.keypoints.names)}
+    write_summary(options.folder, origin | stats.summary())
     if options.is_default_folder:
         point_latest(options.folder)
-    lines = [*tally.report(options.folder), f"keypoints: {options.folder / LINES_FILE}"]
-    # Standard output may belong to a program that reads the lines.
-    console = Console(stderr=True) if options.jsonl == STANDARD_OUTPUT else CONSOLE
-    text = "\n".join(lines).encode(console.encoding, "backslashreplace")  # file names may be any bytes
-    console.print(text.decode(console.encoding), markup=False, highlight=False, soft_wrap=True)
-    if tally.broken or (tally.stopped and not live):
+    _print_report(options, stats)
+    if stats.errors or (stats.stopped and not is_live):
         raise SystemExit(1)
 
 
-def image_numbers(sources: Sequence[Source]) -> dict[str, int]:
-    """Return the ids of COCO's images by file name, where every source is one: ``000000000139.jpg`` is 139.
-
-    Empty unless all are images with distinct whole numbers for names.
-    """
-    names = [source.name for source in sources if source.kind == "image" and Path(source.name).stem.isdecimal()]
-    numbers = {name: int(Path(name).stem) for name in names}
-    return numbers if len(set(numbers.values())) == len(sources) else {}
-
-
-def _read(sources: list[Source], broken: list[str]) -> Iterator[Frame]:
-    """Yield the images of all sources; what cannot be read is told, added to ``broken`` and passed over."""
+def _read_sources(sources: list[Source], errors: list[str]) -> Iterator[Frame]:
+    """Yield the images of all sources; a source that cannot be read adds a message to ``errors`` and is skipped."""
     for source in sources:
         try:
-            yield from frames(source)
+            yield from read_frames(source)
         except UserError as error:
-            broken.append(str(error))
+            errors.append(str(error))
             if len(sources) > 1:
-                print(f"skipped: {error}", file=sys.stderr)
+                logger.warning("skipped: %s", error)
 
 
-def _example(dataset: Mapping[str, Any], index: int) -> Frame:
+def _test_image(dataset: Mapping[str, Any], index: int) -> Frame:
     """Return a test image of ``dataset`` with its annotated people."""
     images = build(dataset, "test")
     if index >= len(images):
-        raise UserError(f"--dataset-index is {index}, but there are {len(images)} test images; give a smaller one")
-    example = images[index]
-    return Frame(Source(f"test_{index}", "image"), example.image, truth=example.people)
+        raise UserError(f"--dataset-index must be less than {len(images)}, the number of test images, got {index}")
+    sample = images[index]
+    return Frame(Source(f"test_{index}", "image"), sample.image, truth=sample.people)
 
 
-def _predict(
-    model: ExportedModel,
-    stream: Iterator[Frame],
-    targets: PredictionSinks,
-    tally: PredictionStats,
-    limit: int | None,
-    batch_size: int,
-    min_score: float,
-    on_batch: Callable[[Frame], bool],
-) -> None:
-    """Take images from ``stream`` to ``targets`` in batches, of which one is in memory, until somebody has enough."""
-    watch = tally.watch
-    left = sys.maxsize if limit is None else limit
+def _batches(
+    frames: Iterator[Frame], batch_size: int, limit: int | None, stats: PredictionStats
+) -> Iterator[list[Frame]]:
+    """Yield up to ``limit`` images in batches, of which only one is in memory; counts the time of decoding."""
+    num_left = sys.maxsize if limit is None else limit
     while True:
-        watch.start("decode")
-        batch = list(itertools.islice(stream, min(batch_size, left)))
+        stats.stopwatch.start("decode")
+        batch = list(itertools.islice(frames, min(batch_size, num_left)))
         if not batch:
             return
-        left -= len(batch)
-        found = model.predict_all([frame.image for frame in batch], min_score, watch.start)
-        for frame, people in zip(batch, found, strict=True):
-            tally.stopped = not targets.write(frame, people)
-            if tally.stopped:
-                return
-        tally.stopped = not on_batch(batch[-1])
-        if tally.stopped:
-            return
+        num_left -= len(batch)
+        yield batch
+
+
+def _expected_images(sources: list[Source], limit: int | None) -> int | None:
+    """Return the number of images, or at least its limit; None if it is unknown."""
+    if all(source.kind in ("image", "stdin") for source in sources):
+        return min(max(1, len(sources)), limit or sys.maxsize)
+    return limit
+
+
+def _no_image_error(stats: PredictionStats) -> UserError:
+    if stats.stopped:
+        return UserError("stopped before the first image was done; start again")
+    if len(stats.errors) == 1:
+        return UserError(stats.errors[0])
+    return UserError(f"none of {len(stats.errors)} sources could be read; see the messages above")
+
+
+def _print_report(options: argparse.Namespace, stats: PredictionStats) -> None:
+    lines = [*stats.report(options.folder), f"keypoints: {options.folder / LINES_FILE}"]
+    # Standard output may belong to the program that reads the lines.
+    console = Console(stderr=True) if options.jsonl == STANDARD_OUTPUT else CONSOLE
+    text = "\n".join(lines).encode(console.encoding, "backslashreplace")  # file names may be any bytes
+    console.print(text.decode(console.encoding), markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Where images to predict on come from: files, folders, patterns, videos, a camera, standard input."""
+"""Reads the images to predict on: from files, folders, patterns, videos, a camera or standard input."""
 
 import glob
 import math
@@ -20,24 +20,24 @@ from supernet.pose.data.image_decoding import decode_image, read_image
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
 STANDARD_INPUT = "-"
-MOST_ELONGATED = 16
-"""Longest side over shortest; beyond, the network's input would need gigabytes."""
+MAX_ASPECT_RATIO = 16
+"""Limit of the longest side over the shortest; beyond it, the network's input would need gigabytes."""
 _DEFAULT_FPS = 25.0
 _MISSING_SHARE = 0.1
-"""Frames that a video may have less than it announces, which is often a guess from its length."""
-# What goes wrong is told in a sentence of ours, which lines of these libraries would only surround. The first is read
-# when the first video is opened.
+"""Share of the announced frames that a video may lack: the number is often an estimate from its length."""
+# Silences OpenCV and FFmpeg, as errors are reported by this module. FFmpeg reads the variable when it opens the first
+# video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One image, video, camera or standard input.
+    """An image, a video, a camera or standard input.
 
     Attributes:
         name: Path of the file, number of the camera, or "-".
-        kind: What it is.
+        kind: Kind of source.
     """
 
     name: str
@@ -46,16 +46,16 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image, alone or of a video.
+    """An image, or a frame of a video or camera.
 
     Attributes:
-        source: Where it came from.
+        source: Where it comes from.
         image: (H, W, 3) uint8, RGB, upright.
-        number: Its number in its video, from 0; None for an image.
+        number: Frame number from 0; None for an image.
         time_s: Seconds since the video's start.
-        fps: Frames per second of its video.
-        num_frames: Frames that its video announces, often a guess; 0 if it does not.
-        truth: (P, K, 3) annotated people, where they are known.
+        fps: Frames per second of the video.
+        num_frames: Number of frames that the video announces, often an estimate; 0 if it announces none.
+        truth: (P, K, 3) annotated people, if they are known.
     """
 
     source: Source
@@ -68,55 +68,65 @@ class Frame:
 
 
 def list_sources(places: Sequence[str]) -> list[Source]:
-    """Return what the places of a command line name, folders and patterns taken apart in the order of names.
+    """Return the sources that a command line names; folders and patterns give their files in the order of names.
 
-    A number is a camera unless there is such a file.
+    A number is a camera unless a file has that name.
 
     Raises:
-        UserError: A folder or pattern holds nothing to predict on, or a camera or standard input is not alone.
+        UserError: A folder or pattern has no image or video, or a camera or standard input is combined with others.
     """
-    found: list[Source] = []
+    sources: list[Source] = []
     for place in places:
         if place == STANDARD_INPUT:
-            found.append(Source(place, "stdin"))
+            sources.append(Source(place, "stdin"))
         elif os.path.isdir(place):
-            found += _usable(sorted(os.path.join(place, name) for name in os.listdir(place)), f"folder {place}")
+            sources += _media_files(sorted(os.path.join(place, name) for name in os.listdir(place)), f"folder {place}")
         elif not os.path.exists(place) and place.isdecimal():
-            found.append(Source(place, "camera"))
+            sources.append(Source(place, "camera"))
         elif not os.path.exists(place) and any(sign in place for sign in "*?["):
-            found += _usable(sorted(glob.glob(place, recursive=True)), f"pattern {place}")
+            sources += _media_files(sorted(glob.glob(place, recursive=True)), f"pattern {place}")
         else:
-            found.append(Source(place, _kind(place)))
+            sources.append(Source(place, _kind(place)))
     for kind, name in (("camera", "a camera"), ("stdin", "standard input (-)")):
-        if len(found) > 1 and any(source.kind == kind for source in found):
+        if len(sources) > 1 and any(source.kind == kind for source in sources):
             raise UserError(f"{name} cannot be combined with other images; give it alone")
-    return found
+    return sources
 
 
-def frames(source: Source) -> Iterator[Frame]:
+def ids_from_names(sources: Sequence[Source]) -> dict[str, int]:
+    """Return COCO's image ids by file name, if every file name is one: that of ``000000000139.jpg`` is 139.
+
+    Empty unless all sources are images whose names are distinct whole numbers.
+    """
+    names = [source.name for source in sources if source.kind == "image" and Path(source.name).stem.isdecimal()]
+    ids = {name: int(Path(name).stem) for name in names}
+    return ids if len(set(ids.values())) == len(sources) else {}
+
+
+def read_frames(source: Source) -> Iterator[Frame]:
     """Yield the images of ``source`` as they are read.
 
     Raises:
-        UserError: It cannot be read (further), or an image is far too long for its width.
+        UserError: It cannot be read, or not to its end, or an image is too elongated.
     """
     if source.kind == "image":
-        found = iter([Frame(source, read_image(source.name, upright=True))])
+        frames = iter([Frame(source, read_image(source.name, upright=True))])
     elif source.kind == "stdin":
-        found = iter([_piped(source)])
+        frames = iter([_read_standard_input(source)])
     else:
-        found = _video(source)
-    for frame in found:
+        frames = _read_video(source)
+    for frame in frames:
         height, width = frame.image.shape[:2]
-        if max(height, width) > MOST_ELONGATED * min(height, width):
+        if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
             raise UserError(
-                f"{source.kind} {source.name} is {width} x {height} pixels, more than {MOST_ELONGATED} times as long "
-                "on one side as on the other; crop it"
+                f"the long side of {source.kind} {source.name} must be at most {MAX_ASPECT_RATIO} times its short "
+                f"side, got {width} x {height} pixels; crop it"
             )
         yield frame
 
 
 def check_video_name(path: str | Path) -> None:
-    """Raise UserError if OpenCV would crash on the path of a video, read or written: one that is not UTF-8."""
+    """Raise UserError if the path of a video is not UTF-8, on which OpenCV crashes, reading or writing."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -127,22 +137,22 @@ def _kind(path: str) -> Literal["image", "video"]:
     return "video" if path.lower().endswith(VIDEO_SUFFIXES) else "image"
 
 
-def _usable(paths: list[str], where: str) -> list[Source]:
-    """Return the images and videos among ``paths``, hidden files left out."""
+def _media_files(paths: list[str], where: str) -> list[Source]:
+    """Return the images and videos among ``paths``, without hidden files."""
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     chosen = [path for path in paths if path.lower().endswith(suffixes) and not os.path.basename(path).startswith(".")]
     if not chosen:
-        raise UserError(f"{where} holds no image or video ({', '.join(suffixes)}); name another")
+        raise UserError(f"{where} has no image or video ({', '.join(suffixes)}); name another")
     return [Source(path, _kind(path)) for path in chosen]
 
 
-def _piped(source: Source) -> Frame:
+def _read_standard_input(source: Source) -> Frame:
     if sys.stdin.isatty():
         raise UserError("standard input is a terminal; pipe the bytes of an image into it")
     return Frame(source, decode_image(sys.stdin.buffer.read(), "on standard input", upright=True))
 
 
-def _video(source: Source) -> Iterator[Frame]:
+def _read_video(source: Source) -> Iterator[Frame]:
     is_camera = source.kind == "camera"
     if not is_camera and not Path(source.name).is_file():
         raise UserError(f"cannot read video {source.name}: there is no such file; check the path")
@@ -151,35 +161,39 @@ def _video(source: Source) -> Iterator[Frame]:
     try:
         if not capture.isOpened():
             raise UserError(
-                f"camera {source.name} cannot be opened; see that it is plugged in and free, or give another number"
+                f"camera {source.name} cannot be opened; check that it is plugged in and not in use, or give another "
+                "number"
                 if is_camera
-                else f"video {source.name} cannot be opened (damaged, or of a kind that OpenCV does not read); convert "
-                "it to MP4 or leave it out"
+                else f"video {source.name} cannot be opened: it is damaged, or OpenCV does not read its format; "
+                "convert it to MP4 or leave it out"
             )
         if is_camera:
-            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # old images would come late
-        told = capture.get(cv2.CAP_PROP_FPS)
-        fps = told if math.isfinite(told) and 0 < told <= 1000 else _DEFAULT_FPS
-        announced = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        began, number = time.perf_counter(), 0
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # buffered images would be shown late
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        if not (math.isfinite(fps) and 0 < fps <= 1000):
+            fps = _DEFAULT_FPS
+        num_announced = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        started, number = time.perf_counter(), 0
         while True:
-            whole, image = capture.read()
-            if not whole:
+            is_read, image = capture.read()
+            if not is_read:
                 break
-            time_s = time.perf_counter() - began if is_camera else number / fps
+            time_s = time.perf_counter() - started if is_camera else number / fps
             rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-            yield Frame(source, rgb, number, time_s, fps, announced)
+            yield Frame(source, rgb, number, time_s, fps, num_announced)
             number += 1
-        _check_end(source, number, announced)
+        _check_end(source, number, num_announced)
     finally:
         capture.release()
 
 
-def _check_end(source: Source, number: int, announced: int) -> None:
-    """Raise UserError if a video ended where it should not."""
+def _check_end(source: Source, num_read: int, num_announced: int) -> None:
+    """Raise UserError if a camera ended, or a video without frames or far before its announced end."""
     if source.kind == "camera":
-        raise UserError(f"camera {source.name} gives no more images after {number}; see that it is still plugged in")
-    if number == 0:
+        raise UserError(f"camera {source.name} stopped after {num_read} images; check that it is still plugged in")
+    if num_read == 0:
         raise UserError(f"video {source.name} has no frame that can be read; convert it to MP4 or leave it out")
-    if number < announced * (1 - _MISSING_SHARE):
-        raise UserError(f"video {source.name} ends after {number} of {announced} frames (damaged); fetch it again")
+    if num_read < num_announced * (1 - _MISSING_SHARE):
+        raise UserError(
+            f"video {source.name} is damaged: it ends after {num_read} of {num_announced} frames; restore the file"
+        )

@@ -1,4 +1,4 @@
-"""A window that shows drawings while they are made, where OpenCV and the machine have windows."""
+"""Shows drawings in a window while they are made, if OpenCV and the machine support windows."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from supernet.errors import UserError
 
 _TITLE = "people"
-_ENDING_KEYS = (ord("q"), 27)
+_END_KEYS = (ord("q"), 27)  # 27 is Escape
 _POLL_MS = 50
 
 
@@ -18,34 +18,35 @@ class Window:
     """A window on the screen.
 
     Raises:
-        UserError: There is no screen, or this build of OpenCV has no windows.
+        UserError: There is no screen, or this build of OpenCV does not support windows.
     """
 
     def __init__(self) -> None:
         needs_display = sys.platform.startswith("linux")
         if needs_display and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise UserError("--show needs a screen, and DISPLAY names none; leave it out and look at the written files")
+            raise UserError("--show needs a screen, but DISPLAY is not set; leave it out and open the written files")
         try:
             cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error as error:
             raise UserError(
-                "--show needs an OpenCV with windows; replace opencv-python-headless by opencv-python, or leave it out"
+                "--show needs an OpenCV with window support; replace opencv-python-headless by opencv-python, or leave "
+                "it out"
             ) from error
 
     def show(self, image: npt.NDArray[np.uint8], wait: bool) -> bool:
         """Show an image (H, W, 3), RGB; with ``wait``, until a key is pressed.
 
         Returns:
-            False if the user wants to end: pressed q or Escape, or closed the window.
+            False if the user pressed q or Escape, or closed the window, to end the run.
         """
         cv2.imshow(_TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         while True:
             key = cv2.waitKey(_POLL_MS if wait else 1)
-            if key in _ENDING_KEYS or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
+            if key in _END_KEYS or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
                 return False
             if key >= 0 or not wait:
                 return True
 
     def close(self) -> None:
-        """Take the window away."""
+        """Close the window."""
         cv2.destroyWindow(_TITLE)

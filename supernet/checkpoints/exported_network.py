@@ -1,7 +1,7 @@
-"""The network of an exported model, read from its folder: ``weights.pt`` and what ``model.json`` says of its use.
+"""Reads the network of an exported model from its folder: ``weights.pt``, and how to use it from ``model.json``.
 
-``weights.pt`` is LitePose's state dict, plain tensors under the published names. What else ``model.json`` tells, such
-as where the weights come from and how good they are, is ``subnet_export``'s.
+``weights.pt`` is LitePose's state dict, plain tensors under the published names. The other entries of ``model.json``,
+such as the origin of the weights and their AP, belong to ``subnet_export``.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ WEIGHTS_FILE = "weights.pt"
 
 @dataclass(frozen=True)
 class ExportedNet:
-    """A calibrated network with what is needed to run it.
+    """A calibrated network and everything needed to run it.
 
     Attributes:
         network: On the CPU, in evaluation mode.
         keypoints: The K keypoints it predicts.
-        settings: How its maps become people.
+        settings: How people are decoded from its outputs.
         dataset: Plain description of its data set (:func:`supernet.pose.datasets.build`).
-        description: All that ``model.json`` says.
+        description: The content of ``model.json``.
     """
 
     network: LitePose
@@ -49,7 +49,7 @@ class ExportedNet:
 
 
 def describe_net(arch: Arch, keypoints: KeypointSet, settings: InferenceSettings) -> dict[str, Any]:
-    """Return what ``model.json`` says of a network's use, plain values."""
+    """Return the entries of ``model.json`` that describe how to use a network, as plain values."""
     return {
         "format": FORMAT,
         "network": "LitePose",
@@ -70,17 +70,17 @@ def describe_net(arch: Arch, keypoints: KeypointSet, settings: InferenceSettings
 
 
 def describe_weights(content: bytes) -> dict[str, str]:
-    """Return what ``model.json`` says of the content of its weights file."""
+    """Return the entry of ``model.json`` that describes its weights file, whose content is given."""
     return {"file": WEIGHTS_FILE, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def is_exported(folder: str | Path) -> bool:
-    """Whether ``folder`` looks like an exported model's."""
+    """Whether ``folder`` seems to hold an exported model."""
     return (Path(folder) / DESCRIPTION_FILE).exists()
 
 
 def load_net(folder: str | Path) -> ExportedNet:
-    """Read the network of an exported model and check that its files belong together and are as they were written.
+    """Read the network of an exported model; check that its files are unchanged and belong together.
 
     Raises:
         UserError: A file is missing, damaged, of another format, or does not fit the other.
@@ -88,15 +88,15 @@ def load_net(folder: str | Path) -> ExportedNet:
     folder = Path(folder)
     path, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
     if not path.is_file():
-        raise UserError(f"there is no exported model in {folder}; run python -m subnet_export or name another folder")
+        raise UserError(f"there is no exported model in {folder}; run python -m subnet_export or give another folder")
     value = files.read_json(path, "model description")
     if not isinstance(value, Mapping) or value.get("format") != FORMAT:
         version = value.get("format") if isinstance(value, Mapping) else None
-        raise UserError(f"{path} has format version {version!r}, this release reads {FORMAT}; export the subnet anew")
+        raise UserError(f"{path} has format version {version!r}, this release reads {FORMAT}; export the subnet again")
     if checksum.without_checksum(value) is None:
         raise UserError(
-            f"{path} is not as it was written: its checksum differs; restore it, export the subnet anew, or take its "
-            f"{checksum.KEY} out if you changed it on purpose"
+            f"{path} was changed after it was written: its checksum differs; restore it, export the subnet again, or "
+            f"remove its entry {checksum.KEY} if you changed the file on purpose"
         )
     try:
         check_objects(value, ("arch", "keypoints", "input", "outputs", "inference", "dataset", "weights"))
@@ -108,13 +108,13 @@ def load_net(folder: str | Path) -> ExportedNet:
     content = read_weights(weights)
     if value["weights"] != describe_weights(content):
         raise UserError(
-            f"{weights} is damaged or not what {path} describes (SHA-256 differs); restore it or export anew"
+            f"{weights} is damaged or not the file that {path} describes (SHA-256 differs); restore it or export again"
         )
-    for key, own in describe_net(arch, keypoints, settings).items():
-        if key != "inference" and value.get(key) != own:  # settings that an older release did not know have defaults
-            raise UserError(f"{path}: {key} is {value.get(key)!r}, this release has {own!r}; export the subnet anew")
-    state = _unpacked(content, weights)
-    with torch.device("meta"):  # before there is memory for what may be too large
+    for key, expected in describe_net(arch, keypoints, settings).items():
+        if key != "inference" and value.get(key) != expected:  # older releases lack some settings, which have defaults
+            raise UserError(f"{path}: {key} must be {expected!r}, got {value.get(key)!r}; export the subnet again")
+    state = _deserialize(content, weights)
+    with torch.device("meta"):  # checks the sizes before memory is allocated
         check_state(LitePose(arch, keypoints.num), state, weights)
     network = LitePose(arch, keypoints.num)
     load_state(network, state, weights)
@@ -122,11 +122,11 @@ def load_net(folder: str | Path) -> ExportedNet:
     return ExportedNet(network.eval(), keypoints, settings, dict(value["dataset"]), dict(value))
 
 
-def check_objects(value: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
-    """Raise UserError if one of the ``wanted`` entries is missing or not an object."""
-    for key in wanted:
+def check_objects(value: Mapping[str, Any], required: tuple[str, ...]) -> None:
+    """Raise UserError if one of the ``required`` entries is missing or not an object."""
+    for key in required:
         if not isinstance(value.get(key), Mapping):
-            raise UserError(f"{key} is missing or not an object; restore the file or export the subnet anew")
+            raise UserError(f"{key} is missing or not an object; restore the file or export the subnet again")
 
 
 def read_weights(path: Path) -> bytes:
@@ -135,12 +135,12 @@ def read_weights(path: Path) -> bytes:
     Raises:
         UserError: It cannot be read.
     """
-    return files.read_bytes(path, "weights", files.HUGE, "restore the file or export anew")
+    return files.read_bytes(path, "weights", files.HUGE, "restore the file or export again")
 
 
-def _unpacked(content: bytes, path: Path) -> Any:
-    """Read what should be a state dict; nothing in it is executed."""
+def _deserialize(content: bytes, path: Path) -> Any:
+    """Return the value in a file of weights; nothing in it is executed."""
     try:
         return safe_torch.deserialize(content)
     except safe_torch.DAMAGED as error:
-        raise UserError(f"{path} is not a file of weights; restore it or export the subnet anew") from error
+        raise UserError(f"{path} is not a file of weights; restore it or export the subnet again") from error

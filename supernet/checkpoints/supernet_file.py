@@ -1,4 +1,4 @@
-"""The file of a trained supernet: its weights with everything needed to use them."""
+"""Reads and writes the file of a trained supernet: its weights and everything needed to use them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,8 +17,6 @@ from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
 
 SUPERNET_FILE = "supernet.pt"
-
-
 _PARTS: Parts = {
     "space": dict,
     "space_digest": str,
@@ -28,18 +26,18 @@ _PARTS: Parts = {
     "objective": dict,
     "state": dict,
 }
-"""What a supernet's file holds besides what every file does."""
+"""Keys of the file besides those that :func:`supernet.checkpoints.container.save` adds."""
 
 
 @dataclass(frozen=True)
 class TrainedSupernet:
-    """A trained supernet with what is needed to use it.
+    """A trained supernet and everything needed to use it.
 
     Attributes:
-        dataset: Plain description of the data set it was trained on (see :func:`supernet.pose.datasets.build`).
-        evaluation: Plain inference settings its figures were measured with.
-        objective: What it was trained for, which fine-tuning a subnet goes on with.
-        path: The file it came from.
+        dataset: Plain description of the data set that it was trained on (see :func:`supernet.pose.datasets.build`).
+        evaluation: Plain inference settings that its AP was measured with.
+        objective: The training objective, which fine-tuning a subnet uses, too.
+        path: The file that it was read from.
     """
 
     supernet: SuperNet
@@ -76,14 +74,14 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
     """Read a trained supernet from its file or from the folder of a training run.
 
     Raises:
-        UserError: No such file, or one that does not hold together.
+        UserError: There is no such file, or its parts do not fit together.
     """
     path = Path(path)
     if path.is_dir():
         path = path / SUPERNET_FILE
     if not path.exists():
         raise UserError(
-            f"there is no trained supernet at {path}; run python -m supernet.train first or name another one"
+            f"there is no trained supernet at {path}; run python -m supernet.train first or give another path"
         )
     value = load(path, "supernet")
     check_parts(value, _PARTS, path)
@@ -93,8 +91,8 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if space.digest() != value["space_digest"]:
-        raise UserError(f"{path}: the space does not match its digest; the file is damaged, make it anew")
-    with torch.device("meta"):  # before there is memory for what may be too large
+        raise UserError(f"{path}: the space does not match its digest; the file is damaged, restore or recreate it")
+    with torch.device("meta"):  # checks the sizes before memory is allocated
         check_state(SuperNet(space, keypoints.num), value["state"], path)
     supernet = SuperNet(space, keypoints.num)
     load_state(supernet, value["state"], path)

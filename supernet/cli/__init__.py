@@ -1,1 +1,1 @@
-"""What all commands share; Hydra stops here."""
+"""Command lines, consoles and run folders, which all commands share. Only this folder uses Hydra."""

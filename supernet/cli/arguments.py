@@ -1,18 +1,60 @@
-"""Argument parsing of commands without configuration files. Imports nothing slow, so that `--help` is quick."""
+"""Argument parsing for commands without configuration files. Imports nothing slow, so that `--help` is fast."""
 
 import argparse
-import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
+
+from supernet.errors import suggestion
 
 T = TypeVar("T")
 
 
-class FolderCommandLine(argparse.ArgumentParser):
-    """An argument parser for a command that writes a folder; it ends a mistake in one sentence and exit status 2.
+class CommandLine(argparse.ArgumentParser):
+    """An argument parser that reports an error as one sentence, with exit status 2.
+
+    Options cannot be abbreviated, and an unknown option is reported with the most similar known one.
+
+    Args:
+        program: How the command is called, such as ``python -m search.lut``.
+        **settings: As for ``argparse.ArgumentParser``.
+    """
+
+    def __init__(self, program: str | None = None, **settings: Any) -> None:
+        super().__init__(**{"prog": program, "allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` and exit."""
+        print(f"error: {message}; {self.prog} --help lists the options", file=sys.stderr)
+        raise SystemExit(2)
+
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        """Return the parsed options.
+
+        Args:
+            args: Words of the command line; those of this process by default.
+            namespace: Receives the options; a new one by default.
+        """
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parser = self._chosen(options)
+            known = parser._option_string_actions
+            parser.error(f"there is no option {unknown[0]}{suggestion(unknown[0].partition('=')[0], known)}")
+        return options
+
+    def _chosen(self, options: argparse.Namespace) -> argparse.ArgumentParser:
+        """Return the parser of the subcommand in ``options``, or this one if there are no subcommands."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parser: argparse.ArgumentParser = action.choices[getattr(options, action.dest)]
+                return parser
+        return self
+
+
+class RunCommandLine(CommandLine):
+    """The command line of a command that writes a run folder.
 
     Args:
         program: How the command is called.
@@ -21,31 +63,23 @@ class FolderCommandLine(argparse.ArgumentParser):
     """
 
     def __init__(self, program: str, command: str, description: str) -> None:
-        super().__init__(prog=program, description=description, allow_abbrev=False)
+        super().__init__(program, description=description)
         self.command = command
         self.add_argument("--runs", metavar="FOLDER", default="runs", help="folder of all runs (default: %(default)s)")
-        self.place = self.add_argument(
+        self.output = self.add_argument(
             "--output",
             metavar="FOLDER",
             type=Path,
             help=f"new folder for the results (default: RUNS/{command}/<time>, and RUNS/{command}/latest points to it)",
         )
 
-    def error(self, message: str) -> NoReturn:
-        """Print ``message`` and stop."""
-        print(f"error: {message}; {self.prog} --help lists the options", file=sys.stderr)
-        raise SystemExit(2)
-
     def parse(self) -> argparse.Namespace:
-        """Parse the process's arguments; an unknown option is told with the nearest known one.
+        """Parse the command line of this process.
 
         Returns:
-            The options, with ``folder`` for the results and ``is_default_folder``, if it is beside ``latest``.
+            The options, with ``folder`` for the results and ``is_default_folder``, whether it is beside ``latest``.
         """
-        options, unknown = self.parse_known_args()
-        if unknown:
-            near = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
-            self.error(f"there is no option {unknown[0]}" + (f", did you mean {near[0]}?" if near else ""))
+        options: argparse.Namespace = self.parse_args()
         options.is_default_folder = options.output is None
         options.folder = options.output or Path(options.runs) / self.command / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         return options
@@ -82,7 +116,7 @@ def number(least: float, most: float) -> Callable[[str], float]:
 
 
 def list_of(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Return a converter of lists in one argument, whose ValueErrors are told as they are."""
+    """Return a converter for an argument that holds a list; the messages of its ValueErrors are shown as they are."""
 
     def convert(text: str) -> T:
         try:
@@ -91,17 +125,3 @@ def list_of(parse: Callable[[str], T]) -> Callable[[str], T]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return convert
-
-
-class Parser(argparse.ArgumentParser):
-    """Ends a mistake in one sentence and exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print ``message`` and stop."""
-        print(f"error: {message}; {self.prog} --help lists the options", file=sys.stderr)
-        raise SystemExit(2)
-
-    def refuse(self, unknown: str) -> NoReturn:
-        """Stop because of an option that does not exist, naming the nearest that does."""
-        near = difflib.get_close_matches(unknown.partition("=")[0], self._option_string_actions, n=1)
-        self.error(f"there is no option {unknown}" + (f", did you mean {near[0]}?" if near else ""))

@@ -1,4 +1,4 @@
-"""What a command does when whoever reads its output has enough of it (``| head``)."""
+"""Ends a command quietly when standard output is closed early (for example by ``| head``)."""
 
 import os
 import select
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def exit_on_broken_pipe() -> Iterator[None]:
-    """End the process with status 1 and without a word once nobody reads standard output any more."""
+    """End the process with status 1 and no message when standard output is a closed pipe."""
     try:
         try:
             yield
         finally:
-            sys.stdout.flush()  # what is still kept back would be missed after the end, with a traceback
+            sys.stdout.flush()  # the interpreter would flush after this handler, and fail with a traceback
     except BrokenPipeError:
         if not _is_closed():
-            raise  # another pipe's, which is none of the user's
+            raise  # the broken pipe is not standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 

@@ -1,6 +1,5 @@
-"""What all entry points share: configuration, error reporting, run folders, progress bars."""
+"""Runs the commands that have configuration files: composes the configuration and reports errors in it."""
 
-import difflib
 import os
 import re
 import sys
@@ -16,35 +15,37 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
-from supernet.cli.console import fail
-from supernet.errors import UserError
+from supernet.cli.console import fail, show_logs
+from supernet.errors import UserError, suggestion
 
-# How long a thread spins before it sleeps, as GNU OpenMP counts. Waking one costs up to a fifth of a training step; but
-# spinning for long beside other busy processes makes a step take several times as long. Before torch is loaded.
+# How long an idle thread spins before it sleeps, in iterations of GNU OpenMP. Waking threads costs up to a fifth of a
+# training step, but long spinning beside other busy processes makes a step several times slower. torch reads this when
+# it is imported.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "200")
 
 
 def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> None:
-    """Compose ``conf/<config_name>.yaml`` with the command line's overrides and hand it to ``job`` as plain values.
+    """Call ``job`` with ``conf/<config_name>.yaml`` and the command line's overrides, composed to plain values.
 
-    Bad overrides and UserErrors end in one sentence and exit status 2; anything else keeps its traceback. Of a sweep,
-    the process that was started tells it, whichever process ran the job.
+    Invalid overrides and UserErrors end the process with one sentence and exit status 2; other exceptions keep their
+    traceback. In a sweep, the process that was started reports the error, whichever process ran the job.
     """
 
     def call(config: DictConfig) -> None:
+        show_logs()  # here, because a sweep may run the job in another process
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
             job({str(key): value for key, value in plain.items()})
             return
         except OmegaConfBaseException as error:
-            mistake = _bad_override(error, config_name, [])
+            user_error = _override_error(error, config_name, [])
         except UserError as error:
-            mistake = error
+            user_error = error
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise mistake
-        fail(mistake)
+            raise user_error
+        fail(user_error)
 
     for override in sys.argv[1:]:
         group, _, value = override.partition("=")
@@ -52,8 +53,8 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
             names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
             fail(
                 UserError(
-                    f"{group} is given as {value}; name one of {names}, or the file of your own group, "
-                    f"--config-dir=FOLDER {group}=NAME for FOLDER/{group}/NAME.yaml"
+                    f"{group} must be one of {names}, got {value}; for values of your own, write them to "
+                    f"FOLDER/{group}/NAME.yaml and add --config-dir=FOLDER {group}=NAME"
                 )
             )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
@@ -63,21 +64,21 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
     except UserError as error:
         fail(error)
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_bad_override(error, config_name, [each for each in sys.argv[1:] if "=" in each]))
+        fail(_override_error(error, config_name, [argument for argument in sys.argv[1:] if "=" in argument]))
 
 
-def composed(config_name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
+def compose_config(config_name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Compose ``conf/<config_name>.yaml`` (or nothing) with overrides in Hydra's ``key=value`` form, as plain values.
 
     Raises:
-        UserError: There is no such configuration, or an override does not fit it.
+        UserError: There is no such configuration, or an override is invalid.
     """
     try:
         with hydra.initialize_config_module("conf", version_base="1.3"):
             config = hydra.compose(config_name, overrides=[*overrides])
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise _bad_override(error, config_name, overrides) from error
+        raise _override_error(error, config_name, overrides) from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -86,45 +87,44 @@ def dataset_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Compose ``conf/dataset/<name>.yaml`` with overrides such as ``dataset.root=FOLDER``, as plain values.
 
     Raises:
-        UserError: There is no such data set, or an override does not fit it or is of something else.
+        UserError: There is no such data set, or an override is invalid or not one of the data set.
     """
     for override in overrides:
         if not override.startswith("dataset."):
-            raise UserError(f"{override!r} is no option of the data set; write dataset.KEY=VALUE")
-    found: dict[str, Any] = composed(None, [f"+dataset={name}", *overrides])["dataset"]
-    return found
+            raise UserError(f"{override!r} is not an option of the data set; write dataset.KEY=VALUE")
+    dataset: dict[str, Any] = compose_config(None, [f"+dataset={name}", *overrides])["dataset"]
+    return dataset
 
 
-def _bad_override(error: Exception, config_name: str | None, overrides: Sequence[str]) -> UserError:
-    """Return Hydra's or OmegaConf's error without the lines that speak of their insides, in one line."""
-    told = str(error).partition("Config search path:")[0].partition("\n    full_key:")[0]
-    if unknown := re.match(r"Could not override '([^']+)'", told):
-        key = unknown[1]  # Hydra would advise to add it, which helps nobody
-        others = [each for each in overrides if each.lstrip("+~").partition("=")[0] != key]
-        near = difflib.get_close_matches(key, _options(config_name, others), n=1)
-        told = f"there is no option {key}" + (f", did you mean {near[0]}?" if near else "")
-    return UserError(f"{' '.join(told.split())}; --help lists the options")
+def _override_error(error: Exception, config_name: str | None, overrides: Sequence[str]) -> UserError:
+    """Return an error of Hydra or OmegaConf as one line, without its internal details."""
+    message = str(error).partition("Config search path:")[0].partition("\n    full_key:")[0]
+    if unknown := re.match(r"Could not override '([^']+)'", message):
+        key = unknown[1]  # Hydra suggests adding the key, which this project would refuse
+        others = [override for override in overrides if override.lstrip("+~").partition("=")[0] != key]
+        message = f"there is no option {key}{suggestion(key, _options(config_name, others))}"
+    return UserError(f"{' '.join(message.split())}; --help lists the options")
 
 
 def _options(config_name: str | None, overrides: Sequence[str]) -> list[str]:
-    """Return the names of all options, nested ones with dots; none where the other overrides are wrong, too."""
+    """Return the names of all options, nested ones with dots; empty if ``overrides`` are invalid, too."""
     try:
         with hydra.initialize_config_module("conf", version_base="1.3"):
             config = hydra.compose(config_name, overrides=[*overrides])
     except (HydraException, OmegaConfBaseException):
         return []
-    found: list[str] = []
+    names: list[str] = []
 
-    def collect(place: str, value: Any) -> None:
-        for key, inner in value.items():
-            found.append(f"{place}{key}")
-            if isinstance(inner, dict):
-                collect(f"{place}{key}.", inner)
+    def collect(prefix: str, options: Any) -> None:
+        for key, value in options.items():
+            names.append(f"{prefix}{key}")
+            if isinstance(value, dict):
+                collect(f"{prefix}{key}.", value)
 
     collect("", OmegaConf.to_container(config, resolve=False))
-    return found
+    return names
 
 
 def command_line_overrides() -> list[str]:
-    """Return what the command line changed, in Hydra's ``key=value`` form."""
+    """Return the overrides on the command line, in Hydra's ``key=value`` form."""
     return list(HydraConfig.get().overrides.task)

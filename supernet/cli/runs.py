@@ -12,14 +12,14 @@ from supernet.io import files
 
 
 def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
-    """Create ``runs/<command>/<name or time>``; of several runs in one second all but the first get a number.
+    """Create ``runs/<command>/<name or time>``; a number is added if another run started in the same second.
 
     Raises:
-        UserError: The folder exists already (a run never overwrites another) or cannot be made or written, or ``name``
-            is not that of a folder.
+        UserError: The folder exists already (a run never overwrites another) or cannot be created, or ``name`` is not
+            a plain folder name.
     """
     if name is not None and (Path(name).name != name or name.startswith(".") or name == "latest"):
-        raise UserError(f"name is {name!r}; it must be a plain folder name, not hidden and not 'latest'")
+        raise UserError(f"name must be a plain folder name, not hidden and not 'latest', got {name!r}")
     first = Path(runs) / command / (name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
     folder, number = first, 1
     while True:
@@ -37,18 +37,18 @@ def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
 
 
 def discard_empty(folder: Path) -> None:
-    """Remove the folder of a run that ended with nothing to show; one that holds anything stays."""
+    """Remove ``folder`` if it is empty."""
     with suppress(OSError):
         folder.rmdir()
 
 
 def point_latest(folder: Path) -> None:
-    """Let ``latest`` beside ``folder`` point to it, replacing the link in one step; for a run with something to show.
+    """Point the link ``latest`` beside ``folder`` to it, in one step; call it once the run has results.
 
-    What killed runs left half-written beside it is removed.
+    Temporary files of killed runs beside it are removed.
 
     Raises:
-        UserError: Something else than a link is in its place, or there can be no links.
+        UserError: ``latest`` is not a link, or the file system has no links.
     """
     files.sweep(folder.parent)
     temporary, link = folder.parent / f".latest.tmp{os.getpid()}", folder.parent / "latest"
@@ -58,11 +58,9 @@ def point_latest(folder: Path) -> None:
         os.replace(temporary, link)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot let {link} point to {folder}: {error.strerror}; remove what is in its place"
-        ) from error
+        raise UserError(f"cannot point {link} to {folder}: {error.strerror}; remove {link}") from error
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Write ``summary.json``: the run's figures plus the versions they were measured with."""
+    """Write ``summary.json``: the run's results and the software versions."""
     files.write_json(folder / "summary.json", summary | {"versions": machine.versions()})

@@ -1,4 +1,4 @@
-"""Settings of the process that make training quick on a CPU."""
+"""Process settings that speed up training on a CPU."""
 
 import ctypes
 import os
@@ -6,17 +6,17 @@ import os
 KERNEL_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 ALLOCATOR_SETTINGS = frozenset({"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"})
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
-_LARGEST_KEPT_BLOCK = 32 << 20  # bytes; the most that glibc takes
-_KEPT_MEMORY = 1 << 30
+_LARGEST_KEPT_BLOCK = 32 << 20  # bytes; the maximum of glibc
+_KEPT_MEMORY = 1 << 30  # bytes
 
 
 def prefer_throughput() -> None:
-    """Keep compiled kernels and freed memory for the steps to come; what the environment sets itself stays.
+    """Keep oneDNN kernels and freed memory between steps. Existing environment variables win.
 
-    By default oneDNN keeps 1,024 kernels, fewer than sampled subnets have different layers, so that it compiles in
-    every step; and glibc gives the memory of large tensors back to the system, which clears pages for the next ones.
-    Up to 1 GiB of freed memory is kept, tensors above 32 MiB excepted; other C libraries are left alone.
-    ``scripts/benchmarks/cpu_tuning.py`` measures what it saves.
+    By default oneDNN caches 1,024 kernels, fewer than the different layers of sampled subnets, so that it compiles in
+    every step; and glibc returns the memory of large tensors to the system, which clears pages for the next ones. Up to
+    1 GiB of freed memory is kept, except tensors above 32 MiB; other C libraries are left alone.
+    ``scripts/benchmarks/cpu_tuning.py`` measures the gain.
     """
     os.environ.setdefault(KERNEL_CACHE, "16384")  # read at the first convolution
     if os.name != "posix" or ALLOCATOR_SETTINGS & set(os.environ):

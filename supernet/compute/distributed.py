@@ -1,7 +1,7 @@
-"""One training run in several processes (ranks) that ``torchrun`` starts, on one machine or many.
+"""One training run in several processes that ``torchrun`` starts, on one machine or many.
 
-Every rank holds all weights and does the same steps; only the images are shared out. What the ranks bring together
-goes through :class:`Processes`, whose methods do nothing in a run of one process.
+Every process holds all weights and takes the same steps; only the images are divided among them. They communicate
+through :class:`Processes`, whose methods do nothing in a run of one process.
 """
 
 import json
@@ -22,6 +22,7 @@ from supernet.compute.device import pick_device
 from supernet.errors import UserError
 
 _LINGER_SECONDS = 3.0
+"""How long rank 0, which may keep the store, waits at an error for the others to ask it."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Processes:
     """The processes of a run, seen from one of them.
 
     Attributes:
-        index: This process, from 0.
-        count: Processes in all.
-        local_index: This process among those of its machine; it takes the GPU of that number.
+        index: Rank of this process, from 0.
+        count: Number of processes.
+        local_index: Rank among the processes of the same machine; the process takes the GPU of that number.
     """
 
     index: int = 0
@@ -40,112 +41,109 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes files and speaks to the user."""
+        """Whether this process is the one that writes files and prints."""
         return self.index == 0
 
     def check_batch_size(self, batch_size: int) -> None:
         """Raise UserError if the processes cannot share a batch evenly."""
         if batch_size % self.count:
-            raise UserError(
-                f"batch_size is {batch_size}, which {self.count} processes cannot share evenly; "
-                f"make it a multiple of {self.count}"
-            )
+            raise UserError(f"batch_size must be a multiple of {self.count}, the number of processes, got {batch_size}")
 
     def device(self, name: str) -> torch.device:
-        """Return where this process computes in a run on the device called ``name``: of GPUs, each takes its own.
+        """Return the device of this process in a run on the device called ``name``; each process takes its own GPU.
 
         Raises:
-            UserError: No such device, one GPU named for several processes, or more processes than GPUs on a machine.
+            UserError: There is no such device, ``name`` is a single GPU for several processes, or the machine has more
+                processes than GPUs.
         """
         device = pick_device(name)
         if self.count == 1 or device.type != "cuda":
             return device
         if ":" in name:
-            raise UserError(f"device={name} is one GPU for {self.count} processes; give cuda, each takes its own")
-        found = torch.cuda.device_count()
-        if self.local_index >= found:
-            raise UserError(f"this machine has {found} GPUs; start at most as many processes on it")
+            raise UserError(f"device={name} is one GPU for {self.count} processes; use device=cuda, a GPU for each")
+        num_gpus = torch.cuda.device_count()
+        if self.local_index >= num_gpus:
+            raise UserError(f"this machine has {num_gpus} GPUs; start at most as many processes on it")
         torch.cuda.set_device(self.local_index)
         return torch.device("cuda", self.local_index)
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """Return the mean of a tensor over all ranks, computed in place; shapes must agree."""
+        """Return the mean of a tensor over all processes, computed in place; shapes must agree."""
         return self.total(tensor).div_(self.count) if self.count > 1 else tensor
 
     def total(self, tensor: Tensor) -> Tensor:
-        """Return the sum of a tensor over all ranks, computed in place; shapes must agree."""
+        """Return the sum of a tensor over all processes, computed in place; shapes must agree."""
         if self.count > 1:
-            with _told():
+            with _explain_lost_process():
                 dist.all_reduce(tensor)
         return tensor
 
     def means(self, scalars: Sequence[Tensor]) -> list[Tensor]:
-        """Return the mean over all ranks of each scalar, in one exchange."""
+        """Return the mean over all processes of each scalar, in one exchange."""
         return list(self.mean(torch.stack(list(scalars)))) if self.count > 1 else list(scalars)
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so."""
+        """Whether ``flag`` is true in any process. All processes wait here for each other."""
         return bool(self.total(torch.tensor(float(flag)))) if self.count > 1 else flag
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """Return every rank's tensor (N, ...) on the CPU, in order; N may differ, the rest may not."""
+        """Return every process's tensor (N, ...) on the CPU, in order; N may differ, the other sizes may not."""
         tensor = tensor.cpu().contiguous()
         if self.count == 1:
             return [tensor]
-        with _told():
+        with _explain_lost_process():
             sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
             dist.all_gather(sizes, torch.tensor([len(tensor)]))
-            most = max(int(size) for size in sizes)
-            padded = tensor.new_zeros(most, *tensor.shape[1:])
+            padded = tensor.new_zeros(max(int(size) for size in sizes), *tensor.shape[1:])
             padded[: len(tensor)] = tensor
-            found = [torch.empty_like(padded) for _ in range(self.count)]
-            dist.all_gather(found, padded)
-        return [each[: int(size)] for each, size in zip(found, sizes, strict=True)]
+            gathered = [torch.empty_like(padded) for _ in range(self.count)]
+            dist.all_gather(gathered, padded)
+        return [part[: int(size)] for part, size in zip(gathered, sizes, strict=True)]
 
     def texts(self, text: str) -> list[str]:
-        """Return every rank's text, in order."""
+        """Return every process's text, in order."""
         encoded = torch.tensor([*text.encode()], dtype=torch.uint8)
-        return [bytes(each.tolist()).decode() for each in self.gather(encoded)]
+        return [bytes(part.tolist()).decode() for part in self.gather(encoded)]
 
     def lists(self, texts: Sequence[str]) -> list[str]:
-        """Return the texts of all ranks, each once, in order of rank."""
+        """Return the different texts of all processes, in order of rank."""
         return list(dict.fromkeys(text for own in self.texts(json.dumps(texts)) for text in json.loads(own)))
 
-    def of_main(self, make: Callable[[], str]) -> str:
-        """Return what ``make`` returns on the main rank, the only one to call it.
+    def on_main(self, make: Callable[[], str]) -> str:
+        """Call ``make`` in the main process only, and return its result in every process.
 
         Raises:
-            UserError: ``make`` raised it; then every rank does.
+            UserError: ``make`` raised it; then every process does.
         """
-        told = ""
+        message = ""
         if self.is_main:
             try:
-                told = "=" + make()
+                message = "=" + make()
             except UserError as error:
-                told = "!" + str(error)
-        told = self.texts(told)[0]
-        if told.startswith("!"):
-            raise UserError(told[1:])
-        return told[1:]
+                message = "!" + str(error)
+        message = self.texts(message)[0]
+        if message.startswith("!"):
+            raise UserError(message[1:])
+        return message[1:]
 
     @torch.no_grad()
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite ``tensors``, all float32 on one device, with those of the main rank."""
+        """Overwrite ``tensors``, all float32 on one device, with those of the main process."""
         if self.count > 1:
             tensors = list(tensors)
             flat = torch.cat([tensor.flatten() for tensor in tensors])
-            with _told():
+            with _explain_lost_process():
                 dist.broadcast(flat, 0)
             for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(part.view(tensor.shape))
 
     def check_same(self, what: str, text: str) -> None:
-        """Raise RuntimeError unless ``text``, which describes ``what``, is the same on all ranks."""
+        """Raise RuntimeError unless ``text``, which describes ``what``, is the same in all processes."""
         if self.count > 1:
-            found = self.texts(text)
-            if len(set(found)) > 1:
-                other = next(i for i, each in enumerate(found) if each != found[0])
-                raise RuntimeError(f"ranks disagree on {what}: rank 0 has {found[0]}, rank {other} has {found[other]}")
+            texts = self.texts(text)
+            for rank, other in enumerate(texts):
+                if other != texts[0]:
+                    raise RuntimeError(f"ranks disagree on {what}: rank 0 has {texts[0]}, rank {rank} has {other}")
 
 
 SINGLE_PROCESS = Processes()
@@ -153,8 +151,8 @@ SINGLE_PROCESS = Processes()
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say in place of a network error what it means."""
+def _explain_lost_process() -> Iterator[None]:
+    """Replace a network error by its cause: another process has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -165,10 +163,10 @@ def _told() -> Iterator[None]:
 def process_group(timeout_seconds: float) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started for this run; without it, yield :data:`SINGLE_PROCESS`.
 
-    A mistake of the user's that several ranks find is told by the first of them, and the others end quietly.
+    If several processes raise the same UserError, only the first prints it; the others exit silently.
 
     Args:
-        timeout_seconds: How long a rank waits for the others before it gives up with an error.
+        timeout_seconds: How long a process waits for the others before it ends with an error.
     """
     count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if count == 1:
@@ -176,29 +174,29 @@ def process_group(timeout_seconds: float) -> Iterator[Processes]:
         return
     timeout = timedelta(seconds=timeout_seconds)
     store, index, count = next(rendezvous("env://", timeout=timeout))
-    # Gradients on GPUs go through NCCL; what steers the run stays on CPUs and waits for no GPU.
+    # Gradients on GPUs go through NCCL; everything else stays on CPUs and waits for no GPU.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     dist.init_process_group(backend, store=PrefixStore("ranks", store), rank=index, world_size=count, timeout=timeout)
     try:
         yield Processes(index, count, int(os.environ.get("LOCAL_RANK", "0")))
     except UserError as error:
-        if _is_first_to_tell(store, str(error), index, count):
+        if _raises_first(store, str(error), index, count):
             raise
         raise SystemExit(2) from error
-    dist.destroy_process_group()  # not after an error: it would wait for ranks that have ended
+    dist.destroy_process_group()  # not after an error: it would wait for processes that have ended
 
 
-def _is_first_to_tell(store: Store, message: str, index: int, count: int) -> bool:
-    """Whether no other rank has told ``message`` yet."""
+def _raises_first(store: Store, message: str, index: int, count: int) -> bool:
+    """Whether no other process has raised ``message`` yet."""
     try:
-        is_first = bool(store.add(f"told {message}", 1) == 1)
+        is_first = bool(store.add(f"error {message}", 1) == 1)
         store.add("ending", 1)
-        if index == 0:  # may keep the store, which the others are about to ask
+        if index == 0:
             end = time.monotonic() + _LINGER_SECONDS
             while store.add("ending", 0) < count and time.monotonic() < end:
                 time.sleep(0.05)
     except RuntimeError:
-        return True  # the rank that keeps the store has ended
+        return True  # the process that keeps the store has ended
     return is_first
 
 

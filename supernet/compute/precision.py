@@ -10,13 +10,13 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def forward_precision(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return the context for forward passes: convolutions in bfloat16, or all of it in float32.
+    """Return the context for forward passes: convolutions in bfloat16, or everything in float32.
 
-    Weights, gradients and losses stay float32, and bfloat16 has float32's range, so that no loss needs scaling.
+    Weights, gradients and losses stay float32. bfloat16 has the range of float32, so losses need no scaling.
 
     Args:
-        device: Where the network is.
-        precision: "auto" takes bfloat16 on GPUs that compute it.
+        device: The network's device.
+        precision: "auto" is bfloat16 on GPUs that support it, else float32.
     """
     if precision == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -26,7 +26,7 @@ def forward_precision(device: torch.device, precision: Precision) -> torch.autoc
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Let GPUs multiply float32 with 10 bits of mantissa (TF32) within this context, or keep them from it."""
+    """Allow or forbid TF32 within this context: GPUs then multiply float32 with 10 bits of mantissa."""
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = allowed

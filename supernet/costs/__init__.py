@@ -1,1 +1,1 @@
-"""What an arch costs: MACs, parameters, memory, latency (no torch)."""
+"""Costs of archs: MACs, parameters, memory, latency (no torch)."""

@@ -1,8 +1,11 @@
-"""What a run of layers costs, from the one walk over the layers of an arch (no torch)."""
+"""Costs of a network counted from the list of its layers (no torch).
+
+This is the only place that counts multiply-adds; a test compares the numbers with PyTorch's own counter.
+"""
 
 from collections.abc import Callable, Sequence
 
-from supernet.arch import IMAGE, Layer
+from supernet.arch import IMAGE, Arch, Layer, layers
 
 FLOAT_BYTES = 4
 
@@ -13,7 +16,7 @@ def macs(layers: Sequence[Layer]) -> int:
 
 
 def macs_paper(layers: Sequence[Layer]) -> int:
-    """Multiply-adds in LitePose's published counting; see :func:`search.cost.macs_paper`."""
+    """Multiply-adds by the rules of LitePose's published table; see :func:`search.cost.macs_paper`."""
     total = 0
     for layer in layers:
         norm, activation = layer.norm_activation
@@ -28,7 +31,7 @@ def params(layers: Sequence[Layer]) -> int:
 
 
 def weight_bytes(layers: Sequence[Layer]) -> int:
-    """Bytes of parameters and of the batch norms' running means and variances."""
+    """Bytes of the parameters and of the batch norms' running means and variances."""
     return FLOAT_BYTES * (params(layers) + 2 * sum(map(_norm_channels, layers)))
 
 
@@ -38,27 +41,36 @@ ADDITIVE: dict[str, Callable[[Sequence[Layer]], int]] = {
     "params": params,
     "weight_bytes": weight_bytes,
 }
-"""Costs of a network that are the sums of those of its parts."""
+"""Costs that add up over the parts of a network."""
 
 
 def memory_profile(layers: Sequence[Layer]) -> list[int]:
-    """Return for each of all layers of a network the bytes of the tensors alive while it is computed.
+    """Return the bytes of all live tensors while each layer runs.
 
-    These are what it reads, what it writes, and whatever was written before and is still read or added later, or is
-    one of the network's results. Batch norm, activation and addition happen in place.
+    Live are the layer's input and output, and every earlier output that is still read or added later or is a result of
+    the network. Batch norm, activation and addition work in place.
+
+    Args:
+        layers: All layers of a network.
     """
     last_use: dict[str, int] = {}
     for step, layer in enumerate(layers):
         last_use |= {name: step for name in (layer.reads, layer.adds) if name is not None}
     alive = {IMAGE: layers[0].in_channels * layers[0].input_size ** 2}
-    found = []
+    profile = []
     for step, layer in enumerate(layers):
         alive[layer.name] = layer.out_channels * layer.output_size**2
-        found.append(FLOAT_BYTES * sum(alive.values()))
+        profile.append(FLOAT_BYTES * sum(alive.values()))
         for name in {layer.reads, layer.adds} - {None}:
             if last_use[str(name)] == step:
                 del alive[str(name)]
-    return found
+    return profile
+
+
+def params_and_macs(arch: Arch, num_keypoints: int) -> dict[str, int]:
+    """Return the costs that an exported model records, by name."""
+    walk = layers(arch, num_keypoints)
+    return {"params": params(walk), "macs": macs(walk)}
 
 
 def _macs(layer: Layer, size: int) -> int:

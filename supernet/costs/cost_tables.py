@@ -1,10 +1,11 @@
-"""Costs of many archs at once, by looking up what their parts cost (no torch).
+"""Costs of many archs at once, by looking up the costs of their parts (no torch).
 
-A network falls into parts that depend on few choices each: stem, first block of a stage, later blocks of a stage, and
-the levels of the head. What a part costs for each of its choices is read off the one walk over the layers, of archs
-made for it. Additive costs are sums over the parts. Memory is the greatest of what is alive in a part: its own tensors
-and the skip tensors that only wait for the head meanwhile. Resolutions are multiples of the network's total stride, so
-that every map's size, and with it every cost of computing, grows with the square of the resolution: one is enough.
+A network is divided into parts that depend on few choices each: the stem, the first block of a stage, the later blocks
+of a stage, and the deconvolutions and predictions of the head. The table of a part holds its costs for all its choices,
+read off the layers of archs built for this purpose. Additive costs are sums over the parts. Memory is the maximum over
+the parts of the tensors alive in each: its own, and the backbone outputs that wait for the head meanwhile. Resolutions
+are multiples of the network's total stride, so the size of every map, and with it every cost of computing, grows with
+the square of the resolution, and tables of one resolution are enough.
 """
 
 from dataclasses import dataclass, replace
@@ -14,16 +15,16 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from supernet.arch import Arch, layers
+from supernet.arch import BACKBONE_STRIDES, HEAD, Arch, layers
 from supernet.costs.analytic import ADDITIVE, FLOAT_BYTES, memory_profile
 from supernet.genes import GeneLayout, Genes
 from supernet.space import SearchSpace
 
-_CHUNK = 2048  # rows whose intermediate arrays stay in a core's cache
-_UNIT = 16  # px: the resolution of the tables
-_SKIP_ELEMENTS = tuple((_UNIT // stride) ** 2 for stride in (2, 4, 8, 16))  # s0 to s3, a channel
+_CHUNK = 2048  # rows whose intermediate arrays fit in a core's cache
+_UNIT = BACKBONE_STRIDES[-1]  # px: the resolution of the tables
+_SKIP_ELEMENTS = tuple((_UNIT // stride) ** 2 for stride in BACKBONE_STRIDES[:-1])  # per channel of s0 to s3
 _NAMES = (*ADDITIVE, "memory")
-_PEAK = _NAMES.index("memory")
+_MACS, _PEAK = _NAMES.index("macs"), _NAMES.index("memory")
 _GROWING = [_NAMES.index(name) for name in ("macs", "macs_paper", "memory")]
 
 Integers = NDArray[np.int64]
@@ -31,13 +32,13 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Part:
-    """Layers of one or more name prefixes, and what they depend on.
+    """Layers of one or more name prefixes, and the choices that they depend on.
 
     Attributes:
         prefixes: Of layer names.
-        columns: Genes that decide what the part costs, besides the resolution.
-        num_skips: How many skips (s0, s1, ...) are alive all through the part whatever its ``columns`` say; they are
-            left out of its table and added for each arch.
+        columns: Genes that decide the costs of the part, besides the resolution.
+        num_skips: Number of backbone outputs (s0, s1, ...) that are alive throughout the part regardless of its
+            ``columns``; they are left out of its table and added for each arch.
     """
 
     prefixes: tuple[str, ...]
@@ -46,61 +47,78 @@ class _Part:
 
 
 class CostTables:
-    """Tables (costs, choices) of the parts of one space; :func:`cost_tables` keeps them."""
+    """Tables (costs, choices) of the parts of one space; :func:`cost_tables` caches them."""
 
     def __init__(self, space: SearchSpace, num_keypoints: int) -> None:
         self._layout = space.layout
-        # The same choices with fewer blocks: a first and one that stands for all later ones.
+        # The same choices with at most two blocks per stage: a first one, and one in place of all later ones.
         stages = tuple(replace(stage, depths=(1, 2)) for stage in space.stages)
         probed = replace(space, resolutions=(_UNIT,), stages=stages)
-        self._tables = [_table(probed, part, num_keypoints) for part in _once(probed.layout)]
+        self._tables = [_table(probed, part, num_keypoints) for part in _single_parts(probed.layout)]
         self._later_tables = [
             _with_absent(_table(probed, part, num_keypoints), len(stage.expand_ratios) * len(stage.kernel_sizes))
-            for part, stage in zip(_later(probed.layout), space.stages, strict=True)
+            for part, stage in zip(_later_blocks(probed.layout), space.stages, strict=True)
         ]
-        widths = (space.stem_widths, *(stage.widths for stage in space.stages[:3]))
+        widths = (space.stem_widths, *(stage.widths for stage in space.stages[:-1]))
         self._skip_bytes = [
             FLOAT_BYTES * elements * np.array(choices) for choices, elements in zip(widths, _SKIP_ELEMENTS, strict=True)
         ]
         self._scales = (np.array(space.resolutions) // _UNIT) ** 2
 
     def __call__(self, genes: Genes) -> dict[str, Integers]:
-        """Return the costs (N,) by name of rows (N, G) in their one form (``GeneLayout.checked``)."""
-        found = np.zeros((len(_NAMES), len(genes)), np.int64)
+        """Return the costs (N,) by name of canonical genes (N, G), see ``GeneLayout.checked``."""
+        costs = np.zeros((len(_NAMES), len(genes)), np.int64)
         for start in range(0, len(genes), _CHUNK):
             rows = slice(start, start + _CHUNK)
-            self._look_up(genes[rows].T.astype(np.intp), found[:, rows])
-        found[_GROWING] *= self._scales[genes[:, self._layout.resolution]]
-        return dict(zip(_NAMES, found, strict=True))
+            self._look_up(genes[rows].T.astype(np.intp), costs[:, rows])
+        costs[_GROWING] *= self._scales[genes[:, self._layout.resolution]]
+        return dict(zip(_NAMES, costs, strict=True))
 
-    def _look_up(self, genes: NDArray[np.intp], found: Integers) -> None:
-        """Fill ``found`` (costs, N), at the resolution of the tables, from ``genes`` (G, N)."""
-        columns = (self._layout.stem_width, *(stage.width for stage in self._layout.stages[:3]))
+    def stage_and_deconv_macs(self, genes: Genes) -> Integers:
+        """Return the multiply-adds of each stage and of each level's deconvolutions, (N, stages + levels)."""
+        columns, num_stages = genes.T.astype(np.intp), len(self._layout.stages)
+        parts = list(zip(_single_parts(self._layout), self._tables, strict=True))[1 : 1 + num_stages + len(HEAD)]
+        macs = [table[_MACS, self._index(columns, part.columns)] for part, table in parts]
+        for i in range(num_stages):
+            if (index := self._later_index(columns, i)) is not None:
+                macs[i] = macs[i] + self._later_tables[i][_MACS].take(index).sum(axis=0)
+        scales: Integers = self._scales[genes[:, [self._layout.resolution]]]
+        return np.stack(macs, axis=1) * scales
+
+    def _look_up(self, genes: NDArray[np.intp], costs: Integers) -> None:
+        """Fill ``costs`` (costs, N), at the resolution of the tables, from ``genes`` (G, N)."""
+        columns = (self._layout.stem_width, *(stage.width for stage in self._layout.stages[:-1]))
         skips = [table[genes[c]] for table, c in zip(self._skip_bytes, columns, strict=True)]
         waiting = [np.zeros_like(skips[0]), *np.cumsum(skips, axis=0)]
-        for part, table in zip(_once(self._layout), self._tables, strict=True):
-            costs = table[:, self._index(genes, part.columns)]
-            found[:_PEAK] += costs[:_PEAK]
-            np.maximum(found[_PEAK], costs[_PEAK] + waiting[part.num_skips], out=found[_PEAK])
-        for i, (stage, table) in enumerate(zip(self._layout.stages, self._later_tables, strict=True)):
-            if len(stage.blocks) == 1:
-                continue
-            first, last = stage.blocks[1], stage.blocks[-1] + 1
-            ratios, kernel_sizes = genes[first:last:2], genes[first + 1 : last + 1 : 2]
-            num_ratios, num_kernel_sizes = self._layout.num_choices[stage.blocks[0] : stage.blocks[0] + 2].tolist()
-            num_blocks = num_ratios * num_kernel_sizes
-            block = np.where(ratios < 0, num_blocks, ratios * num_kernel_sizes + kernel_sizes)
-            index = genes[stage.width] * (num_blocks + 1) + block
-            for cost in range(_PEAK):
-                found[cost] += table[cost].take(index).sum(axis=0)
-            peak = table[_PEAK].take(index).max(axis=0) + waiting[i + 1]
-            np.maximum(found[_PEAK], peak, out=found[_PEAK])
+        for part, table in zip(_single_parts(self._layout), self._tables, strict=True):
+            part_costs = table[:, self._index(genes, part.columns)]
+            costs[:_PEAK] += part_costs[:_PEAK]
+            np.maximum(costs[_PEAK], part_costs[_PEAK] + waiting[part.num_skips], out=costs[_PEAK])
+        for i, table in enumerate(self._later_tables):
+            if (index := self._later_index(genes, i)) is not None:
+                for cost in range(_PEAK):
+                    costs[cost] += table[cost].take(index).sum(axis=0)
+                peak = table[_PEAK].take(index).max(axis=0) + waiting[i + 1]
+                np.maximum(costs[_PEAK], peak, out=costs[_PEAK])
 
     def _index(self, genes: NDArray[np.intp], columns: tuple[int, ...]) -> NDArray[np.intp]:
-        """Return where in a flat table with one dimension a column the rows are found."""
+        """Return the positions (N,) of rows in a flat table with one dimension per column."""
         shape = tuple(self._layout.num_choices[list(columns)].tolist())
-        found: NDArray[np.intp] = np.ravel_multi_index(tuple(genes[c] for c in columns), shape)
-        return found
+        index: NDArray[np.intp] = np.ravel_multi_index(tuple(genes[c] for c in columns), shape)
+        return index
+
+    def _later_index(self, genes: NDArray[np.intp], stage: int) -> NDArray[np.intp] | None:
+        """Return the positions (blocks, N) of a stage's later blocks in their table; None if there are none."""
+        columns = self._layout.stages[stage]
+        if len(columns.blocks) == 1:
+            return None
+        first, last = columns.blocks[1], columns.blocks[-1] + 1
+        ratios, kernel_sizes = genes[first:last:2], genes[first + 1 : last + 1 : 2]
+        num_ratios, num_kernel_sizes = self._layout.num_choices[columns.blocks[0] : columns.blocks[0] + 2].tolist()
+        num_blocks = num_ratios * num_kernel_sizes
+        block = np.where(ratios < 0, num_blocks, ratios * num_kernel_sizes + kernel_sizes)
+        index: NDArray[np.intp] = genes[columns.width] * (num_blocks + 1) + block
+        return index
 
 
 @lru_cache(maxsize=8)
@@ -109,33 +127,33 @@ def cost_tables(space: SearchSpace, num_keypoints: int) -> CostTables:
     return CostTables(space, num_keypoints)
 
 
-def _once(layout: GeneLayout) -> list[_Part]:
-    """Parts that every arch has exactly once."""
-    widths = (layout.stem_width, *(stage.width for stage in layout.stages))
-    found = [_Part(("first.",), (layout.stem_width,), 0)]
+def _single_parts(layout: GeneLayout) -> list[_Part]:
+    """Return the parts that every arch has exactly once: stem, first block of each stage, deconvolutions, predictions.
+
+    While a part of the head runs, exactly the backbone outputs before its own skip wait.
+    """
+    backbone = (layout.stem_width, *(stage.width for stage in layout.stages))
+    parts = [_Part(("first.",), (layout.stem_width,), 0)]
     for i, stage in enumerate(layout.stages):
-        columns = (widths[i], stage.width, stage.blocks[0], stage.blocks[0] + 1)
-        found.append(_Part((f"stage.{i}.0.",), columns, i + 1))
-    deconv = layout.deconv_widths
-    return [
-        *found,
-        _Part(_level(0), (widths[4], widths[3], deconv[0]), 3),
-        _Part(_level(1), (widths[2], widths[1], deconv[0], deconv[1]), 1),
-        _Part(_level(2), (widths[1], widths[0], deconv[1], deconv[2]), 0),
-    ]
+        columns = (backbone[i], stage.width, stage.blocks[0], stage.blocks[0] + 1)
+        parts.append(_Part((f"stage.{i}.0.",), columns, i + 1))
+    refined, predictions = backbone[-1], []
+    for level, width in zip(HEAD, layout.deconv_widths, strict=True):
+        names = (f"deconv_refined.{level.index}", f"deconv_raw.{level.index}")
+        parts.append(_Part(names, (refined, backbone[level.skip], width), level.skip))
+        if level.prediction is not None:
+            index, skip = level.prediction.index, level.prediction.skip
+            predictions.append(_Part((f"final_refined.{index}.", f"final_raw.{index}."), (backbone[skip], width), skip))
+        refined = width
+    return parts + predictions
 
 
-def _later(layout: GeneLayout) -> list[_Part]:
-    """The second block of each stage, which is as any later one."""
+def _later_blocks(layout: GeneLayout) -> list[_Part]:
+    """Return the second block of each stage, which stands for every later one."""
     return [
         _Part((f"stage.{i}.1.",), (stage.width, stage.blocks[1], stage.blocks[1] + 1), i + 1)
         for i, stage in enumerate(layout.stages)
     ]
-
-
-def _level(level: int) -> tuple[str, ...]:
-    names = (f"deconv_refined.{level}", f"deconv_raw.{level}")
-    return names if level == 0 else (*names, f"final_refined.{level - 1}.", f"final_raw.{level - 1}.")
 
 
 def _table(space: SearchSpace, part: _Part, num_keypoints: int) -> Integers:
@@ -151,18 +169,18 @@ def _table(space: SearchSpace, part: _Part, num_keypoints: int) -> Integers:
 
 
 def _part_costs(arch: Arch, part: _Part, num_keypoints: int) -> list[int]:
-    """Return the additive costs of ``part`` in ``arch`` and the most that is alive in it, less ``part.num_skips``."""
-    whole = layers(arch, num_keypoints)
-    steps = [step for step, layer in enumerate(whole) if layer.name.startswith(part.prefixes)]
-    inside = [whole[step] for step in steps]
-    profile = memory_profile(whole)
-    widths = (arch.stem_width, *(stage.width for stage in arch.stages[:3]))
+    """Return the additive costs of ``part`` in ``arch`` and its peak memory without ``part.num_skips`` skips."""
+    walk = layers(arch, num_keypoints)
+    steps = [step for step, layer in enumerate(walk) if layer.name.startswith(part.prefixes)]
+    inside = [walk[step] for step in steps]
+    profile = memory_profile(walk)
+    widths = (arch.stem_width, *(stage.width for stage in arch.stages[:-1]))
     skips = [width * elements for width, elements in zip(widths, _SKIP_ELEMENTS, strict=True)]
     waiting = FLOAT_BYTES * sum(skips[: part.num_skips])
     return [*(cost(inside) for cost in ADDITIVE.values()), max(profile[step] for step in steps) - waiting]
 
 
 def _with_absent(table: Integers, num_blocks: int) -> Integers:
-    """Add to each width an entry for a block that is not there, which costs nothing."""
+    """Add an entry of zero costs for an absent block to each width."""
     entries = table.reshape(len(table), -1, num_blocks)
     return np.pad(entries, ((0, 0), (0, 0), (0, 1))).reshape(len(table), -1)

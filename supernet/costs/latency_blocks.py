@@ -1,30 +1,26 @@
-"""The blocks whose latencies add up to that of a network: what they are, and which an arch or a space has (no torch).
+"""Blocks: the parts of a network whose latencies are measured, listed for an arch or a whole space (no torch).
 
-A block is a part of LitePose between two places where a search space can choose: the stem with the normalisation of the
-images before it, one inverted bottleneck, one level of the fusion deconvolution head (both transposed convolutions,
-their sum and its activation), and one prediction (both separable convolutions and their sum). Blocks of equal shapes
-are equal, wherever they stand, so each is measured once.
+A block is a part of LitePose between two choices of a search space: the stem with the normalisation of the images
+before it, one inverted bottleneck, one level of the fusion deconvolution head (both transposed convolutions, their sum
+and its activation), or one prediction (both separable convolutions and their sum). Blocks of equal shape are equal
+wherever they occur in a network, so each is measured once.
 """
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 
-from supernet.arch import NUM_LEVELS, Arch
+from supernet.arch import BACKBONE_STRIDES, HEAD, Arch
 from supernet.errors import UserError
 from supernet.space import SearchSpace
 
-BACKBONE_STRIDES = (2, 4, 8, 16, 16)
-"""Of the maps after the stem and after each stage, over the input."""
-LEVEL_STRIDES = (16, 8, 4)
-"""Of the maps that go into each deconvolution level."""
 MOST_BLOCKS = 1_000_000
-"""Of a space; the full one has a few thousand."""
+"""Limit on the blocks of a space; the full space has a few thousand."""
 
 
 @dataclass(frozen=True, order=True)
 class Stem:
-    """An image (input_size, input_size, 3) uint8 to ``width`` maps of half its side."""
+    """Maps an image (input_size, input_size, 3) uint8 to ``width`` maps of half its side."""
 
     width: int
     input_size: int
@@ -32,7 +28,7 @@ class Stem:
 
 @dataclass(frozen=True, order=True)
 class Bottleneck:
-    """An inverted bottleneck on maps of ``input_size`` x ``input_size`` px; residual where shapes allow it."""
+    """An inverted bottleneck on maps of ``input_size`` x ``input_size`` px, with a residual if the shapes allow it."""
 
     in_width: int
     width: int
@@ -44,7 +40,7 @@ class Bottleneck:
 
 @dataclass(frozen=True, order=True)
 class Deconv:
-    """A level of the head: ``in_width`` refined and ``skip_width`` backbone maps to ``width`` of twice the side."""
+    """Maps ``in_width`` refined and ``skip_width`` backbone maps to ``width`` refined maps of twice the side."""
 
     in_width: int
     skip_width: int
@@ -54,7 +50,7 @@ class Deconv:
 
 @dataclass(frozen=True, order=True)
 class PredictionHead:
-    """``in_width`` refined and ``skip_width`` backbone maps to ``outputs`` maps of the same side."""
+    """Maps ``in_width`` refined and ``skip_width`` backbone maps to ``outputs`` maps of the same side."""
 
     in_width: int
     skip_width: int
@@ -72,7 +68,7 @@ KINDS: dict[str, type[Stem] | type[Bottleneck] | type[Deconv] | type[PredictionH
 """Every kind of block by its name in files."""
 _NAMES = {kind: name for name, kind in KINDS.items()}
 SHAPES = {name: tuple(field.name for field in fields(kind)) for name, kind in KINDS.items()}
-"""Names of the numbers that make a block of each kind, in the order in which they are given."""
+"""Names of the fields of each kind of block, in order."""
 
 
 def kind_of(block: Block) -> str:
@@ -81,12 +77,12 @@ def kind_of(block: Block) -> str:
 
 
 def key_of(block: Block) -> str:
-    """Return a name of one line for a block, such as "bottleneck 16 32 2 6 5 128": kind, then shape."""
+    """Return a block's kind and shape as text, such as "bottleneck 16 32 2 6 5 128"."""
     return " ".join(map(str, (kind_of(block), *astuple(block))))
 
 
 def num_border_elements(block: Block) -> int:
-    """Return how many numbers go into a block and out of it, for one image; those of the image do not count."""
+    """Return the number of input and output elements of a block for one image, without the image itself."""
     area = block.input_size**2
     if isinstance(block, Stem):
         return block.width * area // 4
@@ -98,71 +94,61 @@ def num_border_elements(block: Block) -> int:
 
 def blocks_of(arch: Arch, num_keypoints: int) -> list[Block]:
     """Return the blocks of ``LitePose(arch, num_keypoints)`` in forward order, for one square image."""
-    found: list[Block] = [Stem(arch.stem_width, arch.resolution)]
+    blocks: list[Block] = [Stem(arch.stem_width, arch.resolution)]
     widths, size = [arch.stem_width], arch.resolution // 2
     for stage in arch.stages:
         width = widths[-1]
         for j, (expand_ratio, kernel_size) in enumerate(stage.blocks()):
             stride = stage.stride if j == 0 else 1
-            found.append(Bottleneck(width, stage.width, stride, expand_ratio, kernel_size, size))
+            blocks.append(Bottleneck(width, stage.width, stride, expand_ratio, kernel_size, size))
             width, size = stage.width, size // stride
         widths.append(width)
     refined = widths[-1]
-    for level, width in enumerate(arch.deconv_widths):
-        size = arch.resolution // LEVEL_STRIDES[level]
-        found.append(Deconv(refined, widths[3 - level], width, size))
+    for level, width in zip(HEAD, arch.deconv_widths, strict=True):
+        size = arch.resolution // level.input_stride
+        blocks.append(Deconv(refined, widths[level.skip], width, size))
         refined = width
-        if level > 0:
-            found.append(PredictionHead(refined, widths[2 - level], num_outputs(level, num_keypoints), 2 * size))
-    return found
+        if (last := level.prediction) is not None:
+            blocks.append(PredictionHead(refined, widths[last.skip], last.num_maps(num_keypoints), 2 * size))
+    return blocks
 
 
 def blocks_of_space(space: SearchSpace, num_keypoints: int) -> list[Block]:
     """Return every distinct block that some arch of ``space`` has, sorted by kind and shape.
 
     Raises:
-        UserError: There are far too many to measure.
+        UserError: There are more than ``MOST_BLOCKS``.
     """
-    found: set[Block] = set()
+    blocks: set[Block] = set()
     for number, block in enumerate(_all_blocks(space, num_keypoints)):
         if number == MOST_BLOCKS:
             raise UserError(f"space {space.name} has more than {MOST_BLOCKS:,} blocks; give it fewer choices")
-        found.add(block)
+        blocks.add(block)
     kinds = list(KINDS)
-    return sorted(found, key=lambda block: (kinds.index(kind_of(block)), block))
+    return sorted(blocks, key=lambda block: (kinds.index(kind_of(block)), block))
 
 
 def _all_blocks(space: SearchSpace, num_keypoints: int) -> Iterator[Block]:
-    """Yield every block of ``space``, some of them several times."""
+    """Yield every block of ``space``, with repetitions."""
     for resolution in space.resolutions:
         yield from (Stem(width, resolution) for width in space.stem_widths)
         for stage in range(len(space.stages)):
             yield from _bottlenecks(space, stage, resolution)
         widths = backbone_widths(space)
-        for level, outputs in enumerate(space.deconv_widths):
-            size = resolution // LEVEL_STRIDES[level]
-            refined = refined_widths(space)[level]
-            for shape in itertools.product(refined, widths[3 - level], outputs):
+        refined = widths[-1]
+        for level, outputs in zip(HEAD, space.deconv_widths, strict=True):
+            size = resolution // level.input_stride
+            for shape in itertools.product(refined, widths[level.skip], outputs):
                 yield Deconv(*shape, size)
-            if level > 0:
-                predicted = num_outputs(level, num_keypoints)
-                for in_width, skip_width in itertools.product(outputs, widths[2 - level]):
-                    yield PredictionHead(in_width, skip_width, predicted, 2 * size)
+            if (last := level.prediction) is not None:
+                for in_width, skip_width in itertools.product(outputs, widths[last.skip]):
+                    yield PredictionHead(in_width, skip_width, last.num_maps(num_keypoints), 2 * size)
+            refined = outputs
 
 
 def backbone_widths(space: SearchSpace) -> list[tuple[int, ...]]:
     """Return the possible widths after the stem and after each stage."""
     return [space.stem_widths, *(stage.widths for stage in space.stages)]
-
-
-def refined_widths(space: SearchSpace) -> list[tuple[int, ...]]:
-    """Return the possible widths of the refined maps that go into each deconvolution level."""
-    return [space.stages[-1].widths, *space.deconv_widths[: NUM_LEVELS - 1]]
-
-
-def num_outputs(level: int, num_keypoints: int) -> int:
-    """Return how many maps the prediction after a level gives: heatmaps and tags, then heatmaps alone."""
-    return num_keypoints * (2 if level == 1 else 1)
 
 
 def _bottlenecks(space: SearchSpace, stage: int, resolution: int) -> Iterator[Bottleneck]:

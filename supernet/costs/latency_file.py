@@ -1,4 +1,4 @@
-"""The form of latency table files: their fields, and the checks that a stranger's file must pass (no torch)."""
+"""The format of latency table files: fields, and checks of untrusted files (no torch)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -6,7 +6,9 @@ from typing import Any
 
 from supernet.costs.latency_blocks import KINDS, SHAPES, Block, key_of, kind_of
 from supernet.errors import UserError
-from supernet.pose.keypoints import MOST_KEYPOINTS
+from supernet.io.plain_values import integer
+from supernet.io.schema import check_number
+from supernet.pose.keypoints import MAX_KEYPOINTS
 
 FORMAT, VERSION, UNIT = "litepose-supernet latency table", 1, "ms"
 LONGEST_MS = 600_000.0
@@ -27,7 +29,7 @@ _TYPES = {str: "text", int: "a whole number", dict: "an object", list: "a list"}
 
 @dataclass(frozen=True)
 class Entry:
-    """Milliseconds of one run: the median over rounds of their medians, the 90th percentile of all ``runs``."""
+    """Milliseconds of one run: the median over rounds of their medians, and the 90th percentile of all ``runs``."""
 
     p50_ms: float
     p90_ms: float
@@ -35,69 +37,68 @@ class Entry:
 
 
 def check_head(value: Any, name: str, version: int, fields: Mapping[str, type]) -> None:
-    """Check the fields of a file and their types, and that it is a file of this format, version and unit.
+    """Check the fields of a file, their types, and the file's format, version and unit.
 
     Raises:
-        UserError: Naming the first field at fault.
+        UserError: A field is wrong; the message names the first.
     """
     if not isinstance(value, Mapping):
         raise UserError(f"it holds {type(value).__name__}; it must be an object with the fields {', '.join(fields)}")
     if value.get("format") != name:
-        raise UserError(f"format is {value.get('format')!r}; it must be {name!r}, so give such a file")
+        raise UserError(f"format is {value.get('format')!r}; it must be {name!r}")
     if value.get("version") != version:
         raise UserError(
-            f"version is {value.get('version')!r}; this program reads {version}, so use the program that wrote it"
+            f"version is {value.get('version')!r}; this release reads {version}, so use the release that wrote the file"
         )
     if wrong := sorted(set(map(str, value)) ^ set(fields)):
         fault = "is missing" if wrong[0] in fields else "is unknown"
         raise UserError(f"the field {wrong[0]} {fault}; the fields are {', '.join(fields)}")
     for field, kind in fields.items():
         if not isinstance(value[field], kind) or isinstance(value[field], bool):
-            raise UserError(f"{field} is {value[field]!r:.80}; it must be {_TYPES[kind]}")
+            raise UserError(f"{field} must be {_TYPES[kind]}, got {value[field]!r:.80}")
     if value["unit"] != UNIT:
         raise UserError(f"unit is {value['unit']!r}; latencies must be in {UNIT!r}, so convert them")
-    if not 1 <= value["num_keypoints"] <= MOST_KEYPOINTS:
-        raise UserError(f"num_keypoints is {value['num_keypoints']}; it must be from 1 to {MOST_KEYPOINTS}")
+    check_number("num_keypoints", value["num_keypoints"], least=1, most=MAX_KEYPOINTS)
 
 
 def check_form(value: Any) -> None:
-    """Check the outer form of a latency table; UserError names the first field at fault."""
+    """Check the outer structure of a latency table; a UserError names the first wrong field."""
     check_head(value, FORMAT, VERSION, FIELDS)
 
 
 def block_row(block: Block, entry: Entry) -> dict[str, Any]:
-    """Return a block and its figures as a row of the file."""
+    """Return a block and its latencies as a row of the file."""
     return {"block": kind_of(block), **asdict(block), **asdict(entry)}
 
 
 def read_blocks(rows: Sequence[Any], expected: Sequence[Block]) -> dict[Block, Entry]:
-    """Read the rows of blocks, which must be those ``expected``, each once.
+    """Read the rows of blocks, which must be the ``expected`` ones, each once.
 
     Raises:
-        UserError: A row that is malformed, repeated or of no block expected, or a block without a row.
+        UserError: A row is malformed, repeated or of an unexpected block, or a block has no row.
     """
-    found: dict[Block, Entry] = {}
+    entries: dict[Block, Entry] = {}
     known = set(expected)
     for i, row in enumerate(rows):
         place = f"blocks[{i}]"
         block = _read_block(place, row)
-        if block in found:
+        if block in entries:
             raise UserError(f"{place} repeats the block {key_of(block)}; give each block one row")
         if block not in known:
-            raise UserError(f"{place} is the block {key_of(block)}, which the space listed does not have; remove it")
-        found[block] = figures(place, row)
-    if missing := [block for block in expected if block not in found]:
+            raise UserError(f"{place} is the block {key_of(block)}, which is not in the space; remove it")
+        entries[block] = figures(place, row)
+    if missing := [block for block in expected if block not in entries]:
         raise UserError(
             f"blocks lacks {len(missing)} of {len(expected)} blocks, first {key_of(missing[0])}; measure them"
         )
-    return found
+    return entries
 
 
 def figures(place: str, row: Mapping[str, Any]) -> Entry:
-    """Read the figures of a row.
+    """Read the latencies and the number of runs of a row.
 
     Raises:
-        UserError: One is missing or cannot be a latency or a number of runs.
+        UserError: A value is missing, or not a possible latency or number of runs.
     """
     for name in ("p50_ms", "p90_ms", "runs"):
         if name not in row:
@@ -106,16 +107,15 @@ def figures(place: str, row: Mapping[str, Any]) -> Entry:
         check_latency(f"{place}.{name}", row[name])
     if row["p90_ms"] < row["p50_ms"]:
         raise UserError(f"{place}.p90_ms is {row['p90_ms']}, below p50_ms, {row['p50_ms']}; measure again")
-    if not isinstance(row["runs"], int) or isinstance(row["runs"], bool) or row["runs"] < 1:
-        raise UserError(f"{place}.runs is {row['runs']!r}; it must be a whole number of at least 1")
+    check_number(f"{place}.runs", row["runs"], least=1, whole=True)
     return Entry(float(row["p50_ms"]), float(row["p90_ms"]), row["runs"])
 
 
 def check_latency(place: str, value: Any) -> None:
-    """Raise UserError for what cannot be a latency in milliseconds: no number, NaN, 0, negative or endless."""
+    """Raise UserError unless ``value`` is a number above 0 and up to ``LONGEST_MS``."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 < value <= LONGEST_MS:
-        raise UserError(f"{place} is {value!r}; a latency is above 0 and up to {LONGEST_MS:g} ms, so measure again")
+        raise UserError(f"{place} must be above 0 and up to {LONGEST_MS:g} ms, got {value!r:.80}; measure again")
 
 
 def _read_block(place: str, row: Any) -> Block:
@@ -127,7 +127,4 @@ def _read_block(place: str, row: Any) -> Block:
     if wrong := sorted(set(map(str, row)) ^ allowed):
         fault = "is missing" if wrong[0] in allowed else "is unknown"
         raise UserError(f"{place}.{wrong[0]} {fault}; a {row['block']} has {', '.join(sorted(allowed))}")
-    for name in shape:
-        if not isinstance(row[name], int) or isinstance(row[name], bool):
-            raise UserError(f"{place}.{name} is {row[name]!r}; it must be a whole number")
-    return KINDS[row["block"]](*(row[name] for name in shape))
+    return KINDS[row["block"]](*(integer(f"{place}.{name}", row[name]) for name in shape))

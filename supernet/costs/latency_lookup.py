@@ -1,23 +1,14 @@
-"""Sums of figures of blocks for many archs at once, from their genes (numpy only)."""
+"""Sums a number per block over the blocks of many archs at once, from their genes (numpy only)."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from supernet.costs.latency_blocks import (
-    BACKBONE_STRIDES,
-    LEVEL_STRIDES,
-    Block,
-    Bottleneck,
-    Deconv,
-    PredictionHead,
-    Stem,
-    backbone_widths,
-    num_outputs,
-    refined_widths,
-)
+from supernet.arch import BACKBONE_STRIDES, HEAD, HeadLevel, HeadPrediction
+from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, PredictionHead, Stem, backbone_widths
 from supernet.errors import UserError
 from supernet.space import SearchSpace
 
@@ -26,12 +17,12 @@ Figure = Callable[[Block], float]
 
 
 class LatencyGrid:
-    """One array a place in the network, indexed by the genes that decide which block stands there.
+    """One array per position in the network, indexed by the genes that choose the block at that position.
 
     Args:
-        space: Whose genes are summed.
-        num_keypoints: Of the network.
-        figure: Returns the figure of a block.
+        space: The space of the genes.
+        num_keypoints: K.
+        figure: Returns the number to sum of a block.
     """
 
     def __init__(self, space: SearchSpace, num_keypoints: int, figure: Figure) -> None:
@@ -43,34 +34,35 @@ class LatencyGrid:
         self._first, self._later = [], []
         for i, stage in enumerate(space.stages):
             shapes = (stage.widths, stage.expand_ratios, stage.kernel_sizes)
-            first, other = _first_block(figure, i, stage.stride), _later_block(figure, i, stage.stride)
+            first, other = _first_block(figure, i, stage.stride), _later_block(figure, i)
             self._first.append(_tabulate(first, resolutions, widths[i], *shapes))
-            # Absent blocks have the genes -1, which is the last place: one more of either, where nothing is added.
-            later = np.zeros([len(each) + 1 for each in (resolutions, *shapes)])
+            # The genes of absent blocks are -1, which index the additional last entries, which hold 0.
+            later = np.zeros([len(choices) + 1 for choices in (resolutions, *shapes)])
             if self._depths[i] > 1:
                 later[:-1, :-1, :-1, :-1] = _tabulate(other, resolutions, *shapes)
             self._later.append(later)
         self._deconv, self._prediction = [], []
-        for level, outputs in enumerate(space.deconv_widths):
-            refined, skip = refined_widths(space)[level], widths[3 - level]
-            self._deconv.append(_tabulate(_level(figure, level), resolutions, refined, skip, outputs))
-            if level > 0:
-                predicted = _prediction(figure, level, num_outputs(level, num_keypoints))
-                self._prediction.append(_tabulate(predicted, resolutions, outputs, widths[2 - level]))
+        refined = widths[-1]
+        for level, outputs in zip(HEAD, space.deconv_widths, strict=True):
+            self._deconv.append(_tabulate(_level(figure, level), resolutions, refined, widths[level.skip], outputs))
+            if (last := level.prediction) is not None:
+                prediction = _prediction(figure, level, last, num_keypoints)
+                self._prediction.append(_tabulate(prediction, resolutions, outputs, widths[last.skip]))
+            refined = outputs
 
     def sums(self, genes: npt.NDArray[Any]) -> tuple[Floats, Floats]:
-        """Return the sums over the blocks of the backbone and over those of the head, (N,) each.
+        """Return the sums over the blocks of the backbone and over those of the head, each (N,).
 
         Args:
             genes: (N, G) as :meth:`supernet.space.SearchSpace.encode` returns them.
 
         Raises:
-            UserError: ``genes`` has another number of columns.
+            UserError: ``genes`` has the wrong number of columns.
         """
         if genes.ndim != 2 or genes.shape[1] != self.num_columns:
             raise UserError(
-                f"the genes have the shape {genes.shape}, those of space {self._space.name} have "
-                f"(N, {self.num_columns}); encode the archs with this space"
+                f"genes of space {self._space.name} must have the shape (N, {self.num_columns}), got {genes.shape}; "
+                "encode the archs with this space"
             )
         columns = iter(genes.T)
         resolution, stem = next(columns), next(columns)
@@ -82,11 +74,11 @@ class LatencyGrid:
                 backbone += later[resolution, width, next(columns), next(columns)]
             widths.append(width)
         refined, head = widths[-1], np.zeros(len(genes))
-        for level, deconv in enumerate(self._deconv):
+        for level, deconv in zip(HEAD, self._deconv, strict=True):
             width = next(columns)
-            head += deconv[resolution, refined, widths[3 - level], width]
-            if level > 0:
-                head += self._prediction[level - 1][resolution, width, widths[2 - level]]
+            head += deconv[resolution, refined, widths[level.skip], width]
+            if (last := level.prediction) is not None:
+                head += self._prediction[last.index][resolution, width, widths[last.skip]]
             refined = width
         return backbone, head
 
@@ -99,29 +91,33 @@ def _first_block(figure: Figure, stage: int, stride: int) -> Callable[..., float
     return of
 
 
-def _later_block(figure: Figure, stage: int, stride: int) -> Callable[..., float]:
+def _later_block(figure: Figure, stage: int) -> Callable[..., float]:
     def of(resolution: int, width: int, ratio: int, kernel_size: int) -> float:
-        return figure(Bottleneck(width, width, 1, ratio, kernel_size, resolution // BACKBONE_STRIDES[stage] // stride))
+        return figure(Bottleneck(width, width, 1, ratio, kernel_size, resolution // BACKBONE_STRIDES[stage + 1]))
 
     return of
 
 
-def _level(figure: Figure, level: int) -> Callable[..., float]:
+def _level(figure: Figure, level: HeadLevel) -> Callable[..., float]:
     def of(resolution: int, in_width: int, skip_width: int, width: int) -> float:
-        return figure(Deconv(in_width, skip_width, width, resolution // LEVEL_STRIDES[level]))
+        return figure(Deconv(in_width, skip_width, width, resolution // level.input_stride))
 
     return of
 
 
-def _prediction(figure: Figure, level: int, outputs: int) -> Callable[..., float]:
+def _prediction(
+    figure: Figure, level: HeadLevel, prediction: HeadPrediction, num_keypoints: int
+) -> Callable[..., float]:
+    outputs = prediction.num_maps(num_keypoints)
+
     def of(resolution: int, in_width: int, skip_width: int) -> float:
-        return figure(PredictionHead(in_width, skip_width, outputs, 2 * (resolution // LEVEL_STRIDES[level])))
+        return figure(PredictionHead(in_width, skip_width, outputs, 2 * (resolution // level.input_stride)))
 
     return of
 
 
 def _tabulate(figure: Callable[..., float], *choices: tuple[int, ...]) -> Floats:
-    """Return the array of ``figure`` of every combination of choices."""
-    shape = [len(each) for each in choices]
-    found = [figure(*(each[i] for each, i in zip(choices, place, strict=True))) for place in np.ndindex(*shape)]
-    return np.array(found, np.float64).reshape(shape)
+    """Return ``figure`` of every combination of choices, with one axis per argument."""
+    return np.array([figure(*combination) for combination in product(*choices)], np.float64).reshape(
+        [len(values) for values in choices]
+    )

@@ -1,16 +1,17 @@
-"""Latency tables: what each block of a space takes on one device, and the predicted latency of an arch (no torch).
+"""Latency tables: the latency of every block of a space on one device, and predictions for archs (no torch).
 
-The prediction is ``fixed_ms`` and, for each block, ``factor * (p50_ms - call_ms) + border_ms * border elements / 1e6``,
-with one factor for the blocks of the backbone and one for those of the head. A block alone pays for the call of its
-library (``call_ms``, that of a graph that does nothing), for reordering what goes in and out, and for a cold cache; the
-factors, the fixed part and that at the borders are fitted on whole networks that are measured along with the blocks.
+The prediction is ``fixed_ms`` plus ``factor * (p50_ms - call_ms) + border_ms * border elements / 1e6`` for each block,
+with one factor for the blocks of the backbone and one for those of the head. A block that runs alone includes the call
+of its library (``call_ms``, that of an almost empty graph), the reordering of its inputs and outputs, and a cold cache.
+The factors, the fixed part and the part at the borders correct for this; they are fitted on whole networks that are
+measured along with the blocks.
 
-Source: the idea of a table per block is FBNet's and Once-for-All's (arXiv 1812.03443, 1908.09791); these add up the
-bare entries.
+Source: tables of blocks come from FBNet and Once-for-All (arXiv 1812.03443, 1908.09791), which add up the entries
+without a correction.
 """
 
 import functools
-import math
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,25 +34,25 @@ from supernet.costs.latency_file import FORMAT, UNIT, VERSION, Entry, block_row,
 from supernet.costs.latency_lookup import Floats, LatencyGrid
 from supernet.errors import UserError
 from supernet.io import files
-from supernet.io.schema import check_least, from_mapping
+from supernet.io.schema import check_numbers, from_mapping
 from supernet.space import SearchSpace
 
 FARTHEST = 2.0
-"""Factor between predicted and measured latency (median of the table's networks) past which a table makes no sense."""
+"""Ratio of predicted to measured latency (median of the table's networks) beyond which a table is rejected."""
 
 
 @dataclass(frozen=True)
 class MeasurementSettings:
-    """What latencies were measured on and with.
+    """The device and settings of a measurement.
 
     Attributes:
         runtime: "onnxruntime", "openvino" or "torch".
-        runtime_version: Of that library.
-        device: Name of the processor or GPU; with the execution provider, where that is not the CPU's.
+        runtime_version: Version of that library.
+        device: Name of the processor or GPU, with the execution provider if it is not that of the CPU.
         system: Operating system.
-        threads: Of the CPU.
-        precision: What is computed in, "f32", "bf16" or "f16".
-        batch: Images a run; latencies are those of the whole batch.
+        threads: CPU threads.
+        precision: Number format of the computation, "f32", "bf16" or "f16".
+        batch: Images per run; latencies are those of the whole batch.
     """
 
     runtime: str
@@ -63,32 +64,32 @@ class MeasurementSettings:
     batch: int
 
     def __post_init__(self) -> None:
-        """Raise UserError for numbers that nothing can be measured with."""
-        check_least(self, {"threads": 1, "batch": 1}, "settings.")
+        """Raise UserError for impossible values."""
+        check_numbers(self, "threads", "batch", least=1, place="settings.")
 
     def describe(self) -> str:
-        """Return one line for people."""
+        """Return one line."""
         threads, batch = f"{self.threads} thread{'s' * (self.threads > 1)}", f"batch {self.batch}"
         return f"{self.runtime} {self.runtime_version} {self.precision} on {self.device}, {threads}, {batch}"
 
 
 def check_settings(table: MeasurementSettings, here: MeasurementSettings) -> None:
-    """Make sure that what is measured here can be compared with a table.
+    """Check that measurements on this machine are comparable with a table.
 
     Raises:
-        UserError: A setting differs; it is named with both values.
+        UserError: A setting differs; the message names it and both values.
     """
     for name, value in asdict(here).items():
         if name != "system" and getattr(table, name) != value:
             raise UserError(
                 f"settings.{name} of the latency table is {getattr(table, name)!r}, here it is {value!r}; "
-                "use it where and as it was measured, or build one here"
+                "use the table on the device and with the settings that it was measured with, or build a new one"
             )
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """What turns sums over blocks into the latency of a network; fitted, see the head of this module."""
+    """Parameters that turn sums over blocks into the latency of a network; see the module's docstring."""
 
     call_ms: float
     fixed_ms: float
@@ -97,12 +98,10 @@ class Overhead:
     border_ms: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise UserError for numbers that no fit can give."""
-        signed = (("fixed_ms", -math.inf), ("border_ms", -math.inf))
-        for name, least in (("call_ms", 0), ("backbone_factor", 0), ("head_factor", 0), *signed):
-            value = getattr(self, name)
-            if not least < value < math.inf:
-                raise UserError(f"overhead.{name} is {value}; it must be a number above {least}, so measure again")
+        """Raise UserError for numbers that no fit can produce."""
+        positive = ("call_ms", "backbone_factor", "head_factor")
+        check_numbers(self, *positive, above=0, place="overhead.", remedy="measure again")
+        check_numbers(self, "fixed_ms", "border_ms", place="overhead.", remedy="measure again")
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class MeasuredNetwork:
 
 @dataclass(frozen=True, eq=False)
 class LatencyTable:
-    """Latencies of every block of a space, for ``num_keypoints``, and what makes them latencies of networks."""
+    """Latencies of every block of a space, for ``num_keypoints``, and the fitted overhead of networks."""
 
     settings: MeasurementSettings
     space: SearchSpace
@@ -129,7 +128,7 @@ class LatencyTable:
         """Read a table.
 
         Raises:
-            UserError: The file is missing, or anything in it is not as it must be; the field is named.
+            UserError: The file is missing or malformed; the message names the field.
         """
         value = files.read_json(path, "latency table")
         try:
@@ -139,12 +138,12 @@ class LatencyTable:
 
     @classmethod
     def from_dict(cls, value: Any) -> Self:
-        """Read what :meth:`to_dict` returns; UserError names the first field at fault."""
+        """Read what :meth:`to_dict` returns; a UserError names the first wrong field."""
         check_form(value)
         space = SearchSpace.from_dict(value["space"])
         if space.digest() != value["space_digest"]:
             raise UserError(
-                f"space_digest is {value['space_digest']!r} but the space listed has {space.digest()}; measure again"
+                f"space_digest is {value['space_digest']!r}, but the space has {space.digest()}; measure again"
             )
         num_keypoints = value["num_keypoints"]
         entries = read_blocks(value["blocks"], blocks_of_space(space, num_keypoints))
@@ -163,7 +162,7 @@ class LatencyTable:
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as they stand in the file."""
+        """Return the plain values of the file."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -173,15 +172,25 @@ class LatencyTable:
             "space_digest": self.space.digest(),
             "space": self.space.to_dict(),
             "overhead": asdict(self.overhead),
-            "networks": [{"arch": each.arch.to_dict(), **asdict(each.entry)} for each in self.networks],
+            "networks": [{"arch": network.arch.to_dict(), **asdict(network.entry)} for network in self.networks],
             "blocks": [block_row(block, entry) for block, entry in self.entries.items()],
         }
 
+    def save(self, path: str | Path) -> None:
+        """Write the table as JSON with one line per network and per block, all or nothing."""
+        value = self.to_dict()
+        lists = {name: value.pop(name) for name in ("networks", "blocks")}
+        text = json.dumps(value, indent=2, allow_nan=False).removesuffix("\n}")
+        for name, rows in lists.items():
+            lines = ",\n".join(f"    {json.dumps(row, allow_nan=False)}" for row in rows)
+            text += f',\n  "{name}": [\n{lines}\n  ]'
+        files.write_text(path, text + "\n}\n")
+
     def check(self, space: SearchSpace, num_keypoints: int) -> None:
-        """Make sure that every arch of ``space`` can be looked up; a table may cover more resolutions.
+        """Check that every arch of ``space`` can be looked up; a table may cover more resolutions.
 
         Raises:
-            UserError: The table is of another space or number of keypoints, or lacks a resolution.
+            UserError: The table is for another space or number of keypoints, or lacks a resolution.
         """
         if num_keypoints != self.num_keypoints:
             raise UserError(
@@ -202,11 +211,11 @@ class LatencyTable:
         """Predict the latency of many archs.
 
         Args:
-            space: That the genes are of.
+            space: The space of the genes.
             genes: (N, G) as :meth:`supernet.space.SearchSpace.encode` returns them.
 
         Returns:
-            Milliseconds of one run of each, (N,).
+            Milliseconds of one run of each arch, (N,).
 
         Raises:
             UserError: See :meth:`check`.
@@ -215,15 +224,15 @@ class LatencyTable:
         return self.overhead.fixed_ms + backbone + head
 
     def predict_ms(self, arch: Arch) -> float:
-        """Predict the latency of one arch, inside the space or not.
+        """Predict the latency of one arch, which may lie outside the space.
 
         Raises:
-            UserError: It has a block that was not measured.
+            UserError: The arch has a block that was not measured.
         """
         return self.overhead.fixed_ms + sum(self.share_ms(block) for block in blocks_of(arch, self.num_keypoints))
 
     def share_ms(self, block: Block) -> float:
-        """Return what a block adds to the latency of a network.
+        """Return the contribution of a block to the latency of a network, ms.
 
         Raises:
             UserError: The block was not measured.
@@ -234,17 +243,17 @@ class LatencyTable:
         return self._factor(block) * max(0.0, self.entries[block].p50_ms - self.overhead.call_ms) + border
 
     def check_overhead(self) -> None:
-        """Raise UserError if blocks and networks of this table contradict each other, as after a mistake of units."""
-        ratios = [self.predict_ms(each.arch) / each.entry.p50_ms for each in self.networks]
+        """Raise UserError if the blocks and networks of this table contradict each other, as after a wrong unit."""
+        ratios = [self.predict_ms(network.arch) / network.entry.p50_ms for network in self.networks]
         median = float(np.median(ratios)) if ratios else 1.0
         if not 1 / FARTHEST < median < FARTHEST:
             raise UserError(
                 f"blocks and overhead predict {median:.3g} times the p50_ms of its networks; both must be in ms and "
-                "measured alike, so measure again"
+                "measured in the same way, so measure again"
             )
 
     def describe(self) -> str:
-        """Return one line for people."""
+        """Return one line."""
         resolutions = "/".join(map(str, self.space.resolutions))
         return (
             f"{self.settings.describe()}: {len(self.entries)} blocks of space {self.space.name} at {resolutions} px, "

@@ -1,7 +1,7 @@
-"""The published LitePose networks: what they cost and the AP reported for them.
+"""Costs and reported AP of the published LitePose networks.
 
-Source: the table of released models of LitePose (arXiv 2205.01271, github.com/mit-han-lab/litepose): AP on the whole of
-COCO val2017 and of CrowdPose's test set. Costs are those of the published archs; ``macs_paper`` is its counting.
+Source: the table of released models of LitePose (arXiv 2205.01271, github.com/mit-han-lab/litepose): AP on all of
+COCO val2017 and of CrowdPose's test set. Costs are those of the published archs; ``macs_paper`` follows its rules.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """One network; ``ap`` is from 0 to 1."""
+    """A published network; ``ap`` is from 0 to 1."""
 
     name: str
     macs: int
@@ -32,4 +32,4 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("LitePose-L", 9_979_297_792, 13_730_381_824, 5_738_672, 0.625),
     ),
 }
-"""By keypoint set, which decides the last layers' costs, and data set."""
+"""By data set, whose keypoint set decides the costs of the last layers."""

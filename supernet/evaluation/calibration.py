@@ -1,6 +1,6 @@
-"""Batch-norm statistics of one subnet, from sums and sums of squares over a calibration set.
+"""Computes the batch-norm statistics of one subnet, from sums and sums of squares over a calibration set.
 
-The shared weights of a supernet are trained without recorded statistics, so a subnet means nothing before this.
+The shared weights of a supernet are trained without recorded statistics, so a subnet needs this before it can be used.
 Source: BigNAS (arXiv 2003.11142), section 3.5 (batch-norm calibration); we combine batches exactly instead of by a
 moving average.
 """
@@ -15,16 +15,16 @@ from supernet.litepose import normalisation_layers
 
 
 @torch.no_grad()
-def calibrate(network: nn.Module, batches: Iterable[Tensor], ranks: Processes = SINGLE_PROCESS) -> None:
+def calibrate(network: nn.Module, batches: Iterable[Tensor], processes: Processes = SINGLE_PROCESS) -> None:
     """Set the running mean and (population) variance of every batch norm of ``network`` in place.
 
     Each layer's statistics are those of its own inputs over all pixels of all batches, while earlier layers
-    normalise by the batch at hand, as in training. Batches may differ in size. The network ends in evaluation mode.
+    normalise by the current batch, as in training. Batches may differ in size. The network ends in evaluation mode.
 
     Args:
         network: Any network with ``BatchNorm2d`` layers.
         batches: Normalised images, (B, 3, H, W) each.
-        ranks: Processes that calibrate the same network, each with batches (or none) of its own; all get the
+        processes: Processes that calibrate the same network, each with its own batches (or none); all get the
             statistics of all batches.
 
     Raises:
@@ -62,7 +62,7 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor], ranks: Processes = 
             norm.momentum = momentum
             handle.remove()
         network.eval()
-    joint = ranks.total(torch.cat([torch.tensor([num_batches]), counts, *sums, *squares]))
+    joint = processes.total(torch.cat([torch.tensor([num_batches]), counts, *sums, *squares]))
     joint_batches, counts, *parts = torch.split(joint, [1, len(norms), *2 * [norm.num_features for norm in norms]])
     sums, squares = parts[: len(norms)], parts[len(norms) :]
     if not counts.all():
@@ -73,7 +73,7 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor], ranks: Processes = 
         assert running_mean is not None
         assert running_var is not None
         assert tracked is not None
-        tracked += int(joint_batches) - num_batches  # those of the other ranks
+        tracked += int(joint_batches) - num_batches  # the batches of the other processes
         running_mean.copy_(mean)
         running_var.copy_((squares[i] / counts[i] - mean**2).clamp_min(0))
 

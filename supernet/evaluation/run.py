@@ -1,6 +1,7 @@
 """An evaluation run: from weights to a table of AP, in a run folder with the results in COCO's format."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -10,8 +11,6 @@ from typing import Any
 
 import cv2
 import torch
-from rich import box
-from rich.table import Table
 
 from supernet.arch import Arch
 from supernet.checkpoints.exported_network import is_exported, load_net
@@ -20,11 +19,12 @@ from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import create_run, discard_empty, point_latest, write_summary
 from supernet.compute.distributed import Processes, process_group
 from supernet.errors import UserError
-from supernet.evaluation.sharded_inference import estimate_on_ranks
-from supernet.evaluation.subnet_scorer import SubnetScorer, images_for
+from supernet.evaluation.metrics_table import format_metric, metrics_table
+from supernet.evaluation.sharded_inference import predict_sharded
+from supernet.evaluation.subnet_estimator import subnet_estimator
+from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
 from supernet.io import files
-from supernet.io.schema import check_least, from_mapping
-from supernet.litepose import LitePose
+from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.datasets import resolved
@@ -32,13 +32,15 @@ from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import Evaluation, evaluate
 from supernet.pose.geometry import check_scales
 from supernet.pose.grouping import Matching
-from supernet.pose.inference import InferenceSettings
+from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.plots import prediction_sheet
 
 WAIT_SECONDS = 1800.0
 """How long a process waits for the others, whose images may take longer."""
 RESULTS_FILE = "results.json"
 IMAGE_FILE = "plots/predictions.png"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,14 @@ class EvaluateSettings:
     dataset: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Raise UserError for counts below what makes sense."""
-        check_least(self, dict.fromkeys(("num_images", "batch_size", "num_calibration_images", "threads"), 1))
+        """Raise UserError for counts below 1."""
+        check_numbers(self, "num_images", "batch_size", "num_calibration_images", "threads", least=1)
 
     def inference(self, measured: InferenceSettings, arch: Arch) -> InferenceSettings:
         """Return the settings that the weights were ``measured`` with, changed where these options say so.
 
         Raises:
-            UserError: They are nonsense, or ``arch`` cannot take the scales.
+            UserError: A value is out of range, or ``arch`` cannot take the scales.
         """
         names = ("flip_test", "scales", "adjust", "refine", "matching")
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
@@ -82,141 +84,134 @@ class EvaluateSettings:
 
 @dataclass(frozen=True)
 class EvaluationTarget:
-    """What is evaluated.
+    """A network to evaluate, and the images to evaluate it on.
 
     Attributes:
-        title: What it is, for people.
-        arch: Of the network.
-        prepared: Gives the network on its device, calibrated, in evaluation mode; a supernet's takes a moment.
-        images: What it is evaluated on.
+        title: "exported model", or which subnet it is.
+        arch: Architecture of the network.
         inference: How its maps become people.
-        origin: What the summary says of where it comes from.
+        make_estimator: Returns the network as a calibrated estimator; that of a subnet takes a moment.
+        dataset: The images.
+        origin: Entries of the summary about data set and calibration.
     """
 
     title: str
     arch: Arch
-    prepared: Callable[[], LitePose]
-    images: PoseDataset
     inference: InferenceSettings
+    make_estimator: Callable[[], PoseEstimator]
+    dataset: PoseDataset
     origin: dict[str, Any]
 
 
 def run(config: Mapping[str, Any]) -> Path:
     """Evaluate as configured and return the run folder.
 
-    A subnet of a supernet is cut out and calibrated on training images; an exported model is calibrated already.
-    Processes that ``torchrun`` started share the images out; the main one alone writes and speaks.
+    A subnet of a supernet is extracted and calibrated on training images; an exported model is calibrated already.
+    Processes that ``torchrun`` started share the images; only the main one writes and prints.
 
     Raises:
         UserError: A wrong option, or weights, arch or images that do not fit together; all before any evaluation.
     """
     settings = from_mapping(EvaluateSettings, config, "")
-    with process_group(WAIT_SECONDS) as ranks:
-        CONSOLE.quiet = not ranks.is_main
-        return _run(settings, ranks)
+    with process_group(WAIT_SECONDS) as processes:
+        return _run(settings, processes)
 
 
-def _run(settings: EvaluateSettings, ranks: Processes) -> Path:
+def _run(settings: EvaluateSettings, processes: Processes) -> Path:
     start = time.perf_counter()
-    device = ranks.device(settings.device)
+    device = processes.device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     cv2.setNumThreads(0)
     torch.backends.cudnn.deterministic = True
-    make_subject = _exported if is_exported(settings.weights) else _subnet
-    subject = make_subject(settings, device, ranks)
-    folder = Path(ranks.of_main(lambda: str(create_run(settings.runs, "evaluate", settings.name))))
-    CONSOLE.print(
-        f"{subject.title} of {settings.weights}: {subject.arch.describe()}, on {device}"
-        f"{f', {ranks.count} processes' if ranks.count > 1 else ''}; writing to {folder}",
-        soft_wrap=True,
-    )
+    make_target = _exported if is_exported(settings.weights) else _subnet
+    target = make_target(settings, device, processes)
+    folder = Path(processes.on_main(lambda: str(create_run(settings.runs, "evaluate", settings.name))))
+    if processes.is_main:
+        shared = f", {processes.count} processes" if processes.count > 1 else ""
+        logger.info(
+            "%s of %s: %s, on %s%s; writing to %s",
+            *(target.title, settings.weights, target.arch.describe(), device, shared, folder),
+        )
     try:
-        found = _evaluated(subject, settings, ranks)
+        evaluation = _evaluate(target, processes)
     except BaseException as error:
-        if ranks.is_main:
+        if processes.is_main:
             discard_empty(folder)
         if isinstance(error, KeyboardInterrupt):
             raise UserError("stopped before the end; nothing was kept, start it again") from None
         raise
-    if not ranks.is_main:
-        return folder
-    files.write_text(folder / RESULTS_FILE, json.dumps(found.results, allow_nan=False) + "\n")
-    if settings.plots:
-        save_image(folder / IMAGE_FILE, prediction_sheet(subject.images, found.people))
-    num_images = len(found.people)
-    summary = {
-        "weights": str(Path(settings.weights).resolve()),
-        "subject": subject.title,
-        "arch": subject.arch.to_dict(),
-        **subject.origin,
-        "split": settings.split,
-        "num_images": num_images,
-        "inference": asdict(subject.inference),
-        "batch_size": settings.batch_size,
-        "processes": ranks.count,
-        "metrics": found.metrics,
-        "evaluator": found.tool,
-        "num_detections": len(found.results),
-        "images_per_second": round(num_images / found.seconds, 2),
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    write_summary(folder, summary)
-    point_latest(folder)
-    CONSOLE.print(metrics_table(found.metrics, f"{subject.title} on {num_images} {settings.split} images"))
-    told = [f"results: {folder / RESULTS_FILE}", f"report: {folder / 'summary.json'}"]
-    told += [f"images: {folder / IMAGE_FILE}"] * settings.plots
-    CONSOLE.print("   ".join(told), soft_wrap=True)
+    if processes.is_main:
+        num_images = len(evaluation.predictions)
+        summary = {
+            "weights": str(Path(settings.weights).resolve()),
+            "subject": target.title,
+            "arch": target.arch.to_dict(),
+            **target.origin,
+            "split": settings.split,
+            "num_images": num_images,
+            "inference": asdict(target.inference),
+            "batch_size": settings.batch_size,
+            "processes": processes.count,
+            "metrics": evaluation.metrics,
+            "evaluator": evaluation.tool,
+            "num_detections": len(evaluation.results),
+            "images_per_second": round(num_images / evaluation.seconds, 2),
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+        _write(folder, evaluation, target.dataset if settings.plots else None, summary)
+        title = f"{target.title} on {num_images} {settings.split} images"
+        CONSOLE.print(metrics_table(title, evaluation.metrics))
+        paths = [f"results: {folder / RESULTS_FILE}", f"report: {folder / 'summary.json'}"]
+        paths += [f"images: {folder / IMAGE_FILE}"] * settings.plots
+        CONSOLE.print("   ".join(paths), soft_wrap=True)
     return folder
 
 
-def metrics_table(metrics: Mapping[str, float], title: str) -> Table:
-    """Return the metrics as a table of one row; what has no people to measure on is a dash."""
-    table = Table(*metrics, title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_row(*("-" if value < 0 else f"{value:.3f}" for value in metrics.values()))
-    return table
+def _write(folder: Path, evaluation: Evaluation, drawn: PoseDataset | None, summary: dict[str, Any]) -> None:
+    """Write results and summary, and a sheet of predictions on the images of ``drawn``; then point ``latest`` here."""
+    files.write_text(folder / RESULTS_FILE, json.dumps(evaluation.results, allow_nan=False) + "\n")
+    if drawn is not None:
+        save_image(folder / IMAGE_FILE, prediction_sheet(drawn, evaluation.predictions))
+    write_summary(folder, summary)
+    point_latest(folder)
 
 
-def _evaluated(subject: EvaluationTarget, settings: EvaluateSettings, ranks: Processes) -> Evaluation:
-    """Calibrate if need be and evaluate, under a progress bar."""
-    with progress_bar() as progress:
-        task = progress.add_task("evaluating", total=len(subject.images), note="calibrating")
+def _evaluate(target: EvaluationTarget, processes: Processes) -> Evaluation:
+    """Calibrate if needed and evaluate, under a progress bar in the main process."""
+    with progress_bar(disable=not processes.is_main) as progress:
+        task = progress.add_task("evaluating", total=len(target.dataset), note="calibrating")
 
         def show(done: int, total: int) -> None:  # of this process; the others are about as far
-            progress.update(task, completed=len(subject.images) * done // total)
+            progress.update(task, completed=len(target.dataset) * done // total)
 
-        network = subject.prepared()
+        estimator = target.make_estimator()
         progress.update(task, note="")
-        found = evaluate(
-            network,
-            subject.images,
-            subject.arch.resolution,
-            subject.inference,
-            settings.batch_size,
-            device=next(network.parameters()).device,
-            progress=show,
-            estimate=partial(estimate_on_ranks, ranks),
-        )
-        progress.update(task, note=f"AP {found.metrics['AP']:.3f}")
-    return found
+        evaluation = evaluate(estimator, target.dataset, progress=show, predict=partial(predict_sharded, processes))
+        progress.update(task, note=f"AP {format_metric(evaluation.metrics['AP'])}")
+    return evaluation
 
 
 def _exported(settings: EvaluateSettings, device: torch.device, _: Processes) -> EvaluationTarget:
     """Read an exported model, which is calibrated already."""
     if settings.arch is not None:
-        raise UserError(f"{settings.weights} is an exported model, which has an arch of its own; leave out arch")
+        raise UserError(f"{settings.weights} is an exported model, which has its own arch; leave out arch")
     net = load_net(settings.weights)
     arch = net.network.arch
     inference = settings.inference(net.settings, arch)
-    dataset = net.dataset if settings.dataset is None else settings.dataset
-    images = images_for(net.keypoints, dataset, settings.split, f"the exported model {settings.weights}")
-    origin = {"dataset": dataset, "calibration": net.description["calibration"]}
-    kept = CachedDataset(images, settings.num_images)
-    return EvaluationTarget("exported model", arch, lambda: net.network.to(device), kept, inference, origin)
+    description = net.dataset if settings.dataset is None else settings.dataset
+    images = split_for(net.keypoints, description, settings.split, f"the exported model {settings.weights}")
+    dataset = CachedDataset(images, settings.num_images)
+
+    def make_estimator() -> PoseEstimator:
+        return subnet_estimator(net.network.to(device), net.keypoints, inference, settings.batch_size)
+
+    origin = {"dataset": description, "calibration": net.description["calibration"]}
+    return EvaluationTarget("exported model", arch, inference, make_estimator, dataset, origin)
 
 
-def _subnet(settings: EvaluateSettings, device: torch.device, ranks: Processes) -> EvaluationTarget:
-    """Read a supernet, from which the chosen subnet is to be cut out and calibrated, by all ranks together."""
+def _subnet(settings: EvaluateSettings, device: torch.device, processes: Processes) -> EvaluationTarget:
+    """Read a supernet, from which all processes together will extract and calibrate the chosen subnet."""
     if not Path(settings.weights).exists():
         raise UserError(
             f"there is no trained supernet or exported model at {settings.weights}; name a run of supernet.train or of "
@@ -234,18 +229,18 @@ def _subnet(settings: EvaluateSettings, device: torch.device, ranks: Processes) 
         except UserError as error:
             raise UserError(f"arch file {settings.arch} does not fit {place}: {error}") from error
     inference = settings.inference(from_mapping(InferenceSettings, trained.evaluation, "evaluation"), arch)
-    dataset = trained.dataset if settings.dataset is None else settings.dataset
-    train_set = images_for(trained.keypoints, dataset, "train", place)
-    dataset = resolved(dataset, trained.keypoints)
-    images = CachedDataset(images_for(trained.keypoints, dataset, settings.split, place), settings.num_images)
+    description = trained.dataset if settings.dataset is None else settings.dataset
+    train_set = split_for(trained.keypoints, description, "train", place)
+    description = resolved(description, trained.keypoints)
+    images = split_for(trained.keypoints, description, settings.split, place)
+    dataset = CachedDataset(images, settings.num_images)
     trained.supernet.to(device)
-    scorer = SubnetScorer(
-        trained.supernet, train_set, images, inference, settings.num_calibration_images, settings.batch_size, ranks
-    )
+    num_images = settings.num_calibration_images
+    scorer = SubnetScorer(trained.supernet, train_set, dataset, inference, num_images, settings.batch_size, processes)
     calibration = {
         "split": "train",
-        "num_images": min(settings.num_calibration_images, len(train_set)),
+        "num_images": min(num_images, len(train_set)),
         "resolution": arch.resolution,
     }
-    origin = {"dataset": dataset, "calibration": calibration}
-    return EvaluationTarget(title, arch, lambda: scorer.subnet(arch), images, inference, origin)
+    origin = {"dataset": description, "calibration": calibration}
+    return EvaluationTarget(title, arch, inference, lambda: scorer.estimator(arch), dataset, origin)

@@ -1,14 +1,13 @@
-"""What a training run ends with: the AP of the largest, the smallest and some random subnets."""
+"""The report of a training run: AP of the largest, the smallest and some random subnets."""
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from rich.table import Table
-
 from supernet.cli.console import CONSOLE, progress_bar
+from supernet.evaluation.metrics_table import format_metric, subnets_table
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.evaluation import Evaluation
+from supernet.random_streams import Stream
 from supernet.space import SearchSpace
 
 
@@ -21,22 +20,23 @@ def report_scores(
 ) -> list[dict[str, Any]]:
     """Score the largest, the smallest and ``num_random`` random subnets, print a table and return its rows.
 
-    ``on_scored`` follows each evaluation, with the subnet's name.
+    ``on_scored`` is called after each evaluation, with the subnet's name. Only the main process prints.
     """
-    rng = np.random.default_rng((3, seed))
+    rng = Stream.REPORT_ARCHS.generator(seed)
     archs = [("largest", space.largest()), ("smallest", space.smallest())]
     archs += [(f"random {i}", space.sample(rng)) for i in range(num_random)]
-    table = Table("subnet", "AP", "AP50", "AP75", "AR", "arch", title="calibrated subnets on the test images")
+    is_main = scorer.processes.is_main
     rows: list[dict[str, Any]] = []
-    with progress_bar() as progress:
+    with progress_bar(disable=not is_main) as progress:
         task = progress.add_task("evaluating", total=len(archs), note="")
         for name, arch in archs:
-            found = scorer(arch)
+            evaluation = scorer(arch)
             if on_scored is not None:
-                on_scored(name, found)
-            metrics = found.metrics
-            rows.append({"subnet": name, "metrics": metrics, "arch": arch.to_dict()})
-            table.add_row(name, *(f"{metrics[key]:.3f}" for key in ("AP", "AP50", "AP75", "AR")), arch.describe())
-            progress.update(task, advance=1, note=f"{name}: AP {metrics['AP']:.3f}")
-    CONSOLE.print(table)
+                on_scored(name, evaluation)
+            rows.append({"subnet": name, "metrics": evaluation.metrics, "arch": arch.to_dict()})
+            progress.update(task, advance=1, note=f"{name}: AP {format_metric(evaluation.metrics['AP'])}")
+    if is_main:
+        scored = zip(rows, archs, strict=True)
+        cells = ((name, row["metrics"], arch.describe()) for row, (name, arch) in scored)
+        CONSOLE.print(subnets_table("calibrated subnets on the test images", cells))
     return rows

@@ -1,6 +1,8 @@
-"""Score subnets of a supernet: extract, calibrate, evaluate."""
+"""Scores subnets of a supernet: extract, calibrate, evaluate."""
 
+import copy
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,49 +14,60 @@ from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
-from supernet.evaluation.sharded_inference import estimate_on_ranks
+from supernet.evaluation.sharded_inference import predict_sharded
+from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.litepose import LitePose
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
 from supernet.pose.datasets import build
 from supernet.pose.evaluation import Evaluation, evaluate
 from supernet.pose.geometry import normalise, resize_for_network
-from supernet.pose.inference import InferenceSettings
+from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.keypoints import KeypointSet
 from supernet.weight_sharing import SuperNet
 
 CALIBRATION_BATCH = 32
-"""Images a forward pass in calibration, where layers normalise by the batch at hand: fixed, so that a subnet's
+"""Images per forward pass in calibration, where layers normalise by the current batch: fixed, so that a subnet's
 statistics, and with them its AP, do not depend on how many images are evaluated together."""
 
 
+@dataclass(eq=False)
 class SubnetScorer:
     """Scores archs of one supernet on one data set; every score is that of a calibrated subnet.
 
-    Args:
+    Attributes:
         supernet: Trained weights.
         calibration_set: Training images for the batch-norm statistics.
         evaluation_set: Images to score on; the search must not use the training set here.
         settings: Inference settings.
         num_calibration_images: Images used for calibration, spread evenly over the set.
         batch_size: Images per forward pass of an evaluation.
-        ranks: Processes that score together: all call with the same archs, share the work and get the same scores.
+        processes: Processes that score together: all call with the same archs, share the work and get the same scores.
     """
 
-    def __init__(
-        self,
-        supernet: SuperNet,
-        calibration_set: PoseDataset,
-        evaluation_set: PoseDataset,
-        settings: InferenceSettings,
-        num_calibration_images: int = 128,
-        batch_size: int = 32,
-        ranks: Processes = SINGLE_PROCESS,
-    ) -> None:
-        self.supernet, self.settings, self.ranks = supernet, settings, ranks
-        self.calibration_set, self.evaluation_set = calibration_set, evaluation_set
-        self.num_calibration_images, self.batch_size = num_calibration_images, batch_size
-        self._batches: dict[int, list[Tensor]] = {}
+    supernet: SuperNet
+    calibration_set: PoseDataset
+    evaluation_set: PoseDataset
+    settings: InferenceSettings
+    num_calibration_images: int = 128
+    batch_size: int = 32
+    processes: Processes = SINGLE_PROCESS
+    _batches: dict[int, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, arch: Arch) -> Evaluation:
+        """Extract, calibrate and evaluate ``arch``."""
+        predict = partial(predict_sharded, self.processes)
+        return evaluate(self.estimator(arch), self.evaluation_set, predict=predict)
+
+    def estimator(self, arch: Arch) -> PoseEstimator:
+        """Return the calibrated subnet as an estimator."""
+        return subnet_estimator(self.subnet(arch), self.evaluation_set.keypoints, self.settings, self.batch_size)
+
+    def with_supernet(self, supernet: SuperNet) -> "SubnetScorer":
+        """Return a scorer of other weights, which shares the calibration images that either of the two loads."""
+        scorer = copy.copy(self)
+        scorer.supernet = supernet
+        return scorer
 
     def subnet(self, arch: Arch) -> LitePose:
         """Return the extracted subnet with statistics calibrated at its own resolution, in evaluation mode."""
@@ -66,31 +79,19 @@ class SubnetScorer:
                 arch.resolution,
                 self.num_calibration_images,
                 self.settings.size_divisor,
-                self.ranks,
+                self.processes,
             )
+        batches = self._batches[arch.resolution]
         with tf32(allowed=False):
-            calibrate(network, (normalise(batch.to(device)) for batch in self._batches[arch.resolution]), self.ranks)
+            calibrate(network, (normalise(batch.to(device)) for batch in batches), self.processes)
         return network
 
-    def __call__(self, arch: Arch) -> Evaluation:
-        """Extract, calibrate and evaluate ``arch``."""
-        network = self.subnet(arch)
-        return evaluate(
-            network,
-            self.evaluation_set,
-            arch.resolution,
-            self.settings,
-            batch_size=self.batch_size,
-            device=next(network.parameters()).device,
-            estimate=partial(estimate_on_ranks, self.ranks),
-        )
 
-
-def images_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, network: str) -> PoseDataset:
+def split_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, network: str) -> PoseDataset:
     """Build one split of a data set for a network of certain keypoints.
 
     Args:
-        keypoints: Those that the network predicts.
+        keypoints: The keypoints that the network predicts.
         dataset: Its description (:func:`supernet.pose.datasets.build`).
         split: "train", "val" or "test".
         network: What to call the network in the error message.
@@ -100,22 +101,22 @@ def images_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, n
     """
     images = build(dataset, split)
     if images.keypoints != keypoints:
-        own, others = images.keypoints.name, keypoints.name
-        difference = "others of that name" if own == others else repr(others)
+        annotated, predicted = images.keypoints.name, keypoints.name
+        difference = "another set of that name" if annotated == predicted else repr(predicted)
         raise UserError(
-            f"dataset.keypoints is {own!r} but {network} was trained on {difference}; "
+            f"dataset.keypoints is {annotated!r} but {network} was trained on {difference}; "
             "choose a data set with its keypoints"
         )
     return images
 
 
 def calibration_batches(
-    dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int, ranks: Processes = SINGLE_PROCESS
+    dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int, processes: Processes = SINGLE_PROCESS
 ) -> list[Tensor]:
     """Return uint8 batches (B, 3, H, W) of ``num_images`` images, evenly spread, resized as for evaluation.
 
-    B is ``CALIBRATION_BATCH`` or, at the end of the images of one size, what is left. Several ``ranks`` get the same
-    batches that one would, each its share of them, which may be none.
+    B is ``CALIBRATION_BATCH`` or, at the end of the images of one size, what is left. Several ``processes`` get the
+    same batches as a single process, each its share of them, which may be none.
     """
     by_size: dict[tuple[int, ...], list[Tensor]] = {}
     for index in spread_indices(len(dataset), num_images):
@@ -128,5 +129,5 @@ def calibration_batches(
     ]
     return [
         torch.stack(images).contiguous(memory_format=torch.channels_last)
-        for images in batches[ranks.index :: ranks.count]
+        for images in batches[processes.index :: processes.count]
     ]

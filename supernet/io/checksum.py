@@ -1,4 +1,4 @@
-"""A checksum inside of a JSON object: a changed digit is noticed, and other programs still read the file."""
+"""A checksum inside a JSON object: it detects a changed digit, and other programs can still read the file."""
 
 import hashlib
 import json
@@ -10,20 +10,20 @@ _DIGITS = 16
 
 
 def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain ``value`` with the checksum of all else in it under ``KEY``."""
+    """Return plain ``value`` with the checksum of its other entries under ``KEY``."""
     return {**value, KEY: _sum(value)}
 
 
 def without_checksum(value: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return ``value`` without its checksum, None if that is of something else; one that has none is as it is."""
+    """Return ``value`` without its checksum, if it has one; None if the checksum is wrong."""
     rest = {key: inner for key, inner in value.items() if key != KEY}
     try:
         return rest if KEY not in value or value[KEY] == _sum(rest) else None
-    except (ValueError, RecursionError):  # NaN, which we never write, or lists without end
+    except (ValueError, RecursionError):  # NaN, which this project never writes, or lists nested too deep
         return None
 
 
 def _sum(value: Mapping[str, Any]) -> str:
-    """Digits of what ``value`` is when it has been through a file, in whatever order."""
-    through = json.loads(json.dumps(value, allow_nan=False))
-    return hashlib.sha256(json.dumps(through, sort_keys=True).encode()).hexdigest()[:_DIGITS]
+    """Return the checksum of ``value`` as a file would hold it, in any order of its keys."""
+    read_back = json.loads(json.dumps(value, allow_nan=False))
+    return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()[:_DIGITS]

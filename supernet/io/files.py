@@ -16,11 +16,11 @@ from supernet.io.limits import check_limits
 
 _DAY_SECONDS = 86_400
 SMALL = 2**26
-"""Bytes; the most of a file that describes something, 64 MiB. JSON takes up to thirty times as much when it is read."""
+"""Size limit of files that describe something, in bytes (64 MiB). Parsed JSON takes up to thirty times as much."""
 LARGE = 2**31
-"""Bytes; the most of a file with the annotations or results of a whole data set."""
+"""Size limit of files with the annotations or results of a data set, in bytes (2 GiB)."""
 HUGE = 2**34
-"""Bytes; the most of a file of weights."""
+"""Size limit of files of weights, in bytes (16 GiB)."""
 _TEMPORARY = re.compile(r"\..+\.tmp(\d+)(\.[^.]*)?")
 
 
@@ -29,12 +29,12 @@ def atomic(path: str | Path, previous: str | Path | None = None) -> Iterator[Pat
     """Yield a temporary path beside ``path``; on success it is synchronised and renamed to ``path``.
 
     On an exception the temporary file is removed and ``path`` keeps its old content, so a reader sees either the
-    old file or the whole new one. The temporary name keeps the suffix, which some writers go by.
+    old file or the complete new one. The temporary name keeps the suffix, by which some writers choose the format.
 
     Args:
-        path: Of the file to write.
-        previous: Where the old file goes, if there is one, once the new one is whole; by default it is gone. A crash
-            between the two renames leaves the old file there and none at ``path``.
+        path: The file to write.
+        previous: Where the old file is moved once the new one is complete; by default it is replaced. A crash between
+            the two renames leaves the old file there and none at ``path``.
 
     Raises:
         UserError: The operating system refuses the write (full disk, missing permission).
@@ -63,34 +63,35 @@ def atomic(path: str | Path, previous: str | Path | None = None) -> Iterator[Pat
 
 
 def refused(path: str | Path, error: OSError) -> UserError:
-    """Return the error that tells why ``path`` could not be written and how much space is left there."""
-    place = next((parent for parent in Path(path).absolute().parents if parent.is_dir()), Path("/"))
+    """Return the UserError for a write to ``path`` that failed, with the free space there."""
+    folder = next((parent for parent in Path(path).absolute().parents if parent.is_dir()), Path("/"))
     try:
-        left = f" ({shutil.disk_usage(place).free:,} bytes are free)"
+        free = f" ({shutil.disk_usage(folder).free:,} bytes are free)"
     except OSError:
-        left = ""
-    return UserError(f"cannot write {path}: {error.strerror or error}{left}; free space or choose another folder")
+        free = ""
+    return UserError(f"cannot write {path}: {error.strerror or error}{free}; free space or choose another folder")
 
 
 def sweep(folder: str | Path, of: str | None = None) -> list[Path]:
-    """Remove what writers that were killed left in ``folder`` under temporary names; returns what was removed.
+    """Remove temporary files and folders that killed writers left in ``folder``; returns their paths.
 
-    Files of processes that live are kept, but for this one's: it writes nothing yet when it starts, and may have got
-    the number of one that was killed (in a container it usually does). A folder takes long to write, and a process of
-    another machine is not seen from here: unless ``of`` names it, it goes when nothing was added to it for a day.
+    Those of other running processes are kept. Those with the id of this process are removed: it has written nothing
+    yet when it starts, and in a container it usually gets the id of the one that was killed. Temporary folders take
+    long to write, perhaps by a process on another machine, which cannot be seen from here: unless ``of`` is given,
+    they are removed only when nothing was added for a day.
 
     Args:
-        folder: Where to look; nothing happens if there is none.
-        of: Name of the file or folder that they were to become, for folders that may hold others' as well.
+        folder: Where to look; it need not exist.
+        of: Name of the file or folder that was being written, for folders that other programs use, too.
     """
     removed: list[Path] = []
     if not Path(folder).is_dir():
         return removed
     for path in sorted(Path(folder).iterdir()):
-        found = _TEMPORARY.fullmatch(path.name)
-        if not found or _is_another_process(int(found[1])):
+        match = _TEMPORARY.fullmatch(path.name)
+        if not match or _is_another_process(int(match[1])):
             continue
-        if of is not None and path.name.replace(f".tmp{found[1]}", "") != f".{of}":
+        if of is not None and path.name.replace(f".tmp{match[1]}", "") != f".{of}":
             continue
         with suppress(OSError):
             if path.is_dir() and not path.is_symlink():
@@ -104,23 +105,23 @@ def sweep(folder: str | Path, of: str | None = None) -> list[Path]:
 
 
 def refuse_links(folder: str | Path) -> None:
-    """Raise UserError if ``folder``, in which files are added to, holds a link: it could lead to any other file."""
+    """Raise UserError if ``folder`` holds a link: appending to it would change a file elsewhere."""
     for path in sorted(Path(folder).iterdir()):
         if path.is_symlink():
             raise UserError(
-                f"{path} is a link, which could lead anywhere; put the file itself in its place, or remove it"
+                f"{path} is a link, which may point to any file; replace it with the file itself, or remove it"
             )
 
 
 def _is_another_process(number: int) -> bool:
-    """Whether another process than this one lives under ``number``."""
+    """Whether process ``number`` is running and is not this one."""
     if number == os.getpid():
         return False
     try:
         os.kill(number, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # it lives, as another user's
+    except PermissionError:  # it is another user's
         return True
     return True
 
@@ -142,15 +143,19 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_bytes(path: str | Path, what: str, most: int = SMALL, remedy: str = "check the path") -> bytes:
-    """Read a file whole; ``what`` names its purpose and ``remedy`` what to do without it, in error messages.
+    """Return the content of a file. Of a pipe or device, at most ``SMALL`` bytes are read.
 
-    What is no plain file (a pipe, or a link that leads to a device) may hold ``SMALL`` bytes at most.
+    Args:
+        path: The file.
+        what: What to call the file in messages.
+        most: Size limit in bytes.
+        remedy: What to do if the file cannot be read, for the message.
 
     Raises:
         UserError: The file is missing, unreadable or larger than ``most`` bytes.
     """
     try:
-        # A pipe that nobody writes to would be waited for.
+        # Opening a pipe without a writer would block.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             os.set_blocking(file.fileno(), True)
             status = os.fstat(file.fileno())
@@ -161,11 +166,11 @@ def read_bytes(path: str | Path, what: str, most: int = SMALL, remedy: str = "ch
                 most = min(most, SMALL)
                 content = file.read(most + 1)
                 is_over = len(content) > most
-    except (OSError, ValueError) as error:  # a ValueError for a name with a zero byte
+    except (OSError, ValueError) as error:  # ValueError: the name holds a zero byte
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(f"cannot read {what} {path}: {reason}; {remedy}") from error
     if is_over:
-        raise UserError(f"{what} {path} is larger than {most:,} bytes; give one that is not")
+        raise UserError(f"{what} {path} is larger than {most:,} bytes; give a smaller file")
     return content
 
 
@@ -173,7 +178,7 @@ def read_json(path: str | Path, what: str, most: int = SMALL) -> Any:
     """Read JSON from ``path``; ``what`` names the file's purpose in error messages.
 
     Raises:
-        UserError: The file is missing, unreadable, not JSON, larger than ``most`` bytes, or nested too deep.
+        UserError: The file is missing, unreadable, not JSON, larger than ``most`` bytes, or nested too deeply.
     """
     content = read_bytes(path, what, most)
     try:
@@ -181,6 +186,6 @@ def read_json(path: str | Path, what: str, most: int = SMALL) -> Any:
         check_limits(value, len(content))
     except UnicodeDecodeError as error:
         raise UserError(f"{what} {path} is not UTF-8 text (byte {error.start}); give a JSON file") from error
-    except (ValueError, RecursionError) as error:  # a ValueError of its own for a number of thousands of digits
-        raise UserError(f"{what} {path} is not valid JSON ({error}); restore it from where it was made") from error
+    except (ValueError, RecursionError) as error:  # also raised for numbers with thousands of digits
+        raise UserError(f"{what} {path} is not valid JSON ({error}); restore or recreate it") from error
     return value

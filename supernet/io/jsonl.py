@@ -1,13 +1,13 @@
-"""Files to which lines of JSON are only ever added, by several processes at once if need be (no torch).
+"""Files of JSON lines that are only appended to, also by several processes at once.
 
-A process that is killed, or a full disk, leaves at most one cut line at the end; it counts as not written. Each line
+A killed process or a full disk leaves at most one incomplete line at the end, which counts as not written. Each line
 ends with its checksum; lines of older releases have none.
 """
 
 import fcntl
 import json
+import logging
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from typing import Any
 from supernet.errors import UserError
 from supernet.io import checksum
 
+logger = logging.getLogger(__name__)
+
 
 def append(path: str | Path, row: Mapping[str, Any]) -> None:
-    """Add ``row`` as a line that is on disk when this returns; a cut line before it is closed off.
+    """Append ``row`` as a line, which is on disk on return. An incomplete last line is ended first.
 
     Raises:
         UserError: The operating system refuses the write (full disk, missing permission).
@@ -39,11 +41,11 @@ def append(path: str | Path, row: Mapping[str, Any]) -> None:
 
 
 def read(path: str | Path, what: str) -> list[dict[str, Any]]:
-    """Return all rows; a cut last line is taken off the file, with a warning.
+    """Return all rows. An incomplete last line is removed from the file, with a warning.
 
     Raises:
-        UserError: The file, called ``what`` in the message, cannot be read, or another line is no JSON object or
-            not what its checksum is of; the file is then left as it is.
+        UserError: The file, called ``what`` in the message, cannot be read, or another line is not a JSON object or
+            does not match its checksum; the file is not changed.
     """
     path = Path(path)
     content = _content(path, what)
@@ -52,20 +54,20 @@ def read(path: str | Path, what: str) -> list[dict[str, Any]]:
     for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
         row = _parsed(line)
         if row is None:
-            raise UserError(f"{what} {path}, line {number} is damaged; restore the file or start anew")
+            raise UserError(f"{what} {path}, line {number} is damaged; restore the file or start again without it")
         rows.append(row)
     if rest:
-        warnings.warn(f"{path}: the last line is cut off and was taken away", stacklevel=2)
+        logger.warning("%s: the last line was incomplete and has been removed", path)
         with path.open("rb+") as file:
             file.truncate(len(whole) + len(newline))
     return rows
 
 
 def read_whole_lines(path: str | Path, what: str) -> list[dict[str, Any]]:
-    """Return the rows of all undamaged lines, for files whose rows can be made anew; nothing is changed.
+    """Return the rows of all undamaged lines, for files whose rows can be computed again; the file is not changed.
 
     Raises:
-        UserError: The file, called ``what`` in the message, is there but cannot be read.
+        UserError: The file, called ``what`` in the message, exists but cannot be read.
     """
     path = Path(path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Writes a folder all or nothing."""
 
 import os
 import shutil
@@ -11,18 +11,18 @@ from supernet.io import files
 
 
 def check_new(folder: str | Path) -> None:
-    """Raise UserError if ``folder`` exists; to be told before any work is done."""
-    # A link at this place counts, wherever it points.
+    """Raise UserError if ``folder`` exists. Call it before the work whose results go there."""
+    # A dangling link counts, too.
     if os.path.lexists(folder):
-        raise UserError(f"{folder} exists already and is never overwritten; choose another folder or remove it")
+        raise UserError(f"{folder} exists already and is never overwritten; choose another name or remove it")
 
 
 @contextmanager
 def new_folder(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``folder``; on success it is renamed to ``folder``.
 
-    On an exception the temporary folder is removed with all that is in it, and ``folder`` never exists half-written.
-    What is in it must have been written durably (:mod:`supernet.io.files`).
+    On an exception the temporary folder is removed, and ``folder`` is not created. Files in it must be written with
+    :mod:`supernet.io.files`.
 
     Raises:
         UserError: ``folder`` exists already, or the operating system refuses the write.

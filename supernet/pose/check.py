@@ -1,4 +1,4 @@
-"""Look for faults in a data set: ``python -m supernet.pose.check dataset=coco dataset.root=FOLDER`` (``--help``)."""
+"""Checks a data set for faults: ``python -m supernet.pose.check dataset=coco dataset.root=FOLDER`` (``--help``)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.hydra_app import run_with_config
 from supernet.cli.runs import write_summary
 from supernet.errors import UserError
-from supernet.io.schema import check_least, from_mapping
+from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.coco.fault_report import ALL_KINDS, IMAGE_KINDS, Report, check_part, distinct_parts
-from supernet.pose.coco.splits import DatasetOnDisk
+from supernet.pose.coco.splits import DatasetOnDisk, with_current_names
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,13 @@ class CheckSettings:
     output: str | None
 
     def __post_init__(self) -> None:
-        """Raise UserError for numbers outside of what makes sense."""
+        """Raise UserError for a value out of range, or a data set that is not on disk."""
         if not self.splits:
             raise UserError("splits is empty; name at least one of train, val and test")
-        check_least(self, {"limit": 0, "examples": 0, "threads": 1})
+        check_numbers(self, "limit", "examples", least=0)
+        check_numbers(self, "threads", least=1)
         if self.dataset.get("kind") == "synthetic":
-            raise UserError("built-in people have no files to check; give a data set on disk, such as dataset=coco")
+            raise UserError("a synthetic data set has no files to check; give one on disk, such as dataset=coco")
 
 
 def main() -> None:
@@ -50,16 +51,16 @@ def _job(config: dict[str, Any]) -> None:
 
 
 def check(config: Mapping[str, Any]) -> list[Report]:
-    """Check the splits of a data set as configured, print what was found and write it where asked.
+    """Check the splits of a data set as configured, print the faults and write them to ``output``.
 
     Raises:
-        UserError: A wrong option, or a file or folder that is not there.
+        UserError: An option is wrong, or a file or folder is missing.
     """
     settings = from_mapping(CheckSettings, config, "")
     dataset = DatasetOnDisk.from_plain(settings.dataset)
     parts = distinct_parts(dataset, settings.splits)
     cv2.setNumThreads(0)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # the report says what it would remark on
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # the report lists what it would warn of
     reports = []
     with progress_bar() as progress:
         for name, part in parts.items():
@@ -87,7 +88,7 @@ def check(config: Mapping[str, Any]) -> list[Report]:
         summary = {
             "dataset": settings.dataset,
             "num_faults": num_faults,
-            "splits": [each.to_plain() for each in reports],
+            "splits": [report.to_plain() for report in reports],
         }
         write_summary(Path(settings.output), summary)
         CONSOLE.print(f"report: {Path(settings.output) / 'summary.json'}", soft_wrap=True)
@@ -96,14 +97,12 @@ def check(config: Mapping[str, Any]) -> list[Report]:
 
 def _print(report: Report, dataset: Mapping[str, Any]) -> None:
     keypoints = report.keypoints
-    told = "keypoints not known"
-    if keypoints is not None:
-        told = f"{keypoints.num} keypoints ({keypoints.name})"
+    described = "keypoints unknown" if keypoints is None else f"{keypoints.num} keypoints ({keypoints.name})"
     CONSOLE.print(
         Text.assemble(
             (report.split, "bold"),
             f": {report.num_people} people with keypoints in {report.num_images} images, {report.num_opened} of them "
-            f"opened, {told}: ",
+            f"opened, {described}: ",
             (f"{report.num_faults} faults", "bold red") if report.num_faults else ("no faults", "green"),
         ),
         soft_wrap=True,
@@ -127,10 +126,10 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
 
 
 def _effect(kind: str, dataset: Mapping[str, Any]) -> str:
-    """What training makes of a fault."""
+    """Return how training reacts to a fault."""
     if kind in IMAGE_KINDS:
-        return "skips" if dataset.get("on_bad_image", "skip") == "skip" else "stops"
-    return "stops" if ALL_KINDS[kind].refused else "goes on"
+        return "skips" if with_current_names(dataset).get("on_bad_image", "skip") == "skip" else "stops"
+    return "stops" if ALL_KINDS[kind].refused else "continues"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Data sets by configuration: one mapping describes all splits of a data set."""
+"""Builds data sets from configuration: one mapping describes all splits of a data set."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from supernet.errors import UserError
+from supernet.io.schema import check_number
 from supernet.pose.coco.dataset import CocoPeople
-from supernet.pose.coco.splits import SPLITS, DatasetOnDisk
+from supernet.pose.coco.splits import SPLITS, DatasetOnDisk, with_current_names
 from supernet.pose.custom_keypoints import from_plain
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.skip_broken import SkipBrokenImages
@@ -27,7 +28,7 @@ def build(dataset: Mapping[str, Any], split: str) -> PoseDataset:
     builders = {"synthetic": _synthetic, "coco": _on_disk}
     kind = dataset.get("kind")
     if kind not in builders:
-        raise UserError(f"dataset.kind is {kind!r}; choose one of {sorted(builders)}")
+        raise UserError(f"dataset.kind must be one of {sorted(builders)}, got {kind!r}")
     if split not in SPLITS or not isinstance(dataset.get(split), Mapping):
         raise UserError(f"dataset has no split {split!r}; it needs the mappings {', '.join(SPLITS)}")
     return builders[kind](dataset, split)
@@ -47,8 +48,7 @@ def _synthetic(dataset: Mapping[str, Any], split: str) -> PoseDataset:
         (f"{split}.num_images", part["num_images"], 1),
         (f"{split}.seed", part["seed"], 0),
     ]:
-        if type(value) is not int or value < least:
-            raise UserError(f"dataset.{place} is {value!r}; it must be a whole number of at least {least}")
+        check_number(f"dataset.{place}", value, least=least, whole=True)
     keypoints = from_plain(dataset["keypoints"])
     return SyntheticPeople(keypoints, part["num_images"], part["seed"], dataset["width"], dataset["height"])
 
@@ -62,7 +62,7 @@ def _on_disk(dataset: Mapping[str, Any], split: str) -> PoseDataset:
         described.keypoints,
         only_with_people=part.only_with_people,
         category=described.category,
-        # Published figures are measured on all images that decoders accept, so only training is choosy.
+        # Published figures are measured on all images that decoders accept, so only training is strict.
         strict=split == "train",
     )
     if split == "train" and described.on_bad_image == "skip":
@@ -71,5 +71,5 @@ def _on_disk(dataset: Mapping[str, Any], split: str) -> PoseDataset:
 
 
 def resolved(dataset: Mapping[str, Any], keypoints: KeypointSet) -> dict[str, Any]:
-    """The description of a data set with its keypoints, which the annotation file may have told, written out."""
-    return {**dataset, "keypoints": keypoints.to_plain()}
+    """Return the description of a data set with its keypoints written out, which may come from the annotation file."""
+    return {**with_current_names(dataset), "keypoints": keypoints.to_plain()}

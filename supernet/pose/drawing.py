@@ -1,4 +1,4 @@
-"""Images for people to look at: skeletons, heatmaps, contact sheets."""
+"""Draws skeletons, heatmaps, masks and contact sheets, and writes images."""
 
 import colorsys
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from supernet.pose.keypoints import KeypointSet
 
 _SUBPIXEL_BITS = 4
 _FARTHEST = 1e5
-"""Points this far from the image are drawn no farther; OpenCV's fixed-point coordinates would overflow."""
+"""Coordinates are clipped to this; OpenCV's fixed-point coordinates would overflow."""
 
 _PERSON_HUE_STEP = 0.618034
-"""The golden section: hues of successive people are far apart however many there are."""
+"""The golden ratio: hues of successive people are far apart, however many there are."""
 
 _BRIGHTNESS = {"left": 1.0, "": 0.85, "right": 0.6}
 
@@ -32,13 +32,13 @@ def draw_people(
     keypoints: KeypointSet,
     minimum_score: float = 0.0,
 ) -> npt.NDArray[np.uint8]:
-    """A copy of an image with skeletons: one hue per person, left limbs light and right limbs dark.
+    """Return a copy of an image with skeletons: one hue per person, left limbs light and right limbs dark.
 
     Args:
         image: (H, W, 3), RGB.
         poses: (P, K, 3): x, y in image pixels, and score or visibility.
-        keypoints: Names the K keypoints and the limbs between them.
-        minimum_score: Keypoints are drawn whose third value lies above this.
+        keypoints: The K keypoints and the limbs between them.
+        minimum_score: Only keypoints whose third value lies above this are drawn.
     """
     drawn = np.ascontiguousarray(image).copy()
     thickness = max(1, round(min(image.shape[:2]) / 160))
@@ -63,19 +63,19 @@ def draw_people_at(
     factor: float,
     minimum_score: float = 0.0,
 ) -> npt.NDArray[np.uint8]:
-    """An image (H, W, 3) ``factor`` times as large, with skeletons drawn at that size; poses (P, K, 3) are its own."""
+    """Enlarge an image (H, W, 3) and draw skeletons at that size; poses (P, K, 3) are in pixels of the original."""
     return draw_people(scaled(image, factor), poses * np.array([factor, factor, 1.0]), keypoints, minimum_score)
 
 
 def scaled(image: npt.NDArray[np.uint8], factor: float) -> npt.NDArray[np.uint8]:
-    """An image (H, W, 3) ``factor`` times as large, smooth."""
+    """Resize an image (H, W, 3) smoothly to ``factor`` times its size."""
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     kind = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
     return np.asarray(cv2.resize(image, size, interpolation=kind), np.uint8)
 
 
 def mask_overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """An image (H, W, 3), dark red where its mask (h, w), of any size, is False."""
+    """Colour an image (H, W, 3) dark red where its mask (h, w), of any size, is False."""
     height, width = image.shape[:2]
     kept = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
     return np.where(kept[..., None], image, image // 3 + np.array([90, 0, 0], np.uint8)).astype(np.uint8)
@@ -84,11 +84,11 @@ def mask_overlay(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> n
 def tag_places(
     image: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_], size: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
-    """An image (H, W, 3), dimmed and coarse as the tag maps, with each map pixel whose tag is trained in colour.
+    """Dim an image (H, W, 3), at the coarse resolution of the tag maps, and colour each map pixel whose tag is trained.
 
     Args:
         image: RGB.
-        indices: (P, K), places in the flattened (K, h, w) tag maps.
+        indices: (P, K), indices into the flattened (K, h, w) tag maps.
         valid: (P, K), whether there is a tag; a person's tags have one hue.
         size: Height h and width w of the tag maps.
     """
@@ -100,7 +100,7 @@ def tag_places(
 
 
 def captioned(image: npt.NDArray[np.uint8], text: str) -> npt.NDArray[np.uint8]:
-    """An image (H, W, 3) below a white strip with one line of ``text``; what is too long is cut off."""
+    """Add a white strip with one line of ``text``, cut off where too long, above an image (H, W, 3)."""
     strip = np.full((_CAPTION_HEIGHT, image.shape[1], 3), 255, np.uint8)
     place = (3, _CAPTION_HEIGHT - 6)
     cv2.putText(strip, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
@@ -108,7 +108,7 @@ def captioned(image: npt.NDArray[np.uint8], text: str) -> npt.NDArray[np.uint8]:
 
 
 def heatmap_overlay(image: npt.NDArray[np.uint8], heatmaps: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """An image (H, W, 3) under the maximum of its heatmaps (K, h, w); the higher (0 to 1), the more colour."""
+    """Colour an image (H, W, 3) by the maximum of its heatmaps (K, h, w); the higher (0 to 1), the stronger."""
     height, width = image.shape[:2]
     highest = np.clip(np.nan_to_num(heatmaps.max(axis=0)), 0.0, 1.0).astype(np.float32)
     highest = cv2.resize(highest, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -119,15 +119,13 @@ def heatmap_overlay(image: npt.NDArray[np.uint8], heatmaps: npt.NDArray[np.float
 
 
 def contact_sheet(images: Sequence[npt.NDArray[np.uint8]], columns: int, gap: int = 4) -> npt.NDArray[np.uint8]:
-    """Images (H, W, 3) of any sizes, row by row in cells as large as the largest, on white.
+    """Arrange images (H, W, 3) of any sizes row by row on white, in cells as large as the largest.
 
     Raises:
         UserError: There is no image or no column.
     """
     if not images or columns < 1:
-        raise UserError(
-            f"a contact sheet of {len(images)} images in {columns} columns is empty; give at least one each"
-        )
+        raise UserError(f"a contact sheet needs at least 1 image and 1 column, got {len(images)} and {columns}")
     columns = min(columns, len(images))
     cell_height = max(image.shape[0] for image in images) + gap
     cell_width = max(image.shape[1] for image in images) + gap
@@ -142,7 +140,7 @@ def contact_sheet(images: Sequence[npt.NDArray[np.uint8]], columns: int, gap: in
 def save_image(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
     """Write an image (H, W, 3), RGB, to ``path``, all or nothing, as PNG (.png) or JPEG (.jpg) by its suffix.
 
-    A JPEG takes a thirtieth of a PNG's time and a fifth of its space.
+    A JPEG takes a thirtieth of the time and a fifth of the space of a PNG.
     """
     settings = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     suffix = Path(path).suffix
@@ -159,6 +157,6 @@ def _colour(person: int, side: str) -> Colour:
 
 
 def _fixed_point(x: float, y: float) -> tuple[int, int]:
-    """A point as OpenCV draws it: from pixel centres, in fractions of ``2 ** _SUBPIXEL_BITS``."""
+    """Convert a point to OpenCV's coordinates: from pixel centres, in fractions of ``2 ** _SUBPIXEL_BITS``."""
     x, y = np.clip([x, y], -_FARTHEST, _FARTHEST)
     return round((x - 0.5) * 2**_SUBPIXEL_BITS), round((y - 0.5) * 2**_SUBPIXEL_BITS)

@@ -10,28 +10,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
 from supernet.pose.data.pose_dataset import PoseDataset
-from supernet.pose.geometry import normalise
-from supernet.pose.inference import InferenceSettings, PosePredictions, Preprocess, as_results, estimate_dataset
+from supernet.pose.inference import PoseEstimator, PosePredictions, Progress, as_results
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 from supernet.pose.metrics.average_precision import KeypointEvaluator
 from supernet.pose.metrics.input_checks import Record
-from supernet.pose.multiscale_flip import Network
+
+PredictDataset = Callable[[PoseEstimator, PoseDataset, int | None, Progress | None], list[PosePredictions]]
+"""Runs an estimator on the first images of a data set, with the arguments of ``PoseEstimator.on_dataset``."""
 
 
 def average_precision(
     annotation_file: str | Path, results_file: str | Path, dataset: str | KeypointSet
 ) -> dict[str, float]:
-    """Metrics of a results file against an annotation file, both JSON in COCO's format.
+    """Compute the metrics of a results file against an annotation file, both JSON in COCO's format.
 
     Args:
         annotation_file: Ground truth.
         results_file: List of detections.
-        dataset: "coco" or "crowdpose", or a keypoint set of one's own.
+        dataset: "coco" or "crowdpose", or a custom keypoint set.
 
     Returns:
         As ``KeypointEvaluator.score``.
@@ -50,7 +49,7 @@ def average_precision(
 
 @contextlib.contextmanager
 def _naming(path: str | Path) -> Iterator[None]:
-    """Put the file's name before a user's mistake found in it."""
+    """Put the file's name before the message of a UserError."""
     try:
         yield
     except UserError as error:
@@ -59,76 +58,63 @@ def _naming(path: str | Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``evaluate`` found.
+    """The result of ``evaluate``.
 
     Attributes:
         metrics: As of ``KeypointEvaluator.score``.
         results: Detections in COCO's format.
-        people: Of each image, in the data set's order.
+        predictions: People of each image, in the data set's order.
         tool: What computed the metrics, see ``KeypointEvaluator``.
-        seconds: Wall time, of loading images, network, grouping and scoring together.
+        seconds: Wall time of loading images, network, grouping and scoring together.
     """
 
     metrics: dict[str, float]
     results: list[Record]
-    people: list[PosePredictions]
+    predictions: list[PosePredictions]
     tool: str
     seconds: float
 
 
 def evaluate(
-    network: Network,
+    estimator: PoseEstimator,
     dataset: PoseDataset,
-    resolution: int,
-    settings: InferenceSettings,
-    batch_size: int = 32,
     num_images: int | None = None,
-    *,
-    device: torch.device | str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    prepare: Preprocess = normalise,
-    estimate: Callable[..., list[PosePredictions]] = estimate_dataset,
+    progress: Progress | None = None,
+    predict: PredictDataset = PoseEstimator.on_dataset,
 ) -> Evaluation:
-    """Run a network on a data set, or on its first ``num_images`` images, and score it on just these.
+    """Run an estimator on a data set, or on its first ``num_images`` images, and score it on just these.
 
     Args:
-        network: See ``maps.Network``; on ``device``, in evaluation mode, batch norm calibrated.
-        dataset: Images and ground truth.
-        resolution: Short side of the input.
-        settings: How images become people.
-        batch_size: Images run together at most.
+        estimator: The network and its settings.
+        dataset: Images and ground truth, of the estimator's keypoints.
         num_images: Images from the start of the data set; all by default.
-        device: Where the network is.
-        progress: Called with (images done, images in all) after each image.
-        prepare: See ``inference.Prepare``.
-        estimate: Called as ``inference.estimate_dataset`` is, to find the people of all images.
+        progress: See ``inference.Progress``.
+        predict: Runs the estimator on the images; several processes may share them
+            (:func:`supernet.evaluation.sharded_inference.predict_sharded`).
 
     Raises:
-        UserError: The network is in training mode or not calibrated, or the images hold no labelled person.
+        UserError: The network is in training mode or not calibrated, it has another number of keypoints than the data
+            set, or the images hold no labelled person.
     """
     started = time.perf_counter()
+    if estimator.keypoints.num != dataset.keypoints.num:
+        raise UserError(
+            f"the network predicts {estimator.keypoints.num} keypoints but the data set has {dataset.keypoints.num}; "
+            "choose a data set with its keypoints"
+        )
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
     chosen = {dataset.image_ids[index] for index in range(total)}
     truth = dataset.ground_truth()
     images = [image for image in truth["images"] if image["id"] in chosen]
     annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
     evaluator = KeypointEvaluator({**truth, "images": images, "annotations": annotations}, dataset.keypoints)
-    people = estimate(
-        network,
-        dataset,
-        resolution,
-        settings,
-        batch_size,
-        num_images=total,
-        device=device,
-        progress=progress,
-        prepare=prepare,
-    )
+    predictions = predict(estimator, dataset, total, progress)
     category_id = truth["categories"][0]["id"]
     results = [
         result
-        for image_id, found in zip(dataset.image_ids[:total], people, strict=True)
-        for result in as_results(found, image_id, category_id)
+        for image_id, people in zip(dataset.image_ids[:total], predictions, strict=True)
+        for result in as_results(people, image_id, category_id)
     ]
-    metrics = evaluator.score(results)
-    return Evaluation(metrics, results, people, evaluator.tool, time.perf_counter() - started)
+    # A network without calibration often finds no one; that needs no warning.
+    metrics = evaluator.score(results, allow_empty=not estimator.check_calibration)
+    return Evaluation(metrics, results, predictions, evaluator.tool, time.perf_counter() - started)

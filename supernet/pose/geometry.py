@@ -1,8 +1,8 @@
-"""How an image becomes the network's input at evaluation, and how points find their way back.
+"""Maps an image to the network's input at evaluation, and points between the two frames.
 
-Source: the evaluation protocol of HigherHRNet (arXiv 1908.10357) and LitePose (arXiv 2205.01271), whose published code
-the sizes and offsets agree with. We differ for resolutions that are no multiple of ``size_divisor``: they are kept as
-they are, so that every resolution of a search space is evaluated at itself.
+Source: the evaluation protocol of HigherHRNet (arXiv 1908.10357) and LitePose (arXiv 2205.01271); sizes and offsets
+agree with their published code. We differ for resolutions that are not a multiple of ``size_divisor``: they are not
+rounded, so that every resolution of a search space is evaluated at itself.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from torch import Tensor
 from supernet.errors import UserError
 
 TOTAL_STRIDE = 16
-"""Input pixels per pixel of the network's coarsest features; sides of an input are multiples of it."""
+"""Input pixels per pixel of the network's coarsest features; both sides of an input are multiples of it."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MOST_SCALE = 8.0
+MAX_SCALE = 8.0
 
 Image = npt.NDArray[np.uint8]
 
@@ -36,48 +36,51 @@ class Transform:
     offset_y: float
 
     def to_image(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """Points (..., 2) of the input frame, in the image frame (..., 2)."""
+        """Map points (..., 2) from the input frame to the image frame."""
         return np.asarray(points, np.float64) * self.scale + (self.offset_x, self.offset_y)
 
     def to_input(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """Points (..., 2) of the image frame, in the input frame (..., 2)."""
+        """Map points (..., 2) from the image frame to the input frame."""
         return (np.asarray(points, np.float64) - (self.offset_x, self.offset_y)) / self.scale
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W), RGB 0..255, as float32 less ImageNet's mean, over its deviation; memory format kept."""
+    """Normalise images (B, 3, H, W), RGB 0..255, to float32: ImageNet's mean subtracted, divided by its deviation.
+
+    The memory format stays.
+    """
     mean, std = _mean_and_deviation(images.device)
     return images.to(torch.float32, copy=True).sub_(mean).div_(std)
 
 
 @cache
 def _mean_and_deviation(device: torch.device) -> tuple[Tensor, Tensor]:
-    """ImageNet's, of channels 0..255; made once per device, as sending them would make the host wait for a GPU."""
+    """ImageNet's, for channels 0..255; made once per device, as copying them would make the host wait for a GPU."""
     with torch.inference_mode(False):
         mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1) * 255.0
         return mean, torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1) * 255.0
 
 
 def check_scales(scales: Sequence[float], size_divisor: int = 64, resolution: int | None = None) -> None:
-    """Check the scales of a multi-scale test, with ``resolution`` also that the network can take each of them.
+    """Check the scales of a multi-scale test, and with ``resolution`` that the network can take each of them.
 
     Raises:
-        UserError: No scale 1, a scale twice or not above 0, or one that gives sides the network cannot take.
+        UserError: Scale 1 is missing, a scale is repeated, not above 0, or gives sides that the network cannot take.
     """
-    told = ", ".join(f"{scale:g}" for scale in scales)
-    if not all(0 < scale <= MOST_SCALE for scale in scales) or len(set(scales)) != len(scales):
-        raise UserError(f"scales are [{told}]; each must be above 0, at most {MOST_SCALE:g} and named once")
+    shown = ", ".join(f"{scale:g}" for scale in scales)
+    if not all(0 < scale <= MAX_SCALE for scale in scales) or len(set(scales)) != len(scales):
+        raise UserError(f"scales must be different numbers above 0 and at most {MAX_SCALE:g}, got [{shown}]")
     if 1 not in scales:
-        raise UserError(f"scales are [{told}]; 1 must be among them, as the tags are taken from it")
+        raise UserError(f"scales must include 1, which gives the tags, got [{shown}]")
     for scale in scales:
         if (scale / min(scales) * size_divisor) % TOTAL_STRIDE:
             raise UserError(
-                f"scale {scale:g} beside {min(scales):g} gives sides that are no multiples of {TOTAL_STRIDE} px; "
+                f"scale {scale:g} with {min(scales):g} gives sides that are not multiples of {TOTAL_STRIDE} px; "
                 "choose scales like [0.5, 1, 2]"
             )
         if resolution is not None and (scale * resolution) % TOTAL_STRIDE:
             raise UserError(
-                f"scale {scale:g} of resolution {resolution} is {scale * resolution:g} px, which is no multiple of "
+                f"scale {scale:g} of resolution {resolution} is {scale * resolution:g} px, which is not a multiple of "
                 f"{TOTAL_STRIDE}; leave it out or evaluate a subnet of another resolution"
             )
 
@@ -85,11 +88,11 @@ def check_scales(scales: Sequence[float], size_divisor: int = 64, resolution: in
 def resized_size(
     width: int, height: int, resolution: int, size_divisor: int = 64, smallest_scale: float = 1.0
 ) -> tuple[int, int]:
-    """Input size (width, height) at scale 1 for an image of ``width`` x ``height`` pixels.
+    """Return the input size (width, height) at scale 1 for an image of ``width`` x ``height`` pixels.
 
     At the smallest scale, the short side is ``resolution`` times that scale and the long side the next multiple of
     ``size_divisor`` that holds its whole pixels; a square image stays square. Other scales enlarge this size, so that
-    all show the same part of the plane.
+    all show the same part of the image.
 
     Raises:
         UserError: A size, the resolution or the divisor is below 1.
@@ -111,7 +114,7 @@ def resized_size(
 def input_transform(
     width: int, height: int, resolution: int, size_divisor: int = 64, smallest_scale: float = 1.0
 ) -> Transform:
-    """Transform between an image of ``width`` x ``height`` pixels and its input, which shares its (rounded) centre."""
+    """Return the transform between an image of ``width`` x ``height`` pixels and its input, of one (rounded) centre."""
     resized_width, resized_height = resized_size(width, height, resolution, size_divisor, smallest_scale)
     scale = min(width, height) / resolution
     return Transform(
@@ -120,7 +123,7 @@ def input_transform(
 
 
 def resize_for_network(image: Image, resolution: int, size_divisor: int = 64) -> tuple[Image, Transform]:
-    """Resize an image (H, W, 3) in one bilinear warp; what lies outside the image is black.
+    """Resize an image (H, W, 3) in one bilinear warp; outside the image the input is black.
 
     Returns:
         The input (H', W', 3) uint8 of size ``resized_size`` and its transform.
@@ -138,7 +141,7 @@ def resize_at_scales(
     """Resize an image (H, W, 3) to its input at each of the scales, as ``resize_for_network`` does at scale 1.
 
     Returns:
-        One input (H' * scale, W' * scale, 3) uint8 per scale, all of the same part of the plane, and the transform of
+        One input (H' * scale, W' * scale, 3) uint8 per scale, all of the same part of the image, and the transform of
         scale 1.
 
     Raises:

@@ -1,10 +1,10 @@
-"""From heatmaps and tags of one image to people: detections, matching by tag, adjustment and refinement.
+"""Groups heatmaps and tags of one image into people: detections, matching by tag, adjustment and refinement.
 
 Source: Associative Embedding (arXiv 1611.05424, section 3.3), as HigherHRNet (arXiv 1908.10357) and LitePose evaluate
-with it; ``matching="reference"`` gives their people: as many pairs as there can be at the least total distance, of
-which those beyond the tag threshold are parted afterwards. ``"thresholded"`` forbids such pairs before it solves the
-assignment, and a detection may start a person of its own instead, so that no right match is given up for one that
-cannot stand. Equal pixels beside each other are one detection either way; see ``peaks``.
+with it; ``matching="reference"`` reproduces them: the largest number of pairs at the least total distance, of which
+those beyond the tag threshold are separated afterwards. ``"thresholded"`` forbids such pairs before it solves the
+assignment, and lets a detection start a new person instead, so that no right match is given up for one that will be
+separated. Equal pixels beside each other are one detection either way; see ``peaks``.
 """
 
 from typing import Any, Literal, TypedDict, Unpack
@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from supernet.errors import UserError
+from supernet.io.schema import check_number
 from supernet.pose.peaks import peaks
 from supernet.pose.refinement import complete, quarter_pixels
 
@@ -25,7 +26,7 @@ Integers = npt.NDArray[np.int64]
 
 
 class GroupingOptions(TypedDict, total=False):
-    """The settings of :func:`group`, which says what they mean."""
+    """The options of :func:`group`, which documents them."""
 
     max_people: int
     detection_threshold: float
@@ -36,11 +37,11 @@ class GroupingOptions(TypedDict, total=False):
     matching: Matching
 
 
-# Trunk and arms before the head's and the legs' uncertain ends, in COCO's numbering; used for every keypoint set.
+# Order in which keypoints are matched, in COCO's numbering, for every keypoint set: the uncertain ends come last.
 KEYPOINT_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 FORBIDDEN = 1e6
-MOST_PEOPLE = 1000
-"""In an image; it is also the most pixels of a peak's neighbourhood. Both take time and memory."""
+MAX_PEOPLE = 1000
+"""In one image. It is also the limit of ``nms_kernel``. Both cost time and memory."""
 
 
 def group(
@@ -60,14 +61,14 @@ def group(
     Args:
         heatmaps: (K, H, W).
         tags: (K, H, W, T), or (K, H, W) for T = 1.
-        max_people: Detections kept per keypoint, and people a detection may still join. As published, a detection that
-            joins nobody becomes a person even beyond this number.
+        max_people: Detections kept per keypoint, and people that a detection may join. As published, a detection that
+            joins no person becomes a new one even beyond this number.
         detection_threshold: Heatmap value that a detection must exceed.
         tag_threshold: Distance of a detection's tag to a person's mean tag from which they do not match.
         nms_kernel: Side, in pixels, of the square in which only the highest pixel is a detection; odd.
         adjust: Move positions by a quarter pixel towards the higher neighbour in x and in y.
-        refine: Look up the keypoints a person lacks where heatmap and mean tag agree best.
-        matching: "thresholded" or "reference"; see the module.
+        refine: Add the keypoints that a person lacks, where heatmap and mean tag agree best.
+        matching: "thresholded" or "reference"; see the module's docstring.
 
     Returns:
         Poses (P, K, 3) float32 as x, y in map pixels and the heatmap's value, all 0 for a keypoint not found; a peak in
@@ -75,23 +76,23 @@ def group(
         refinement. People are in order of creation.
 
     Raises:
-        UserError: A map is not finite, the shapes disagree, or a setting is out of range.
+        UserError: A map is not finite, the shapes disagree, or an option is out of range.
     """
-    check_settings(max_people, detection_threshold, tag_threshold, nms_kernel, matching)
+    check_options(max_people, detection_threshold, tag_threshold, nms_kernel, matching)
     heat, tag = _checked(heatmaps, tags)
 
-    detections = [peaks(one, max_people, detection_threshold, nms_kernel) for one in heat]
+    detections = [peaks(heatmap, max_people, detection_threshold, nms_kernel) for heatmap in heat]
     places, means = match_by_tag(heat, tag, detections, max_people, tag_threshold, matching == "thresholded")
-    found = places >= 0
+    visible = places >= 0
     num_keypoints, _, width = heat.shape
-    values = np.where(found, heat.reshape(num_keypoints, -1)[np.arange(num_keypoints), places], np.float32(0))
+    values = np.where(visible, heat.reshape(num_keypoints, -1)[np.arange(num_keypoints), places], np.float32(0))
     scores = values.mean(axis=1)
     if refine:
         places, values = complete(heat, tag, places, values, means)
-        found = places >= 0
+        visible = places >= 0
 
     poses = np.zeros((*places.shape, 3), np.float32)
-    people, keypoints = np.nonzero(found)
+    people, keypoints = np.nonzero(visible)
     y, x = np.divmod(places[people, keypoints], width)
     poses[people, keypoints, 0] = x + 0.5
     poses[people, keypoints, 1] = y + 0.5
@@ -102,7 +103,7 @@ def group(
 
 
 def group_batch(heatmaps: Maps, tags: Maps, **settings: Unpack[GroupingOptions]) -> list[tuple[Floats, Floats]]:
-    """What :func:`group` finds in each image of a batch.
+    """Find the people of each image of a batch with :func:`group`.
 
     Args:
         heatmaps: (B, K, H, W).
@@ -123,23 +124,18 @@ def group_batch(heatmaps: Maps, tags: Maps, **settings: Unpack[GroupingOptions])
     return [group(heat, tag, **settings) for heat, tag in zip(heatmaps, tags, strict=True)]
 
 
-def check_settings(
+def check_options(
     max_people: int, detection_threshold: float, tag_threshold: float, nms_kernel: int, matching: str
 ) -> None:
-    """Raise UserError if a setting of :func:`group` is out of range."""
-    if not 1 <= nms_kernel <= MOST_PEOPLE or nms_kernel % 2 == 0:
-        raise UserError(
-            f"nms_kernel={nms_kernel} has no middle pixel or is too large; give an odd number such as 5, at most "
-            f"{MOST_PEOPLE}"
-        )
-    if detection_threshold < 0 or tag_threshold <= 0:
-        raise UserError(
-            f"detection_threshold={detection_threshold} must be at least 0 and tag_threshold={tag_threshold} above 0"
-        )
-    if not 1 <= max_people <= MOST_PEOPLE:
-        raise UserError(f"max_people={max_people} leaves nobody to find or takes too long; give 1 to {MOST_PEOPLE}")
+    """Raise UserError if an option of :func:`group` is out of range."""
+    check_number("nms_kernel", nms_kernel, least=1, most=MAX_PEOPLE)
+    if nms_kernel % 2 == 0:
+        raise UserError(f"nms_kernel must be odd, such as 5, got {nms_kernel}")
+    check_number("detection_threshold", detection_threshold, least=0)
+    check_number("tag_threshold", tag_threshold, above=0)
+    check_number("max_people", max_people, least=1, most=MAX_PEOPLE)
     if matching not in ("thresholded", "reference"):
-        raise UserError(f'matching={matching!r} is unknown; choose "thresholded" or "reference"')
+        raise UserError(f"matching must be 'thresholded' or 'reference', got {matching!r}")
 
 
 def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:
@@ -165,14 +161,14 @@ def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:
 def match_by_tag(
     heat: Floats, tag: Floats, detections: list[Integers], max_people: int, tag_threshold: float, thresholded: bool
 ) -> tuple[Integers, Floats]:
-    """Deal the detections out to people, keypoint by keypoint.
+    """Assign the detections to people, keypoint by keypoint.
 
     Args:
         heat: (K, H, W).
         tag: (K, H, W, T).
         detections: K arrays of flat places.
         max_people: People that detections may join.
-        tag_threshold: Distance from which a detection joins nobody.
+        tag_threshold: Distance from which a detection joins no person.
         thresholded: Apply the threshold before solving the assignment rather than after.
 
     Returns:
@@ -196,11 +192,11 @@ def match_by_tag(
             distances = np.sqrt(np.square(own_tags[:, None] - means).sum(axis=2))
             pairs = np.rint(distances) * 100 - heat[keypoint].ravel()[spots, None]
             if thresholded:
-                # To go alone costs as much as the farthest match, so no match is taken only to have one more.
+                # A new person costs as much as the farthest match, so no pair is made only to have one more.
                 pairs[distances >= tag_threshold] = FORBIDDEN
                 alone = np.full((spots.size, spots.size), np.rint(tag_threshold) * 100)
             else:
-                # As many pairs as there can be, whatever they cost.
+                # As many pairs as possible, whatever they cost.
                 alone = np.full((spots.size, max(0, spots.size - joinable)), FORBIDDEN)
             cost = np.hstack([pairs, alone])
             rows, columns = linear_sum_assignment(cost)

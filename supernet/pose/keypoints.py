@@ -1,4 +1,4 @@
-"""What people are annotated with: names, mirror pairs, skeleton and OKS constants, and the two sets built in.
+"""Keypoint sets: names, mirror pairs, skeleton and OKS sigmas; the two built-in ones.
 
 Source: COCO's annotation format and evaluation constants (17 keypoints); CrowdPose, arXiv 1812.00324, and its published
 evaluation (14 keypoints).
@@ -9,8 +9,8 @@ from typing import Any
 
 from supernet.errors import UserError
 
-MOST_KEYPOINTS = 1000
-"""Of one set."""
+MAX_KEYPOINTS = 1000
+"""Keypoints in one set."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class KeypointSet:
     """K keypoints in annotation order.
 
     Attributes:
-        name: Name of the set; those of the built-in ones are theirs alone.
+        name: Name of the set; those of the built-in sets are reserved.
         names: K keypoint names.
         sigmas: K standard deviations of the object keypoint similarity (OKS), relative to sqrt(a person's area).
-        flip_pairs: Indices (left, right) that change places when an image is mirrored.
+        flip_pairs: Indices (left, right) that are swapped when an image is mirrored.
         skeleton: Pairs of indices that a drawing connects.
-        area_from_box: The annotation files hold no segment area; 0.53 * width * height of the box stands for it.
+        area_from_box: Annotation files hold no segment area; 0.53 * width * height of the box takes its place.
     """
 
     name: str
@@ -55,7 +55,7 @@ class KeypointSet:
         return tuple(sides)
 
     def to_plain(self) -> str | dict[str, Any]:
-        """The name of a built-in set; of another what ``custom_keypoints.from_plain`` reads, keypoints by name."""
+        """Return the name of a built-in set, or a description that ``custom_keypoints.from_plain`` reads."""
         if _SETS.get(self.name) == self:
             return self.name
         return {
@@ -136,11 +136,11 @@ BUILT_IN = tuple(_SETS)
 
 
 def keypoint_set(name: str) -> KeypointSet:
-    """The built-in keypoint set called ``name``, "coco" or "crowdpose".
+    """Return the built-in keypoint set called ``name``, "coco" or "crowdpose".
 
     Raises:
         UserError: There is no such set.
     """
     if name not in _SETS:
-        raise UserError(f"keypoint set {name!r} is unknown; choose one of {', '.join(_SETS)}")
+        raise UserError(f"keypoint set {name!r} is unknown; choose among {', '.join(_SETS)}")
     return _SETS[name]

@@ -1,4 +1,4 @@
-"""Local maxima of a heatmap.
+"""Finds the local maxima of a heatmap.
 
 Source: the 'nms' and 'top_k' steps of HigherHRNet (arXiv 1908.10357). We differ where equal pixels lie beside each
 other, as in coarse or quantised maps: they are one maximum here and several there.
@@ -12,16 +12,16 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 FEW = 100
-"""Where at most one pixel in so many is above the threshold, these are compared one by one, else the map as a whole."""
+"""Up to one pixel in this many above the threshold, these are compared one by one; beyond it, the map as a whole."""
 
 
-def peaks(heatmap: Floats, most: int, threshold: float, nms_kernel: int) -> Integers:
-    """Flat places (N,) of the map's highest local maxima, highest first.
+def peaks(heatmap: Floats, max_peaks: int, threshold: float, nms_kernel: int) -> Integers:
+    """Return the flat indices (N,) of the map's highest local maxima, highest first.
 
     Args:
         heatmap: (H, W).
-        most: Largest number of places, N.
-        threshold: Value that a place must exceed.
+        max_peaks: Largest N.
+        threshold: Value that a peak must exceed.
         nms_kernel: Side, in pixels, of the square in which only the highest pixel counts; odd. Of equal pixels in one
             square the first counts.
     """
@@ -32,20 +32,20 @@ def peaks(heatmap: Floats, most: int, threshold: float, nms_kernel: int) -> Inte
         highest = cv2.dilate(heatmap, np.ones((nms_kernel, nms_kernel), np.uint8))
         above = above[heatmap.ravel()[above] == highest.ravel()[above]]
     else:
-        # The nearest pixels rule out most at little cost.
+        # The nearest pixels exclude most candidates at little cost.
         for reach in (min(nms_kernel // 2, 1), nms_kernel // 2):
             above = _highest_within(heatmap, above, reach)
     values = heatmap.ravel()[above]
     order = np.argsort(-values, kind="stable")
     values = values[order]
-    found: Integers = above[order]
+    highest_first: Integers = above[order]
     if (values[1:] == values[:-1]).any():
-        return _one_of_each_plateau(found, values, heatmap.shape[1], nms_kernel // 2, most)
-    return found[:most]
+        return _first_of_plateaus(highest_first, values, heatmap.shape[1], nms_kernel // 2, max_peaks)
+    return highest_first[:max_peaks]
 
 
 def _highest_within(heatmap: Floats, places: Integers, reach: int) -> Integers:
-    """Those of the flat places (N,) that no pixel within ``reach`` rows and columns exceeds."""
+    """Return those of the flat indices (N,) that no pixel within ``reach`` rows and columns exceeds."""
     height, width = heatmap.shape
     y, x = np.divmod(places, width)
     steps = np.arange(-reach, reach + 1)
@@ -56,13 +56,13 @@ def _highest_within(heatmap: Floats, places: Integers, reach: int) -> Integers:
     return highest
 
 
-def _one_of_each_plateau(peaks: Integers, values: Floats, width: int, reach: int, most: int) -> Integers:
-    """The first ``most`` of the sorted peaks (N,), but none within ``reach`` pixels of an equal one before it."""
+def _first_of_plateaus(peaks: Integers, values: Floats, width: int, reach: int, max_peaks: int) -> Integers:
+    """Return the first ``max_peaks`` of the sorted peaks (N,) with no equal one before them within ``reach`` px."""
     kept: list[tuple[float, int, int]] = []
     for peak, value in zip(peaks.tolist(), values.tolist(), strict=True):
         y, x = divmod(peak, width)
         if not any(value == v and abs(y - r) <= reach and abs(x - c) <= reach for v, r, c in kept):
             kept.append((value, y, x))
-            if len(kept) == most:
+            if len(kept) == max_peaks:
                 break
     return np.array([y * width + x for _, y, x in kept], np.int64)

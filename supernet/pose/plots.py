@@ -1,4 +1,4 @@
-"""Sheets to look at: training samples with their targets, and predictions beside the truth."""
+"""Contact sheets: training samples with their targets, and predictions next to the ground truth."""
 
 from collections.abc import Sequence
 
@@ -21,24 +21,24 @@ from supernet.pose.keypoints import KeypointSet
 from supernet.pose.training.augmentation import Batch
 from supernet.pose.training.objective import Targets
 
-MOST_SAMPLES = 8
-MOST_IMAGES = 12
-LEAST_SCORE = 0.2
-"""PosePredictions of a lower score are left out of drawings."""
+MAX_SAMPLES = 8
+MAX_IMAGES = 12
+MIN_SCORE = 0.2
+"""People with a lower score are not drawn."""
 _SAMPLE_SIDE, _IMAGE_SIDE = 256, 400
 
 Image = npt.NDArray[np.uint8]
 
 
 def batch_sheet(batch: Batch, targets: Targets, keypoints: KeypointSet) -> Image:
-    """The first samples of a training batch, a row each, with the targets that the loss takes for them.
+    """Draw the first samples of a training batch, a row each, with the targets of the loss.
 
-    From left to right: the input with its people, where the loss does not count in dark red; under the input, the
-    highest of the K heatmaps at half and at a quarter of its size; and the pixels of the tag maps whose tags are
-    trained, a colour per person.
+    From left to right: the input with its people, dark red where the loss is masked; the maximum of the K heatmaps over
+    the input, at half and at a quarter of its size; and the pixels of the tag maps whose tags are trained, in a colour
+    per person.
     """
     cells = []
-    for index in range(min(MOST_SAMPLES, len(batch.images))):
+    for index in range(min(MAX_SAMPLES, len(batch.images))):
         image = np.ascontiguousarray(batch.images[index].permute(1, 2, 0).cpu().numpy())
         people = batch.people[index].cpu().numpy()
         people = people[(people[..., 2] > 0).any(axis=1)]
@@ -57,19 +57,19 @@ def batch_sheet(batch: Batch, targets: Targets, keypoints: KeypointSet) -> Image
     return contact_sheet(cells, columns=4)
 
 
-def prediction_sheet(dataset: PoseDataset, people: Sequence[PosePredictions]) -> Image:
-    """Images spread evenly over a data set, or over its start, with the people found (left) beside the truth (right).
+def prediction_sheet(dataset: PoseDataset, predictions: Sequence[PosePredictions]) -> Image:
+    """Draw images spread evenly over a data set, with the predicted people (left) and the true ones (right).
 
     Args:
         dataset: Where the images come from.
-        people: Those found in each image from the start of the data set.
+        predictions: People of each image from the start of the data set, to its end or before.
     """
     cells = []
-    for index in spread_indices(len(people), MOST_IMAGES):
-        example, found = dataset[index], people[index]
-        poses = found.poses[found.scores >= LEAST_SCORE]
-        factor = _IMAGE_SIDE / max(example.image.shape[:2])
-        for drawn, what in ((poses, f"found above {LEAST_SCORE}"), (example.people, "true")):
-            image = draw_people_at(example.image, drawn, dataset.keypoints, factor)
-            cells.append(captioned(image, f"image {example.image_id}: {len(drawn)} {what}"))
+    for index in spread_indices(len(predictions), MAX_IMAGES):
+        sample, people = dataset[index], predictions[index]
+        poses = people.poses[people.scores >= MIN_SCORE]
+        factor = _IMAGE_SIDE / max(sample.image.shape[:2])
+        for drawn, label in ((poses, f"predicted above {MIN_SCORE}"), (sample.people, "true")):
+            image = draw_people_at(sample.image, drawn, dataset.keypoints, factor)
+            cells.append(captioned(image, f"image {sample.image_id}: {len(drawn)} {label}"))
     return contact_sheet(cells, columns=4)

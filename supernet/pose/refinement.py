@@ -1,8 +1,8 @@
-"""Positions finer than a pixel, and the keypoints a person lacks.
+"""Refines positions to a quarter of a pixel and adds the keypoints that a person lacks.
 
-Source: the 'adjust' and 'refine' steps of HigherHRNet's evaluation (arXiv 1908.10357), with their results. Refining
-looks for the pixel of a whole map where the heatmap less the rounded tag distance is highest, for every person that
-lacks the keypoint. We look block by block and leave out the blocks that cannot hold it.
+Source: the 'adjust' and 'refine' steps of HigherHRNet's evaluation (arXiv 1908.10357), with equal results. For
+every person that lacks a keypoint, refining searches the whole map for the pixel where the heatmap minus the rounded
+tag distance is highest. We search block by block and skip the blocks that cannot contain it.
 """
 
 import cv2
@@ -15,15 +15,15 @@ Integers = npt.NDArray[np.int64]
 BLOCK = 16
 """Side of a block in pixels."""
 SEEDS = 8
-"""Blocks of highest bound that are looked at first; the rest is then measured against the best of these."""
+"""Number of blocks with the highest bounds that are searched first; their best score excludes most other blocks."""
 SMALL = 2**20
-"""People times tags of a map up to which looking everywhere is quicker."""
+"""People times size of the tag maps up to which searching everywhere is faster."""
 
 
 def quarter_pixels(heatmaps: Floats, keypoints: Integers, x: Integers, y: Integers) -> Floats:
-    """Steps (N, 2) in x and y of a quarter pixel each, towards the higher of a pixel's two neighbours.
+    """Return steps (N, 2) of a quarter pixel in x and y, towards the higher of a pixel's two neighbours.
 
-    Neighbours of equal height pull to the lower side. At the border a pixel is its own neighbour.
+    Between equal neighbours the step is negative. At the border a pixel is its own neighbour.
 
     Args:
         heatmaps: (K, H, W).
@@ -40,27 +40,27 @@ def quarter_pixels(heatmaps: Floats, keypoints: Integers, x: Integers, y: Intege
 def complete(
     heatmaps: Floats, tags: Floats, places: Integers, values: Floats, means: Floats
 ) -> tuple[Integers, Floats]:
-    """Look for the keypoints people lack where the heatmap less the rounded tag distance is highest.
+    """Add the keypoints that people lack, where the heatmap minus the rounded tag distance is highest.
 
     The first such pixel counts, and only if the heatmap is above 0 there.
 
     Args:
         heatmaps: (K, H, W).
         tags: (K, H, W, T).
-        places: (P, K) flat places in the maps, -1 for a keypoint not found.
+        places: (P, K) flat indices into the maps, -1 for a keypoint not found.
         values: (P, K) heatmap values at the places.
         means: (P, T) mean tag of each person.
 
     Returns:
-        Places and values (P, K) with the new ones filled in.
+        Places and values (P, K) with the added keypoints.
     """
     places, values = places.copy(), values.copy()
     for keypoint, (heat, tag) in enumerate(zip(heatmaps, tags, strict=True)):
         people = np.flatnonzero(places[:, keypoint] < 0)
         if people.size == 0:
             continue
-        look = everywhere if people.size * tag.size <= SMALL else by_blocks
-        best = look(heat, tag, means[people])
+        search = everywhere if people.size * tag.size <= SMALL else by_blocks
+        best = search(heat, tag, means[people])
         heights = heat.ravel()[best]
         taken = heights > 0
         places[people[taken], keypoint] = best[taken]
@@ -69,9 +69,9 @@ def complete(
 
 
 def everywhere(heatmap: Floats, tags: Floats, means: Floats) -> Integers:
-    """Flat place (P,) where ``heatmap`` (H, W) less the rounded distance of ``tags`` to ``means`` is highest.
+    """Return the flat index (P,) where ``heatmap`` minus the rounded distance of ``tags`` to ``means`` is highest.
 
-    Of several such places it is the first.
+    Of several such pixels it is the first.
 
     Args:
         heatmap: (H, W).
@@ -85,10 +85,10 @@ def everywhere(heatmap: Floats, tags: Floats, means: Floats) -> Integers:
 
 
 def by_blocks(heatmap: Floats, tags: Floats, means: Floats) -> Integers:
-    """What :func:`everywhere` finds, from the few blocks of the map that can hold it.
+    """Return the result of :func:`everywhere`, from the few blocks of the map that can contain it.
 
-    No pixel of a block exceeds the block's highest heat less the least distance that its range of tags allows. Rounding
-    never reverses an order, so with the same operations in the same precision this holds to the last bit.
+    No pixel of a block exceeds the block's highest heat minus the least distance that its range of tags allows.
+    Rounding never reverses an order, so with the same operations in the same precision this holds to the last bit.
     """
     peak = _blocks(heatmap[..., None], cv2.REDUCE_MAX, cv2.MORPH_DILATE)[..., 0]
     low = _blocks(tags, cv2.REDUCE_MIN, cv2.MORPH_ERODE)
@@ -102,27 +102,27 @@ def by_blocks(heatmap: Floats, tags: Floats, means: Floats) -> Integers:
 
     seeds = np.argpartition(bounds, -min(SEEDS, num_blocks), axis=1)[:, -SEEDS:]
     people = np.repeat(np.arange(len(means)), seeds.shape[1])
-    scores, places = _look_at(heatmap, tags, means, people, seeds.ravel())
+    scores, places = _search_blocks(heatmap, tags, means, people, seeds.ravel())
     candidates = bounds >= scores.reshape(seeds.shape).max(axis=1, keepdims=True)
     np.put_along_axis(candidates, seeds, False, axis=1)
-    # Many candidates mean that the bounds tell little, as where the tags are noise.
+    # Many candidates mean that the bounds exclude little, for example where the tags are noise.
     wide = np.flatnonzero(candidates.sum(axis=1) > num_blocks // 8)
     candidates[wide] = False
 
     more, blocks = np.nonzero(candidates)
-    more_scores, more_places = _look_at(heatmap, tags, means, more, blocks)
+    more_scores, more_places = _search_blocks(heatmap, tags, means, more, blocks)
     people, scores = np.concatenate([people, more]), np.concatenate([scores, more_scores])
     places = np.concatenate([places, more_places])
     order = np.lexsort((places, -scores, people))
-    found = places[order[np.searchsorted(people[order], np.arange(len(means)))]]
-    found[wide] = everywhere(heatmap, tags, means[wide])
-    return found
+    best = places[order[np.searchsorted(people[order], np.arange(len(means)))]]
+    best[wide] = everywhere(heatmap, tags, means[wide])
+    return best
 
 
-def _look_at(
+def _search_blocks(
     heatmap: Floats, tags: Floats, means: Floats, people: Integers, blocks: Integers
 ) -> tuple[Floats, Integers]:
-    """For N pairs of a person and a block the highest score in the block and its first flat place, both (N,)."""
+    """Return the highest score and its first flat index, both (N,), for N pairs of a person and a block."""
     height, width = heatmap.shape
     top, left = np.divmod(blocks[:, None], -(-width // BLOCK))
     # In blocks that the border cuts, the last row and column stand for those outside.
@@ -136,7 +136,7 @@ def _look_at(
 
 
 def _rounded_norm(parts: list[Floats]) -> Floats:
-    """The Euclidean norm over ``parts``, arrays of one shape that are overwritten, to the nearest whole number."""
+    """Return the Euclidean norm over ``parts``, arrays of one shape that are overwritten, rounded to a whole number."""
     norm = parts[0]
     if len(parts) == 1:
         np.abs(norm, out=norm)
@@ -149,10 +149,10 @@ def _rounded_norm(parts: list[Floats]) -> Floats:
 
 
 def _blocks(maps: Floats, reduction: int, filtering: int) -> Floats:
-    """``maps`` (H, W, T) reduced over blocks, also those that the border cuts, to (H / BLOCK, W / BLOCK, T)."""
+    """Reduce ``maps`` (H, W, T) over blocks, including those that the border cuts, to (H / BLOCK, W / BLOCK, T)."""
     height, width, depth = maps.shape
     sheet = maps.reshape(height, width * depth)
-    # Across the rows OpenCV reduces, along them it filters and every BLOCK-th window is a block: each is the quicker.
+    # OpenCV reduces across the rows; along them it filters, and every BLOCK-th window is a block. Each is faster.
     bands = [cv2.reduce(sheet[top : top + BLOCK], 0, reduction) for top in range(0, height, BLOCK)]
     rows = np.concatenate(bands).reshape(-1, width, depth)
     windows = cv2.morphologyEx(rows, filtering, np.ones((1, BLOCK), np.uint8), anchor=(0, 0))

@@ -1,4 +1,4 @@
-"""Starting a training run, or continuing one: which folder, whose configuration, and what may differ."""
+"""Start a training run or resume one: its folder, its configuration, and the options that may differ."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from supernet.checkpoints import container
-from supernet.cli.console import CONSOLE
 from supernet.cli.runs import create_run
 from supernet.compute.distributed import Processes, process_group, restarts
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
 from supernet.training import run_folder
 from supernet.training.run import TrainingRun
-from supernet.training.setup import TrainingSetup, TrainSettings, build_setup
+from supernet.training.settings import TrainSettings
+from supernet.training.setup import build_setup
 
+AUTO = "auto"
+"""``resume=auto``: resume the run of this name if it has a checkpoint, else start it."""
 RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots", "rank_timeout_seconds")
+"""Options that may differ between a run and its continuation."""
 _PARTS: container.Parts = {"trainer": dict, "watch": dict, "made_with": dict, "seconds": (int, float)}
-"""Of a checkpoint, besides the configuration."""
+"""Parts of a checkpoint, besides the configuration. "watch" is the monitor, "made_with" the environment."""
 
 
 def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """Train as configured, or continue the run that ``resume`` names with that run's own configuration.
+    """Train as configured, or resume the run that the option ``resume`` names with that run's own configuration.
 
     Args:
         config: Plain configuration.
@@ -31,56 +34,79 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
         UserError: A wrong option, a run that cannot be resumed, or options that a resumed run cannot change.
     """
     settings = from_mapping(TrainSettings, config, "")
-    with process_group(settings.rank_timeout_seconds) as ranks:
-        CONSOLE.quiet = not ranks.is_main
-        _start_or_resume(settings, config, overrides, ranks)
+    with process_group(settings.rank_timeout_seconds) as processes:
+        folder = folder_of_job(settings.runs, settings.name, settings.resume)
+        if settings.resume in (None, AUTO) and (folder is None or not run_folder.has_checkpoint(folder)):
+            _start(settings, config, folder, processes)
+        elif folder is not None:
+            _resume(config, overrides, folder, processes, same_config=True)
+        else:
+            latest = Path(settings.runs) / "train" / "latest"
+            folder = latest if settings.resume == "latest" else Path(settings.resume or "")
+            _resume(config, overrides, folder, processes, same_config=False)
 
 
-def _start_or_resume(
-    settings: TrainSettings, config: Mapping[str, Any], overrides: Sequence[str], ranks: Processes
+def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | None, processes: Processes) -> None:
+    """Start a run in a new folder, or in ``folder`` if a run was killed there before its first checkpoint."""
+    setup = build_setup(settings, processes)  # before the folder, so that a wrong option leaves none behind
+    is_new = folder is None or not folder.exists()
+    folder = Path(
+        processes.on_main(lambda: str(create_run(settings.runs, "train", settings.name) if is_new else folder))
+    )
+    with _locked(folder, processes):
+        if processes.is_main:
+            run_folder.write_config(folder, config)
+        run = TrainingRun(setup, config, folder, None, processes)
+        run.train()
+        run.report()
+
+
+def _resume(
+    config: Mapping[str, Any], overrides: Sequence[str], folder: Path, processes: Processes, same_config: bool
 ) -> None:
-    job = run_of_job(settings.runs, settings.name, settings.resume)
-    if settings.resume in (None, AUTO) and (job is None or not run_folder.has_checkpoint(job)):
-        plan = build_setup(settings, ranks)  # before the folder: a mistake leaves nothing behind
-        new = job is None or not job.exists()  # a run may have been cut off before its first checkpoint
-        made = ranks.of_main(lambda: str(create_run(settings.runs, "train", settings.name) if new else job))
-        with _owned(Path(made), ranks):
-            if ranks.is_main:
-                run_folder.write_config(Path(made), config)
-            _train(plan, config, Path(made), None, ranks)
-        return
-    latest = Path(settings.runs) / "train" / "latest"
-    folder = job or (latest if settings.resume == "latest" else Path(settings.resume or ""))
-    for override in overrides if job is None else ():
-        if _key(override) not in RESUMABLE_WITH:
-            raise UserError(
-                f"{override} cannot be changed when resuming, which keeps the run's own configuration; "
-                f"remove it (allowed: {', '.join(RESUMABLE_WITH)})"
-            )
+    """Resume the run in ``folder`` with its own configuration, except for the options of ``RESUMABLE_WITH``.
+
+    Args:
+        config: Plain configuration.
+        overrides: What the command line changed.
+        folder: The run's folder.
+        processes: The processes that train together.
+        same_config: Whether ``config`` must be that of the run, or else only ``overrides`` are checked.
+    """
+    changed = {_key(override): override for override in overrides}
+    if not same_config:
+        for key, override in changed.items():
+            if key not in RESUMABLE_WITH:
+                raise UserError(
+                    f"{override} cannot be changed when resuming, which keeps the run's own configuration; "
+                    f"remove it (allowed: {', '.join(RESUMABLE_WITH)})"
+                )
     if not run_folder.has_checkpoint(folder):
         raise UserError(f"there is no checkpoint in {folder}; name a folder of runs/train or start a new run")
     folder = folder.resolve()
-    with _owned(folder, ranks):
+    with _locked(folder, processes):
         state = run_folder.load_checkpoint(folder)
         path = folder / run_folder.CHECKPOINT_FILE
         container.check_parts(state, _PARTS, path)
         container.check_parts(state["trainer"], {"step": int}, path)
-        from_mapping(TrainSettings, state["config"], "")
-        if state["trainer"]["step"] >= state["config"]["steps"] and (folder / "summary.json").exists():
+        own_config = state["config"]
+        from_mapping(TrainSettings, own_config, "")
+        if state["trainer"]["step"] >= own_config["steps"] and (folder / "summary.json").exists():
             raise UserError(f"{folder} is finished; use its supernet or start a new run")
-        if job is not None:
-            check_unchanged(folder, state["config"], config, RESUMABLE_WITH)
-        given = {_key(override) for override in overrides} & {*RESUMABLE_WITH} - {"resume"}
-        kept = {key: config[key] for key in given}
-        changed = {**state["config"], **kept, "init": None, "init_arch": None}
-        _train(build_setup(from_mapping(TrainSettings, changed, ""), ranks), state["config"], folder, state, ranks)
+        if same_config:
+            check_unchanged(folder, own_config, config, RESUMABLE_WITH)
+        changes = {key: config[key] for key in changed.keys() & RESUMABLE_WITH if key != "resume"}
+        settings = from_mapping(TrainSettings, {**own_config, **changes, "init": None, "init_arch": None}, "")
+        run = TrainingRun(build_setup(settings, processes), own_config, folder, state, processes)
+        run.train()
+        run.report()
 
 
 @contextmanager
-def _owned(folder: Path, ranks: Processes) -> Iterator[None]:
-    """Own ``folder`` in the name of all ranks; what prevents it is told on each."""
-    with ExitStack() as held:
-        ranks.of_main(lambda: str(held.enter_context(run_folder.owned(folder))))
+def _locked(folder: Path, processes: Processes) -> Iterator[None]:
+    """Lock ``folder`` for all processes; a failure raises in every process."""
+    with ExitStack() as lock:
+        processes.on_main(lambda: str(lock.enter_context(run_folder.locked(folder))))
         yield
 
 
@@ -89,51 +115,39 @@ def _key(override: str) -> str:
     return override.split("=")[0].lstrip("+~")
 
 
-def _train(
-    plan: TrainingSetup, config: Mapping[str, Any], folder: Path, state: dict[str, Any] | None, ranks: Processes
-) -> None:
-    run = TrainingRun(plan, config, folder, state, ranks)
-    run.train()
-    run.report()
+def folder_of_job(runs: str, name: str | None, resume: str | None) -> Path | None:
+    """Return the folder of the run that this job resumes if it has a checkpoint; None if it resumes none by itself.
 
-
-AUTO = "auto"
-"""``resume=auto``: continue the run of this name if there is one, else start it."""
-
-
-def run_of_job(runs: str, name: str | None, resume: str | None) -> Path | None:
-    """Return the folder of the run that this job continues if it has a checkpoint; None if it is told otherwise.
+    A job resumes a run by itself with ``resume=auto``, or when ``torchrun`` has restarted it.
 
     Args:
         runs: Folder of all runs.
-        name: Of this run.
+        name: Name of this run.
         resume: As in ``conf/train.yaml``.
 
     Raises:
-        UserError: The run may have to be found again, and has no name to find it by.
+        UserError: The job may have to find its run again, but the run has no name.
     """
-    restarted, most_restarts = restarts()
-    if resume not in (None, AUTO) or (resume is None and not most_restarts):
+    num_restarts, max_restarts = restarts()
+    if resume not in (None, AUTO) or (resume is None and not max_restarts):
         return None
     if name is None:
-        why = (
-            "resume=auto finds its run by name" if resume == AUTO else "a job that may restart must find its run again"
-        )
+        why = "resume=auto finds its run by name" if resume == AUTO else "a restarted job must find its run by name"
         raise UserError(f"{why}; add name=NAME")
-    return Path(runs) / "train" / name if resume == AUTO or restarted else None
+    return Path(runs) / "train" / name if resume == AUTO or num_restarts else None
 
 
 def check_unchanged(
     folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], changeable: Collection[str]
 ) -> None:
-    """Raise UserError if a run is to continue by itself with another configuration than it was started with.
+    """Raise UserError if a job is about to resume a run with another configuration than it was started with.
 
     Args:
-        folder: The run's.
-        before: Its configuration.
-        now: The one given now.
+        folder: The run's folder.
+        before: The run's configuration.
+        now: The job's configuration.
         changeable: Options that may differ.
     """
     for key in sorted({*before, *now} - {*changeable}):
         if before.get(key) != now.get(key):
-            raise UserError(f"{key} is not what the run {folder} was started with; restore it or choose another name")
+            raise UserError(f"{key} differs from the run in {folder}; restore it or choose another name")

@@ -1,8 +1,8 @@
-"""Optimisation of shared weights: rates, the averaged weights, and steps that leave untouched weights alone."""
+"""Learning rates, averaged weights, and Adam: plain, or masked for weights that subnets share."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ def learning_rate(progress: float, peak: float, warmup: float = 0.05, floor: flo
     """Return the rate at ``progress`` (0..1) of a phase: linear warm-up, then a cosine down to ``floor`` x peak."""
     if progress < warmup:
         return peak * (0.1 + 0.9 * progress / warmup)
-    done = (progress - warmup) / (1 - warmup)
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+    cosine_progress = (progress - warmup) / (1 - warmup)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(cosine_progress, 1.0))))
 
 
 class ExponentialMovingAverage:
@@ -36,18 +36,65 @@ class ExponentialMovingAverage:
         torch._foreach_lerp_(list(self.average.values()), [weights[name].detach() for name in self.average], 1 - decay)
 
 
+class Optimizer(Protocol):
+    """Updates weights from their gradients, which it clips to a largest norm."""
+
+    def step(self, rate: float) -> Tensor:
+        """Apply one update with learning rate ``rate``, clear the gradients, and return their norm before clipping."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that later steps depend on."""
+        ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        ...
+
+
+class ClippedAdam:
+    """PyTorch's Adam, with gradient clipping, for a network whose every weight is trained in every step.
+
+    Args:
+        parameters: Trainable weights.
+        clip_norm: Largest norm of the whole gradient.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], clip_norm: float) -> None:
+        self.parameters, self.clip_norm = list(parameters), clip_norm
+        self._adam = torch.optim.Adam(self.parameters, foreach=True)
+
+    def step(self, rate: float) -> Tensor:
+        """See :meth:`Optimizer.step`."""
+        norm: Tensor = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm, foreach=True)
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """Return the state dict of PyTorch's optimizer."""
+        return self._adam.state_dict()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self._adam.load_state_dict(dict(state))
+
+
 class MaskedAdam:
     """Adam whose step moves only weights that got a gradient in it.
 
-    In a weight-shared network a step trains slices. Plain Adam would go on moving everything else by stale momentum,
+    In a weight-shared network a step trains slices. Plain Adam would keep moving everything else by stale momentum,
     and a weight decay would shrink it; here a weight whose gradient is exactly zero keeps its value and its moments.
 
-    All moments lie in two flat tensors and a step works on one flat gradient: a network of many small layers would
-    otherwise spend longer on starting the thousands of operations than on computing them.
+    All moments lie in two flat tensors and a step works on one flat gradient: in a network of many small layers,
+    launching thousands of operations would otherwise take longer than computing them.
 
     Args:
         parameters: Trainable weights, float32, all on one device.
         clip_norm: Largest norm of the whole gradient.
+        reduce: Averages the flat gradient over the processes that train together.
         betas, epsilon: As in Adam (arXiv 1412.6980), algorithm 1.
     """
 
@@ -55,30 +102,24 @@ class MaskedAdam:
         self,
         parameters: Iterable[nn.Parameter],
         clip_norm: float,
+        reduce: Callable[[Tensor], Tensor] | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
         self.parameters, self.clip_norm, self.betas, self.epsilon = list(parameters), clip_norm, betas, epsilon
+        self._reduce = reduce
         self.num_steps = 0
         first = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
         self.moments = (torch.zeros_like(first), torch.zeros_like(first))
 
     @torch.no_grad()
-    def step(self, rate: float, join: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Clip, apply one update and forget the gradients; if their norm is not finite, weights and moments stay.
-
-        Args:
-            rate: Learning rate.
-            join: Makes the whole, flat gradient that of all processes.
-
-        Returns:
-            The gradient's norm before clipping.
-        """
+    def step(self, rate: float) -> Tensor:
+        """See :meth:`Optimizer.step`; if the norm is not finite, weights and moments stay as they are."""
         gradient = torch.cat([_gradient(parameter).flatten() for parameter in self.parameters])
-        if join is not None:
-            gradient = join(gradient)
+        if self._reduce is not None:
+            gradient = self._reduce(gradient)
         norm: Tensor = torch.linalg.vector_norm(gradient)
-        # A gradient that is not finite moves nothing; whoever reads the norm later finds sound weights.
+        # A gradient that is not finite moves nothing: the norm is checked later, when it is read from the device.
         scale = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
         gradient = torch.where(torch.isfinite(norm), gradient * scale, 0.0)
         self.num_steps += 1
@@ -100,7 +141,7 @@ class MaskedAdam:
         return [dict(zip(names, self._in_shape(moment), strict=True)) for moment in self.moments]
 
     def state(self) -> dict[str, Any]:
-        """Return what decides the steps to come: the number of steps so far and both moments, in parameter order."""
+        """Return the number of steps so far and both moments, in parameter order."""
         return {"num_steps": self.num_steps, "moments": list(self.moments)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

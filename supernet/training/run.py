@@ -1,11 +1,12 @@
-"""A training run in its folder: all steps, with checkpoints, log and images, and the report at the end."""
+"""A training run in its folder: the training loop with checkpoints, log and images, and the report at the end."""
 
+import logging
 import re
 import time
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ import torch
 
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
-from supernet.cli.console import CONSOLE, progress_bar
+from supernet.cli.console import progress_bar
 from supernet.cli.runs import point_latest, write_summary
 from supernet.cli.signals import stop_request
 from supernet.compute import machine
+from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.distributed import Processes
 from supernet.compute.precision import tf32
+from supernet.compute.sync_batch_norm import synchronise_batch_norm
 from supernet.errors import UserError
 from supernet.evaluation.subnet_report import report_scores
 from supernet.evaluation.subnet_scorer import SubnetScorer
-from supernet.pose.data.skip_broken import skipping
+from supernet.pose.data.skip_broken import skip_broken_of
 from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.plots import batch_sheet, prediction_sheet
@@ -37,130 +40,112 @@ from supernet.training.monitoring.monitor import TrainingMonitor, warn_untrained
 from supernet.training.monitoring.validation import PeriodicValidation
 from supernet.training.phases import ScheduledPhase
 from supernet.training.setup import TrainingSetup
-from supernet.training.trainer import LoopSettings, StepReport, Trainer
+from supernet.training.trainer import Trainer
 from supernet.training.warm_start import load_warm_start
 from supernet.version import VERSION
 from supernet.weight_sharing import SuperNet
 
-NO_FILE_NAME = r"[^\w.-]+"
+logger = logging.getLogger(__name__)
+
+_NOT_IN_FILE_NAME = r"[^\w.-]+"
 
 
 class TrainingRun:
-    """What :meth:`train` and then :meth:`report` work on.
+    """One training run: :meth:`train`, then :meth:`report`.
 
     Args:
-        plan: What to train.
+        setup: What to train, and on what.
         config: The run's own plain configuration, kept in its checkpoints.
-        folder: The run's folder, which the caller owns.
-        state: A checkpoint of this run to go on from, or None to begin.
-        ranks: The processes that train together.
+        folder: The run's folder, which the caller has locked.
+        state: A checkpoint of this run to continue from; None to start.
+        processes: The processes that train together.
 
     Raises:
-        UserError: The checkpoint does not go with the plan, or the folder cannot be written.
+        UserError: The checkpoint does not fit the setup, or the folder cannot be written.
     """
 
     def __init__(
         self,
-        plan: TrainingSetup,
+        setup: TrainingSetup,
         config: Mapping[str, Any],
         folder: Path,
         state: dict[str, Any] | None,
-        ranks: Processes,
+        processes: Processes,
     ) -> None:
-        self.plan, self.config, self.folder, self.ranks = plan, config, folder, ranks
-        self.plots = folder / "plots"
-        self._draws = plan.settings.plots and ranks.is_main
-        self._started, self._seconds_before = time.perf_counter(), 0.0 if state is None else state["seconds"]
-        settings = plan.settings
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        cv2.setNumThreads(0)
-        torch.manual_seed(settings.seed)
-        supernet = SuperNet(plan.space, plan.keypoints.num)
-        if plan.start is not None and state is None:
-            CONSOLE.print(f"init: {load_warm_start(supernet, plan.start, plan.keypoints)}")
-        supernet.to(plan.device)
-        self.objective = PoseObjective(plan.keypoints.num, settings.sigma, settings.push_weight, settings.pull_weight)
-        self.trainer = Trainer(supernet, self.objective, plan.train_set, plan.scheduled, _loop_settings(plan), ranks)
-        evaluation = None
-        if plan.val_set is not None:
-            num = settings.num_evaluate_images
-            scorer = SubnetScorer(supernet, plan.train_set, plan.val_set, settings.evaluation, num, ranks=ranks)
-            evaluation = PeriodicValidation(scorer, settings.evaluate_every)
-        self.watch = TrainingMonitor(self.trainer, settings.explosion_factor, settings.rollback_factor, evaluation)
-        self.made_with = {
+        self.setup, self.config, self.folder, self.processes = setup, config, folder, processes
+        self._draws = setup.settings.plots and processes.is_main
+        self._start_time, self._seconds_before = time.perf_counter(), 0.0 if state is None else state["seconds"]
+        self._configure_libraries()
+        supernet = self._new_supernet(is_resumed=state is not None)
+        self.trainer = self._new_trainer(supernet)
+        self.monitor = self._new_monitor(supernet)
+        self.environment = {
             "code": VERSION,
             **machine.versions(),
             "processor": machine.machine()["processor"],
-            "device": plan.device.type,
+            "device": setup.device.type,
             "threads": torch.get_num_threads(),
-            "processes": ranks.count,
-            "space_digest": plan.space.digest(),
+            "processes": processes.count,
+            "space_digest": setup.space.digest(),
         }
         if state is not None:
-            run_folder.check_made_with(state["made_with"], self.made_with, folder)
-            try:
-                self.trainer.load_state(state["trainer"])
-                self.watch.load_state(state["watch"])
-            except safe_torch.DAMAGED as error:
-                path = folder / run_folder.CHECKPOINT_FILE
-                raise UserError(f"{path} is not of this run ({error!r}); put the run's own checkpoint back") from error
-        CONSOLE.print(
-            f"space {plan.space.name}: {float(plan.space.count()):.3g} subnets, "
-            f"{sum(p.numel() for p in supernet.parameters()):,} shared weights; "
-            f"{settings.steps} steps of {settings.batch_size} images in {len(plan.scheduled)} phases "
-            f"on {plan.device}{f', {ranks.count} processes' if ranks.count > 1 else ''}; writing to {folder}"
-        )
-        self._saved_at = -1
+            self._resume(state)
+        if processes.is_main:
+            settings, shared = setup.settings, f", {processes.count} processes" if processes.count > 1 else ""
+            logger.info(
+                f"space {setup.space.name}: {float(setup.space.count()):.3g} subnets, "
+                f"{sum(p.numel() for p in supernet.parameters()):,} shared weights; "
+                f"{settings.steps} steps of {settings.batch_size} images in {len(setup.scheduled)} phases "
+                f"on {setup.device}{shared}; writing to {folder}"
+            )
         if state is None:
-            self._save_checkpoint()  # before any step: a place that cannot hold it is told at once
-        if ranks.is_main:
+            self._save_checkpoint()  # before any step, so that a full disk is an error at once
+        if processes.is_main:
             point_latest(folder)
 
     def train(self) -> None:
-        """Take all steps that are left; a failure of the loss goes back to the last checkpoint once.
+        """Take all steps that are left; if the loss diverges, roll back once to the last checkpoint.
 
         Raises:
-            UserError: A signal stopped it, after a checkpoint, or the loss failed again.
+            UserError: A signal stopped the run, after a checkpoint, or the loss diverged again.
         """
+        settings, trainer, monitor, processes = self.setup.settings, self.trainer, self.monitor, self.processes
         with (
-            TrainingLog(self.folder, self.trainer.step) if self.ranks.is_main else nullcontext() as log,
-            progress_bar() as progress,
+            TrainingLog(self.folder, trainer.step) if processes.is_main else nullcontext() as log,
+            progress_bar(disable=not processes.is_main) as progress,
             stop_request() as stop_requested,
             tf32(allowed=True),
         ):
-            settings, trainer, watch = self.plan.settings, self.trainer, self.watch
-            phase_ends = {scheduled.stop for scheduled in self.plan.scheduled}
             task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
-
-            def on_step(report: StepReport) -> None:
-                watch.follow(report)
-                stops = self.ranks.any(stop_requested())
-                saves = stops or trainer.step % settings.checkpoint_every == 0
-                logs = report.step % settings.log_every == 0 or trainer.step == settings.steps
-                if logs or saves or trainer.step in phase_ends:  # a checkpoint never holds what has gone wrong
-                    watch.losses.read()
-                if logs:
-                    figures = watch.figures()
-                    if log is not None:
-                        progress.update(task, note=log.write(report, figures))
-                progress.update(task, completed=trainer.step)
-                if not stops:
-                    watch.evaluate_if_due()
-                if saves:
-                    self._save_checkpoint()
-                if stops:
-                    raise UserError(f"stopped after {trainer.step} steps; continue with resume={self.folder}")
-
-            watch.evaluate_if_due()  # what was left out when the run was stopped
-            while True:
+            monitor.validate_if_due()  # a stopped run leaves it out
+            while (scheduled := trainer.current_phase()) is not None:
+                trainer.start_phase(scheduled)  # makes a teacher, sorts channels
                 try:
-                    trainer.run(on_step, self._on_phase_end, self._draw_batch if self._draws else None)
-                    break
+                    for batch, data_seconds in trainer.batches(scheduled):
+                        if self._draws and trainer.step == scheduled.start:
+                            self._draw_batch(scheduled, batch)
+                        report = trainer.train_step(scheduled, batch, data_seconds)
+                        monitor.follow(report)
+                        stops = processes.any(stop_requested())
+                        saves = stops or trainer.step == scheduled.stop or trainer.step % settings.checkpoint_every == 0
+                        logs = report.step % settings.log_every == 0 or trainer.step == settings.steps
+                        if logs or saves:
+                            monitor.losses.read()  # raises before a diverged state is saved
+                        if logs:
+                            figures = monitor.figures()
+                            if log is not None:
+                                progress.update(task, note=log.write(report, figures))
+                        progress.update(task, completed=trainer.step)
+                        if not stops:
+                            monitor.validate_if_due()
+                        if saves:
+                            self._save_checkpoint()
+                        if stops:
+                            raise UserError(f"stopped after {trainer.step} steps; continue with resume={self.folder}")
                 except TrainingDiverged as failure:
                     self._roll_back(failure, log)
             if log is not None:
-                draw_curves(self.folder / CURVES_FILE, log.rows(), [each.back_to for each in watch.rollbacks])
+                draw_curves(self.folder / CURVES_FILE, log.rows(), [rollback.back_to for rollback in monitor.rollbacks])
 
     def report(self) -> None:
         """Save the averaged weights as a supernet and score its largest, smallest and random subnets.
@@ -168,36 +153,47 @@ class TrainingRun:
         Raises:
             UserError: Ctrl-C, after the supernet was saved.
         """
-        plan, settings, ranks = self.plan, self.plan.settings, self.ranks
+        setup, settings, processes = self.setup, self.setup.settings, self.processes
         train_seconds = self._seconds()
-        final = self.trainer.averaged().eval()
-        ranks.copy_from_main(final.parameters())
+        supernet = self.trainer.averaged().eval()
+        processes.copy_from_main(supernet.parameters())
         path = self.folder / SUPERNET_FILE
-        measured_with = asdict(settings.evaluation)
-        if ranks.is_main:
+        if processes.is_main:
             save_supernet(
-                path, plan.space, final.state_dict(), plan.keypoints, plan.dataset, measured_with, self.objective
+                path,
+                setup.space,
+                supernet.state_dict(),
+                setup.keypoints,
+                setup.dataset,
+                asdict(settings.evaluation),
+                self.trainer.objective,
             )
-        num = settings.num_calibration_images
-        scorer = SubnetScorer(final, plan.train_set, plan.test_set, settings.evaluation, num, ranks=ranks)
+        scorer = SubnetScorer(
+            supernet,
+            setup.train_set,
+            setup.test_set,
+            settings.evaluation,
+            settings.num_calibration_images,
+            processes=processes,
+        )
         on_scored = self._draw_predictions if self._draws else None
         try:
-            rows = report_scores(scorer, plan.space, settings.report_random, settings.seed, on_scored)
+            rows = report_scores(scorer, setup.space, settings.report_random, settings.seed, on_scored)
         except KeyboardInterrupt:
             raise UserError(
-                f"stopped before the report; {path} is whole, resume={self.folder} makes the report"
+                f"stopped before the report; {path} is complete, resume={self.folder} makes the report"
             ) from None
-        skips = skipping(plan.train_set)
-        skipped = ranks.lists([] if skips is None else skips.skipped())
-        if not ranks.is_main:
+        skip_broken = skip_broken_of(setup.train_set)
+        skipped = processes.lists([] if skip_broken is None else skip_broken.skipped())
+        if not processes.is_main:
             return
-        health = self.watch.summary()
+        health = self.monitor.summary()
         warn_untrained(health)
         summary = {
             "supernet": str(path),
-            "space": plan.space.name,
+            "space": setup.space.name,
             "subnets": rows,
-            "num_test_images": len(plan.test_set),
+            "num_test_images": len(setup.test_set),
             "skipped_images": skipped,
             "health": health,
             "steps": settings.steps,
@@ -206,58 +202,91 @@ class TrainingRun:
             "images_per_second": round(settings.steps * settings.batch_size / train_seconds, 1),
         }
         write_summary(self.folder, summary)
-        CONSOLE.print(
+        logger.info(
             f"supernet: {path}   report: {self.folder / 'summary.json'}   curves: {self.folder / CURVES_FILE}, "
-            f"tensorboard --logdir {self.folder}",
-            soft_wrap=True,
+            f"tensorboard --logdir {self.folder}"
         )
 
+    def _configure_libraries(self) -> None:
+        """Set threads and the random seed of this process, and tune it for training on a CPU."""
+        settings = self.setup.settings
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        if self.setup.device.type == "cpu":
+            prefer_throughput()
+        cv2.setNumThreads(0)
+        torch.manual_seed(settings.seed)
+
+    def _new_supernet(self, is_resumed: bool) -> SuperNet:
+        setup, adapt = self.setup, None
+        if setup.settings.sync_batch_norm and self.processes.count > 1:
+            adapt = partial(synchronise_batch_norm, processes=self.processes)
+        supernet = SuperNet(setup.space, setup.keypoints.num, adapt)
+        if setup.warm_start is not None and not is_resumed:
+            message = load_warm_start(supernet, setup.warm_start, setup.keypoints)
+            if self.processes.is_main:
+                logger.info(f"init: {message}")
+        return supernet.to(setup.device)
+
+    def _new_trainer(self, supernet: SuperNet) -> Trainer:
+        setup, settings = self.setup, self.setup.settings
+        objective = PoseObjective(setup.keypoints.num, settings.sigma, settings.push_weight, settings.pull_weight)
+        return Trainer(supernet, objective, setup.train_set, setup.scheduled, settings, self.processes)
+
+    def _new_monitor(self, supernet: SuperNet) -> TrainingMonitor:
+        setup, settings, validation = self.setup, self.setup.settings, None
+        if setup.val_set is not None:
+            scorer = SubnetScorer(
+                supernet,
+                setup.train_set,
+                setup.val_set,
+                settings.evaluation,
+                settings.num_evaluate_images,
+                processes=self.processes,
+            )
+            validation = PeriodicValidation(scorer, settings.evaluate_every)
+        return TrainingMonitor(self.trainer, settings.explosion_factor, settings.rollback_factor, validation)
+
     def _seconds(self) -> float:
-        """Time that the run has taken, with that before it was resumed."""
-        return self._seconds_before + time.perf_counter() - self._started
+        """Time that the run has taken, including the time before it was resumed."""
+        return self._seconds_before + time.perf_counter() - self._start_time
+
+    def _resume(self, state: Mapping[str, Any]) -> None:
+        run_folder.check_environment(state["made_with"], self.environment, self.folder)
+        try:
+            self.trainer.load_state(state["trainer"])
+            self.monitor.load_state(state["watch"])
+        except safe_torch.DAMAGED as error:
+            path = self.folder / run_folder.CHECKPOINT_FILE
+            raise UserError(f"{path} is not of this run ({error!r}); restore the run's own checkpoint") from error
 
     def _save_checkpoint(self) -> None:
-        self._saved_at = self.trainer.step
-        if self.ranks.is_main:
-            value = {"config": dict(self.config), "made_with": self.made_with, "seconds": self._seconds()}
-            value |= {"trainer": self.trainer.state(), "watch": self.watch.state()}
+        if self.processes.is_main:
+            value = {
+                "config": dict(self.config),
+                "made_with": self.environment,
+                "seconds": self._seconds(),
+                "trainer": self.trainer.state(),
+                "watch": self.monitor.state(),
+            }
             run_folder.save_checkpoint(self.folder, value)
 
-    def _on_phase_end(self, _: ScheduledPhase) -> None:
-        if self._saved_at != self.trainer.step:
-            self._save_checkpoint()
-
     def _roll_back(self, failure: TrainingDiverged, log: TrainingLog | None) -> None:
-        failure.images = self.ranks.lists(failure.images)
-        rollback = self.watch.roll_back(failure, self.folder)
-        self.ranks.any(False)  # until all have read it, the checkpoint stays what it is
+        failure.images = self.processes.lists(failure.images)
+        rollback = self.monitor.roll_back(failure, self.folder)
+        self.processes.any(False)  # barrier: every process must read the checkpoint before it is overwritten
         self._save_checkpoint()
         if log is not None:
             log.go_back(self.trainer.step)
-            warnings.warn(
-                f"{failure}; back to step {rollback.back_to} with {rollback.rate_factor:g} of all rates", stacklevel=2
+            logger.warning(
+                f"{failure}; back to step {rollback.back_to} with all learning rates times {rollback.rate_factor:g}"
             )
 
     def _draw_batch(self, scheduled: ScheduledPhase, batch: Batch) -> None:
-        name = f"batch_{self.plan.scheduled.index(scheduled)}_{scheduled.phase.name}"
-        sheet = batch_sheet(batch, self.objective.targets(batch), self.plan.keypoints)
-        save_image(self.plots / f"{re.sub(NO_FILE_NAME, '_', name)}.png", sheet)
+        name = f"batch_{self.setup.scheduled.index(scheduled)}_{scheduled.phase.name}"
+        sheet = batch_sheet(batch, self.trainer.objective.targets(batch), self.setup.keypoints)
+        save_image(self.folder / "plots" / f"{re.sub(_NOT_IN_FILE_NAME, '_', name)}.png", sheet)
 
-    def _draw_predictions(self, name: str, found: Evaluation) -> None:
-        sheet = prediction_sheet(self.plan.test_set, found.people)
-        save_image(self.plots / f"test_{name.replace(' ', '_')}.png", sheet)
-
-
-def _loop_settings(plan: TrainingSetup) -> LoopSettings:
-    settings = plan.settings
-    return LoopSettings(
-        settings.batch_size,
-        settings.seed,
-        settings.clip_norm,
-        settings.average_decay,
-        settings.distillation_weight,
-        settings.num_workers,
-        settings.augmentation,
-        settings.precision,
-        settings.sync_batch_norm,
-    )
+    def _draw_predictions(self, name: str, evaluation: Evaluation) -> None:
+        sheet = prediction_sheet(self.setup.test_set, evaluation.predictions)
+        save_image(self.folder / "plots" / f"test_{name.replace(' ', '_')}.png", sheet)

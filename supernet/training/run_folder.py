@@ -1,10 +1,10 @@
-"""The folder of a training run: who may write into it, whose it is, and what its checkpoints were made with."""
+"""The folder of a training run: its lock, its configuration and its checkpoints."""
 
 import fcntl
 import json
+import logging
 import os
 import socket
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,20 +13,27 @@ from typing import Any
 from supernet.checkpoints import container
 from supernet.errors import UserError
 from supernet.io import files
+from supernet.pose.coco.splits import with_current_names as with_current_dataset_names
 
 CHECKPOINT_FILE = "checkpoint.pt"
 CONFIG_FILE = "config.json"
 _LOCK_FILE = ".lock"
 _KIND = "training"
-_MOST_NAMED = 5
+_MAX_NAMED = 5
+"""Differences in an error message."""
+
+_EARLIER_NAMES = {"picture_memory_mib": "image_memory_mib"}
+"""Options that an earlier release wrote into checkpoints under another name, and their names now."""
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Keep every other process from training in ``folder``, and remove what killed ones left half-written there.
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process from training in ``folder``, and remove files that killed processes left half-written.
 
-    The lock is the operating system's, so it ends with the process that holds it, however that ends; the file only
-    tells who that is.
+    The operating system releases the lock when the process ends, even if it is killed. The lock file names the process
+    that holds it.
 
     Raises:
         UserError: Another process trains there, or the folder holds links or cannot be written.
@@ -43,11 +50,11 @@ def owned(folder: Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError):  # either may be what a held lock gives
             holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
             raise UserError(
-                f"{folder} is in use by {holder}; wait for it or stop it, or start a run of another name"
+                f"{folder} is in use by {holder}; wait for it, stop it, or start a run with another name"
             ) from None
         except OSError as error:  # some network file systems
-            warnings.warn(f"{folder} cannot be locked ({error.strerror}); let no second run write there", stacklevel=3)
-        with suppress(OSError):  # it only helps people
+            logger.warning(f"{folder} cannot be locked ({error.strerror}); start no second run in it")
+        with suppress(OSError):  # only for the error message above
             os.ftruncate(lock, 0)
             os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         files.sweep(folder)
@@ -59,12 +66,12 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Keep the configuration of the run, for people and to know its checkpoints by."""
+    """Write the configuration of the run, which its checkpoints are compared with."""
     files.write_json(folder / CONFIG_FILE, dict(config))
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is anything to go on from in ``folder``."""
+    """Whether ``folder`` holds a checkpoint to resume from."""
     path = folder / CHECKPOINT_FILE
     return path.exists() or container.previous_of(path).exists()
 
@@ -73,7 +80,7 @@ def save_checkpoint(folder: Path, value: Mapping[str, Any]) -> None:
     """Write a checkpoint and keep the one before it.
 
     Raises:
-        UserError: It cannot be written; what remains to go on from is named.
+        UserError: It cannot be written; the message names the checkpoint that is left.
     """
     try:
         container.save(folder / CHECKPOINT_FILE, _KIND, value, keep_previous=True)
@@ -84,53 +91,64 @@ def save_checkpoint(folder: Path, value: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:
-    """Read the newest good checkpoint of the run that ``folder`` belongs to.
+    """Read the newest intact checkpoint of the run in ``folder``; options have their current names.
 
     Raises:
         UserError: There is none, or it is of another run.
     """
     value = container.load_newest(folder / CHECKPOINT_FILE, _KIND)
     container.check_parts(value, {"config": dict}, folder / CHECKPOINT_FILE)
-    own = files.read_json(folder / CONFIG_FILE, "configuration")
-    # Through JSON, as the file went: it has no tuples, and its keys are strings.
+    own = _with_current_names(files.read_json(folder / CONFIG_FILE, "configuration"))
+    value["config"] = _with_current_names(value["config"])
+    # Through JSON, as in the file, which has no tuples and only string keys.
     different = differences(own, json.loads(json.dumps(value["config"])))
     if different:
-        more = f" and {len(different) - _MOST_NAMED} more" if len(different) > _MOST_NAMED else ""
+        more = f" and {len(different) - _MAX_NAMED} more" if len(different) > _MAX_NAMED else ""
         raise UserError(
             f"{folder / CHECKPOINT_FILE} is of another run than {folder / CONFIG_FILE}: "
-            f"{', '.join(different[:_MOST_NAMED])}{more}; put the run's own checkpoint back"
+            f"{', '.join(different[:_MAX_NAMED])}{more}; restore the run's own checkpoint"
         )
     return value
 
 
-def check_made_with(then: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Compare what a checkpoint was made with to what the run goes on with.
+def _with_current_names(config: Any) -> Any:
+    """Return a configuration of any release with the current names of all options."""
+    if not isinstance(config, Mapping):
+        return config
+    renamed = {_EARLIER_NAMES.get(name, name): value for name, value in config.items()}
+    if isinstance(renamed.get("dataset"), Mapping):
+        renamed["dataset"] = with_current_dataset_names(renamed["dataset"])
+    return renamed
 
-    Other versions, another processor or number of threads are told in a warning: the bits may then differ too.
+
+def check_environment(then: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Compare the environment of a checkpoint with that of this process.
+
+    Other versions, another processor or another number of threads are logged as a warning, because the bits of the
+    result may then differ.
 
     Raises:
-        UserError: The search space is another one.
+        UserError: The search space differs.
     """
     different = differences(then, now)
     if then.get("space_digest") != now["space_digest"]:
-        raise UserError(f"{folder} cannot go on: {', '.join(different)}; start a new run or use what it was begun with")
+        raise UserError(f"{folder} cannot be resumed: {', '.join(different)}; restore these or start a new run")
     if different:
-        warnings.warn(
-            f"{folder} goes on with {', '.join(different)}; the result may not be equal to the bit to an "
-            "uninterrupted run's",
-            stacklevel=2,
+        logger.warning(
+            f"{folder} is resumed with {', '.join(different)}; the result may not be bit-identical to that of an "
+            "uninterrupted run"
         )
 
 
 def differences(before: Any, after: Any, place: str = "") -> list[str]:
-    """Return what differs between two plain values, each as "place new instead of old", in order of place."""
+    """Return the differences between two plain values as "place new instead of old", in order of place."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
-        found = []
+        different = []
         for key in sorted({*before, *after}, key=str):
             inner = f"{place}.{key}" if place else str(key)
-            found += differences(before.get(key), after.get(key), inner)
-        return found
+            different += differences(before.get(key), after.get(key), inner)
+        return different
     if isinstance(before, list | tuple) and isinstance(after, list | tuple) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
-        return [told for i, (old, new) in pairs for told in differences(old, new, f"{place}[{i}]")]
+        return [line for i, (old, new) in pairs for line in differences(old, new, f"{place}[{i}]")]
     return [] if before == after else [f"{place} {after!r} instead of {before!r}"]

@@ -1,4 +1,4 @@
-"""A supernet that begins with the weights of a trained network: one of our exports or a published LitePose."""
+"""Warm start: a supernet that starts from a trained network, one of our exports or a published LitePose."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,17 +15,17 @@ from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
 
 _LAST_LAYERS = tuple(f"final_{branch}.{level}.conv.3.weight" for branch in ("refined", "raw") for level in range(2))
-"""What differs between keypoint sets."""
+"""Layers whose shape depends on the keypoint set."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A trained network, whose arch is one of the supernet's.
+    """A trained network whose arch is in the supernet's space.
 
     Attributes:
-        network: On the CPU, with its batch-norm statistics.
-        keypoints: What it predicts; None for a published one, which tells only how many.
-        path: Where it comes from.
+        network: The network, on the CPU, with its batch-norm statistics.
+        keypoints: The keypoints that it predicts; None for a published checkpoint, which has only their number.
+        path: File or folder it was read from.
     """
 
     network: LitePose
@@ -33,55 +33,61 @@ class WarmStart:
     path: Path
 
     def predicts(self, keypoints: KeypointSet) -> bool:
-        """Whether its last layers are for these keypoints."""
+        """Whether the network's last layers predict these keypoints."""
         if self.keypoints is None:
             return self.network.num_keypoints == keypoints.num
         return self.keypoints.names == keypoints.names
 
 
 def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> WarmStart:
-    """Read the network that a supernet of ``space`` is to begin with.
+    """Read the network that a supernet of ``space`` starts from.
 
     Args:
         path: Folder of an exported model, or a checkpoint of the published code.
-        arch_path: LitePose JSON of a published checkpoint's arch, which the checkpoint does not tell.
-        space: Of the supernet.
+        arch_path: LitePose JSON of a published checkpoint's arch, which the checkpoint does not contain.
+        space: The supernet's space.
 
     Raises:
-        UserError: Something is missing, damaged, or does not fit the other, or the arch is outside the space.
+        UserError: A file is missing or damaged, arch and checkpoint do not match, or the arch is outside the space.
     """
     if not Path(path).exists():
-        raise UserError(f"there is nothing at init={path}; name an exported model or a published checkpoint")
+        raise UserError(f"init={path} does not exist; name an exported model or a published checkpoint")
     if is_exported(path):
         if arch_path is not None:
-            raise UserError(f"init_arch={arch_path} is for published checkpoints; {path} knows its arch, leave it out")
+            raise UserError(
+                f"init_arch={arch_path} is for published checkpoints; {path} has its own arch, remove init_arch"
+            )
         exported = load_net(path)
         start = WarmStart(exported.network, exported.keypoints, Path(path))
     elif Path(path).is_dir():
-        raise UserError(f"init={path} holds no exported model; name a folder that python -m subnet_export wrote")
+        raise UserError(f"init={path} contains no exported model; name a folder that python -m subnet_export wrote")
     elif arch_path is None:
-        raise UserError(f"init={path} does not tell its arch; add init_arch=FILE, LitePose's JSON of it")
+        raise UserError(f"init={path} does not contain its arch; add init_arch=FILE, the arch in LitePose's JSON")
     else:
         start = WarmStart(read_published(path, Arch.load(arch_path)), None, Path(path))
     try:
         space.check(replace(start.network.arch, resolution=space.resolutions[-1]))  # weights fit any resolution
     except UserError as error:
-        raise UserError(f"init={path} is no subnet of the space {space.name}: {error}") from error
+        raise UserError(f"init={path} is not a subnet of the space {space.name}: {error}") from error
     return start
 
 
 @torch.no_grad()
 def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet) -> str:
-    """Put a network's weights where its arch lies in the supernet, so that this subnet is that network.
+    """Copy a network's weights into its slices of the supernet, so that this subnet equals the network.
 
-    All other weights stay as they are, and so do the last layers if they are for other keypoints than ``keypoints``,
-    those of the supernet.
+    All other weights stay as they are, and so do the last layers if the network predicts other keypoints.
+
+    Args:
+        supernet: Changed in place.
+        start: The network.
+        keypoints: The keypoints of the supernet.
 
     Returns:
-        One sentence on how many of the weights came from the network.
+        One sentence with the number of weights that come from the network.
     """
     same_keypoints = start.predicts(keypoints)
-    own, given = supernet.network.state_dict(), 0
+    own, num_copied = supernet.network.state_dict(), 0
     parameters = dict(supernet.network.named_parameters())
     for name, value in start.network.state_dict().items():
         if name in _LAST_LAYERS and not same_keypoints:
@@ -91,7 +97,8 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
             border = (place.shape[-1] - value.shape[-1]) // 2
             place = place[..., border : border + value.shape[-2], border : border + value.shape[-1]]
         place.copy_(value)
-        given += value.numel() if name in parameters else 0
+        num_copied += value.numel() if name in parameters else 0
     total = sum(parameter.numel() for parameter in parameters.values())
-    heads = "" if same_keypoints else "; its last layers are for other keypoints and begin anew"
-    return f"{given:,} of {total:,} weights ({given / total:.0%}) come from {start.path}, the others begin anew{heads}"
+    heads = "" if same_keypoints else "; last layers are random too, because they are for other keypoints"
+    share = f"{num_copied:,} of {total:,} weights ({num_copied / total:.0%})"
+    return f"{share} come from {start.path}, the others start at random{heads}"

@@ -1,4 +1,4 @@
-"""The recipes for the full space on real data sets, tried on built-in people: every phase runs at full size."""
+"""The experiments for the full space on real data sets: every phase runs at full size, on built-in people."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ from supernet.io.schema import from_mapping
 from supernet.space import SearchSpace
 from supernet.training.launch import start_or_resume
 from supernet.training.phases import schedule
-from supernet.training.setup import TrainSettings
+from supernet.training.settings import TrainSettings
 
 RECIPES = {"crowdpose": 10_000, "coco": 57_000}
-"""Experiments, and the training images that their headers count on."""
+"""Experiments, and the number of training images that their steps are computed for."""
 
 
 def configuration(name: str, *overrides: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_a_recipe_is_for_its_data_set_and_the_full_space(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_phase_of_a_recipe_runs_at_full_size(name: str, tmp_path: Path) -> None:
-    """Its space, phases and settings as they are, at the largest resolution, with two images and one step a phase."""
+    """With its own space, phases and settings, at the largest resolution, with two images and one step per phase."""
     config = configuration(name, "dataset=synthetic", f"dataset.keypoints={name}")
     config["space"]["resolutions"] = config["space"]["resolutions"][-1:]
     config["phases"] = [phase | {"share": 1} for phase in config["phases"]]

@@ -1,6 +1,6 @@
-"""The directions in which modules may import each other, and calls that no module may make.
+"""Which modules may import which, and which calls they may not make.
 
-Held by reading every module's syntax tree, imports inside functions included, so that nothing needs to be imported.
+The tests read the syntax tree of every module, with the imports inside functions, and import nothing.
 """
 
 import ast
@@ -15,9 +15,21 @@ TORCH_FREE = (
     "supernet.arch",
     "supernet.space",
     "supernet.genes",
+    "supernet.costs.analytic",
+    "supernet.costs.cost_tables",
+    "supernet.costs.latency_blocks",
+    "supernet.costs.latency_file",
+    "supernet.costs.latency_lookup",
     "supernet.costs.latency_table",
+    "supernet.costs.published",
     "search.cost",
     "search.budget",
+    "search.candidate",
+    "search.feasibility",
+    "search.features",
+    "search.objectives",
+    "search.pareto",
+    "search.quantities",
     "search.evolution.engine",
     "search.optuna_backend.search",
     "search.optuna_backend.storage",
@@ -26,10 +38,29 @@ TORCH_FREE = (
 """Modules that must start fast and run where torch is not wanted, with all they import."""
 
 MOST_FILES = 15
-"""Of a folder, so that a reader finds the room; a larger one wants to be divided."""
+"""Limit on the files in a folder."""
 
 HYDRA = ("supernet.cli.hydra_app",)
-"""Modules that may import Hydra: what the entry points share."""
+"""Modules that may import Hydra."""
+
+COMMANDS = {
+    "supernet.cli.console": "prints logs, and the error that ends a command",
+    "supernet.cli.arguments": "prints errors in the command line",
+    "supernet.doctor": "prints its report, also where packages are missing",
+    "supernet.pose.check": "prints its report",
+    "supernet.evaluation.run": "prints the result of `supernet.evaluate`",
+    "supernet.evaluation.subnet_report": "prints the final table of a training run",
+    "search.lut.commands": "prints the results of `search.lut`",
+    "search.lut.measure": "runs on other devices without this project",
+    "search.runs.evolution_run": "prints the progress of `search.evolve`",
+    "search.runs.finish": "prints the result of a search",
+    "search.runs.optuna_run": "prints the progress of `search.optuna_search`",
+    "subnet_export.benchmarking.run": "prints the result of `subnet_export.benchmark`",
+    "subnet_export.import_litepose": "prints its result",
+    "subnet_export.prediction.run": "prints the report of `subnet_export.predict`",
+    "subnet_export.run_summary": "prints the summary of an export or fine-tuning run",
+}
+"""Modules that may print; all others use ``logging``, so that programs can redirect or silence them."""
 
 
 def module_name(path: Path) -> str:
@@ -79,13 +110,13 @@ def reached(module: str) -> set[str]:
 
 
 def breaches(of: tuple[str, ...], forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> list[str]:
-    """Imports of ``forbidden`` names by modules inside ``of``, except of what is ``allowed`` and of its packages."""
+    """Imports of ``forbidden`` names by modules inside ``of``, except ``allowed`` names and their parent packages."""
     return [
         f"{module} imports {name}"
         for module, names in IMPORTS.items()
         if below(module, of)
         for name in sorted(names)
-        if below(name, forbidden) and not below(name, allowed) and not any(below(each, (name,)) for each in allowed)
+        if below(name, forbidden) and not below(name, allowed) and not any(below(other, (name,)) for other in allowed)
     ]
 
 
@@ -96,7 +127,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 
 def unsafe(tree: ast.AST) -> list[str]:
-    """What a module does that can run code from a data file, or skips a check of one."""
+    """Calls and imports that can run code from a data file or skip a check of it."""
     found = []
     for name, call in calls(tree):
         values = {word.arg: ast.unparse(word.value) for word in call.keywords}
@@ -121,28 +152,27 @@ def unsafe(tree: ast.AST) -> list[str]:
 
 
 WRITES_ELSEWHERE = {
-    "supernet.training.run_folder": "who holds the lock, which only helps people",
-    "supernet.training.monitoring.log": "lines that are appended; one cut off is dropped",
+    "supernet.training.run_folder": "the lock's owner, which is only for people",
+    "supernet.training.monitoring.log": "appended lines; an incomplete one is dropped",
     "search.report.arch_drawing": "in memory, for a page",
-    "supernet.io.jsonl": "lines that are appended; one cut off is dropped",
-    "search.lut.measure": "runs on other devices without this project; lines that are appended",
-    "search.lut.merge": "a temporary folder that another reader takes",
-    "search.optuna_backend.journal": "Optuna's own file, mended under its lock",
+    "supernet.io.jsonl": "appended lines; an incomplete one is dropped",
+    "search.lut.measure": "runs on other devices without this project; appended lines",
+    "search.lut.merge": "a temporary folder that another reader reads",
+    "search.optuna_backend.journal": "Optuna's file, repaired under its lock",
     "supernet.pose.metrics.crowdpose_official": "a temporary folder that another program reads",
-    "subnet_export.benchmarking.run": "a temporary folder that another program reads",
-    "subnet_export.format_writer": "a temporary folder that another program reads or writes",
-    "subnet_export.prediction.outputs": "lines that are appended as images come",
-    "supernet.io.new_folder": "a folder that appears whole, by renaming",
-    "supernet.cli.runs": "the latest link, by renaming",
-    "supernet.checkpoints.container": "a damaged file moved aside",
+    "subnet_export.deployment.writers": "a temporary folder that another program reads or writes",
+    "subnet_export.prediction.outputs": "lines that are appended during prediction",
+    "supernet.io.new_folder": "a folder that is complete when it is renamed",
+    "supernet.cli.runs": "the link `latest`, by renaming",
+    "supernet.checkpoints.container": "a damaged file, by renaming",
 }
-"""Modules that put something on the disk without :mod:`supernet.io.files`, and why that is sound."""
+"""Modules that write without :mod:`supernet.io.files`, and why that is safe."""
 
 WRITERS = ("write_text", "write_bytes", "savefig", "tofile", "imwrite", "symlink_to", "copyfile", "move")
 
 
 def writes(tree: ast.AST) -> list[str]:
-    """What a module puts on the disk outside of functions that use ``files.atomic``."""
+    """Calls that write to the disk outside of functions that use ``files.atomic``."""
     covered: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and any(name.endswith("files.atomic") for name, _ in calls(node)):
@@ -151,12 +181,12 @@ def writes(tree: ast.AST) -> list[str]:
     for name, call in calls(tree):
         last = name.rpartition(".")[2]
         strings = [
-            each.value
-            for each in [*call.args, *(word.value for word in call.keywords)]
-            if isinstance(each, ast.Constant)
+            argument.value
+            for argument in [*call.args, *(word.value for word in call.keywords)]
+            if isinstance(argument, ast.Constant)
         ]
         opens = last == "open" and any(isinstance(mode, str) and set(mode) & set("wxa") for mode in strings)
-        # Of a path: text.replace takes two arguments, that of dataclasses keywords.
+        # `replace` of a path; that of a string takes two arguments, that of dataclasses keywords.
         renames = name.endswith(".replace") and len(call.args) == 1 and not call.keywords
         renames |= name in ("os.replace", "os.rename", "os.write")
         dumps = name in ("json.dump", "yaml.dump", "np.save", "np.savez", "torch.save", "openvino.save_model")
@@ -167,11 +197,29 @@ def writes(tree: ast.AST) -> list[str]:
 
 
 def test_nothing_is_written_around_the_durable_writer() -> None:
-    found = {module: told for module, tree in TREES.items() if module != "supernet.io.files" and (told := writes(tree))}
-    # sealed writes to memory alone.
-    assert [told for told in found.pop("supernet.checkpoints.safe_torch") if not told.endswith("torch.save")] == []
+    found = {module: calls for module, tree in TREES.items() if (calls := writes(tree))}
+    del found["supernet.io.files"]
+    # safe_torch writes to memory only.
+    assert [call for call in found.pop("supernet.checkpoints.safe_torch") if not call.endswith("torch.save")] == []
     assert found.keys() - WRITES_ELSEWHERE.keys() == set(), found
     assert WRITES_ELSEWHERE.keys() - found.keys() == set(), "no longer needed"
+
+
+def prints(tree: ast.AST) -> list[str]:
+    """Calls that show something to a person without ``logging``; deprecation warnings are allowed."""
+    return [
+        f"line {call.lineno}: {name}"
+        for name, call in calls(tree)
+        if (name in ("print", "warnings.warn") or name.lower().endswith("console.print"))
+        and "DeprecationWarning" not in ast.unparse(call)
+    ]
+
+
+def test_only_commands_print() -> None:
+    found = {module: shown for module, tree in TREES.items() if (shown := prints(tree))}
+    assert found.keys() - COMMANDS.keys() == set(), found
+    assert COMMANDS.keys() - found.keys() == set(), "no longer needed"
+    assert not [module for module, shown in found.items() if any(call.endswith("warnings.warn") for call in shown)]
 
 
 def test_tensors_are_read_and_written_in_one_place() -> None:
@@ -186,7 +234,7 @@ def test_every_package_is_scanned() -> None:
     assert {"supernet.arch", "supernet.pose.training.augmentation", "search.cost"} <= TREES.keys()
 
 
-def test_packages_themselves_hold_only_a_docstring() -> None:
+def test_package_files_hold_only_a_docstring() -> None:
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")):
         (only,) = ast.parse(path.read_text(encoding="utf-8")).body
         assert isinstance(only, ast.Expr), path
@@ -203,10 +251,11 @@ def test_supernet_knows_neither_search_nor_export() -> None:
 
 
 def test_pose_knows_nothing_of_architectures() -> None:
-    allowed = ("supernet.pose", "supernet.errors", "supernet.io")
-    # Only its entry point reaches further, for what all commands share.
+    allowed = ("supernet.pose", "supernet.errors", "supernet.io", "supernet.random_streams")
+    # Only its entry point may import more: the modules that all commands share.
     entry_point, command = "supernet.pose.check", (*allowed, "supernet.cli")
-    assert not [each for each in breaches(("supernet.pose",), ("supernet",), allowed) if each.split()[0] != entry_point]
+    found = breaches(("supernet.pose",), ("supernet",), allowed)
+    assert not [breach for breach in found if breach.split()[0] != entry_point]
     assert not breaches((entry_point,), ("supernet",), command)
 
 
@@ -226,7 +275,7 @@ def test_export_knows_nothing_of_search() -> None:
 
 def test_only_the_shared_entry_plumbing_imports_hydra() -> None:
     found = breaches(PACKAGES, ("hydra", "omegaconf"))
-    assert not [each for each in found if each.split()[0] not in HYDRA]
+    assert not [breach for breach in found if breach.split()[0] not in HYDRA]
 
 
 def test_no_module_imports_itself_through_others() -> None:
@@ -239,8 +288,8 @@ def test_sibling_folders_import_each_other_one_way() -> None:
     def sibling_folders(module: str, other: str) -> tuple[str, str] | None:
         """The folders in which two modules lie, where they first differ; None if one holds the other."""
         first, second = module.split(".")[:-1], other.split(".")[:-1]
-        for depth, (one, another) in enumerate(zip(first, second, strict=False), start=1):
-            if one != another:
+        for depth, (name, other_name) in enumerate(zip(first, second, strict=False), start=1):
+            if name != other_name:
                 return ".".join(first[:depth]), ".".join(second[:depth])
         return None
 
@@ -305,6 +354,8 @@ def image(path):
         figure.savefig(temporary)
     files.write_text(path, path.read_text())
 """
+    shown = "print(1)\nrun.console.print(2)\nwarnings.warn(3)\nwarnings.warn(4, DeprecationWarning)\nlogger.info(5)"
+    assert prints(ast.parse(shown)) == ["line 1: print", "line 2: run.console.print", "line 3: warnings.warn"]
     assert sorted(writes(ast.parse(around))) == [
         "line 3: path.write_text",
         "line 4: open",

@@ -1,9 +1,9 @@
-"""What every search engine keeps to, on a problem so small that the best arch is known.
+"""The contract of all search engines, on a problem so small that the best arch is known.
 
-Another engine joins by adding itself to ``ENGINES``.
+To test another engine, add it to ``ENGINES``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 
 from search.budget import Budget, CostModel
 from search.candidate import Score
-from search.evolution.engine import Evolution, Task, evolve
+from search.evolution.engine import Evolution
 from search.evolution.settings import EvolutionSettings
 from search.optuna_backend.samplers import SAMPLERS, SamplerSettings
 from search.optuna_backend.search import OptunaSearch, OptunaSettings
@@ -42,11 +42,11 @@ class Engine:
     """A search engine under test.
 
     Attributes:
-        search: Called with the score, the number of evaluations, the seed and a folder; scores archs of ``SPACE``
-            within ``BUDGET`` and returns the best. What ``score`` raises ends it, and called again with the same
-            arguments it goes on.
-        resumes_exactly: Whether a search that was stopped goes on with the very archs it would have scored.
-        learns: Whether what it scores depends on the scores before.
+        search: Called with the score function, the number of evaluations, the seed and a folder; scores archs of
+            ``SPACE`` within ``BUDGET`` and returns the best. An exception of ``score`` ends it; another call with the
+            same arguments continues it.
+        resumes_exactly: Whether a stopped search continues with the archs that it would have scored.
+        learns: Whether proposals depend on earlier scores.
     """
 
     name: str
@@ -59,12 +59,12 @@ def evolution(score: ScoreFunction, num_evaluations: int, seed: int, folder: Pat
     search = Evolution(SPACE, MODEL, BUDGET, EvolutionSettings(8, num_evaluations), np.random.default_rng(seed))
     log = SearchLog(folder, {}, {})
     if (folder / "state.json").exists():
-        search.restore(load_state(folder)["search"], load_scored(folder))
-
-    def scored(tasks: Sequence[Task]) -> list[Score]:
-        return [Score(1, {"AP": score(task.candidate.arch)}) for task in tasks]
-
-    return evolve(search, scored, 1, lambda: log.save_state(search.state()), log.add).best.arch
+        search.restore(load_state(folder).state, load_scored(folder))
+    while tasks := search.ask():
+        log.save_state(search.state())
+        for task in tasks:
+            log.add(search.tell(task.candidate.order, Score(1, {"AP": score(task.candidate.arch)})))
+    return search.result().best.arch
 
 
 def optuna_search(sampler: str, score: ScoreFunction, num_evaluations: int, seed: int, folder: Path) -> Arch:
@@ -94,7 +94,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 def value(arch: Arch) -> float:
-    """Rises with every cost-free choice, and less with every other: resolution counts most."""
+    """A score that rises with resolution most, then with the parameters and the width of the last deconvolution."""
     costs = MODEL.of(arch)
     return 3.0 * (arch.resolution == 96) + costs["params"] / 1e5 + 0.1 * arch.deconv_widths[2]
 
@@ -109,7 +109,7 @@ def best_value() -> float:
 
 
 class Recorder:
-    """Scores archs, remembers them, and fails at one of them."""
+    """Scores archs, records them, and raises instead of scoring number ``stop_at``."""
 
     def __init__(self, stop_at: int = -1) -> None:
         self.archs: list[Arch] = []
@@ -124,7 +124,7 @@ class Recorder:
 
 def test_it_finds_the_best_arch_within_the_budget(engine: Engine, tmp_path: Path) -> None:
     if not engine.learns:
-        pytest.skip("chance finds the best of all only by chance")
+        pytest.skip("random search finds the best arch only by chance")
     best = engine.search(value, 120, 0, tmp_path)
     assert value(best) == best_value()
 
@@ -148,17 +148,17 @@ def test_equal_seeds_score_equal_archs(engine: Engine, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [1, 7, 8, 20])
-def test_a_stopped_search_goes_on_and_scores_nothing_again(engine: Engine, tmp_path: Path, stop_at: int) -> None:
+def test_a_stopped_search_continues_and_scores_nothing_twice(engine: Engine, tmp_path: Path, stop_at: int) -> None:
     whole, stopped, rest = Recorder(), Recorder(stop_at), Recorder()
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
     expected = engine.search(whole, 24, 5, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         engine.search(stopped, 24, 5, tmp_path / "stopped")
-    found = engine.search(rest, 24, 5, tmp_path / "stopped")
+    best = engine.search(rest, 24, 5, tmp_path / "stopped")
     archs = stopped.archs + rest.archs
     assert len(archs) == len(set(archs)) == 24
-    assert value(found) == max(map(value, archs))
+    assert value(best) == max(map(value, archs))
     if engine.resumes_exactly:
         assert archs == whole.archs
-        assert found == expected
+        assert best == expected

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin, costs
+from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
 from subnet_export.model import load_model, save_model
 from supernet.arch import Arch
 from supernet.checkpoints import container
 from supernet.checkpoints.supernet_file import load_supernet, save_supernet
+from supernet.costs.analytic import params_and_macs
 from supernet.costs.latency_table import LatencyTable
 from supernet.evaluation.calibration import calibrate
 from supernet.litepose import in_channels_last
@@ -26,7 +27,7 @@ from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
 from tests.golden.recipes import image_batch
 from tests.helpers.latency_tables import SPACE as TABLE_SPACE
-from tests.helpers.latency_tables import made_up_table
+from tests.helpers.latency_tables import fake_table
 from tests.helpers.supernets import lively_supernet
 
 FOLDER = Path(__file__).parent / "release"
@@ -101,10 +102,10 @@ def main() -> None:
         calibration,
         origin,
         measured,
-        costs(arch, CROWDPOSE.num),
+        params_and_macs(arch, CROWDPOSE.num),
     )
     save_model(FOLDER / "model", model)
-    table = made_up_table(replace(TABLE_SPACE, resolutions=(64,)))
+    table = fake_table(replace(TABLE_SPACE, resolutions=(64,)))
     (FOLDER / "table.json").write_text(json.dumps(table.to_dict()) + "\n")
     (FOLDER / "outputs.json").write_text(json.dumps(figures(FOLDER), indent=1) + "\n")
 

@@ -1,4 +1,4 @@
-"""Built-in people written to disk as a data set of one's own: five keypoints, new names, a category of its own."""
+"""Data sets in COCO's format: synthetic people on disk as a custom set of five keypoints, and random annotations."""
 
 import json
 from pathlib import Path
@@ -25,13 +25,13 @@ def write_people(root: Path, num_images: int, seed: int, images: str = "images")
     (root / images).mkdir(parents=True)
     for index, image in enumerate(content["images"]):
         cv2.imwrite(str(root / images / image["file_name"]), people[index].image[..., ::-1])
-    for each in content["annotations"]:
-        each["category_id"] = CATEGORY["id"]
+    for person in content["annotations"]:
+        person["category_id"] = CATEGORY["id"]
     return {**content, "categories": [CATEGORY, {"id": 8, "name": "dog"}]}
 
 
 def write_custom_set(root: Path, num_images: int = 8) -> dict[str, Any]:
-    """Write a set with the splits train and val to ``root``; returns what conf/dataset/custom.yaml would say."""
+    """Write a data set with the splits train and val to ``root``; return its description (conf/dataset/custom.yaml)."""
     for seed, split in enumerate(("train", "val"), start=1):
         content = write_people(root, num_images, seed, split)
         (root / "annotations").mkdir(exist_ok=True)
@@ -46,12 +46,12 @@ def write_custom_set(root: Path, num_images: int = 8) -> dict[str, Any]:
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "crowdpose_eval.json").read_text())
 TRUTH = ground_truth()
-FOUND = detections(TRUTH, 0.06)
+DETECTIONS = detections(TRUTH, 0.06)
 GOLDEN_AP = GOLDEN["levels"]["0.06"]["AP"]
 
 
 def coco_like(num_images: int, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Made-up COCO people with areas, crowds and unlabelled people, and up to 25 detections of an image."""
+    """Return random COCO people with areas, crowds and unlabelled people, and up to 25 detections per image."""
     rng = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Database servers of a test's own: on a free port, with their data in a new folder, stopped at the end."""
+"""Database servers for one test: on a free port, with their data in a new folder, stopped at the end."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 USER = "postgres"
-"""Debian's user of PostgreSQL, which refuses to run as root."""
+"""Debian's user for PostgreSQL, which does not run as root."""
 
 
 def free_port() -> int:
@@ -30,15 +30,15 @@ def run(command: Sequence[str], folder: Path) -> None:
 
 
 def binary(name: str) -> str | None:
-    """A program of PostgreSQL: in the newest of Debian's folders, or on the path."""
+    """Return the path of a program of PostgreSQL: in the newest of Debian's folders, or on PATH."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
-    found = [str(folder / name) for folder in folders if (folder / name).exists()]
-    return found[-1] if found else shutil.which(name)
+    paths = [str(folder / name) for folder in folders if (folder / name).exists()]
+    return paths[-1] if paths else shutil.which(name)
 
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """Yield the URL of a new database; skips the test where PostgreSQL or its driver is not installed."""
+    """Yield the URL of a new database; skip the test if PostgreSQL or its driver is not installed."""
     initdb, pg_ctl = binary("initdb"), binary("pg_ctl")
     if initdb is None or pg_ctl is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
@@ -49,14 +49,14 @@ def postgresql() -> Iterator[str]:
         if shutil.which("setpriv") is None or subprocess.run(["id", USER], capture_output=True).returncode:
             pytest.skip(f"PostgreSQL does not run as root, and there is no user {USER} or no setpriv")
         as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
-    # Not in pytest's folder, which only root may enter.
+    # Not in the folder of pytest, which only root may enter.
     with tempfile.TemporaryDirectory(prefix="postgresql") as name:
         folder, port = Path(name), free_port()
         if as_user:
             shutil.chown(folder, USER, USER)
         data = ["-D", str(folder / "data")]
-        made_with = ["-U", USER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
-        run([*as_user, initdb, *data, *made_with], folder)
+        initdb_options = ["-U", USER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
+        run([*as_user, initdb, *data, *initdb_options], folder)
         options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
         start = ["-l", str(folder / "log"), "-w", "-t", "60", "-o", options, "start"]
         run([*as_user, pg_ctl, *data, *start], folder)
@@ -68,7 +68,7 @@ def postgresql() -> Iterator[str]:
 
 @contextmanager
 def mariadb() -> Iterator[str]:
-    """Yield the URL of a new database, as of MySQL; skips the test where MariaDB or the driver is not installed."""
+    """Yield the URL of a new database for MySQL drivers; skip the test if MariaDB or the driver is not installed."""
     install, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path=f"{os.defpath}:/usr/sbin")
     if install is None or server is None:
         pytest.skip("MariaDB is not installed (Debian: apt-get install mariadb-server)")
@@ -90,7 +90,7 @@ def mariadb() -> Iterator[str]:
                     break
                 except pymysql.err.OperationalError:
                     assert process.poll() is None, (folder / "log").read_text()
-                    assert time.monotonic() < end, "MariaDB does not let anybody in"
+                    assert time.monotonic() < end, "MariaDB refuses connections"
                     time.sleep(0.1)
             yield f"mysql://root@127.0.0.1:{port}/studies"
         finally:

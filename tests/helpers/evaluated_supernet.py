@@ -10,6 +10,7 @@ import numpy as np
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
 from subnet_export.model import save_model
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, load_supernet, save_supernet
+from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.datasets import build
@@ -20,18 +21,10 @@ from supernet.pose.keypoints import CROWDPOSE
 from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
+from tests.helpers.spaces import SHALLOW
 from tests.helpers.supernets import lively_supernet
 
-STAGE = {"widths": [8, 16], "depths": [1], "stride": 2, "expand_ratios": [3], "kernel_sizes": [3, 5]}
-SPACE = SearchSpace.from_dict(
-    {
-        "name": "tiny",
-        "resolutions": [64],
-        "stem_widths": [8],
-        "stages": [STAGE, STAGE, STAGE, {**STAGE, "stride": 1}],
-        "deconv_widths": [[8, 16], [8], [8]],
-    }
-)
+SPACE = SearchSpace.from_dict(SHALLOW)
 SIZES = [(96, 96), (128, 80), (80, 128), (112, 64)]
 PER_SIZE = 3
 SETTINGS = InferenceSettings(detection_threshold=0.3, max_people=4)
@@ -41,8 +34,8 @@ Json = dict[str, Any]
 def write_supernet(root: Path) -> None:
     """Write a supernet of random weights to a folder, its only data set images of several sizes in COCO's layout.
 
-    The images are annotated with what its smallest subnet finds in them, some of it moved or left out, so that APs
-    lie between 0 and 1.
+    The images are annotated with the predictions of its smallest subnet, some moved or left out, so that APs lie
+    between 0 and 1.
     """
     images: list[Json] = []
     annotations: list[Json] = []
@@ -53,9 +46,9 @@ def write_supernet(root: Path) -> None:
             image_id = len(images) + 1
             save_image(root / "images" / f"{image_id}.png", drawn[index].image)
             images.append({"id": image_id, "file_name": f"{image_id}.png", "width": width, "height": height})
-            for one in truth["annotations"]:
-                if one["image_id"] == drawn.image_ids[index]:
-                    annotations.append({**one, "id": len(annotations) + 1, "image_id": image_id})
+            for person in truth["annotations"]:
+                if person["image_id"] == drawn.image_ids[index]:
+                    annotations.append({**person, "id": len(annotations) + 1, "image_id": image_id})
     category = {"id": 1, "name": "person", "keypoints": list(CROWDPOSE.names), "skeleton": []}
     truth = {"images": images, "annotations": annotations, "categories": [category]}
     (root / "truth.json").write_text(json.dumps(truth))
@@ -74,10 +67,10 @@ def write_supernet(root: Path) -> None:
 
     people = CocoPeople(root / "truth.json", root / "images", CROWDPOSE, only_with_people=False)
     trained = load_supernet(root)
-    found = SubnetScorer(trained.supernet, people, people, SETTINGS, 12, 1)(SPACE.smallest())
+    evaluation = SubnetScorer(trained.supernet, people, people, SETTINGS, 12, 1)(SPACE.smallest())
     rng = np.random.default_rng(0)
     truth["annotations"] = []
-    for result in found.results:
+    for result in evaluation.results:
         points = np.array(result["keypoints"]).reshape(-1, 3)
         points[:, :2] += rng.normal(0, rng.choice([0.0, 2.0, 5.0]), (14, 2))
         points[:, 2] = 2
@@ -103,7 +96,7 @@ def export_smallest(folder: Path) -> Path:
     trained = load_supernet(folder)
     images = build(trained.dataset, "test")
     network = SubnetScorer(trained.supernet, images, images, SETTINGS, 12, 4).subnet(SPACE.smallest())
-    metrics = evaluate(network, images, 64, SETTINGS, 4).metrics
+    metrics = evaluate(subnet_estimator(network, CROWDPOSE, SETTINGS, batch_size=4), images).metrics
     model = ExportedModel(
         network,
         CROWDPOSE,

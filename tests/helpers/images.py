@@ -1,22 +1,15 @@
-"""Images that a network can tell apart by their grey, and a network that knows them."""
+"""Images that differ in their grey level, and a network that recognises them by it."""
 
-import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import pytest
 import torch
 from torch import Tensor
 
 from scripts.benchmarks.ideal_outputs import ideal_outputs
-from subnet_export import predict
 from supernet.pose.data.pose_dataset import PoseSample
-from supernet.pose.drawing import save_image
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD, input_transform
 from supernet.pose.keypoints import COCO, KeypointSet
 
@@ -24,7 +17,7 @@ SIZES = [(640, 480), (480, 640), (500, 375), (427, 640)]
 
 
 class GreyImages:
-    """Images of one grey each, by which a network can tell them apart, with made-up people beside each other."""
+    """Images of one grey level each, by which a network can identify them, with invented people side by side."""
 
     def __init__(self, num_images: int, keypoints: KeypointSet = COCO, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -79,7 +72,7 @@ class GreyImages:
 
 
 class Oracle:
-    """A network that knows its data set: perfect outputs for the image whose grey it sees."""
+    """A network with perfect outputs for each image of a data set, which it identifies by its grey level."""
 
     def __init__(self, dataset: GreyImages, resolution: int, noise: float = 0.0) -> None:
         self.dataset, self.resolution, self.noise = dataset, resolution, noise
@@ -101,65 +94,3 @@ class Oracle:
             lows.append(low + self.noise * torch.randn(low.shape, generator=noise))
             highs.append(high + self.noise * torch.randn(high.shape, generator=noise))
         return torch.cat(lows), torch.cat(highs)
-
-
-Image = npt.NDArray[np.uint8]
-
-
-def run(monkeypatch: pytest.MonkeyPatch, model: Path, *arguments: object) -> int:
-    """Call the entry point as from a command line; returns its exit status."""
-    monkeypatch.setattr(sys, "argv", ["predict", "--device", "cpu", "--model", str(model), *map(str, arguments)])
-    try:
-        predict.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def noise(seed: int = 0, height: int = 120, width: int = 160) -> Image:
-    """Noise; the untrained network of the fixtures finds people in it."""
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def write_images(folder: Path, names: list[str]) -> list[Image]:
-    """Write a different image of noise under each name and return them; those of PNG files come back exactly."""
-    images = [noise(seed) for seed in range(len(names))]
-    for name, image in zip(names, images, strict=True):
-        save_image(folder / name, image)
-    return images
-
-
-def write_video(path: Path, num_frames: int, size: tuple[int, int] = (96, 64), fps: float = 5.0) -> None:
-    """Write a video of ``size`` (width, height), each frame of one grey and lighter than the one before."""
-    codec = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
-    writer = cv2.VideoWriter(str(path), codec, fps, size)
-    assert writer.isOpened()
-    for number in range(num_frames):
-        writer.write(np.full((size[1], size[0], 3), 20 + 10 * (number % 20), np.uint8))
-    writer.release()
-
-
-def read_video(path: Path) -> tuple[list[Image], float]:
-    """Frames (H, W, 3), RGB, and frames per second of a video."""
-    capture = cv2.VideoCapture(str(path))
-    frames: list[Image] = []
-    while True:
-        whole, image = capture.read()
-        if not whole:
-            return frames, capture.get(cv2.CAP_PROP_FPS)
-        frames.append(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()]
-
-
-def summary(folder: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return value
-
-
-def distance(one: Image, other: Image) -> float:
-    """Mean difference of two images, which JPEG and video codecs make a few levels."""
-    assert one.shape == other.shape
-    return float(np.abs(one.astype(int) - other).mean())

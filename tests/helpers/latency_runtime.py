@@ -1,4 +1,4 @@
-"""A library whose blocks and networks take made-up times of a pretended clock."""
+"""A fake runtime whose workloads take the latencies of the fake table on a fake clock."""
 
 from collections.abc import Callable
 
@@ -10,18 +10,18 @@ from supernet.costs.latency_table import MeasurementSettings
 from tests.helpers.latency_tables import OVERHEAD, SETTINGS, block_ms, network_ms
 
 
-def subject_ms(subject: Workload) -> float:
-    """The made-up time of anything that is measured."""
-    if isinstance(subject, NoOp):
+def workload_ms(workload: Workload) -> float:
+    """The fake latency of a workload."""
+    if isinstance(workload, NoOp):
         return OVERHEAD.call_ms
-    return network_ms(subject) if isinstance(subject, Arch) else block_ms(subject)
+    return network_ms(workload) if isinstance(workload, Arch) else block_ms(workload)
 
 
-class MadeUpEngine:
-    """Runs nothing, but lets the clock go on.
+class FakeRuntime:
+    """Runs nothing, but advances the clock.
 
     Args:
-        disturbed: Called with the number of the visit, returns the factor by which its runs are slower.
+        disturbed: Returns the slowdown factor of the visit of a given number.
         stop_at: Visit at which Ctrl-C is pressed.
     """
 
@@ -34,11 +34,11 @@ class MadeUpEngine:
     def clock(self) -> float:
         return self.seconds
 
-    def open(self, subject: Workload) -> Callable[[], None]:
+    def open(self, workload: Workload) -> Callable[[], None]:
         if self.num_opened == self._stop_at:
             raise KeyboardInterrupt
         self.num_opened += 1
-        milliseconds = subject_ms(subject) * self._disturbed(self.num_opened)
+        milliseconds = workload_ms(workload) * self._disturbed(self.num_opened)
 
         def run() -> None:
             self.seconds += milliseconds / 1e3
@@ -47,6 +47,6 @@ class MadeUpEngine:
 
 
 def spikes(share: float, factor: float) -> Callable[[int], float]:
-    """Disturbances that make a share of all visits slower by a factor."""
+    """Disturbances that slow down a share of all visits by a factor."""
     rng = np.random.default_rng(0)
     return lambda _: factor if rng.random() < share else 1.0

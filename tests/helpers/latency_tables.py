@@ -1,13 +1,11 @@
-"""A latency table whose figures are a formula, of a space small enough to enumerate."""
+"""A fake latency table whose latencies are a formula, of a space small enough to enumerate."""
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
 
-from supernet.arch import Arch, Stage
+from supernet.arch import Arch
 from supernet.costs.latency_blocks import (
     Block,
     Bottleneck,
@@ -42,13 +40,13 @@ OVERHEAD = Overhead(call_ms=0.02, fixed_ms=0.5, backbone_factor=0.9, head_factor
 
 
 def block_ms(block: Block) -> float:
-    """The made-up time of a block alone."""
+    """The fake latency of a single block."""
     weights = np.array([1.0, 0.7, 0.3, 0.2, 0.11, 0.05])
     return 0.1 + 0.01 * len(kind_of(block)) + 0.003 * float(np.array(astuple(block)) @ weights[: len(astuple(block))])
 
 
 def network_ms(arch: Arch) -> float:
-    """The made-up time of a network: blocks without their calls, times a factor, and a fixed part."""
+    """The fake latency of a network: blocks without their calls, times a factor, and a fixed part."""
     total = OVERHEAD.fixed_ms
     for block in blocks_of(arch, NUM_KEYPOINTS):
         factor = OVERHEAD.backbone_factor if isinstance(block, Stem | Bottleneck) else OVERHEAD.head_factor
@@ -56,8 +54,8 @@ def network_ms(arch: Arch) -> float:
     return total
 
 
-def made_up_table(space: SearchSpace = SPACE, **changes: Any) -> LatencyTable:
-    """The table of a space."""
+def fake_table(space: SearchSpace = SPACE, **changes: Any) -> LatencyTable:
+    """The fake table of a space."""
     entries = {
         block: Entry(block_ms(block), 1.1 * block_ms(block), 20) for block in blocks_of_space(space, NUM_KEYPOINTS)
     }
@@ -66,22 +64,3 @@ def made_up_table(space: SearchSpace = SPACE, **changes: Any) -> LatencyTable:
         for arch in (space.smallest(), space.largest())
     )
     return replace(LatencyTable(SETTINGS, space, NUM_KEYPOINTS, OVERHEAD, networks, entries), **changes)
-
-
-def enumerate_archs(space: SearchSpace) -> Iterator[Arch]:
-    """Every arch of a space."""
-    stages = []
-    for choices in space.stages:
-        blocks = list(itertools.product(choices.expand_ratios, choices.kernel_sizes))
-        stages.append(
-            [
-                Stage(width, choices.stride, tuple(b[0] for b in chosen), tuple(b[1] for b in chosen))
-                for width in choices.widths
-                for depth in choices.depths
-                for chosen in itertools.product(blocks, repeat=depth)
-            ]
-        )
-    for resolution, stem in itertools.product(space.resolutions, space.stem_widths):
-        for chosen in itertools.product(*stages):
-            for deconv in itertools.product(*space.deconv_widths):
-                yield Arch(resolution, stem, chosen, deconv)

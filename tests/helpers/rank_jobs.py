@@ -1,7 +1,7 @@
-"""Work for two processes that train together: ``python -m tests.helpers.rank_jobs FOLDER TIMEOUT JOB...``.
+"""Jobs for two processes that train together: ``python -m tests.helpers.rank_jobs FOLDER TIMEOUT JOB...``.
 
-The processes are forked, so that torch is imported once, and do the jobs one after the other; each leaves ``rank0`` or
-``rank1`` in the folder of the job's name.
+The processes are forked, so that torch is imported once, and do the jobs one after the other; each writes ``rank0`` or
+``rank1`` into the folder with the job's name.
 """
 
 import multiprocessing
@@ -22,7 +22,7 @@ from supernet.arch import Arch
 from supernet.checkpoints import container
 from supernet.cli.console import run_command
 from supernet.compute.distributed import Processes, process_group
-from supernet.compute.sync_batch_norm import SynchronisedBatchNorm
+from supernet.compute.sync_batch_norm import SyncBatchNorm, synchronise_batch_norm
 from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.inference import InferenceSettings
@@ -33,83 +33,77 @@ from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
 from supernet.training.monitoring.loss_monitor import LossMonitor, TrainingDiverged
 from supernet.training.phases import Phase, schedule, step_archs
-from supernet.training.trainer import LoopSettings, StepReport, Trainer
+from supernet.training.trainer import Trainer
 from supernet.weight_sharing import SuperNet
-from tests.helpers.rank_runs import evaluating, returning
-from tests.supernet.test_train import TINY
+from tests.helpers.rank_runs import evaluating, rolling_back
+from tests.helpers.spaces import TINY
+from tests.helpers.training import step_settings, steps, train
 
 EVERY = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
 SPACE = TINY
 STEPS = 8
 
 
-def trainer(ranks: Processes, phases: Sequence[Phase] | None = None) -> Trainer:
-    """A trainer on the tiny space in float64, where rounding hides nothing; ranks start from different weights."""
-    torch.manual_seed(ranks.index)
+def trainer(processes: Processes, phases: Sequence[Phase] | None = None) -> Trainer:
+    """A trainer on the tiny space in float64, where rounding hides no error; processes start from different weights."""
+    torch.manual_seed(processes.index)
     space = SearchSpace.from_dict(SPACE)
-    supernet = SuperNet(space, COCO.num).double()
+    adapt = partial(synchronise_batch_norm, processes=processes) if processes.count > 1 else None
+    supernet = SuperNet(space, COCO.num, adapt).double()
     supernet.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))
     phases = phases or (
         Phase("largest", 1, ("resolution",), ("largest",), 1e-2),
         Phase("kernel", 1, ("resolution", "kernel_size"), ("random",), 1e-2, "frozen"),
         Phase("width", 2, EVERY, ("largest", "random", "smallest"), 1e-2, "inplace"),
     )
-    settings = LoopSettings(4, 0, 1.0, 0.9, 1.0, 0, Augmentation(), sync_batch_norm=True)
     return Trainer(
         supernet,
         PoseObjective(COCO.num),
         SyntheticPeople(COCO, 10, 1, 96, 96),
         schedule(phases, space, STEPS),
-        settings,
-        ranks,
+        step_settings(batch_size=4, augmentation=Augmentation()),
+        processes,
     )
 
 
-def trained(ranks: Processes, folder: Path) -> None:
-    """Train, calibrate and evaluate; leaves losses, weights, statistics, and what was found in the images."""
-    run = trainer(ranks)
-    totals: list[list[float]] = []
-    norms: list[float] = []
-
-    def remember(report: StepReport) -> None:
-        totals.append([float(terms.total) for terms in report.losses])
-        norms.append(float(report.gradient_norm))
-
-    run.run(remember, lambda _: None)
+def trained(processes: Processes, folder: Path) -> None:
+    """Train, calibrate and evaluate; writes losses, weights, statistics and predictions."""
+    run = trainer(processes)
+    reports = train(run)
     final = run.averaged().float().eval()
     final._forward_pre_hooks.clear()
     people = SyntheticPeople(COCO, 7, 2, 96, 96)
     settings = InferenceSettings(detection_threshold=0.001)
-    scorer = SubnetScorer(final, SyntheticPeople(COCO, 70, 3, 64, 64), people, settings, 70, 3, ranks)
-    network, found = scorer.subnet(run.supernet.space.smallest()), scorer(run.supernet.space.smallest())
+    scorer = SubnetScorer(final, SyntheticPeople(COCO, 70, 3, 64, 64), people, settings, 70, 3, processes)
+    network, evaluation = scorer.subnet(run.supernet.space.smallest()), scorer(run.supernet.space.smallest())
     value = {
-        "totals": totals,
-        "norms": norms,
+        "totals": [[float(terms.total) for terms in report.losses] for report in reports],
+        "norms": [float(report.gradient_norm) for report in reports],
         "weights": {name: weight.detach() for name, weight in run.weights.items()},
         "network": network.state_dict(),
-        "poses": [torch.from_numpy(each.poses) for each in found.people],
-        "metrics": found.metrics,
+        "poses": [torch.from_numpy(people.poses) for people in evaluation.predictions],
+        "metrics": evaluation.metrics,
     }
-    container.save(folder / f"rank{ranks.index}", "test", value)
+    container.save(folder / f"rank{processes.index}", "test", value)
 
 
-def normalised(ranks: Processes, folder: Path) -> None:
-    """One synchronised batch norm on this rank's half of a batch; leaves output and gradients of a mean of losses."""
-    x, weight, bias, towards = norm_case()
-    half = slice(len(x) // 2 * ranks.index, len(x) // 2 * (ranks.index + 1))
-    norm, own = SynchronisedBatchNorm(x.shape[1], 1e-5, ranks), x[half].requires_grad_()
+def normalised(processes: Processes, folder: Path) -> None:
+    """One synchronised batch norm on this process's half of a batch; writes output and gradients of a mean loss."""
+    x, weight, bias, target = norm_case()
+    half = slice(len(x) // 2 * processes.index, len(x) // 2 * (processes.index + 1))
+    norm, own = SyncBatchNorm(x.shape[1], 1e-5, processes), x[half].requires_grad_()
     weights = {"weight": weight.requires_grad_(), "bias": bias.requires_grad_()}
     out = torch.func.functional_call(norm, weights, (own,))
-    (out - towards[half]).pow(4).mean().backward()
+    (out - target[half]).pow(4).mean().backward()
     assert weight.grad is not None
     assert bias.grad is not None
     assert own.grad is not None
-    gradients = [ranks.mean(weight.grad), ranks.mean(bias.grad), own.grad / ranks.count]
-    container.save(folder / f"rank{ranks.index}", "test", {"out": out.detach(), "gradients": gradients})
+    gradients = [processes.mean(weight.grad), processes.mean(bias.grad), own.grad / processes.count]
+    container.save(folder / f"rank{processes.index}", "test", {"out": out.detach(), "gradients": gradients})
 
 
 def norm_case() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A batch (4, 3, 5, 5) whose halves differ, gains, offsets, and what its normalised values are compared with."""
+    """A batch (4, 3, 5, 5) whose halves differ, gains, offsets, and a target for its normalised values."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 3, 5, 5, generator=generator, dtype=torch.float64)
     x[2:] = 3 * x[2:] + 5
@@ -117,31 +111,23 @@ def norm_case() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x, weight, bias, torch.randn(4, 3, 5, 5, generator=generator, dtype=torch.float64)
 
 
-def crashing(ranks: Processes, folder: Path) -> None:
+def crashing(processes: Processes, folder: Path) -> None:
     """Rank 1 fails in its fourth step."""
-    run = trainer(ranks)
-
-    def fail(report: StepReport) -> None:
-        if ranks.index == 1 and report.step == 3:
+    for report in steps(trainer(processes)):
+        if processes.index == 1 and report.step == 3:
             raise ZeroDivisionError("rank 1 fails here")
 
-    run.run(fail, lambda _: None)
 
-
-def hanging(ranks: Processes, folder: Path) -> None:
-    """Rank 1 stops in its fourth step and never goes on."""
-    run = trainer(ranks)
-
-    def stop(report: StepReport) -> None:
-        if ranks.index == 1 and report.step == 3:
+def hanging(processes: Processes, folder: Path) -> None:
+    """Rank 1 stops in its fourth step and never continues."""
+    for report in steps(trainer(processes)):
+        if processes.index == 1 and report.step == 3:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    run.run(stop, lambda _: None)
 
-
-def poisoned(ranks: Processes, folder: Path) -> None:
-    """Rank 1 gets a loss that is no number in its fourth step; each rank leaves the step at which it noticed."""
-    run = trainer(ranks)
+def poisoned(processes: Processes, folder: Path) -> None:
+    """The loss of rank 1 is NaN in its fourth step; each process writes the step at which it failed."""
+    run = trainer(processes)
     original = run.objective.loss
 
     class Poison:
@@ -149,97 +135,99 @@ def poisoned(ranks: Processes, folder: Path) -> None:
             return getattr(PoseObjective(COCO.num), name)
 
         def loss(self, low: Tensor, high: Tensor, truth: Any) -> Any:
-            return original(low * float("nan") if ranks.index == 1 and run.step == 3 else low, high, truth)
+            return original(low * float("nan") if processes.index == 1 and run.step == 3 else low, high, truth)
 
     run.objective = Poison()  # type: ignore[assignment]
-    watch = LossMonitor(explosion_factor=0.0)
-
-    def check(report: StepReport) -> None:
-        watch.follow(report)
-        watch.read()
-
+    monitor = LossMonitor(explosion_factor=0.0)
     try:
-        run.run(check, lambda _: None)
+        for report in steps(run):
+            monitor.follow(report)
+            monitor.read()
     except TrainingDiverged as error:
-        error.images = ranks.lists(error.images)
-        sound = all(bool(weight.isfinite().all()) for weight in run.weights.values())
-        (folder / f"rank{ranks.index}").write_text(f"{error}; weights are {'sound' if sound else 'spoilt'}")
+        error.images = processes.lists(error.images)
+        is_finite = all(bool(weight.isfinite().all()) for weight in run.weights.values())
+        (folder / f"rank{processes.index}").write_text(
+            f"{error}; weights are {'finite' if is_finite else 'not finite'}"
+        )
 
 
-def disagreeing(ranks: Processes, folder: Path) -> None:
-    """Rank 1 draws other subnets from the third step on."""
+def disagreeing(processes: Processes, folder: Path) -> None:
+    """Rank 1 samples other subnets from the third step on."""
 
     def other(scheduled: Any, resolution: int, seed: int, step: int) -> list[Arch]:
-        return step_archs(scheduled, resolution, seed + 1 if ranks.index == 1 and step >= 2 else seed, step)
+        return step_archs(scheduled, resolution, seed + 1 if processes.index == 1 and step >= 2 else seed, step)
 
     pytest.MonkeyPatch().setattr("supernet.training.trainer.step_archs", other)
-    run = trainer(ranks, [Phase("width", 1, EVERY, ("random",), 1e-2)])
+    run = trainer(processes, [Phase("width", 1, EVERY, ("random",), 1e-2)])
     try:
-        run.run(lambda _: None, lambda _: None)
+        train(run)
     except RuntimeError as error:
-        (folder / f"rank{ranks.index}").write_text(f"{run.step} {error}")
+        (folder / f"rank{processes.index}").write_text(f"{run.step} {error}")
 
 
-def gathering(ranks: Processes, folder: Path) -> None:
-    """What ranks exchange besides gradients."""
-    own = torch.full((1 + 2 * ranks.index, 2), float(ranks.index))
-    empty_on_1 = torch.zeros(3 * (1 - ranks.index), dtype=torch.int64)
-    assert [each.tolist() for each in ranks.gather(own)] == [[[0.0, 0.0]], [[1.0, 1.0]] * 3]
-    assert [len(each) for each in ranks.gather(empty_on_1)] == [3, 0]
-    assert ranks.texts("é" * ranks.index) == ["", "é"]
-    assert ranks.lists(["a", "b"][ranks.index :]) == ["a", "b"]
-    assert ranks.any(ranks.index == 1)
-    assert not ranks.any(False)
-    assert float(ranks.mean(torch.tensor(float(ranks.index)))) == 0.5
-    assert [float(each) for each in ranks.means([torch.tensor(2.0 * ranks.index), torch.tensor(3.0)])] == [1.0, 3.0]
-    assert ranks.of_main(lambda: f"said by {ranks.index}") == "said by 0"
+def gathering(processes: Processes, folder: Path) -> None:
+    """The exchanges between processes besides gradients."""
+    own = torch.full((1 + 2 * processes.index, 2), float(processes.index))
+    empty_on_1 = torch.zeros(3 * (1 - processes.index), dtype=torch.int64)
+    assert [tensor.tolist() for tensor in processes.gather(own)] == [[[0.0, 0.0]], [[1.0, 1.0]] * 3]
+    assert [len(tensor) for tensor in processes.gather(empty_on_1)] == [3, 0]
+    assert processes.texts("é" * processes.index) == ["", "é"]
+    assert processes.lists(["a", "b"][processes.index :]) == ["a", "b"]
+    assert processes.any(processes.index == 1)
+    assert not processes.any(False)
+    assert float(processes.mean(torch.tensor(float(processes.index)))) == 0.5
+    assert [float(mean) for mean in processes.means([torch.tensor(2.0 * processes.index), torch.tensor(3.0)])] == [
+        1.0,
+        3.0,
+    ]
+    assert processes.on_main(lambda: f"made by {processes.index}") == "made by 0"
 
     def refuse() -> str:
-        raise UserError("refused by the main rank")
+        raise UserError("refused by the main process")
 
-    with pytest.raises(UserError, match="refused by the main rank"):
-        ranks.of_main(refuse)
-    (folder / f"rank{ranks.index}").write_text("done")
-    raise UserError("the same mistake on both")
+    with pytest.raises(UserError, match="refused by the main process"):
+        processes.on_main(refuse)
+    (folder / f"rank{processes.index}").write_text("done")
+    raise UserError("the same error in both")
 
 
 JOBS: dict[str, Callable[[Processes, Path], None]] = {
-    "returning_twice": partial(returning, num_failures=2),
+    "rolling_back_twice": partial(rolling_back, num_failures=2),
     **{
         job.__name__: job
-        for job in (trained, normalised, crashing, hanging, poisoned, returning, evaluating, disagreeing, gathering)
+        for job in (trained, normalised, crashing, hanging, poisoned, rolling_back, evaluating, disagreeing, gathering)
     },
 }
 
 
 def child(folder: Path, timeout_seconds: float, jobs: Sequence[str], rank: int) -> None:
-    """Do the jobs as one rank, with the environment that torchrun would give it."""
+    """Do the jobs as one process, with the environment variables of torchrun."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
     def work() -> None:
-        with process_group(timeout_seconds) as ranks:
+        with process_group(timeout_seconds) as processes:
             for job in jobs:
                 (folder / job).mkdir(exist_ok=True)
-                JOBS[job](ranks, folder / job)
+                JOBS[job](processes, folder / job)
 
     run_command(work)
 
 
 def main(folder: str, timeout_seconds: str, *jobs: str) -> None:
-    """Fork two ranks, wait for both, and print their exit statuses; rank 0 has to end by itself."""
+    """Fork two processes, wait for both, and print their exit statuses; rank 1 is killed if it long outlives rank 0."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
     torch.set_num_threads(1)
     context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=child, args=(Path(folder), float(timeout_seconds), jobs, i)) for i in range(2)]
-    for rank in ranks:
+    processes = [context.Process(target=child, args=(Path(folder), float(timeout_seconds), jobs, i)) for i in range(2)]
+    for rank in processes:
         rank.start()
-    ranks[0].join()
-    ranks[1].join(timeout=5)
-    ranks[1].kill()
-    ranks[1].join()
-    print([rank.exitcode for rank in ranks])
+    processes[0].join()
+    processes[1].join(float(timeout_seconds))
+    processes[1].kill()
+    processes[1].join()
+    print([rank.exitcode for rank in processes])
 
 
 if __name__ == "__main__":

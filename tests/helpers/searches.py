@@ -1,11 +1,13 @@
-"""A tiny supernet to search, and scores that cost nothing, for tests of whole search runs."""
+"""A tiny supernet to search and free scores, for tests of whole search runs."""
 
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,32 +56,48 @@ SMALL = (
     "device=cpu",
     "threads=1",
 )
-"""Options of both engines that make a run small."""
+"""Options of both search commands that make a run small."""
 Configure = Callable[..., dict[str, Any]]
 
 
 def save_random_supernet(path: Path, seed: int = 0) -> None:
-    """Write a supernet of ``SPACE`` with random weights as training does."""
+    """Write a supernet of ``SPACE`` with random weights in the format of a training run."""
     torch.manual_seed(seed)
     state = SuperNet(SPACE, COCO.num).state_dict()
     save_supernet(path, SPACE, state, COCO, DATASET, asdict(InferenceSettings()), PoseObjective(COCO.num))
 
 
-def plain_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the plain configuration of ``conf/<name>.yaml`` with overrides."""
+@cache
+def _composed(name: str, overrides: tuple[str, ...]) -> str:
     with initialize_config_module("conf", version_base="1.3"):
-        config = OmegaConf.to_container(compose(name, list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+        return json.dumps(OmegaConf.to_container(compose(name, list(overrides)), resolve=True))
+
+
+def plain_config(
+    name: str, overrides: Sequence[str] = (), places: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return the plain configuration of ``conf/<name>.yaml`` with overrides.
+
+    Hydra is slow, so its result is cached. Paths that differ between tests are placeholders in the overrides, which
+    ``places`` maps to the paths.
+    """
+    text = _composed(name, tuple(overrides))
+    for word, place in places.items():
+        text = text.replace(word, place)
+    config: dict[str, Any] = json.loads(text)
+    return config
 
 
 def read(path: Path) -> Any:
-    """Return what a JSON file holds."""
+    """Return the value in a JSON file."""
     return json.loads(path.read_text())
 
 
 class FreeScores:
-    """Takes the place of evaluation: AP is known from the arch, from which images it is scored on and how many."""
+    """Replaces evaluation: AP is a function of the arch, the seed of the images and their number.
+
+    Sends SIGTERM to this process at score number ``stop_at``.
+    """
 
     def __init__(self) -> None:
         self.scored: list[tuple[int, Arch, int]] = []
@@ -102,5 +120,5 @@ class FreeScores:
         return [arch for scored_on, arch, _ in self.scored if scored_on == seed]
 
     def searched(self) -> list[Arch]:
-        """The archs that the search itself had scored, in order."""
+        """Return the archs that the search itself scored, in order."""
         return [arch for seed, arch, num in self.scored if seed == VAL_SEED and num == NUM_IMAGES]

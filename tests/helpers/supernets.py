@@ -1,4 +1,4 @@
-"""A supernet of random weights whose maps are not near zero, as those of a fresh one are."""
+"""A supernet of random weights whose maps, unlike those of a new one, are not near zero."""
 
 import torch
 
@@ -8,7 +8,7 @@ from supernet.weight_sharing import SuperNet
 
 
 def lively_supernet(space: SearchSpace, num_keypoints: int) -> SuperNet:
-    """Return that of a space, always the same: a stored release holds such weights, so what is drawn stays as it is."""
+    """Return the supernet of a space, always with the same weights: files of a stored release hold them too."""
     torch.manual_seed(0)
     supernet = SuperNet(space, num_keypoints)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Changes of valid files at random, and the reading of what comes of them.
+"""Changes valid files at random and reads the results.
 
 A reader keeps its promise if it returns or raises a UserError that names the file. The changes are drawn through
 ``choose``, so that any source of randomness drives them: hypothesis in the tests, atheris in ``scripts/fuzz.py``.
@@ -30,10 +30,10 @@ class Target:
     """A reader of files.
 
     Attributes:
-        file: Name of the file that is changed.
-        valid: Makes the value that it holds, in a folder where other files may lie beside it.
+        file: Name of the file to change.
+        valid: Returns a valid value of the file; may write other files to the folder.
         encode: Turns a value into the file's content.
-        read: Reads the file; what it returns is not looked at.
+        read: Reads the file; the result is ignored.
         names_file: Whether errors name the file; a value from a command line has none.
     """
 
@@ -87,15 +87,15 @@ def mutated_bytes(content: bytes, choose: Choose) -> bytes:
 def _places(value: Any) -> list[tuple[Any, Any]]:
     """Return every place (container, key) of a plain value."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
-    return [(value, key) for key in keys] + [found for key in keys for found in _places(value[key])]
+    return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
 
 
 def run(target: Target, folder: Path, content: bytes) -> bool:
-    """Let ``target`` read ``content``; returns whether it could.
+    """Let ``target`` read ``content``; returns whether it succeeded.
 
     Raises:
         AssertionError: The error does not name the file, or takes more than one line.
-        Exception: Whatever else the reader raises.
+        Exception: Any other error of the reader.
     """
     path = folder / target.file
     path.write_bytes(content)
@@ -104,9 +104,9 @@ def run(target: Target, folder: Path, content: bytes) -> bool:
             warnings.simplefilter("ignore")
             target.read(path)
     except UserError as error:
-        told = str(error)
-        assert told.isprintable()
-        assert len(told) < 1500
-        assert not target.names_file or path.name in told or str(folder) in told, told
+        message = str(error)
+        assert message.isprintable()
+        assert len(message) < 1500
+        assert not target.names_file or path.name in message or str(folder) in message, message
         return False
     return True

@@ -1,4 +1,4 @@
-"""Everything that reads a file which may be a stranger's, with a valid file to begin changing from."""
+"""All readers of untrusted files, each with a valid file to mutate."""
 
 import functools
 import hashlib
@@ -20,16 +20,17 @@ import yaml
 from search.budget import Budget, CostModel
 from search.lut.measure import FORMAT as MEASUREMENTS
 from search.lut.merge import merge
-from search.lut.workloads import header, workloads
+from search.lut.workloads import MeasurementPlan
 from search.optuna_backend.storage import open_storage, open_study
 from search.quantities import BYTES, COUNT, MILLISECONDS, parse
 from search.runs import resume
-from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin, costs
+from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
 from subnet_export.model import load_model, save_model
 from supernet.arch import Arch
 from supernet.checkpoints import container, safe_torch
 from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.checkpoints.supernet_file import load_supernet
+from supernet.costs.analytic import params_and_macs
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
 from supernet.io import checksum, files
@@ -45,7 +46,7 @@ from supernet.space import SearchSpace
 from supernet.training import run_folder
 from supernet.weight_sharing import SuperNet
 from tests.helpers.latency_tables import SPACE as TABLE_SPACE
-from tests.helpers.latency_tables import made_up_table
+from tests.helpers.latency_tables import fake_table
 from tests.reliability.file_mutations import Target
 
 STAGE = {"widths": [8, 16], "depths": [1, 2], "stride": 2, "expand_ratios": [1], "kernel_sizes": [3, 5]}
@@ -89,10 +90,10 @@ def sealed_bytes(value: Any) -> bytes:
 def _zip(value: Any) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that occur twice
+        warnings.simplefilter("ignore")  # about duplicate names
         for pair in value if isinstance(value, list) else []:
             name, entry = [*map(_text, pair if isinstance(pair, list) else []), "x", ""][:2]
-            archive.writestr(name.partition("\0")[0] or "x", entry)  # where it ends a name
+            archive.writestr(name.partition("\0")[0] or "x", entry)  # a zero byte would end the name
     return content.getvalue()
 
 
@@ -137,7 +138,7 @@ def _decode(path: Path) -> None:
     value = files.read_json(path, "genes")
     try:
         genes = np.asarray(value)
-    except ValueError:  # no array, which is numpy's to say
+    except ValueError:  # not an array
         return
     for arch in SPACE.decode(genes):
         assert arch in SPACE
@@ -158,12 +159,11 @@ def _budget(path: Path) -> None:
 
 
 def _measurements(_: Path) -> Any:
-    networks = [TABLE_SPACE.smallest(), TABLE_SPACE.largest()]
     small = replace(TABLE_SPACE, resolutions=(64,))
-    settings = made_up_table().to_dict()["settings"]
-    networks = [replace(arch, resolution=64) for arch in networks]
-    head = {**header(small, 14, networks, settings), "format": MEASUREMENTS}
-    visits = [{"round": 0, "subject": name, "ms": [0.1]} for name in workloads(small, 14, networks)]
+    settings = fake_table().to_dict()["settings"]
+    plan = MeasurementPlan(small, 14, (small.smallest(), small.largest()))
+    head = {**plan.header(settings), "format": MEASUREMENTS}
+    visits = [{"round": 0, "subject": name, "ms": [0.1]} for name in plan.workloads()]
     return [head, *visits]
 
 
@@ -207,7 +207,7 @@ def _model(folder: Path) -> Any:
         Calibration("train", 2, 64),
         Origin("tiny", SPACE.digest()),
         measured,
-        costs(arch, 17),
+        params_and_macs(arch, 17),
     )
     save_model(folder / "model", model)
     for file in ("model.json", "weights.pt"):
@@ -216,7 +216,7 @@ def _model(folder: Path) -> Any:
 
 
 def without_checksum(path: Path) -> dict[str, Any]:
-    """What a JSON file holds, to be changed: with its checksum, no change would be looked at."""
+    """Return the content of a JSON file without its checksum, which would detect every change."""
     value: dict[str, Any] = files.read_json(path, "description")
     value.pop(checksum.KEY, None)
     return value
@@ -228,7 +228,7 @@ def _weights(folder: Path) -> Any:
 
 
 def load_weights(path: Path) -> None:
-    """Read an export whose description tells the checksum of whatever the weights are."""
+    """Read an exported model after its description got the checksum of the weights, whatever they are."""
     description = without_checksum(path.parent / "model.json")
     description["weights"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (path.parent / "model.json").write_bytes(_json(description))
@@ -274,7 +274,7 @@ TARGETS = {
     "genes": Target("genes.json", _genes, _json, _decode, False),
     "quantity": Target("quantity.json", lambda _: "60.5M", _json, _quantity, False),
     "budget": Target("budget.json", lambda _: {"macs": "60M", "min_params": "1%"}, _json, _budget, False),
-    "table": Target("table.json", lambda _: made_up_table().to_dict(), _json, LatencyTable.load),
+    "table": Target("table.json", lambda _: fake_table().to_dict(), _json, LatencyTable.load),
     "measurements": Target("out.jsonl", _measurements, _lines, lambda path: merge([path])),
     "annotations": Target("people.json", annotations, _json, lambda path: read_annotations(path, COCO)),
     "truth": Target(

@@ -63,7 +63,7 @@ def twice(content: bytes, name: str = "archive/data.pkl") -> bytes:
     """An archive with a second entry of the pickle's name, or nearly so."""
     changed = io.BytesIO(content)
     with zipfile.ZipFile(changed, "a") as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that occur twice
+        warnings.simplefilter("ignore")  # about duplicate names
         archive.writestr(name, b"\x80\x02}.")
     return changed.getvalue()
 

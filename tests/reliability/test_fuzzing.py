@@ -1,4 +1,4 @@
-"""Whatever is in a file, its reader returns or names the file in one sentence; more runs by ``scripts/fuzz.py``."""
+"""Every reader returns or names the file in one sentence, whatever the file holds. ``scripts/fuzz.py`` runs longer."""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
-"""Real processes that train are killed, stopped, and run out of disk; workers that load images die."""
+"""Training processes are killed, stopped and run out of disk space; workers that load images are killed."""
 
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -17,8 +18,8 @@ from supernet.cli import signals
 from supernet.cli.signals import stop_request
 from supernet.errors import UserError
 from supernet.training.run_folder import load_checkpoint
-from tests.helpers.training import tiny_trainer
-from tests.supernet.test_train import TINY
+from tests.helpers.spaces import TINY
+from tests.helpers.training import steps, tiny_trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("num_kills", [30])
 def test_a_run_killed_many_times_ends_with_the_same_bits(num_kills: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.helpers.kill_training", str(tmp_path), str(num_kills)]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1700, check=True).stdout
-    counts = json.loads(told.splitlines()[-1])
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1700, check=True).stdout
+    counts = json.loads(output.splitlines()[-1])
     assert counts["kills"] == num_kills
     assert counts["unreadable"] == 0
     assert counts["half_written"] >= num_kills // 10
@@ -72,14 +73,12 @@ def test_sigterm_saves_and_the_command_continues(tmp_path: Path) -> None:
         deadline = time.monotonic() + 200
         while not (log.exists() and log.stat().st_size > size) and time.monotonic() < deadline:
             time.sleep(0.05)
-        asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=100)
-        assert time.monotonic() - asked < 25
+        _, stderr = process.communicate(timeout=200)
         assert process.returncode == 2
         step = load_checkpoint(run)["trainer"]["step"]
-        assert told.splitlines()[-1] == f"error: stopped after {step} steps; continue with resume={run.resolve()}"
-        assert step > before
+        assert stderr.splitlines()[-1] == f"error: stopped after {step} steps; continue with resume={run.resolve()}"
+        assert before < step < 2000
 
 
 @pytest.mark.slow
@@ -102,14 +101,16 @@ def test_a_second_signal_ends_the_process_at_once(second: signal.Signals, monkey
     assert status_after(signal.SIGTERM, second) != 0
 
 
-def test_the_two_sigterms_that_a_job_under_slurm_gets_are_one_request() -> None:
-    """Seen there: one from SLURM to every process of the job, and one that ``torchrun`` passes on."""
+def test_the_two_sigterms_that_a_job_under_slurm_gets_are_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM sends one to every process of the job, and ``torchrun`` passes its own on."""
+    monkeypatch.setattr(signals, "SAME_REQUEST_SECONDS", 1e9)
     assert status_after(signal.SIGTERM, signal.SIGTERM) == 0
 
 
 def status_after(*signals: signal.Signals) -> int:
-    """Exit status of a process that gets these signals, each when it has noticed the one before, and then ends well."""
+    """Return the exit status of a process that gets these signals, each after it has handled the one before."""
     reader, writer = os.pipe()
+    all_sent, send = os.pipe()
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
@@ -118,23 +119,29 @@ def status_after(*signals: signal.Signals) -> int:
             while not stop_requested():
                 time.sleep(0.01)
             os.write(writer, b"2")
-            time.sleep(0.5)
+            os.read(all_sent, 1)
             os._exit(0)
         os._exit(1)
-    for each in signals:
+    for number in signals:
         os.read(reader, 1)
-        os.kill(child, each)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.kill(child, number)
+    os.write(send, b"3")
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    for pipe in (reader, writer, all_sent, send):
+        os.close(pipe)
+    return status
 
 
 def test_a_killed_loading_process_ends_the_run_in_one_sentence() -> None:
     trainer = tiny_trainer(num_workers=1, num_steps=200)
 
-    def kill_worker(_: object) -> None:
-        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        for child in children:
-            if "pytest" in Path(f"/proc/{child}/cmdline").read_text():  # not the resource tracker
-                os.kill(int(child), signal.SIGKILL)
+    def kill_worker() -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    def train_and_kill() -> None:
+        for _ in steps(trainer):
+            kill_worker()
 
     with pytest.raises(UserError, match=r"a process that loads images has died \(.*num_workers"):
-        trainer.run(kill_worker, lambda _: None)
+        train_and_kill()

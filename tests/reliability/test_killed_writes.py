@@ -1,10 +1,9 @@
-"""A process that dies while it writes leaves a checkpoint that can be read, whenever and at whatever call it dies."""
+"""A process that is killed while it writes leaves a readable checkpoint, at whatever call it is killed."""
 
 import os
 import random
 import signal
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ KIND = "training"
 
 
 def in_child(job: Callable[[], None]) -> int:
-    """Run ``job`` in a fork of this process, which then ends without cleaning up; returns its number."""
+    """Run ``job`` in a fork of this process, which then ends without cleaning up; returns its process id."""
     child = os.fork()
     if child == 0:
         try:
@@ -36,9 +35,7 @@ def write(path: Path, step: int) -> None:
 
 def newest(path: Path) -> int:
     """Load as a resumed run does and return the step."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        value = container.load_newest(path, KIND)
+    value = container.load_newest(path, KIND)
     assert (value["weights"] == value["step"]).all()
     return int(value["step"])
 
@@ -49,8 +46,11 @@ def test_a_kill_at_any_moment_loses_at_most_the_save_it_hits(num_kills: int, tmp
     write(path, 1)
     rng, before, num_leftovers = random.Random(0), 1, 0
 
+    reader, writer = os.pipe()
+
     def save_on_and_on() -> None:
         step = before
+        os.write(writer, b"x")
         while True:
             step += 1
             write(path, step)
@@ -59,21 +59,24 @@ def test_a_kill_at_any_moment_loses_at_most_the_save_it_hits(num_kills: int, tmp
     for _ in range(num_kills):
         done.write_text(str(before))
         child = in_child(save_on_and_on)
+        os.read(reader, 1)
         time.sleep(0.01 + 0.05 * rng.random())
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         finished = int(done.read_text() or before)
-        found = newest(path)
-        assert found >= finished >= before, "a save that had been finished is lost"
+        step = newest(path)
+        assert step >= finished >= before, "a finished save is lost"
         num_leftovers += len(files.sweep(tmp_path))
         assert not list(tmp_path.glob(".checkpoint*"))
-        before = found
+        before = step
+    os.close(reader)
+    os.close(writer)
     assert num_leftovers >= num_kills // 10, "few kills hit a write"
 
 
 def test_a_crash_at_every_call_of_a_write_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
     calls: list[tuple[Any, str]] = [(Path, "write_bytes"), (os, "fsync"), (os, "replace"), (os, "open"), (os, "close")]
-    found = []
+    steps = []
     for number in range(1, 12):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -105,17 +108,17 @@ def test_a_crash_at_every_call_of_a_write_leaves_the_old_or_the_new_file(tmp_pat
         _, status = os.waitpid(in_child(crash_at), 0)
         if os.waitstatus_to_exitcode(status) == 0:
             break
-        found.append(newest(path))
+        steps.append(newest(path))
         files.sweep(folder)
-        assert {each.name for each in folder.iterdir()} <= {"checkpoint.pt", "checkpoint.previous.pt"}
-    assert number > 5, "the calls were not met"
+        assert {path.name for path in folder.iterdir()} <= {"checkpoint.pt", "checkpoint.previous.pt"}
+    assert number > 5, "too few calls were intercepted"
     # Up to the second rename it is the old one: written, synchronised, two renames, then the folder is synchronised.
-    assert found == sorted(found)
-    assert set(found) == {1, 2}
+    assert steps == sorted(steps)
+    assert set(steps) == {1, 2}
 
 
-def test_leftovers_of_dead_writers_are_swept_and_those_of_living_ones_kept(tmp_path: Path) -> None:
-    child = in_child(lambda: time.sleep(60))
+def test_temporary_files_of_dead_writers_are_swept_and_those_of_running_ones_kept(tmp_path: Path) -> None:
+    child = in_child(lambda: time.sleep(300))
     ended = in_child(lambda: None)
     os.waitpid(ended, 0)
     try:

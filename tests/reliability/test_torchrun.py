@@ -1,4 +1,4 @@
-"""Training under ``torchrun``: restarts and signals lose nothing, to the bit."""
+"""Training under ``torchrun``: after restarts and signals the weights are equal to the bit."""
 
 import os
 import random
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 class Job:
-    """One ``torchrun``, of two processes if not told otherwise, that train the tiny space in ``runs``."""
+    """One ``torchrun``, by default of two processes, that trains the tiny space in ``runs``."""
 
     def __init__(
         self, folder: Path, runs: str, *more: str, max_restarts: int = 0, launch: Sequence[str] = ONE_NODE
@@ -57,7 +57,7 @@ class Job:
             return []
 
     def step(self) -> int:
-        """Of the last checkpoint."""
+        """Return the step of the last checkpoint."""
         path = self.run / "checkpoint.pt"
         return int(container.load(path, "training")["trainer"]["step"]) if path.exists() else 0
 
@@ -68,12 +68,12 @@ class Job:
             time.sleep(0.1)
 
     def end(self) -> tuple[int, str]:
-        """Wait for the end; returns exit status and all that was said."""
-        said, _ = self.process.communicate(timeout=240)
-        return self.process.returncode, said
+        """Wait for the end; returns exit status and output."""
+        output, _ = self.process.communicate(timeout=240)
+        return self.process.returncode, output
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """What was trained."""
+        """Return the trained weights."""
         state: dict[str, torch.Tensor] = container.load(self.run / "supernet.pt", "supernet")["state"]
         return state
 
@@ -82,9 +82,9 @@ class Job:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     """Weights of a run that nothing interrupts."""
     job = Job.new(tmp_path_factory.mktemp("whole"), "runs")
-    status, said = job.end()
-    assert status == 0, said
-    assert said.count("space tiny") == 1  # only one of the ranks speaks
+    status, output = job.end()
+    assert status == 0, output
+    assert output.count("space tiny") == 1  # only one process prints
     return job.weights()
 
 
@@ -101,9 +101,9 @@ def test_a_killed_rank_is_restarted_and_nothing_is_lost(
     least = rng.randrange(5, STEPS - 20)
     job.wait(lambda: job.step() >= least and len(job.workers()) == 2)
     os.kill(rng.choice(job.workers()), signal.SIGKILL)
-    status, said = job.end()
-    assert status == 0, said
-    assert said.count("space tiny") == 2  # once more after the restart
+    status, output = job.end()
+    assert status == 0, output
+    assert output.count("space tiny") == 2  # once more after the restart
     assert same(job.weights(), whole)
 
 
@@ -113,29 +113,29 @@ def test_sigterm_stops_all_ranks_at_one_step_and_the_run_continues(
     job = Job.new(tmp_path, "runs")
     job.wait(lambda: job.step() >= 5)
     job.process.send_signal(signal.SIGTERM)
-    status, said = job.end()
+    status, output = job.end()
     assert status != 0
     step = job.step()
     assert 5 <= step < STEPS
-    assert said.count(f"stopped after {step} steps; continue with resume=") == 1
+    assert output.count(f"stopped after {step} steps; continue with resume=") == 1
     job = Job(tmp_path, "runs", "resume=latest")
-    status, said = job.end()
-    assert status == 0, said
+    status, output = job.end()
+    assert status == 0, output
     assert same(job.weights(), whole)
 
 
 def test_a_mistake_ends_all_ranks_with_one_sentence(tmp_path: Path) -> None:
-    status, said = Job(tmp_path, "runs", "space=tiny", "batch_size=3").end()
+    status, output = Job(tmp_path, "runs", "space=tiny", "batch_size=3").end()
     assert status == 1
-    assert said.count("error: batch_size is 3, which 2 processes cannot share evenly; make it a multiple of 2") == 1
-    assert "Traceback" not in said.partition("torch/distributed/run.py")[0].partition("Traceback")[0]
+    assert output.count("error: batch_size is 3, which 2 processes cannot share evenly; make it a multiple of 2") == 1
+    assert "Traceback" not in output.partition("torch/distributed/run.py")[0].partition("Traceback")[0]
 
 
 def test_a_job_that_may_restart_needs_a_name(tmp_path: Path) -> None:
-    status, said = Job(tmp_path, "runs", "space=tiny", max_restarts=1).end()
+    status, output = Job(tmp_path, "runs", "space=tiny", max_restarts=1).end()
     assert status == 1
-    told = said.count("error: a job that may restart must find its run again; add name=NAME")
-    assert 1 <= told <= 2  # once for each attempt
+    num_errors = output.count("error: a job that may restart must find its run again; add name=NAME")
+    assert 1 <= num_errors <= 2  # once for each attempt
 
 
 def test_a_sweep_runs_under_hydras_submitit_launcher(tmp_path: Path) -> None:
@@ -153,5 +153,5 @@ def test_a_sweep_runs_under_hydras_submitit_launcher(tmp_path: Path) -> None:
         assert (tmp_path / "runs" / "train" / f"seed{seed}" / "summary.json").exists()
     wrong = subprocess.run([*command, "seed=2", "batch_size=0"], capture_output=True, text=True, timeout=240)
     assert wrong.returncode == 2
-    assert wrong.stderr.splitlines()[-1] == "error: batch_size is 0; it must be at least 1"
+    assert wrong.stderr.splitlines()[-1] == "error: batch_size must be at least 1, got 0"
     assert "Traceback" not in wrong.stderr

@@ -1,4 +1,4 @@
-"""Code in files from strangers is never run, and what configurations would act on is mere text."""
+"""Code in untrusted files is never run, and configuration that would act on something is treated as text."""
 
 import io
 import json

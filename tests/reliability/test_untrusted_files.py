@@ -55,7 +55,7 @@ def test_a_run_folder_with_links_is_not_written_to(tmp_path: Path) -> None:
         folder = tmp_path / f"run{name}"
         folder.mkdir()
         (folder / name).symlink_to(precious)
-        with pytest.raises(UserError, match=rf"{name} is a link"), run_folder.owned(folder):
+        with pytest.raises(UserError, match=rf"{name} is a link"), run_folder.locked(folder):
             raise AssertionError("not refused")
     folder = tmp_path / "search"
     folder.mkdir()

@@ -9,26 +9,26 @@ from supernet.costs import latency_blocks
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
 from supernet.space import SearchSpace
-from tests.helpers.latency_tables import made_up_table
+from tests.helpers.latency_tables import fake_table
 from tests.reliability.fuzz_targets import SPACE
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"resolutions": [2**40]}, "at most 65536"),
-        ({"stem_widths": list(range(8, 70000))}, "has 69992 choices; give at most 1000"),
-        ({"name": "[/]\n\x1b[2J"}, "the space's name is"),
-        ({"name": ["x"]}, "the space's name is"),
-        ({"depths": [10**12]}, "at most 1000"),
-        ({"depths": [1, 100000]}, "at most 1000"),
+        ({"resolutions": [2**40]}, "resolutions .* from 1 to 65536"),
+        ({"stem_widths": list(range(8, 70000))}, "stem_widths must have at most 1000 entries, got 69992"),
+        ({"name": "[/]\n\x1b[2J"}, "the space's name must be"),
+        ({"name": ["x"]}, "the space's name must be"),
+        ({"depths": [10**12]}, "depths .* from 1 to 1000 "),
+        ({"depths": [1, 100000]}, "depths .* from 1 to 1000 "),
     ],
 )
-def test_spaces_without_measure_are_refused(change: dict[str, Any], told: str) -> None:
+def test_spaces_without_measure_are_refused(change: dict[str, Any], message: str) -> None:
     space = SPACE.to_dict()
     space["stages"][1].update({key: value for key, value in change.items() if key == "depths"})
     space.update({key: value for key, value in change.items() if key != "depths"})
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         SearchSpace.from_dict(space)
 
 
@@ -56,7 +56,7 @@ def test_yaml_that_does_harm_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_a_table_of_a_space_with_too_many_blocks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency_blocks, "MOST_BLOCKS", 10_000)
-    value = made_up_table().to_dict()
+    value = fake_table().to_dict()
     many = [8 * number for number in range(1, 1001)]
     for stage in value["space"]["stages"]:
         stage["widths"] = many

@@ -1,4 +1,4 @@
-"""What tests of whole search runs begin with."""
+"""Fixtures of tests of whole search runs."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.helpers.searches import SMALL, Configure, FreeScores, plain_config, s
 
 @pytest.fixture(scope="session")
 def supernet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as training leaves it, with random weights."""
+    """Return the folder of a training run whose supernet has random weights."""
     folder = tmp_path_factory.mktemp("train")
     save_random_supernet(folder / SUPERNET_FILE)
     return folder
@@ -20,18 +20,19 @@ def supernet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def free_scores(monkeypatch: pytest.MonkeyPatch) -> FreeScores:
-    """Scores that cost nothing, in place of evaluation."""
-    found = FreeScores()
-    monkeypatch.setattr(problem, "measured", found)
-    return found
+    """Replace evaluation by free scores."""
+    scores = FreeScores()
+    monkeypatch.setattr(problem, "measure_subnet", scores)
+    return scores
 
 
 @pytest.fixture
 def evolve_config(supernet_folder: Path, tmp_path: Path) -> Configure:
-    """Makes the plain configuration of ``conf/evolve.yaml`` with overrides, small and kept in this test's folder."""
-    small = [f"supernet={supernet_folder}", f"runs={tmp_path}", "population=4", "generations=3", "baseline=3"]
+    """Return a function that makes the configuration of a small run of ``search.evolve`` in the folder of this test."""
+    small = ["supernet=SUPERNET", "runs=RUNS", "population=4", "generations=3", "baseline=3"]
+    places = {"SUPERNET": str(supernet_folder), "RUNS": str(tmp_path)}
 
     def make(*overrides: str) -> dict[str, Any]:
-        return plain_config("evolve", [*small, *SMALL, "name=run", *overrides])
+        return plain_config("evolve", [*small, *SMALL, "name=run", *overrides], places)
 
     return make

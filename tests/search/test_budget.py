@@ -1,4 +1,4 @@
-"""Budgets: which archs fit, and that an impossible one is told before any work."""
+"""Budgets: which archs fit, and impossible budgets are refused before any work."""
 
 import json
 import re
@@ -26,7 +26,7 @@ ENTRIES = json.loads((ROOT / "tests" / "golden" / "costs.json").read_text())
 
 
 class Table:
-    """A latency table that knows one thing: a millisecond for each 10 px and half of one for each gene above 0."""
+    """A fake latency table: one millisecond per 10 px and half a millisecond per gene above 0."""
 
     def check(self, space: SearchSpace, num_keypoints: int) -> None:
         if space != NANO:
@@ -34,8 +34,8 @@ class Table:
 
     def latency_ms(self, space: SearchSpace, genes: NDArray[Any]) -> NDArray[np.float64]:
         resolutions = np.array(space.resolutions)[genes[:, 0]]
-        found: NDArray[np.float64] = resolutions / 10 + 0.5 * (genes > 0).sum(axis=1)
-        return found
+        latencies: NDArray[np.float64] = resolutions / 10 + 0.5 * (genes > 0).sum(axis=1)
+        return latencies
 
 
 TIMED = CostModel(NANO, 17, Table())
@@ -62,9 +62,9 @@ def test_a_model_gives_one_and_many_the_same_costs() -> None:
 @pytest.mark.parametrize("space", [NANO, FULL], ids=["nano", "litepose"])
 def test_no_arch_lies_outside_the_reachable_range(space: SearchSpace) -> None:
     model = CostModel(space, 17)
-    found = model(space.layout.sample(np.random.default_rng(0), 2000))
+    values = model(space.layout.sample(np.random.default_rng(0), 2000))
     for cost, (least, greatest) in model.extremes.items():
-        assert least <= found[cost].min() <= found[cost].max() <= greatest
+        assert least <= values[cost].min() <= values[cost].max() <= greatest
 
 
 @pytest.mark.parametrize("name", COSTS)
@@ -79,21 +79,21 @@ def test_bounds_are_inclusive(name: str) -> None:
 
 def test_a_mix_of_bounds_is_met_where_each_is() -> None:
     mixed = timed(macs="120M", min_params="300K", latency="40ms", memory="1.7MB")
-    found = TIMED(GENES)
-    expected = (found["macs"] <= 120e6) & (found["params"] >= 300e3) & (found["latency_ms"] <= 40)
-    expected &= found["memory"] <= 1.7e6
+    values = TIMED(GENES)
+    expected = (values["macs"] <= 120e6) & (values["params"] >= 300e3) & (values["latency_ms"] <= 40)
+    expected &= values["memory"] <= 1.7e6
     assert 0 < expected.sum() < len(expected)
-    assert mixed.fits(found).tolist() == expected.tolist()
+    assert mixed.fits(values).tolist() == expected.tolist()
     assert [mixed.fits_arch(arch) for arch in NANO.decode(GENES)] == expected.tolist()
-    missed = np.maximum(found["macs"] / 120e6 - 1, 0) + np.maximum(1 - found["params"] / 300e3, 0)
-    missed += np.maximum(found["latency_ms"] / 40 - 1, 0) + np.maximum(found["memory"] / 1.7e6 - 1, 0)
-    assert mixed.violation(found) == pytest.approx(missed, abs=1e-12)
+    missed = np.maximum(values["macs"] / 120e6 - 1, 0) + np.maximum(1 - values["params"] / 300e3, 0)
+    missed += np.maximum(values["latency_ms"] / 40 - 1, 0) + np.maximum(values["memory"] / 1.7e6 - 1, 0)
+    assert mixed.violation(values) == pytest.approx(missed, abs=1e-12)
 
 
 def test_a_share_is_one_of_the_largest_archs_costs() -> None:
     largest = COSTS["macs"](NANO.largest(), 17)
-    found = budget(macs="40%", min_macs="10.5%").to_dict()
-    assert found == {"macs": largest * 40 // 100, "min_macs": -(-largest * 105 // 1000)}
+    values = budget(macs="40%", min_macs="10.5%").to_dict()
+    assert values == {"macs": largest * 40 // 100, "min_macs": -(-largest * 105 // 1000)}
 
 
 def test_fractions_of_one_never_loosen_a_bound() -> None:
@@ -113,7 +113,7 @@ def test_no_bound_lets_everything_through() -> None:
 
 
 @pytest.mark.parametrize("name", COSTS)
-def test_an_impossible_bound_is_told_with_the_range_and_the_nearest_arch(name: str) -> None:
+def test_an_impossible_bound_is_refused_with_the_range_and_the_nearest_arch(name: str) -> None:
     bound, unit = BOUND_OF[name], UNIT_OF.get(name, "")
     least, greatest = (COSTS[name](arch, 17) for arch in (NANO.smallest(), NANO.largest()))
     low = budget(**{bound: f"{least}{unit}"}).bounds[0].show(rounding="up")
@@ -132,25 +132,25 @@ def test_an_impossible_bound_is_told_with_the_range_and_the_nearest_arch(name: s
 
 def test_bounds_that_no_corner_meets_are_searched_for() -> None:
     budget(macs="60M", min_params="250K").check_reachable()
-    told = r"no subnet of space nano with macs up to 54 M, params from 800 K was found among [\d,]+ tried; loosen"
-    with pytest.raises(UserError, match=told):
+    message = r"no subnet of space nano with macs up to 54 M, params from 800 K was found among [\d,]+ tried"
+    with pytest.raises(UserError, match=message):
         budget(macs="54M", min_params="800K").check_reachable()
 
 
 @pytest.mark.parametrize(
-    ("constraint", "sentence"),
+    ("constraint", "named"),
     [
         ({"mac": "1G"}, "there is no cost constraint.mac; did you mean constraint.macs?"),
         ({"min_parms": "1G"}, "there is no cost constraint.min_parms; did you mean constraint.min_params?"),
         ({"watts": "1G"}, "there is no cost constraint.watts; choose among macs, macs_paper, params, memory"),
-        ({"latency": "30ms"}, "constraint.latency needs a latency table; measure one with"),
-        ({"macs": "1G", "min_macs": "2G"}, "constraint.min_macs=2G is above constraint.macs=1G; no subnet can meet"),
+        ({"latency": "30ms"}, "constraint.latency needs a latency table"),
+        ({"macs": "1G", "min_macs": "2G"}, "constraint.min_macs=2G is above constraint.macs=1G"),
         ({"macs": "5GB"}, "constraint.macs is '5GB'; give a number from 1"),
         ({"latency": 30}, "constraint.latency is 30; give a time with its unit, us, ms or s (30ms)"),
     ],
 )
-def test_wrong_constraints_are_told(constraint: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UserError, match=re.escape(sentence)):
+def test_wrong_constraints_are_refused(constraint: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=re.escape(named)):
         Budget.from_mapping(constraint, MODEL)
 
 

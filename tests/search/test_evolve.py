@@ -1,6 +1,7 @@
-"""A search run from a supernet file to arch.json, with the built-in people and with scores that cost nothing."""
+"""Search runs from a supernet file to arch.json, on synthetic images and with free scores."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ def limit(name: str, slack: float) -> int:
     return int(COSTS[name](SPACE.smallest(), 17) * slack)
 
 
+@pytest.mark.drawings
 @pytest.mark.filterwarnings("ignore:there are no detections")
-def test_a_run_leaves_an_arch_all_candidates_a_image_and_a_summary(evolve_config: Configure, tmp_path: Path) -> None:
+def test_a_run_writes_an_arch_all_candidates_images_and_a_summary(evolve_config: Configure, tmp_path: Path) -> None:
     macs = limit("macs", 2.5)
     folder = start_or_resume(evolve_config(f"constraint.macs={macs}"))
     assert folder == tmp_path / "evolve" / "run"
@@ -30,9 +32,9 @@ def test_a_run_leaves_an_arch_all_candidates_a_image_and_a_summary(evolve_config
     candidates = read(folder / "candidates.json")
     archs = [Arch.from_dict(row["arch"]) for row in candidates]
     assert len(set(archs)) == 12
-    for order, (row, one) in enumerate(zip(candidates, archs, strict=True)):
+    for order, (row, candidate_arch) in enumerate(zip(candidates, archs, strict=True)):
         assert row["order"] == order
-        assert row["costs"] == arch_costs(one, 17)
+        assert row["costs"] == arch_costs(candidate_arch, 17)
         assert row["costs"]["macs"] <= macs
         assert 0 <= row["metrics"]["AP"] <= 1
         assert row["num_images"] == 5
@@ -46,7 +48,7 @@ def test_a_run_leaves_an_arch_all_candidates_a_image_and_a_summary(evolve_config
     assert summary["baseline"]["num"] == summary["baseline"]["num_uniform"] == len(summary["baseline"]["subnets"]) == 3
     assert all(subnet["costs"]["macs"] <= macs for subnet in summary["baseline"]["subnets"])
     assert set(summary["versions"]) == {"python", "torch", "numpy", "opencv"}
-    images = {"pareto.png", "progress.png", "arch.png"}  # 12 subnets are too few to tell what matters
+    images = {"pareto.png", "progress.png", "arch.png"}  # 12 subnets are too few for importance.png
     assert all(cv2.imread(str(folder / image)) is not None for image in images)
     expected = {"arch.json", "candidates.json", "report.html", "scores.jsonl", "state.json", "summary.json"}
     assert {path.name for path in folder.iterdir()} == expected | images
@@ -55,7 +57,7 @@ def test_a_run_leaves_an_arch_all_candidates_a_image_and_a_summary(evolve_config
 def test_the_choice_is_made_on_val_and_checked_on_test(evolve_config: Configure, free_scores: FreeScores) -> None:
     folder = start_or_resume(evolve_config(f"constraint.params={limit('params', 1.5)}"))
     searched, checked = free_scores.on(VAL_SEED), free_scores.on(TEST_SEED)
-    # 12 in the search, the best 2 again on all images, then the best and 3 random ones on test images.
+    # 12 in the search, the best 2 again on all images, then the best and 3 random subnets on test images.
     assert [(seed, number) for seed, _, number in free_scores.scored] == [(2, 5)] * 12 + [(2, 6)] * 2 + [(3, 4)] * 4
     chosen = Arch.load(folder / "arch.json")
     assert chosen == checked[0] == max(searched, key=lambda arch: COSTS["params"](arch, 17))
@@ -137,7 +139,7 @@ def test_a_search_for_trade_offs_leaves_the_front_with_its_archs(evolve_config: 
 
 
 @pytest.mark.usefixtures("free_scores")
-def test_a_predictor_proposes_and_is_judged_on_archs_held_out(
+def test_a_predictor_proposes_and_is_tested_on_held_out_archs(
     evolve_config: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["predictor=true", "prediction.first=12", "prediction.num_candidates=50", "generations=5"]
@@ -153,16 +155,18 @@ def test_a_predictor_proposes_and_is_judged_on_archs_held_out(
     assert f"Kendall tau {prediction['kendall_tau']:.2f}" in capsys.readouterr().out
 
 
-def test_without_a_baseline_only_the_chosen_one_is_checked(evolve_config: Configure, free_scores: FreeScores) -> None:
+def test_without_a_baseline_only_the_chosen_arch_is_checked(evolve_config: Configure, free_scores: FreeScores) -> None:
     folder = start_or_resume(evolve_config("baseline=0"))
     assert len(free_scores.on(TEST_SEED)) == 1
     assert read(folder / "summary.json")["baseline"]["ap_mean"] is None
 
 
 @pytest.mark.usefixtures("free_scores")
-def test_a_data_set_without_test_images_of_its_own_is_told(
-    evolve_config: Configure, capsys: pytest.CaptureFixture[str]
+def test_a_warning_says_when_val_and_test_have_the_same_images(
+    evolve_config: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = start_or_resume(evolve_config("dataset=synthetic", f"dataset.test={{num_images: 300, seed: {VAL_SEED}}}"))
     assert read(folder / "summary.json")["test_is_validation"] is True
-    assert "same images for val and test" in capsys.readouterr().out
+    assert [(record.levelno, "val and test" in record.getMessage()) for record in caplog.records] == [
+        (logging.WARNING, True)
+    ]

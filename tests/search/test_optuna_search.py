@@ -1,4 +1,4 @@
-"""Runs of search.optuna_search from a supernet file to arch.json, with scores that cost nothing."""
+"""Runs of search.optuna_search from a supernet file to arch.json, with free scores."""
 
 import subprocess
 import sys
@@ -18,20 +18,22 @@ from supernet.errors import UserError
 from supernet.io.files import read_json
 from tests.helpers.searches import NUM_IMAGES, ROOT, SMALL, SPACE, VAL_SEED, Configure, FreeScores, plain_config
 
+SEARCH = ("evaluations=8", "startup=3", "baseline=2", *SMALL)
+
 
 @pytest.fixture
 def overrides(supernet_folder: Path, tmp_path: Path) -> list[str]:
-    """A small run in this test's folder."""
-    small = ["evaluations=8", "startup=3", "baseline=2", *SMALL]
-    return [f"supernet={supernet_folder}", f"runs={tmp_path}", *small]
+    """Options of a small run in the folder of this test."""
+    return [f"supernet={supernet_folder}", f"runs={tmp_path}", *SEARCH]
 
 
 @pytest.fixture
-def configure(overrides: list[str]) -> Configure:
-    """Makes the plain configuration of ``conf/optuna_search.yaml`` with overrides."""
+def configure(supernet_folder: Path, tmp_path: Path) -> Configure:
+    """Return a function that makes the plain configuration of ``conf/optuna_search.yaml`` with overrides."""
 
     def make(*more: str) -> dict[str, Any]:
-        return plain_config("optuna_search", [*overrides, *more])
+        places = {"SUPERNET": str(supernet_folder), "RUNS": str(tmp_path)}
+        return plain_config("optuna_search", ["supernet=SUPERNET", "runs=RUNS", *SEARCH, *more], places)
 
     return make
 
@@ -40,7 +42,8 @@ def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="search", storage=open_storage(folder / "study.journal")).trials
 
 
-def test_a_run_leaves_what_an_evolution_leaves_and_its_study(
+@pytest.mark.drawings
+def test_a_run_writes_what_an_evolution_writes_and_its_study(
     configure: Configure, free_scores: FreeScores, tmp_path: Path
 ) -> None:
     macs = int(2.5 * COSTS["macs"](SPACE.smallest(), 17))
@@ -68,15 +71,15 @@ def test_a_run_leaves_what_an_evolution_leaves_and_its_study(
 def test_a_stopped_run_goes_on_with_its_study(configure: Configure, free_scores: FreeScores, tmp_path: Path) -> None:
     free_scores.stop_at = 4
     journal = tmp_path / "optuna_search" / "first" / "study.journal"
-    with pytest.raises(UserError, match=rf"stopped after 4 evaluations; continue with storage={journal}"):
+    with pytest.raises(UserError, match=rf"stopped after 4 .*storage={journal}"):
         run(configure("name=first", "cache=null"))
     folder = run(configure("name=second", "cache=null", f"storage={journal}"))
     assert len(free_scores.searched()) == len(set(free_scores.searched())) == 8
     assert len(read_json(folder / "candidates.json", "candidates")) == 8
-    with pytest.raises(UserError, match=r"was made with the constraint \{\}, but now it is .*; restore what it was"):
+    with pytest.raises(UserError, match=r"the constraint \{\}, .*90%"):
         run(configure("name=third", f"storage={journal}", "constraint.macs=90%"))
     assert not (tmp_path / "optuna_search" / "third").exists()
-    with pytest.raises(UserError, match="was made with the number of images for a score 5, but now it is 4"):
+    with pytest.raises(UserError, match=r"the number of images for a score 5, .* 4"):
         run(configure("name=third", f"storage={journal}", "num_images=4"))
 
 
@@ -89,35 +92,35 @@ def test_with_costs_as_objectives_the_front_is_written(configure: Configure, fre
     assert len(list((folder / "front").iterdir())) == len(front)
 
 
-def test_a_database_that_goes_away_is_one_sentence(
+def test_a_database_that_goes_away_is_a_user_error(
     configure: Configure, free_scores: FreeScores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: OptunaSearch, score: object, on_round: object) -> None:
+    def fail(self: OptunaSearch, score: object) -> None:
         raise StorageInternalError from OSError("server closed\nthe connection")
 
-    monkeypatch.setattr(OptunaSearch, "run", fail)
-    with pytest.raises(UserError, match=r"failed \(server closed the connection\); continue with storage="):
+    monkeypatch.setattr(OptunaSearch, "step", fail)
+    with pytest.raises(UserError, match=r"\(server closed the connection\).*storage="):
         run(configure())
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
-        ("sampler=tpa", "no sampler 'tpa'; choose among tpe, nsga2, gp, random"),
-        ("evaluations=0", "evaluations is 0"),
-        ("startup=1", "startup is 1"),
-        ("objectives=[macs]", "give ap and names of costs"),
-        ("num_images=[2,4]", "give one number"),
-        ("lost_after=0", "lost_after is 0"),
+        ("sampler=tpa", "sampler 'tpa'.* tpe, nsga2, gp, random"),
+        ("evaluations=0", "evaluations .*0"),
+        ("startup=1", "startup .*1"),
+        ("objectives=[macs]", r"objectives .*\['macs'\]"),
+        ("num_images=[2,4]", r"num_images .*\[2, 4\]"),
+        ("lost_after=0", "lost_after .*0"),
         ("storage=nosuch://x/y", "nosuch"),
-        ("constraint.macs=1K", "below the smallest subnet"),
-        ("objectives=[ap,speed]", "no objective speed"),
+        ("constraint.macs=1K", r"constraint\.macs=1K"),
+        ("objectives=[ap,speed]", "objective speed"),
     ],
 )
-def test_a_wrong_option_is_one_sentence_before_anything_is_scored(
-    configure: Configure, free_scores: FreeScores, override: str, says: str
+def test_a_wrong_option_is_an_error_before_anything_is_scored(
+    configure: Configure, free_scores: FreeScores, override: str, message: str
 ) -> None:
-    with pytest.raises(UserError, match=says.replace("[", r"\[")) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         run(configure(override))
     assert "\n" not in str(caught.value)
     assert not free_scores.searched()
@@ -134,4 +137,5 @@ def test_the_command_searches_with_real_scores(overrides: list[str], tmp_path: P
     assert len(read_json(folder / "candidates.json", "candidates")) == 3
     wrong = subprocess.run([*command, "sampler=x"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("error: there is no sampler 'x'")
+    assert wrong.stderr.startswith("error: ")
+    assert "sampler 'x'" in wrong.stderr

@@ -1,4 +1,4 @@
-"""Sorting by domination against its definition, and on fronts that are known."""
+"""Sorting by domination: against its definition, and on known fronts."""
 
 import itertools
 import math
@@ -6,8 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from search.cost import COSTS
-from search.pareto import COST_LABELS, Point, best_first, crowding, front, fronts
+from search.pareto import Point, best_first, crowding, fronts, trade_off
 
 
 def dominates(first: tuple[float, ...], second: tuple[float, ...], violations: tuple[float, float]) -> bool:
@@ -19,8 +18,8 @@ def dominates(first: tuple[float, ...], second: tuple[float, ...], violations: t
 
 
 def peeled(values: list[tuple[float, ...]], violation: list[float]) -> list[int]:
-    """Fronts one by one: those that none of the rest dominates."""
-    left, found, front = set(range(len(values))), [-1] * len(values), 0
+    """Fronts by repeatedly removing the candidates that no remaining one dominates."""
+    left, front_of, front = set(range(len(values))), [-1] * len(values), 0
     while left:
         free = {
             i
@@ -28,10 +27,10 @@ def peeled(values: list[tuple[float, ...]], violation: list[float]) -> list[int]
             if not any(dominates(values[j], values[i], (violation[j], violation[i])) for j in left if j != i)
         }
         for i in free:
-            found[i] = front
+            front_of[i] = front
         left -= free
         front += 1
-    return found
+    return front_of
 
 
 @pytest.mark.parametrize("num_values", [1, 2, 3])
@@ -48,11 +47,11 @@ def test_fronts_are_what_peeling_finds(num_values: int, seed: int) -> None:
 def test_crowding_is_the_sides_of_the_box_between_neighbours() -> None:
     # Neighbours of (2, 6): (1, 10) and (4, 3); ranges 0..10 in both values.
     values = np.array([[0, 10], [1, 10], [2, 6], [4, 3], [10, 0]], float)
-    found = crowding(values)
-    assert math.isinf(found[0])
-    assert math.isinf(found[4])
-    assert found[2] == pytest.approx((4 - 1) / 10 + (10 - 3) / 10)
-    assert found[3] == pytest.approx((10 - 2) / 10 + (6 - 0) / 10)
+    distance = crowding(values)
+    assert math.isinf(distance[0])
+    assert math.isinf(distance[4])
+    assert distance[2] == pytest.approx((4 - 1) / 10 + (10 - 3) / 10)
+    assert distance[3] == pytest.approx((10 - 2) / 10 + (6 - 0) / 10)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -107,18 +106,14 @@ def test_the_front_is_what_nothing_dominates(seed: int) -> None:
     # Few different values, so that ties in cost, in AP and in both are common.
     rng = np.random.default_rng(seed)
     points = [Point(*map(float, pair)) for pair in rng.integers(0, 12, (60, 2))]
-    found = front(points)
-    assert set(found) == {i for i, p in enumerate(points) if not any(point_dominates(other, p) for other in points)}
-    assert len(found) == len(set(found))
-    costs = [points[i].cost for i in found]
+    members = trade_off(points)
+    assert set(members) == {i for i, p in enumerate(points) if not any(point_dominates(other, p) for other in points)}
+    assert len(members) == len(set(members))
+    costs = [points[i].cost for i in members]
     assert costs == sorted(costs)
 
 
 def test_a_front_of_few_points() -> None:
-    assert front([]) == []
-    assert front([Point(1, 0.5)]) == [0]
-    assert front([Point(2, 0.5), Point(1, 0.5), Point(1, 0.5)]) == [1, 2]
-
-
-def test_every_cost_has_an_axis_title() -> None:
-    assert set(COST_LABELS) == {*COSTS, "latency_ms"}
+    assert trade_off([]) == []
+    assert trade_off([Point(1, 0.5)]) == [0]
+    assert trade_off([Point(2, 0.5), Point(1, 0.5), Point(1, 0.5)]) == [1, 2]

@@ -1,4 +1,4 @@
-"""What a quantity may look like, by what it measures, and how it is shown."""
+"""Quantities: what is accepted in each dimension, and how values are shown."""
 
 import re
 from decimal import Decimal
@@ -62,9 +62,9 @@ UNREADABLE = [
 )
 def test_quantities(text: Any, dimension: Dimension, value: Fraction | None) -> None:
     if value is not None:
-        found = parse(text, dimension, "constraint.x")
-        assert isinstance(found, Decimal)
-        assert Fraction(found) == value
+        quantity = parse(text, dimension, "constraint.x")
+        assert isinstance(quantity, Decimal)
+        assert Fraction(quantity) == value
         return
     with pytest.raises(UserError, match=re.escape(f"constraint.x is {text!r}; {RULES[dimension.rule]}")):
         parse(text, dimension, "constraint.x")
@@ -80,10 +80,10 @@ def test_shares(text: str, share: str, dimension: Dimension) -> None:
 def test_any_text_is_a_quantity_or_refused(text: str) -> None:
     for dimension in (COUNT, BYTES, MILLISECONDS):
         try:
-            found = parse(text, dimension, "x")
+            quantity = parse(text, dimension, "x")
         except UserError:
             continue
-        assert (found.of_largest if isinstance(found, Share) else found) > 0
+        assert (quantity.of_largest if isinstance(quantity, Share) else quantity) > 0
 
 
 @pytest.mark.parametrize(

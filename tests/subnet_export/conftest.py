@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from subnet_export.deployment.formats import FORMATS
 from subnet_export.export import extract_model
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import save_model
@@ -14,6 +15,8 @@ from supernet.pose.datasets import build
 from supernet.pose.keypoints import CROWDPOSE
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
+from tests.helpers.export_formats import format_writer
+from tests.helpers.spaces import SHALLOW
 from tests.helpers.supernets import lively_supernet
 
 DATASET: dict[str, Any] = {
@@ -25,21 +28,13 @@ DATASET: dict[str, Any] = {
     "val": {"num_images": 2, "seed": 2},
     "test": {"num_images": 3, "seed": 3},
 }
-STAGE = {"widths": [8, 16], "depths": [1], "stride": 2, "expand_ratios": [3], "kernel_sizes": [3, 5]}
-SPACE: dict[str, Any] = {
-    "name": "tiny",
-    "resolutions": [64],
-    "stem_widths": [8],
-    "stages": [STAGE, STAGE, STAGE, {**STAGE, "stride": 1}],
-    "deconv_widths": [[8, 16], [8], [8]],
-}
 
 
 @pytest.fixture(scope="session")
 def supernet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training run's folder; the weights are random, but the maps are not near zero."""
     folder = tmp_path_factory.mktemp("train")
-    supernet = lively_supernet(SearchSpace.from_dict(SPACE), CROWDPOSE.num)
+    supernet = lively_supernet(SearchSpace.from_dict(SHALLOW), CROWDPOSE.num)
     space, state = supernet.space, supernet.state_dict()
     save_supernet(
         folder / SUPERNET_FILE, space, state, CROWDPOSE, DATASET, {"detection_threshold": 0.05}, PoseObjective(14)
@@ -60,4 +55,14 @@ def exported(trained: TrainedSupernet, tmp_path_factory: pytest.TempPathFactory)
     model = extract_model(trained, arch, build(DATASET, "test"), num_calibration_images=6, batch_size=4)
     folder = tmp_path_factory.mktemp("export") / "model"
     save_model(folder, model)
+    return model, folder
+
+
+@pytest.fixture(scope="session")
+def all_formats(
+    exported: tuple[ExportedModel, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ExportedModel, Path]:
+    """The model exported in every format, and its folder."""
+    folder = tmp_path_factory.mktemp("formats") / "model"
+    model = save_model(folder, exported[0], write_formats=format_writer(exported[0], *FORMATS).write)
     return model, folder

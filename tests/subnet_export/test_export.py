@@ -1,4 +1,4 @@
-"""The command that exports a subnet writes a usable model, or says in a sentence why not."""
+"""The export command writes a usable model, or reports in one sentence why not."""
 
 import hashlib
 import importlib.util
@@ -32,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 @pytest.fixture
 def runs(tmp_path: Path, supernet_folder: Path, trained: TrainedSupernet) -> Path:
-    """A folder of runs as training and search leave it."""
+    """A folder of runs with the files that training and search write."""
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "latest").symlink_to(supernet_folder)
     trained.supernet.space.sample(np.random.default_rng(8)).save(tmp_path / "evolve" / "latest" / "arch.json")
@@ -81,12 +81,13 @@ def test_further_formats_are_written_from_a_supernet_or_from_an_export(
     assert run(monkeypatch, "--output", second, "--model", first, "--format", "onnx", "--input", "float32") == 0
     assert {"model.onnx", "weights.safetensors"} < set(os.listdir(first))
     assert sorted(os.listdir(second)) == ["README.md", "model.json", "model.onnx", "summary.json", "weights.pt"]
-    one, other = load_model(first), load_model(second, format="onnx")
-    assert all(torch.equal(value, other.network.state_dict()[name]) for name, value in one.network.state_dict().items())
-    assert (one.calibration, one.measurement, one.origin) == (other.calibration, other.measurement, other.origin)
-    assert (one.formats["onnx"].takes, other.formats["onnx"].takes) == ("uint8", "float32")
-    image = build(one.dataset, "test")[0].image
-    np.testing.assert_allclose(other.predict(image).poses, one.predict(image).poses, atol=1e-3)
+    model, again = load_model(first), load_model(second, format="onnx")
+    state = again.network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.network.state_dict().items())
+    assert (model.calibration, model.measurement, model.origin) == (again.calibration, again.measurement, again.origin)
+    assert (model.formats["onnx"].takes, again.formats["onnx"].takes) == ("uint8", "float32")
+    image = build(model.dataset, "test")[0].image
+    np.testing.assert_allclose(again.predict(image).poses, model.predict(image).poses, atol=1e-3)
     assert f"{second / 'model.onnx'} (maps within" in capsys.readouterr().out
 
 
@@ -114,11 +115,11 @@ def test_calibration_is_recorded(runs: Path, trained: TrainedSupernet, monkeypat
         assert part in card
 
 
-def test_a_missing_package_is_told_before_any_work(
+def test_a_missing_package_is_reported_before_any_work(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name))
     assert run(monkeypatch, "--runs", runs, "--format", "onnx") == 2
     assert capsys.readouterr().err == (
         "error: format onnx needs the package onnxscript, which is not installed; run pip install "
@@ -133,10 +134,10 @@ def test_an_arch_outside_the_space_is_refused(
     path = runs / "large.json"
     SearchSpace.load("nano").largest().save(path)
     assert run(monkeypatch, "--runs", runs, "--arch", path) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"arch file {path} does not fit the supernet" in told
-    assert "outside the space; allowed: 64" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert f"arch file {path} does not fit the supernet" in message
+    assert "outside the space; allowed: 64" in message
     assert not (runs / "export").exists()
 
 
@@ -150,15 +151,15 @@ def test_an_arch_outside_the_space_is_refused(
         (["--device", "abacus"], "device 'abacus' is not available"),
         (["--output", "."], ". exists already and is never overwritten"),
         (["--batch-size", "0"], "'0' must be a whole number of at least 1"),
-        (["--format", "onxx"], "'onxx' is no format; choose among litepose, safetensors, onnx"),
+        (["--format", "onxx"], "'onxx' is not a format; choose among litepose, safetensors, onnx"),
         (["--model", "nowhere"], "there is no exported model in nowhere"),
-        (["--model", "a", "--arch", "b"], "give either --model or --arch and --supernet, not both"),
+        (["--model", "a", "--arch", "b"], "--model cannot be combined with --arch"),
         (["--max-int8-loss", "2"], "'2' must be a number from 0 to 1"),
         (["--archs", "a.json"], "there is no option --archs, did you mean --arch?"),
         (["--arch"], "argument --arch: expected one argument"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence(
+def test_a_mistake_is_reported_in_one_sentence(
     arguments: list[str],
     message: str,
     runs: Path,
@@ -166,10 +167,10 @@ def test_a_mistake_is_told_in_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(monkeypatch, "--runs", runs, *arguments) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
-    assert message in told
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert shown.count("\n") == 1
+    assert message in shown
     assert not (runs / "export").exists()
 
 

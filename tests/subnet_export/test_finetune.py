@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import ExportedModel, Measurement
 from subnet_export.finetuning import run as finetuning_run
 from subnet_export.finetuning.trainer import FineTuner
-from subnet_export.format_writer import FormatWriter
+from subnet_export.format_writer import FormatOptions, FormatWriter
 from subnet_export.model import load_model, save_model
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
@@ -27,6 +28,7 @@ from supernet.evaluation.subnet_scorer import calibration_batches
 from supernet.litepose import LitePose
 from supernet.pose.datasets import build
 from supernet.pose.geometry import normalise
+from supernet.pose.inference import PoseEstimator
 from supernet.pose.keypoints import COCO, CROWDPOSE
 
 Exported = tuple[ExportedModel, Path]
@@ -50,34 +52,32 @@ def parameters(network: LitePose) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.named_parameters()}
 
 
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, before: float, after: float) -> None:
-    """Let AP on the validation split come out as given; other splits are measured."""
-    told = iter((before, after))
+    """Replace the measured AP on the validation split by ``before``, then ``after``."""
+    aps = iter((before, after))
 
-    def pretended(network: LitePose, images: Any, split: str, *rest: Any) -> Measurement:
-        found = measure(network, images, split, *rest)
-        return replace(found, metrics={**found.metrics, "AP": next(told)}) if split == "val" else found
+    def pretended(estimator: PoseEstimator, images: Any, split: str, *rest: Any) -> Measurement:
+        result = measure(estimator, images, split, *rest)
+        return replace(result, metrics={**result.metrics, "AP": next(aps)}) if split == "val" else result
 
     monkeypatch.setattr(finetuning_run, "measure", pretended)
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Let SIGTERM come during training step ``step``."""
-    train = FineTuner.run
+    """Send SIGTERM to this process during training step ``step``."""
+    original = FineTuner.steps
 
-    def interrupted(tuner: FineTuner, on_step: Any) -> None:
-        def on_each(done: int, loss: float) -> None:
-            if done == step:
+    def interrupted(tuner: FineTuner) -> Iterator[float]:
+        for loss in original(tuner):
+            if tuner.step == step:
                 os.kill(os.getpid(), signal.SIGTERM)
-            on_step(done, loss)
+            yield loss
 
-        train(tuner, on_each)
-
-    monkeypatch.setattr(FineTuner, "run", interrupted)
+    monkeypatch.setattr(FineTuner, "steps", interrupted)
 
 
 def test_a_better_network_is_written_calibrated(
@@ -143,15 +143,17 @@ def test_the_result_has_the_formats_of_the_model_it_started_from(
     start = tmp_path / "start"
     chosen = tuple(FORMATS[name] for name in ("onnx", "safetensors"))
     test_set = build(exported[0].dataset, "test")
-    save_model(start, exported[0], write_formats=FormatWriter(chosen, "float32", test_set, 2, list).write)
+    save_model(
+        start, exported[0], write_formats=FormatWriter(FormatOptions(chosen, "float32", 2), test_set, list).write
+    )
     pretend(monkeypatch, 0.1, 0.2)
     assert run(monkeypatch, *three_steps(start, tmp_path / "tuned")) == 0
     tuned = load_model(tmp_path / "tuned")
     assert {name: record.takes for name, record in tuned.formats.items()} == {"onnx": "float32", "safetensors": "state"}
     in_onnx, images = load_model(tmp_path / "tuned", format="onnx"), torch.randint(0, 256, (1, 3, 64, 64)).byte()
     assert in_onnx.runtime is not None
-    for found, own in zip(in_onnx.runtime(images), tuned.network(normalise(images)), strict=True):
-        torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-4)
+    for actual, expected in zip(in_onnx.runtime(images), tuned.network(normalise(images)), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_format_that_fails_costs_no_training(
@@ -164,7 +166,7 @@ def test_a_format_that_fails_costs_no_training(
         failing.setattr("subnet_export.format_writer.FormatWriter.write", refuse)
         assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
     assert "8-bit integers cost too much" in capsys.readouterr().err
-    monkeypatch.setattr(FineTuner, "run", lambda *_: None)  # every step is done
+    monkeypatch.setattr(FineTuner, "steps", lambda _: iter(()))  # every step is done
     checkpoint = tmp_path / "tuned.checkpoint.pt"
     assert run(monkeypatch, "--resume", checkpoint, "--format", "litepose") == 0
     assert load_model(tmp_path / "tuned").formats == {}
@@ -194,10 +196,10 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(
         whole.rename(whole.with_name(left.replace("checkpoint.pt", "checkpoint.previous.pt")))
         (whole.parent / f".{left.removesuffix('.pt')}.tmp99999999.pt").touch()
         (whole.parent / f".{left.removesuffix('.checkpoint.pt')}.tmp99999999").mkdir()  # of this run itself
-    told = capsys.readouterr().err
-    assert told == f"error: stopped after {step} of 4 steps; continue with --resume {runs / 'finetune' / left}\n"
+    message = capsys.readouterr().err
+    assert message == f"error: stopped after {step} of 4 steps; continue with --resume {runs / 'finetune' / left}\n"
     with monkeypatch.context() as patch:
-        pretend(patch, 0.2, 0.0)  # AP before is not measured again, so this is told of after
+        pretend(patch, 0.2, 0.0)  # AP before is not measured again, so 0.2 is the AP after
         assert run(patch, "--resume", "latest", "--runs", runs) == 0
     resumed = runs / "finetune" / "latest"
     assert equal(load_model(resumed).network.state_dict(), load_model(tmp_path / "whole").network.state_dict())
@@ -211,45 +213,45 @@ def test_the_teacher_is_calibrated_on_the_training_images_at_the_model_s_resolut
     exported: Exported, supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, folder = exported
-    found: list[LitePose] = []
+    teachers: list[LitePose] = []
 
-    class Watched(FineTuner):
+    class RecordingTuner(FineTuner):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             assert self.teacher is not None
-            found.append(self.teacher)
+            teachers.append(self.teacher)
 
-    monkeypatch.setattr(finetuning_run, "FineTuner", Watched)
+    monkeypatch.setattr(finetuning_run, "FineTuner", RecordingTuner)
     assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned"), "--teacher", supernet_folder) == 0
-    (teacher,) = found
+    (teacher,) = teachers
     own = {name: value.clone() for name, value in teacher.named_buffers() if ".running_" in name}
     calibrate(teacher, map(normalise, calibration_batches(build(model.dataset, "train"), 64, 6, 64)))
     assert all(torch.equal(value, dict(teacher.named_buffers())[name]) for name, value in own.items())
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_run_stopped_while_measuring_says_how_to_go_on(
+def test_a_run_stopped_while_measuring_says_how_to_resume(
     when: str, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(network: LitePose, images: Any, split: str, *rest: Any) -> Measurement:
+    def interrupted(estimator: PoseEstimator, images: Any, split: str, *rest: Any) -> Measurement:
         if rest[-1] == f"{when}:" and split == "test":
             raise KeyboardInterrupt
-        return measure(network, images, split, *rest)
+        return measure(estimator, images, split, *rest)
 
     monkeypatch.setattr(finetuning_run, "measure", interrupted)
     assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
-    told = capsys.readouterr().err
+    message = capsys.readouterr().err
     if when == "before":
-        assert told == "error: stopped while measuring; start again\n"
+        assert message == "error: stopped while measuring; start again\n"
         assert os.listdir(tmp_path) == []
         return
-    assert told == f"error: stopped while measuring; continue with --resume {tmp_path / 'tuned.checkpoint.pt'}\n"
+    assert message == f"error: stopped while measuring; continue with --resume {tmp_path / 'tuned.checkpoint.pt'}\n"
     monkeypatch.setattr(finetuning_run, "measure", measure)
     assert run(monkeypatch, "--resume", tmp_path / "tuned.checkpoint.pt") == 0
     assert os.listdir(tmp_path) == ["tuned"]
 
 
-def test_what_decided_a_stopped_run_cannot_be_changed_when_resuming(
+def test_options_of_a_stopped_run_cannot_be_changed_when_resuming(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = Path(shutil.copytree(exported[1], tmp_path / "model"))
@@ -268,16 +270,16 @@ def test_what_decided_a_stopped_run_cannot_be_changed_when_resuming(
     shutil.rmtree(model)
     save_model(model, changed)
     assert run(monkeypatch, "--resume", checkpoint) == 2
-    assert f"{model} or the teacher is not as it was when the run began" in capsys.readouterr().err
+    assert f"{model} or the teacher has changed" in capsys.readouterr().err
 
 
-def test_another_keypoint_set_keeps_the_backbone_and_is_told(
+def test_another_keypoint_set_keeps_the_backbone_and_is_reported(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, folder = exported
     sizes = [f"dataset.{split}.num_images=3" for split in ("train", "val", "test")]
     arguments = ["--dataset", "synthetic", "dataset.width=96", "dataset.height=96", *sizes]
-    pretend(monkeypatch, 0.3, 0.2)  # kept all the same: the start was no finished model
+    pretend(monkeypatch, 0.3, 0.2)  # kept although AP fell, because the start was not a trained model
     assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned"), *arguments) == 0
     tuned = load_model(tmp_path / "tuned")
     assert (model.keypoints, tuned.keypoints) == (CROWDPOSE, COCO)
@@ -314,18 +316,18 @@ def test_from_scratch_starts_without_the_model_s_weights(
         (["--resume", "nowhere.pt"], "cannot read fine-tuning file nowhere.pt: No such file"),
         (["--dataset", "nowhere"], "Could not find 'dataset/nowhere'"),
         (["--dataset", "coco"], "dataset.root is not set"),
-        (["--dataset", "coco", "steps=3"], "'steps=3' is no option of the data set"),
-        (["dataset.width=64"], "dataset.width=64 changes no data set; name one with --dataset"),
+        (["--dataset", "coco", "steps=3"], "'steps=3' is not an option of the data set"),
+        (["dataset.width=64"], "dataset.width=64 .*name one with --dataset"),
         (
             ["--dataset", "synthetic", "--teacher", "MODEL"],
             "predicts the 14 keypoints of crowdpose, but the 17 of coco",
         ),
-        (["--distillation-weight", "2"], "--distillation-weight without --teacher has no effect"),
+        (["--distillation-weight", "2"], "--distillation-weight has no effect without --teacher"),
         (["--learning-rate", "2"], "'2' must be a number from"),
         (["--step", "2"], "there is no option --step, did you mean --steps"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence(
+def test_a_wrong_option_is_an_error_of_one_sentence(
     arguments: list[str],
     message: str,
     exported: Exported,
@@ -334,11 +336,11 @@ def test_a_mistake_is_told_in_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = [str(exported[1]) if argument == "MODEL" else argument for argument in arguments]
+    own_arguments = [str(exported[1]) if argument == "MODEL" else argument for argument in arguments]
     start = [] if {"--model", "--resume"} & set(arguments) else ["--model", exported[1]]
-    assert run(monkeypatch, *start, *given) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
-    assert re.search(message, told)
+    assert run(monkeypatch, *start, *own_arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert re.search(message, error)
     assert os.listdir(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Checkpoints as the published code writes them become models of ours, and nothing in them is ever run."""
+"""Checkpoints of the published code become exported models, and no code in them is ever run."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from subnet_export.model import load_model
 from supernet.arch import Arch
 from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.errors import UserError
-from supernet.pose.inference import InferenceSettings, estimate
+from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.keypoints import CROWDPOSE
 from tests.golden.recipes import fill_parameter, image_batch
 
@@ -36,7 +36,7 @@ def arch(golden: Path) -> Arch:
 
 @pytest.fixture(scope="module")
 def state(golden: Path) -> State:
-    """Entries as published, drawn by the recipe that the golden outputs were made with."""
+    """Entries as published, filled by the recipe behind the golden outputs."""
     shapes = json.loads((golden / "state_dict_xs_crowdpose.json").read_text())
     return {name: torch.from_numpy(np.asarray(fill_parameter(name, tuple(shape)))) for name, shape in shapes.items()}
 
@@ -82,7 +82,8 @@ def test_old_files_without_counters_are_read(arch: Arch, state: State, golden: P
     path = written(tmp_path, old, _use_new_zipfile_serialization=False)
     network = read_published(path, arch, 14)
     assert error(network, golden) < 2e-4
-    estimate(network, [np.zeros((64, 64, 3), np.uint8)], 64, CROWDPOSE, InferenceSettings())  # it counts as calibrated
+    image = np.zeros((64, 64, 3), np.uint8)
+    PoseEstimator(network, 64, CROWDPOSE, InferenceSettings())([image])  # it counts as calibrated
 
 
 @pytest.mark.parametrize(
@@ -91,21 +92,21 @@ def test_old_files_without_counters_are_read(arch: Arch, state: State, golden: P
         (lambda state: state.pop("first.2.weight"), "lacks 1 entries, first first.2.weight"),
         (
             lambda state: state.update({"first.9.weight": torch.zeros(1)}),
-            "has besides .* 1 entries, first first.9.weigh",
+            "has, beyond .* 1 entries, first first.9.weigh",
         ),
         (
             lambda state: state.update({"first.2.weight": torch.zeros(8, 32, 1, 1)}),
             r"first.2.weight is \[8, 32, 1, 1\], but .* has \[16, 32, 1, 1\]",
         ),
-        (lambda state: state["first.2.weight"].fill_(float("nan")), "first.2.weight holds .* no finite number"),
-        (lambda state: state.update({"first.2.weight": torch.zeros(16, 32, 1, 1, dtype=torch.long)}), "no finite"),
+        (lambda state: state["first.2.weight"].fill_(float("nan")), "first.2.weight holds .* not finite"),
+        (lambda state: state.update({"first.2.weight": torch.zeros(16, 32, 1, 1, dtype=torch.long)}), "not finite"),
         (
             lambda state: state.update({"first.3.bias": torch.zeros(16).to_sparse()}),
             "more than tensors and plain values",
         ),
-        (lambda state: state.update({"first.3.bias": torch.full((16,), 1e300, dtype=torch.double)}), "no finite"),
-        (lambda state: state.update({"first.2.weight": 3}), "holds no state dict of plain tensors"),
-        (lambda state: state.clear(), "holds no state dict of plain tensors"),
+        (lambda state: state.update({"first.3.bias": torch.full((16,), 1e300, dtype=torch.double)}), "not finite"),
+        (lambda state: state.update({"first.2.weight": 3}), "holds no state dict of tensors"),
+        (lambda state: state.clear(), "holds no state dict of tensors"),
     ],
 )
 def test_entries_that_do_not_fit_are_named(

@@ -1,4 +1,4 @@
-"""Sorted channels: most important first, and everything else as before."""
+"""Sorted channels: the most important come first, and the network's outputs stay the same."""
 
 import copy
 from collections.abc import Mapping
@@ -14,12 +14,13 @@ from supernet.arch import Arch, Stage
 from supernet.litepose import LitePose
 from supernet.pose.keypoints import keypoint_set
 from supernet.pose.synthetic.dataset import SyntheticPeople
-from supernet.pose.training.augmentation import Augmentation, Batch
+from supernet.pose.training.augmentation import Augmentation
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
-from supernet.training.phases import Phase, ScheduledPhase, schedule
-from supernet.training.trainer import LoopSettings, Trainer
+from supernet.training.phases import Phase, schedule
+from supernet.training.trainer import Trainer
 from supernet.weight_sharing import SuperNet
+from tests.helpers.training import step_settings, steps, train
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NANO = SearchSpace.load("nano")
@@ -29,7 +30,7 @@ EQUAL_WIDTHS = Arch(
     (Stage(8, 2, (2, 3), (3, 3)), Stage(8, 2, (2,), (3,)), Stage(16, 2, (3, 2), (5, 3)), Stage(16, 1, (2, 2), (3, 7))),
     (16, 8, 8),
 )
-"""The last stage adds its input to its output, so both stages must be sorted alike."""
+"""The last stage adds its input to its output, so both stages must have the same order."""
 
 
 def scrambled(arch: Arch, seed: int = 0) -> LitePose:
@@ -67,11 +68,11 @@ def test_sorted_channels_are_read_with_falling_weight(dimension: str) -> None:
     )
     again = channel_sorting.channel_orders(weights, EQUAL_WIDTHS, dimension)
     assert all(torch.equal(order, torch.arange(len(order))) for order in again.values())
-    if dimension == "expand_ratio":  # one reader each: the projection
+    if dimension == "expand_ratio":  # read by one layer: the projection
         for name, weight in weights.items():
             if "point_conv.0" in name:
                 assert weight.abs().sum((0, 2, 3)).diff().max() <= 0
-    else:  # two readers each: what comes next, and a prediction
+    else:  # read by two layers: the next one and a prediction
         stem = weights["stage.0.0.inv.0.weight"], weights["final_raw.1.conv.3.weight"]
         assert torch.stack([weight.abs().sum((0, 2, 3)) for weight in stem]).sum(0).diff().max() <= 0
         deconv = weights["deconv_refined.2.weight"].transpose(0, 1), weights["final_refined.0.conv.3.weight"]
@@ -85,12 +86,11 @@ def test_every_tensor_of_a_network_is_known() -> None:
     assert {name.rpartition(".")[0] for name in network.state_dict()} == fixed | set(known)
 
 
-def trainer(phases: list[Phase], steps: int) -> Trainer:
+def trainer(phases: list[Phase], num_steps: int) -> Trainer:
     torch.manual_seed(0)
     space = SearchSpace.load("nano")
-    settings = LoopSettings(2, 0, 1.0, 0.9, 1.0, 0, Augmentation())
-    people = SyntheticPeople(keypoint_set("coco"), 8, 1, 64, 64)
-    return Trainer(SuperNet(space, 17), PoseObjective(17), people, schedule(phases, space, steps), settings)
+    people, settings = SyntheticPeople(keypoint_set("coco"), 8, 1, 64, 64), step_settings(augmentation=Augmentation())
+    return Trainer(SuperNet(space, 17), PoseObjective(17), people, schedule(phases, space, num_steps), settings)
 
 
 def test_training_goes_on_as_if_nothing_had_been_sorted() -> None:
@@ -104,10 +104,11 @@ def test_training_goes_on_as_if_nothing_had_been_sorted() -> None:
             after = sorted_.supernet.network.state_dict()
             assert sum(not torch.equal(before[name], value) for name, value in after.items()) > 100
 
-    plain.run(lambda _: None, lambda _: None)
-    sorted_.run(lambda report: sort(report.step + 1), lambda _: None)
+    train(plain)
+    for report in steps(sorted_):
+        sort(report.step + 1)
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 64, 64))).float()
-    networks = [(each.supernet.train(), each.averaged()) for each in (plain, sorted_)]
+    networks = [(run.supernet.train(), run.averaged()) for run in (plain, sorted_)]
     for trained, same in zip(*networks, strict=True):
         with torch.no_grad():
             outputs = zip(trained(images, NANO.largest()), same(images, NANO.largest()), strict=True)
@@ -117,16 +118,16 @@ def test_training_goes_on_as_if_nothing_had_been_sorted() -> None:
 
 def test_sorting_moves_moments_and_averages_with_their_weights_and_changes_no_output() -> None:
     run = trainer([Phase("alone", 1, ("resolution",), ("largest",), 1e-2, resolution_scale=0.45)], 3)
-    run.run(lambda _: None, lambda _: None)
+    train(run)
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 64, 64))).float()
 
     def seen() -> tuple[list[torch.Tensor], dict[str, npt.NDArray[np.float32]]]:
         with torch.no_grad():
-            outputs = [each for net in (run.supernet.train(), run.averaged()) for each in net(images, NANO.largest())]
+            outputs = [maps for net in (run.supernet.train(), run.averaged()) for maps in net(images, NANO.largest())]
         tensors: list[Mapping[str, torch.Tensor]] = [run.weights, run.average.average]
         tensors += run.adam.moments_by_name(run.weights)
         return outputs, {
-            name: torch.stack([each[name].detach().flatten() for each in tensors]).numpy().copy()
+            name: torch.stack([kind[name].detach().flatten() for kind in tensors]).numpy().copy()
             for name in run.weights
         }
 
@@ -137,10 +138,10 @@ def test_sorting_moves_moments_and_averages_with_their_weights_and_changes_no_ou
         torch.testing.assert_close(new, old, rtol=0, atol=1e-5)
     # A weight keeps its average and its moments wherever it went.
     for name in before:
-        then, now = (each[:, np.lexsort(each)] for each in (before[name], after[name]))
+        then, now = (values[:, np.lexsort(values)] for values in (before[name], after[name]))
         np.testing.assert_array_equal(now, then, err_msg=name)
     assert sum((before[name] != after[name]).any() for name in before) > 100
-    assert all(np.any(each[2:]) for name, each in before.items() if name.startswith("network."))
+    assert all(np.any(values[2:]) for name, values in before.items() if name.startswith("network."))
 
 
 def test_channels_are_sorted_once_where_they_become_elastic() -> None:
@@ -151,14 +152,15 @@ def test_channels_are_sorted_once_where_they_become_elastic() -> None:
         Phase("on", 1, every, ("largest",), 1e-2, resolution_scale=0.45),
     ]
     run = trainer(phases, 6)
-    found: dict[str, list[bool]] = {}
+    sorted_steps: dict[str, list[bool]] = {}
 
-    def note(scheduled: ScheduledPhase, _: Batch) -> None:
+    while (scheduled := run.current_phase()) is not None:
+        run.start_phase(scheduled)
         weights = run.supernet.network.state_dict()
         for dimension in channel_sorting.DIMENSIONS:
             orders = channel_sorting.channel_orders(weights, NANO.largest(), dimension).values()
             is_sorted = all(torch.equal(order, torch.arange(len(order))) for order in orders)
-            found.setdefault(scheduled.phase.name, []).append(is_sorted)
-
-    run.run(lambda _: None, lambda _: None, note)
-    assert found == {"alone": [False, False], "elastic": [True, True], "on": [False, False]}
+            sorted_steps.setdefault(scheduled.phase.name, []).append(is_sorted)
+        for batch, data_seconds in run.batches(scheduled):
+            run.train_step(scheduled, batch, data_seconds)
+    assert sorted_steps == {"alone": [False, False], "elastic": [True, True], "on": [False, False]}

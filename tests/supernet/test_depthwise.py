@@ -12,11 +12,11 @@ SIZES = [(12, 12), (13, 9), (6, 8), (16, 5), (1, 2), (3, 1)]
 
 
 def gradients(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, and gradients of input and weight for an output gradient that tells every element from the others."""
+    """Output, and gradients of input and weight for an output gradient whose elements all differ."""
     x = x.clone().requires_grad_()
     out = conv(x)
-    found = torch.autograd.grad(out, (x, conv.weight), torch.sin(torch.arange(out.numel()).view_as(out).to(x)))
-    return out, *found
+    both = torch.autograd.grad(out, (x, conv.weight), torch.sin(torch.arange(out.numel()).view_as(out).to(x)))
+    return out, *both
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5, 7, 9])
@@ -31,8 +31,8 @@ def test_output_and_gradients_equal_those_of_a_plain_convolution(
     plain.load_state_dict(conv.state_dict())
     x = torch.randn(3, 16, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
 
-    for found, expected in zip(gradients(conv, x), gradients(plain, x), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+    for actual, expected in zip(gradients(conv, x), gradients(plain, x), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-11)
 
 
 def test_training_a_network_goes_through_the_strips(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The doctor tells what is there and what is missing, and lists what the project declares."""
+"""The doctor reports which packages are installed, missing or broken, and covers all that the project declares."""
 
 import re
 import subprocess
@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[2]
 
 def names(requirements: list[str]) -> set[str]:
     """Package names of requirements such as ``numpy>=2``, those of the project's own extras left out."""
-    found = {re.split(r"[\[<>=!~; ]", requirement)[0] for requirement in requirements}
-    return found - {doctor.PROJECT}
+    packages = {re.split(r"[\[<>=!~; ]", requirement)[0] for requirement in requirements}
+    return packages - {doctor.PROJECT}
 
 
 def test_every_declared_package_is_looked_at() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert {each.name for each in PACKAGES if each.extra == ""} == names(project["dependencies"])
-    extras = {extra: names(given) for extra, given in project["optional-dependencies"].items() if extra != "dev"}
+    assert {package.name for package in PACKAGES if package.extra == ""} == names(project["dependencies"])
+    extras = {extra: names(packages) for extra, packages in project["optional-dependencies"].items() if extra != "dev"}
     for package in PACKAGES:
         if package.extra:
             assert package.name in extras[package.extra], package
@@ -42,10 +42,10 @@ def test_it_reports_and_writes_nothing(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_missing_package_is_told_with_its_remedy() -> None:
+def test_a_missing_package_is_reported_with_its_remedy() -> None:
     missing = Package("no-such-package", "no_such_package", "nothing", "onnx")
-    assert doctor.look(missing) == Finding(missing, None)
-    (line,) = [line for line in doctor.report([doctor.look(missing)]) if "no-such-package" in line]
+    assert doctor.look_up(missing) == Finding(missing, None)
+    (line,) = [line for line in doctor.report([doctor.look_up(missing)]) if "no-such-package" in line]
     assert "missing" in line
     assert "pip install 'litepose-supernet[onnx]'" in line
 
@@ -56,10 +56,10 @@ def test_a_package_that_does_not_import_is_broken_not_missing(
 ) -> None:
     (tmp_path / "broken_package.py").write_text(fault)
     monkeypatch.syspath_prepend(tmp_path)
-    found = doctor.look(Package("broken-package", "broken_package", "nothing"))
-    assert found.version is None
-    assert found.fault is not None
-    assert found.fault.startswith("does not import: ")
+    finding = doctor.look_up(Package("broken-package", "broken_package", "nothing"))
+    assert finding.version is None
+    assert finding.fault is not None
+    assert finding.fault.startswith("does not import: ")
 
 
 def test_a_missing_needed_package_is_an_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:

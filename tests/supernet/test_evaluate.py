@@ -1,4 +1,4 @@
-"""An evaluation run: subnets of a supernet and exported models alike, and what it refuses."""
+"""Evaluation runs of subnets and of exported models, and the input they refuse."""
 
 import json
 import sys
@@ -15,12 +15,14 @@ from supernet import evaluate as entry
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.cli.runs import point_latest
 from supernet.errors import UserError
-from supernet.evaluation.run import metrics_table, run
+from supernet.evaluation.metrics_table import metrics_table
+from supernet.evaluation.run import run
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.litepose import LitePose, normalisation_layers
 from supernet.pose.data.image_decoding import read_image
 from supernet.pose.datasets import build
 from supernet.pose.evaluation import average_precision, evaluate
+from supernet.pose.inference import PoseEstimator
 from supernet.space import SearchSpace
 from tests.helpers.evaluated_supernet import SETTINGS, SPACE, Json, export_smallest, write_supernet
 
@@ -37,13 +39,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(folder: Path) -> Path:
-    """The folder of its smallest subnet as exported."""
+    """The folder of its exported smallest subnet."""
     return export_smallest(folder)
 
 
 @pytest.fixture
 def configure(folder: Path, tmp_path: Path) -> Configure:
-    """Makes the plain configuration of ``conf/evaluate.yaml`` with overrides, kept in this test's folder."""
+    """Returns the configuration of ``conf/evaluate.yaml`` with overrides; runs go to this test's folder."""
     fixed = [f"weights={folder}", f"runs={tmp_path}", "device=cpu", "threads=1", "arch=smallest", "batch_size=4"]
     fixed += ["num_calibration_images=12"]
 
@@ -61,7 +63,7 @@ def summary(run_folder: Path) -> Json:
     return value
 
 
-def test_a_run_leaves_figures_and_results_that_give_these_figures(
+def test_a_run_leaves_metrics_and_the_results_behind_them(
     configure: Configure, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_folder = run(configure("name=one"))
@@ -70,7 +72,7 @@ def test_a_run_leaves_figures_and_results_that_give_these_figures(
     assert sorted(path.name for path in run_folder.iterdir()) == ["results.json", "summary.json"]
     value = summary(run_folder)
     assert 0.05 < value["metrics"]["AP"] < 0.95
-    # The files alone give the same figures through the file interface.
+    # The files give the same metrics through ``average_precision``.
     assert average_precision(folder / "truth.json", run_folder / "results.json", "crowdpose") == value["metrics"]
     assert value["num_detections"] == len(json.loads((run_folder / "results.json").read_text())) > 12
     assert (value["split"], value["num_images"], value["evaluator"]) == ("test", 12, "pycocotools")
@@ -82,10 +84,10 @@ def test_a_run_leaves_figures_and_results_that_give_these_figures(
 
 
 @pytest.mark.parametrize(
-    ("stopper", "told"), [(KeyboardInterrupt(), "stopped before the end"), (UserError("no memory"), "no memory")]
+    ("stopper", "message"), [(KeyboardInterrupt(), "stopped before the end"), (UserError("no memory"), "no memory")]
 )
 def test_an_evaluation_that_ends_early_leaves_no_run_and_latest_where_it_was(
-    stopper: BaseException, told: str, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopper: BaseException, message: str, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "evaluate" / "before").mkdir(parents=True)
     point_latest(tmp_path / "evaluate" / "before")
@@ -94,40 +96,40 @@ def test_an_evaluation_that_ends_early_leaves_no_run_and_latest_where_it_was(
         raise stopper
 
     monkeypatch.setattr("supernet.evaluation.run.evaluate", stop)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         run(configure("name=cut"))
     assert sorted(path.name for path in (tmp_path / "evaluate").iterdir()) == ["before", "latest"]
     assert (tmp_path / "evaluate" / "latest").resolve().name == "before"
 
 
 def test_ap_is_independent_of_the_batch_size(configure: Configure) -> None:
-    found = [run(configure(f"batch_size={size}", f"name=by{size}")) for size in (1, 2, 5, 32)]
-    results = [json.loads((one / "results.json").read_text()) for one in found]
-    metrics = [summary(one)["metrics"] for one in found]
-    assert 0.01 < metrics[0]["AP"] < 1
-    for other, figures in zip(results[1:], metrics[1:], strict=True):
-        assert [one["image_id"] for one in other] == [one["image_id"] for one in results[0]]
+    folders = [run(configure(f"batch_size={size}", f"name=by{size}")) for size in (1, 2, 5, 32)]
+    first, *others = (json.loads((folder / "results.json").read_text()) for folder in folders)
+    expected, *metrics = (summary(folder)["metrics"] for folder in folders)
+    assert 0.01 < expected["AP"] < 1
+    for results, actual in zip(others, metrics, strict=True):
+        assert [result["image_id"] for result in results] == [result["image_id"] for result in first]
         np.testing.assert_allclose(
-            [one["keypoints"] for one in other], [one["keypoints"] for one in results[0]], atol=1e-3
+            [result["keypoints"] for result in results], [result["keypoints"] for result in first], atol=1e-3
         )
-        assert figures == pytest.approx(metrics[0], abs=1e-9)
+        assert actual == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_subnet_and_its_export_have_the_same_figures(configure: Configure, folder: Path, exported: Path) -> None:
+def test_a_subnet_and_its_export_have_the_same_metrics(configure: Configure, folder: Path, exported: Path) -> None:
     subnet, model = (
         run(configure("name=subnet")),
         run(configure(f"weights={exported}", "arch=null", "name=model")),
     )
-    told = json.loads((exported / "model.json").read_text())["measurement"]["metrics"]
-    assert summary(subnet)["metrics"] == pytest.approx(told, abs=1e-6)
-    assert summary(model)["metrics"] == pytest.approx(told, abs=1e-6)
+    recorded = json.loads((exported / "model.json").read_text())["measurement"]["metrics"]
+    assert summary(subnet)["metrics"] == pytest.approx(recorded, abs=1e-6)
+    assert summary(model)["metrics"] == pytest.approx(recorded, abs=1e-6)
     calibration = {"split": "train", "num_images": 12, "resolution": 64}
     assert summary(subnet)["calibration"] == calibration
     assert summary(model)["calibration"].items() >= calibration.items()
     assert summary(model)["arch"] == summary(subnet)["arch"]
 
 
-def test_an_arch_file_largest_and_smallest_are_the_subnets_they_name(configure: Configure, tmp_path: Path) -> None:
+def test_an_arch_file_largest_and_smallest_name_their_subnets(configure: Configure, tmp_path: Path) -> None:
     SPACE.smallest().save(tmp_path / "arch.json", {"note": "meta is allowed"})
     named, smallest, largest, default = (
         summary(run(configure(f"arch={arch}", f"name=run{number}")))
@@ -143,9 +145,10 @@ def test_every_evaluated_network_is_calibrated(
 ) -> None:
     seen: list[LitePose] = []
 
-    def remember(network: LitePose, *rest: Any, **named: Any) -> Any:
-        seen.append(network)
-        return evaluate(network, *rest, **named)
+    def remember(estimator: PoseEstimator, *rest: Any, **named: Any) -> Any:
+        assert isinstance(estimator.network, LitePose)
+        seen.append(estimator.network)
+        return evaluate(estimator, *rest, **named)
 
     monkeypatch.setattr("supernet.evaluation.run.evaluate", remember)
     for number, changes in enumerate((("arch=largest",), (f"weights={exported}", "arch=null"))):
@@ -168,18 +171,18 @@ def test_every_evaluated_network_is_calibrated(
         ("matching=reference", "matching", "reference"),
     ],
 )
-def test_inference_options_change_what_is_found_and_are_told(
+def test_inference_options_change_the_results_and_are_recorded(
     configure: Configure, override: str, field: str, value: Any
 ) -> None:
     plain, changed = run(configure("name=plain")), run(configure(override, "name=changed"))
     before, after = summary(plain)["inference"], summary(changed)["inference"]
-    assert before["detection_threshold"] == SETTINGS.detection_threshold  # that of the weights
+    assert before["detection_threshold"] == SETTINGS.detection_threshold  # as stored with the weights
     assert after == {**before, field: value}
-    results = [(one / "results.json").read_text() for one in (plain, changed)]
+    results = [(folder / "results.json").read_text() for folder in (plain, changed)]
     assert (results[0] != results[1]) or field == "matching"
 
 
-def test_only_the_asked_for_images_of_the_asked_for_split_are_scored(configure: Configure, folder: Path) -> None:
+def test_only_the_chosen_images_of_the_chosen_split_are_scored(configure: Configure, folder: Path) -> None:
     value = summary(run(configure("num_images=5", "split=val", "name=part")))
     assert (value["num_images"], value["split"]) == (5, "val")
     truth = json.loads((folder / "truth.json").read_text())
@@ -188,11 +191,11 @@ def test_only_the_asked_for_images_of_the_asked_for_split_are_scored(configure: 
     whole = scorer(SPACE.smallest()).results
     results = json.loads((run(configure("num_images=5", "name=again")) / "results.json").read_text())
     kept = {image["id"] for image in truth["images"][:5]}
-    assert len(results) == sum(one["image_id"] in kept for one in whole)
-    assert {one["image_id"] for one in results} <= kept
+    assert len(results) == sum(result["image_id"] in kept for result in whole)
+    assert {result["image_id"] for result in results} <= kept
 
 
-def test_another_data_set_takes_the_place_of_the_weights_own(configure: Configure) -> None:
+def test_another_data_set_replaces_that_of_the_weights(configure: Configure) -> None:
     small = [f"dataset.{split}.num_images=4" for split in ("train", "val", "test")]
     size = ["dataset.width=80", "dataset.height=64"]
     value = summary(run(configure("dataset=synthetic", "dataset.keypoints=crowdpose", *small, *size, "name=other")))
@@ -201,7 +204,7 @@ def test_another_data_set_takes_the_place_of_the_weights_own(configure: Configur
     assert value["calibration"]["num_images"] == 4
 
 
-def test_plots_show_predictions_beside_the_truth(configure: Configure) -> None:
+def test_plots_show_predictions_next_to_the_truth(configure: Configure) -> None:
     run_folder = run(configure("plots=true", "name=drawn"))
     sheet = read_image(run_folder / "plots" / "predictions.png")
     assert sheet.shape[0] > 6 * 300
@@ -212,17 +215,17 @@ def test_plots_show_predictions_beside_the_truth(configure: Configure) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["scales=[0.5,2]"], r"scales are \[0.5, 2\]; 1 must be among them"),
-        (["scales=[]"], "1 must be among them"),
-        (["scales=[1,-1]"], "above 0"),
-        (["scales=[1,1.1]"], "scale 1.1 beside 1 gives sides that are no multiples of 16"),
-        (["scales=[0.125,1]"], "scale 0.125 of resolution 64 is 8 px"),
-        (["scales=2"], "scales is 2; it must be a list"),
+        (["scales=[0.5,2]"], r"scales must include 1.*got \[0.5, 2\]"),
+        (["scales=[]"], "scales must include 1"),
+        (["scales=[1,-1]"], r"scales .* above 0.*got \[1, -1\]"),
+        (["scales=[1,1.1]"], "scale 1.1 with 1 .*16"),
+        (["scales=[0.125,1]"], "scale 0.125 of resolution 64 .*8 px"),
+        (["scales=2"], "scales must be a list, got 2"),
         (["matching=best"], "matching is 'best'; choose among"),
-        (["batch_size=0"], "batch_size is 0; it must be at least 1"),
-        (["num_images=0"], "num_images is 0; it must be at least 1"),
-        (["num_calibration_images=0"], "num_calibration_images is 0"),
-        (["threads=0"], "threads is 0"),
+        (["batch_size=0"], "batch_size must be at least 1, got 0"),
+        (["num_images=0"], "num_images must be at least 1, got 0"),
+        (["num_calibration_images=0"], "num_calibration_images must be .*, got 0"),
+        (["threads=0"], "threads must be .*, got 0"),
         (["split=dev"], "no split 'dev'"),
         (["arch=nowhere.json"], "nowhere.json"),
         (["weights=nowhere"], "there is no trained supernet or exported model at nowhere"),
@@ -231,7 +234,7 @@ def test_plots_show_predictions_beside_the_truth(configure: Configure) -> None:
         (["dataset=synthetic"], "dataset.keypoints is 'coco' but the supernet .* was trained on 'crowdpose'"),
     ],
 )
-def test_nonsense_is_refused_before_anything_is_written(
+def test_wrong_options_are_refused_before_anything_is_written(
     configure: Configure, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -242,7 +245,7 @@ def test_nonsense_is_refused_before_anything_is_written(
 def test_an_arch_for_an_exported_model_or_from_another_space_is_refused(
     configure: Configure, exported: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="is an exported model, which has an arch of its own; leave out arch"):
+    with pytest.raises(UserError, match=r"is an exported model.*leave out arch"):
         run(configure(f"weights={exported}", "arch=largest"))
     SearchSpace.load("nano").largest().save(tmp_path / "nano.json")
     with pytest.raises(UserError, match=r"arch file .*nano.json does not fit the supernet .*outside the space"):
@@ -250,7 +253,7 @@ def test_an_arch_for_an_exported_model_or_from_another_space_is_refused(
     assert not (tmp_path / "evaluate").exists()
 
 
-def test_the_command_ends_a_mistake_in_a_sentence_and_help_needs_no_torch(
+def test_the_command_reports_a_mistake_in_one_sentence_and_help_needs_no_torch(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -258,8 +261,10 @@ def test_the_command_ends_a_mistake_in_a_sentence_and_help_needs_no_torch(
     with pytest.raises(SystemExit) as stop:
         entry.main()
     assert stop.value.code == 2
-    told = capsys.readouterr().err
-    assert told == "error: scales are [2]; 1 must be among them, as the tags are taken from it\n"
+    message = capsys.readouterr().err
+    assert message.startswith("error: scales must include 1")
+    assert message.endswith("got [2]\n")
+    assert message.count("\n") == 1
     monkeypatch.setattr(sys, "argv", ["evaluate", "--help"])
     for name in [name for name in sys.modules if name.split(".")[0] == "torch"]:
         monkeypatch.setitem(sys.modules, name, None)  # importing it would now raise
@@ -270,5 +275,5 @@ def test_the_command_ends_a_mistake_in_a_sentence_and_help_needs_no_torch(
 
 
 def test_a_stratum_without_people_is_a_dash_in_the_table() -> None:
-    table = metrics_table({"AP": 0.25, "APM": -1.0}, "title")
+    table = metrics_table("title", {"AP": 0.25, "APM": -1.0})
     assert [list(column.cells) for column in table.columns] == [["0.250"], ["-"]]

@@ -12,8 +12,8 @@ from supernet.litepose import LitePose, normalisation_layers
 from tests.golden.recipes import fill_parameter, image_batch
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-# The reference rounds in float32 with fused multiply-adds, through up to 38 blocks. Whoever rounds otherwise, float64
-# included, ends up to 1.2e-4 away from it (root mean square, in standard deviations of the output).
+# The reference rounds in float32 with fused multiply-adds, through up to 38 blocks. Any other rounding, float64
+# included, differs by up to 1.2e-4 (root mean square, in standard deviations of the output).
 FUSED = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 TOLERANCE = 1e-4 if FUSED else 2e-4
 NETS = [("xs_crowdpose", "search-XS", 14, 0), ("s_coco", "search-S", 17, 1), ("random3_crowdpose", None, 14, 2)]

@@ -1,9 +1,9 @@
-"""A search space holds exactly the archs its choices make, and draws only these."""
+"""SearchSpace: it contains exactly the archs that its choices allow, and draws no others."""
 
 import itertools
 import json
 import math
-from collections.abc import Iterator
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from supernet.arch import Arch, Stage
 from supernet.errors import UserError
 from supernet.space import DIMENSIONS, SearchSpace, StageChoices
+from tests.helpers.spaces import enumerate_archs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ENTRIES = json.loads((GOLDEN / "costs.json").read_text())
@@ -28,20 +29,6 @@ TINY = SearchSpace(
 )
 
 
-def all_stages(choices: StageChoices) -> Iterator[Stage]:
-    for width, depth in itertools.product(choices.widths, choices.depths):
-        for ratios in itertools.product(choices.expand_ratios, repeat=depth):
-            for kernels in itertools.product(choices.kernel_sizes, repeat=depth):
-                yield Stage(width, choices.stride, ratios, kernels)
-
-
-def all_archs(space: SearchSpace) -> set[Arch]:
-    """Every arch of a small space, by enumeration."""
-    stages = itertools.product(*map(all_stages, space.stages))
-    rest = itertools.product(space.resolutions, space.stem_widths, itertools.product(*space.deconv_widths))
-    return {Arch(r, stem, four, deconv) for four, (r, stem, deconv) in itertools.product(stages, rest)}
-
-
 def values(arch: Arch) -> list[Any]:
     """Every value of an arch by its place, blocks last."""
     head = [arch.resolution, arch.stem_width, *arch.deconv_widths]
@@ -51,16 +38,16 @@ def values(arch: Arch) -> list[Any]:
 
 def test_count_equals_enumeration() -> None:
     # Stage 0: 2 widths x (2 + 4 blocks' ratios); stage 3: 2 + 8 kernels; 2 resolutions, 2 deconv widths.
-    assert TINY.count() == len(all_archs(TINY)) == (2 * 6) * 10 * 2 * 2
+    assert TINY.count() == len(set(enumerate_archs(TINY))) == (2 * 6) * 10 * 2 * 2
 
 
 def test_sampling_reaches_every_arch_and_no_other() -> None:
     rng = np.random.default_rng(0)
-    assert {TINY.sample(rng) for _ in range(20_000)} == all_archs(TINY)
+    assert {TINY.sample(rng) for _ in range(20_000)} == set(enumerate_archs(TINY))
 
 
 def test_every_enumerated_arch_is_inside() -> None:
-    assert all(arch in TINY for arch in all_archs(TINY))
+    assert all(arch in TINY for arch in set(enumerate_archs(TINY)))
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry['name']}-{entry['joints']}")
@@ -109,9 +96,9 @@ def test_crossover_takes_every_value_from_one_of_its_parents() -> None:
             if not isinstance(mine, list):
                 assert mine in (left, right)
                 continue
-            for block, *theirs in itertools.zip_longest(mine, left, right):
+            for block, *parents in itertools.zip_longest(mine, left, right):
                 if block is not None:
-                    have = [parent for parent in theirs if parent is not None]
+                    have = [parent for parent in parents if parent is not None]
                     assert block[0] in [ratio for ratio, _ in have]
                     assert block[1] in [kernel for _, kernel in have]
 
@@ -133,7 +120,7 @@ def test_blocks_past_the_depth_are_no_part_of_an_arch() -> None:
     assert len({*deep, shallow}) == 3
     cut = {
         child
-        for child in (TINY.crossover(shallow, one, rng) for one in deep for _ in range(40))
+        for child in (TINY.crossover(shallow, parent, rng) for parent in deep for _ in range(40))
         if child.stages[0].depth == 1
     }
     assert cut == {shallow}
@@ -158,36 +145,36 @@ INSIDE = TINY.smallest()
 
 
 @pytest.mark.parametrize(
-    ("outside", "sentence"),
+    ("outside", "named"),
     [
-        (replace(INSIDE, resolution=80), "resolution is 80, which is outside the space; allowed: 64, 96"),
-        (replace(INSIDE, stem_width=16), "stem width is 16, which is outside the space; allowed: 8"),
+        (replace(INSIDE, resolution=80), ("resolution is 80", "64, 96")),
+        (replace(INSIDE, stem_width=16), ("stem width is 16", "8")),
         (
             replace(INSIDE, deconv_widths=(16, 32, 16)),
-            "deconv 1: width is 32, which is outside the space; allowed: 16, 24",
+            ("deconv 1: width is 32", "16, 24"),
         ),
         (
             replace(INSIDE, stages=(replace(INSIDE.stages[0], width=24), *INSIDE.stages[1:])),
-            "stage 0: width is 24, which is outside the space; allowed: 8, 16",
+            ("stage 0: width is 24", "8, 16"),
         ),
         (
             replace(INSIDE, stages=(*INSIDE.stages[:3], Stage(40, 1, (3, 3), (3, 3)))),
-            "stage 3: depth is 2, which is outside the space; allowed: 1, 3",
+            ("stage 3: depth is 2", "1, 3"),
         ),
         (
             replace(INSIDE, stages=(Stage(8, 2, (3, 4), (3, 3)), *INSIDE.stages[1:])),
-            "stage 0, block 1: expand ratio is 4, which is outside the space; allowed: 3, 6",
+            ("stage 0, block 1: expand ratio is 4", "3, 6"),
         ),
         (
             replace(INSIDE, stages=(*INSIDE.stages[:3], Stage(40, 1, (3, 3, 3), (3, 7, 5)))),
-            "stage 3, block 2: kernel size is 5, which is outside the space; allowed: 3, 7",
+            ("stage 3, block 2: kernel size is 5", "3, 7"),
         ),
     ],
 )
-def test_a_value_outside_is_refused_with_its_place_and_what_is_allowed(outside: Arch, sentence: str) -> None:
-    with pytest.raises(UserError) as caught:
+def test_a_value_outside_is_refused_with_its_place_and_what_is_allowed(outside: Arch, named: tuple[str, str]) -> None:
+    place, allowed = named
+    with pytest.raises(UserError, match=f"^{re.escape(place)}.*: {allowed}$"):
         TINY.check(outside)
-    assert str(caught.value) == sentence
     assert outside not in TINY
 
 
@@ -231,29 +218,29 @@ def test_restricting_to_an_unknown_dimension_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "named"),
     [
-        ({"resolutions": [96, 64]}, r"resolutions is \[96, 64\]; give positive values, ascending"),
-        ({"resolutions": [64, 64]}, "none twice"),
-        ({"resolutions": []}, "give positive values"),
+        ({"resolutions": [96, 64]}, r"resolutions .* ascending order, got \[96, 64\]"),
+        ({"resolutions": [64, 64]}, r"resolutions .* distinct .* got \[64, 64\]"),
+        ({"resolutions": []}, r"resolutions .* got \[\]"),
         ({"resolutions": [100]}, "resolution is 100; it must be a multiple of 16"),
-        ({"resolutions": 64}, "resolutions is 64; it must be a list of whole numbers"),
-        ({"stem_widths": [8.5]}, "stem_widths is .*; it must be a list of whole numbers"),
+        ({"resolutions": 64}, r"resolutions must be a list.*, got 64"),
+        ({"stem_widths": [8.5]}, r"stem_widths must be a whole.*, got 8\.5"),
         ({"deconv_widths": [[16], [16]]}, "2 deconv widths; a LitePose has 4 and 3"),
         ({"stages": []}, "0 stages"),
-        ({"stages": {}}, "stages and deconv_widths must be lists"),
-        ({"heads": 1}, r"missing or unknown keys: \['heads'\]"),
+        ({"stages": {}}, r"stages must be a list.*, got \{\}"),
+        ({"heads": 1}, r"unknown keys \['heads'\]"),
     ],
 )
-def test_a_wrong_space_is_refused(change: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+def test_a_wrong_space_is_refused(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
         SearchSpace.from_dict({**TINY.to_dict(), **change})
 
 
 def test_kernel_sizes_that_weights_cannot_share_are_refused() -> None:
     value = TINY.to_dict()
     value["stages"][1]["kernel_sizes"] = [3, 9]
-    with pytest.raises(UserError, match=r"kernel sizes \[3, 7, 9\]; weight sharing covers 3, 5 and 7"):
+    with pytest.raises(UserError, match=r"kernel_sizes must be among 3, 5 and 7, got \[3, 7, 9\]"):
         SearchSpace.from_dict(value)
 
 

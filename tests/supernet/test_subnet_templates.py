@@ -1,4 +1,4 @@
-"""Weightless networks are put together from kept parts, and are those that LitePose builds by itself."""
+"""Templates are assembled from cached parts, and equal the networks that LitePose builds."""
 
 import copy
 from dataclasses import replace
@@ -29,24 +29,26 @@ def shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in network.named_parameters()}
 
 
-@pytest.mark.parametrize("kept", [4096, 3])
+@pytest.mark.parametrize("max_parts", [4096, 3])
 @pytest.mark.parametrize("space", ["nano", "litepose"])
-def test_they_have_the_layers_of_new_networks(space: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal printed layers (kinds, sizes, strides, groups, order) and parameters, however many parts are kept."""
-    monkeypatch.setattr(subnet_templates, "_PARTS_KEPT", kept)
+def test_they_have_the_layers_of_new_networks(space: str, max_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal printed layers (kinds, sizes, strides, groups, order) and parameters, however many parts are cached."""
+    monkeypatch.setattr(subnet_templates, "_MAX_PARTS", max_parts)
     whole = SearchSpace.load(space)
-    made = SubnetTemplates(whole, 14)
+    templates = SubnetTemplates(whole, 14)
     for arch in sampled(whole, 20):
-        expected = LitePose(arch, 14)
+        with torch.device("meta"):
+            expected = LitePose(arch, 14)
+        printed_expected = repr(expected)
         for training in (True, False):
-            network = made(arch, training)
-            printed = repr(network).replace("track_running_stats=False", "track_running_stats=True")
-            assert printed == repr(expected)
+            network = templates(arch, training)
+            printed = repr(network)
+            assert printed.replace("track_running_stats=False", "track_running_stats=True") == printed_expected
             assert shapes(network) == shapes(expected)
-            assert ("track_running_stats=False" in repr(network)) == training
+            assert ("track_running_stats=False" in printed) == training
             assert {module.training for module in network.modules()} == {training}
             assert all(value.is_meta for value in network.parameters())
-        assert len(made._parts) <= kept
+        assert len(templates._parts) <= max_parts
 
 
 def layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -54,36 +56,36 @@ def layers(network: nn.Module) -> dict[str, nn.Module]:
     return {name: part for name, part in network.named_modules(remove_duplicate=False) if [*part.parameters(False)]}
 
 
-def test_parts_are_kept_but_none_stands_at_two_places() -> None:
-    """Archs that differ in one width share all layers without it; within a network every layer is there once."""
-    made, largest = SubnetTemplates(NANO, 14), NANO.largest()
+def test_networks_share_parts_but_no_part_is_used_twice_in_a_network() -> None:
+    """Archs that differ in one width share all layers without it; within a network every layer occurs once."""
+    templates, largest = SubnetTemplates(NANO, 14), NANO.largest()
     last = NANO.deconv_widths[2][0]
     narrow = replace(largest, deconv_widths=(*largest.deconv_widths[:2], last))
-    first, second = layers(made(largest, training=True)), layers(made(narrow, training=True))
+    first, second = layers(templates(largest, training=True)), layers(templates(narrow, training=True))
     assert len({id(layer) for layer in first.values()}) == len(first) > 50
     other = {name.rpartition(".conv.")[0] or name for name in first if first[name] is not second[name]}
     assert other == {"deconv_refined.2", "deconv_raw.2", "deconv_bnrelu.2.0", "final_refined.1"}
-    evaluated = layers(made(largest, training=False))
+    evaluated = layers(templates(largest, training=False))
     assert not any(evaluated[name] is layer for name, layer in first.items())
 
 
 def test_every_part_of_a_trained_network_is_adapted_once() -> None:
-    """What is changed in place stays changed, and is not changed again for the next network."""
-    made, adapted = SubnetTemplates(NANO, 14), list[nn.Module]()
-    made.adapt = adapted.append
+    """A part that was changed in place is cached and not changed again for the next network."""
+    adapted: list[nn.Module] = []
+    templates = SubnetTemplates(NANO, 14, adapted.append)
     for arch in sampled(NANO, 20):
-        made(arch, training=False)
+        templates(arch, training=False)
     assert not adapted
     for arch in sampled(NANO, 20):
-        trained = {id(layer) for layer in layers(made(arch, training=True)).values()}
+        trained = {id(layer) for layer in layers(templates(arch, training=True)).values()}
         assert trained <= {id(layer) for part in adapted for layer in layers(part).values()}
     assert len({id(part) for part in adapted}) == len(adapted)
 
 
 def test_copies_of_a_supernet_share_them() -> None:
-    """They hold no weights, so that a teacher needs none of its own."""
-    made = SubnetTemplates(NANO, 14)
-    assert copy.deepcopy({"templates": made})["templates"] is made
+    """They hold no weights, so a teacher does not need its own."""
+    templates = SubnetTemplates(NANO, 14)
+    assert copy.deepcopy({"templates": templates})["templates"] is templates
 
 
 def test_an_arch_outside_the_space_is_refused() -> None:

@@ -1,11 +1,12 @@
-"""The training loop and its entry point, at the smallest useful scale."""
+"""The training loop and its entry point, on a tiny space."""
 
 import copy
 import json
 import os
+import shutil
 import signal
-import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +24,34 @@ from supernet.io.schema import from_mapping
 from supernet.pose.data.image_decoding import read_image
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.geometry import normalise
-from supernet.pose.inference import InferenceSettings
+from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
-from supernet.pose.training.augmentation import Augmentation
 from supernet.pose.training.loader import StepSampler, step_resolution
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
 from supernet.training import run_folder
 from supernet.training.launch import start_or_resume
 from supernet.training.phases import Phase, schedule
-from supernet.training.setup import TrainSettings
-from supernet.training.trainer import LoopSettings, StepReport, Trainer
+from supernet.training.settings import TrainSettings
+from supernet.training.trainer import Trainer
 from supernet.weight_sharing import SuperNet
+from tests.helpers.spaces import TINY
+from tests.helpers.training import step_settings, steps, train
 
-TINY = {
-    "name": "tiny",
-    "resolutions": [64, 96],
-    "stem_widths": [8],
-    "stages": [
-        {"widths": [8], "depths": [1], "stride": 2, "expand_ratios": [2], "kernel_sizes": [3, 5]},
-        {"widths": [8, 16], "depths": [1], "stride": 2, "expand_ratios": [2], "kernel_sizes": [3]},
-        {"widths": [16], "depths": [1, 2], "stride": 2, "expand_ratios": [2], "kernel_sizes": [3]},
-        {"widths": [24], "depths": [1], "stride": 1, "expand_ratios": [2, 3], "kernel_sizes": [3]},
-    ],
-    "deconv_widths": [[8], [8], [8]],
-}
+
+@cache
+def composed() -> dict[str, Any]:
+    """The configuration that Hydra composes; cached because that takes long."""
+    with initialize_config_module("conf", version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", overrides=["phases=progressive"]))
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
 
 
 def configuration(runs: Path, **changes: Any) -> dict[str, Any]:
     """Return the plain configuration of a short run on the tiny space."""
-    with initialize_config_module("conf", version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", overrides=["phases=progressive"]))
-    assert isinstance(config, dict)
-    plain: dict[str, Any] = {str(key): value for key, value in config.items()}
+    plain = copy.deepcopy(composed())
     plain |= {"space": TINY, "steps": 26, "batch_size": 4, "num_workers": 0, "num_calibration_images": 4}
     plain |= {"report_random": 1, "log_every": 2, "checkpoint_every": 5, "runs": str(runs), "name": "run"}
     plain["phases"] = [phase | {"share": 1} for phase in plain["phases"]]
@@ -71,6 +66,15 @@ def state_of(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run; tests do not change it."""
+    runs = tmp_path_factory.mktemp("whole")
+    start_or_resume(configuration(runs), [])
+    return runs / "train" / "run"
+
+
+@pytest.mark.drawings
 def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
     start_or_resume(configuration(tmp_path), [])
     folder = tmp_path / "train" / "latest"
@@ -93,19 +97,18 @@ def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
     assert trained.supernet.space == SearchSpace.from_dict(TINY)
     assert trained.keypoints == COCO
     value = container.load(folder / "checkpoint.pt", "training")
-    made_with = {"code", "python", "torch", "numpy", "opencv", "processor", "device", "threads", "processes"}
-    assert value["made_with"].keys() == made_with | {"space_digest"}
+    environment = {"code", "python", "torch", "numpy", "opencv", "processor", "device", "threads", "processes"}
+    assert value["made_with"].keys() == environment | {"space_digest"}
     average = value["trainer"]["average"]
     assert average
     assert all(torch.equal(trained.supernet.state_dict()[name], value) for name, value in average.items())
 
 
-def test_plots_are_drawn_and_change_nothing(tmp_path: Path) -> None:
-    config = configuration(tmp_path / "plain")
-    start_or_resume(config, [])
+def test_plots_are_drawn_and_change_nothing(whole: Path, tmp_path: Path) -> None:
+    config = configuration(tmp_path, plots=True)
     config["phases"][1]["name"] = "largest / 2"
-    start_or_resume(config | {"runs": str(tmp_path / "drawn"), "plots": True}, [])
-    plain, drawn = (tmp_path / name / "train" / "latest" for name in ("plain", "drawn"))
+    start_or_resume(config, [])
+    drawn = tmp_path / "train" / "latest"
     batches = [f"batch_{i}_{phase['name'].replace(' / ', '_')}" for i, phase in enumerate(config["phases"])]
     assert "batch_1_largest_2" in batches
     tests = ["test_largest", "test_random_0", "test_smallest"]
@@ -113,59 +116,71 @@ def test_plots_are_drawn_and_change_nothing(tmp_path: Path) -> None:
     for path in (drawn / "plots").iterdir():
         # Four samples of a batch a row each, or six test images, two beside each other.
         assert read_image(path).shape[0] > (4 * 256 if path.stem.startswith("batch") else 3 * 400)
-    assert not (plain / "plots").exists()
-    states = [state_of(folder / "supernet.pt") for folder in (plain, drawn)]
+    assert not (whole / "plots").exists()
+    states = [state_of(folder / "supernet.pt") for folder in (whole, drawn)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_the_report_is_calibrated_on_training_and_scored_on_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, int]] = []
+    seeds: list[tuple[int, int]] = []
 
     def remember(_: SuperNet, calibration_set: Any, evaluation_set: Any, *__: Any, **___: Any) -> SubnetScorer:
-        seen.append((calibration_set._dataset.seed, evaluation_set._dataset.seed))
-        raise UserError("seen enough")
+        seeds.append((calibration_set._dataset.seed, evaluation_set._dataset.seed))
+        raise UserError("scorer built")
 
     monkeypatch.setattr("supernet.training.run.SubnetScorer", remember)
     config = configuration(tmp_path)
-    with pytest.raises(UserError, match="seen enough"):
+    with pytest.raises(UserError, match="scorer built"):
         start_or_resume(config, [])
-    assert seen == [(config["dataset"]["train"]["seed"], config["dataset"]["test"]["seed"])]
+    assert seeds == [(config["dataset"]["train"]["seed"], config["dataset"]["test"]["seed"])]
 
 
 @pytest.mark.parametrize(("stop", "number"), [(3, signal.SIGINT), ("sorting", signal.SIGTERM), (20, signal.SIGINT)])
 def test_an_interrupted_run_continues_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int | str, number: int
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int | str, number: int
 ) -> None:
-    whole_config = configuration(tmp_path / "whole")
-    scheduled = schedule(from_mapping(TrainSettings, whole_config, "").phases, SearchSpace.from_dict(TINY), 26)
+    config = configuration(tmp_path)
+    scheduled = schedule(from_mapping(TrainSettings, config, "").phases, SearchSpace.from_dict(TINY), 26)
     if stop == "sorting":  # before the first step of the phase that begins with sorted channels
         stop = next(phase.start for phase in scheduled if "width" in phase.phase.elastic)
     assert isinstance(stop, int)
-    start_or_resume(whole_config, [])
-    original = Trainer._train_step
+    original = Trainer.train_step
 
     def interrupted(self: Trainer, *arguments: Any) -> Any:
         if self.step == stop - 1:
             os.kill(os.getpid(), number)
         return original(self, *arguments)
 
-    config = configuration(tmp_path / "cut")
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", interrupted)
+        patch.setattr(Trainer, "train_step", interrupted)
         with pytest.raises(UserError, match=f"stopped after {stop} steps.*resume="):
             start_or_resume(config, [])
     torch.manual_seed(99)
-    runs = str(tmp_path / "cut")
-    start_or_resume(config | {"resume": "latest", "runs": runs}, ["resume=latest", f"runs={runs}"])
-    whole, cut = (state_of(tmp_path / name / "train" / "latest" / "supernet.pt") for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    logs = [
-        [json.loads(line)["total"] for line in (tmp_path / name / "train/latest/train.jsonl").read_text().splitlines()]
-        for name in ("whole", "cut")
-    ]
+    start_or_resume(config | {"resume": "latest"}, ["resume=latest", f"runs={tmp_path}"])
+    folders = (whole, tmp_path / "train" / "latest")
+    expected, resumed = (state_of(folder / "supernet.pt") for folder in folders)
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    logs = [[json.loads(line)["total"] for line in (folder / "train.jsonl").open()] for folder in folders]
     assert logs[0] == logs[1]
+
+
+def test_a_checkpoint_with_option_names_of_an_earlier_release_resumes(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "run"
+    shutil.copytree(whole, folder)
+    (folder / "summary.json").unlink()
+    value = container.load(folder / "checkpoint.previous.pt", "training")
+    config = value["config"]
+    old_config = {"picture_memory_mib" if name == "image_memory_mib" else name: config[name] for name in config}
+    assert old_config != config
+    run_folder.write_config(folder, old_config)
+    (folder / "checkpoint.previous.pt").unlink()
+    container.save(folder / "checkpoint.pt", "training", {**value, "config": old_config})
+    start_or_resume({**config, "runs": str(tmp_path), "resume": str(folder)}, [f"resume={folder}"])
+    expected, resumed = (state_of(path / "supernet.pt") for path in (whole, folder))
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert (folder / "summary.json").exists()
 
 
 def test_resuming_refuses_other_options_and_missing_runs(tmp_path: Path) -> None:
@@ -179,17 +194,14 @@ def test_resuming_refuses_other_options_and_missing_runs(tmp_path: Path) -> None
 def test_a_checkpoint_that_holds_something_else_is_refused_by_name(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     run_folder.write_config(tmp_path, config)
-    made_with = {"space_digest": SearchSpace.from_dict(TINY).digest()}
-    whole = {"config": config, "trainer": {"step": 1}, "watch": {}, "made_with": made_with, "seconds": 1.0}
-    for lacks in ("trainer", "watch", "made_with", "seconds"):
-        run_folder.save_checkpoint(tmp_path, {key: value for key, value in whole.items() if key != lacks})
-        with pytest.raises(UserError, match=rf"checkpoint\.pt is not whole: its {lacks} is missing"):
+    environment = {"space_digest": SearchSpace.from_dict(TINY).digest()}
+    complete = {"config": config, "trainer": {"step": 1}, "watch": {}, "made_with": environment, "seconds": 1.0}
+    for missing in ("trainer", "watch", "made_with", "seconds"):
+        run_folder.save_checkpoint(tmp_path, {key: value for key, value in complete.items() if key != missing})
+        with pytest.raises(UserError, match=rf"checkpoint\.pt is .*: (its )?{missing} is missing"):
             start_or_resume(config | {"resume": str(tmp_path)}, [])
-    run_folder.save_checkpoint(tmp_path, whole)
-    with (
-        warnings.catch_warnings(action="ignore"),
-        pytest.raises(UserError, match=r"checkpoint\.pt is not of this run \(KeyError\('network'\)\)"),
-    ):
+    run_folder.save_checkpoint(tmp_path, complete)
+    with pytest.raises(UserError, match=r"checkpoint\.pt is not of this run \(KeyError\('network'\)\)"):
         start_or_resume(config | {"resume": str(tmp_path)}, [])
 
 
@@ -197,15 +209,15 @@ def test_a_checkpoint_that_holds_something_else_is_refused_by_name(tmp_path: Pat
     ("changes", "message"),
     [
         ({"stepz": 3}, "did you mean steps"),
-        ({"steps": 0}, "steps is 0"),
-        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"steps": 0}, "steps must be .*, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be .*, got 2.5"),
         ({"device": "abacus"}, "abacus"),
         ({"phases": []}, "no phases"),
         ({"evaluation": {"scales": [0.25, 1]}}, "scale 0.25 of resolution 96 is 24 px"),
         ({"steps": 2}, "no step"),
     ],
 )
-def test_bad_options_are_told_before_training(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_wrong_options_are_refused_before_training(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         start_or_resume(configuration(tmp_path, **changes), [])
     assert not list(tmp_path.iterdir())
@@ -225,13 +237,15 @@ def test_every_phase_list_and_experiment_in_conf_composes_and_schedules() -> Non
         assert schedule(phases, space, config["steps"])[-1].stop == config["steps"]
 
 
-def trainer(phases: list[Phase], steps: int) -> Trainer:
+def trainer(phases: list[Phase], num_steps: int, **changes: Any) -> Trainer:
     torch.manual_seed(0)
     space = SearchSpace.from_dict(TINY)
-    settings = LoopSettings(4, 0, 1.0, 0.9, 1.0, 0, Augmentation.none())
-    dataset = SyntheticPeople(COCO, 16, 1, 96, 96)
     return Trainer(
-        SuperNet(space, COCO.num), PoseObjective(COCO.num), dataset, schedule(phases, space, steps), settings
+        SuperNet(space, COCO.num),
+        PoseObjective(COCO.num),
+        SyntheticPeople(COCO, 16, 1, 96, 96),
+        schedule(phases, space, num_steps),
+        step_settings(batch_size=4, **changes),
     )
 
 
@@ -240,36 +254,30 @@ def test_weights_outside_every_sampled_slice_do_not_move() -> None:
     largest = Phase("largest", 1, every, ("largest",), 1e-2)
     smallest = Phase("smallest", 1, every, ("smallest",), 1e-2)
     run = trainer([largest, smallest], 6)
-    seen: dict[str, torch.Tensor] = {}
-
-    def snapshot(_: object) -> None:
+    before: dict[str, torch.Tensor] = {}
+    for _ in steps(run):
         if run.step == 3:
-            seen.update({name: weight.detach().clone() for name, weight in run.weights.items()})
-
-    run.run(snapshot, lambda _: None)
+            before.update({name: weight.detach().clone() for name, weight in run.weights.items()})
     now = run.weights
     assert torch.equal(
-        now["network.stage.1.0.point_conv.0.weight"][8:], seen["network.stage.1.0.point_conv.0.weight"][8:]
+        now["network.stage.1.0.point_conv.0.weight"][8:], before["network.stage.1.0.point_conv.0.weight"][8:]
     )
     assert not torch.equal(
-        now["network.stage.1.0.point_conv.0.weight"][:8], seen["network.stage.1.0.point_conv.0.weight"][:8]
+        now["network.stage.1.0.point_conv.0.weight"][:8], before["network.stage.1.0.point_conv.0.weight"][:8]
     )
     unused_block = [name for name in now if name.startswith("network.stage.2.1.")]
     assert unused_block
-    assert all(torch.equal(now[name], seen[name]) for name in unused_block)
+    assert all(torch.equal(now[name], before[name]) for name in unused_block)
 
 
 def test_a_frozen_teacher_is_the_average_before_its_phase_and_stays() -> None:
     largest = Phase("largest", 1, ("resolution",), ("largest",), 1e-2)
-    taught = Phase("taught", 1, ("resolution", "width"), ("random",), 1e-2, "frozen")
-    run = trainer([largest, taught], 6)
+    distilled = Phase("distilled", 1, ("resolution", "width"), ("random",), 1e-2, "frozen")
+    run = trainer([largest, distilled], 6)
     at_end: dict[str, torch.Tensor] = {}
-
-    def snapshot(_: object) -> None:
+    for _ in steps(run):
         if run.step == 3:
             at_end.update({name: value.clone() for name, value in run.averaged_state().items()})
-
-    run.run(snapshot, lambda _: None)
     assert run.teacher is not None
     state = run.teacher.state_dict()
     assert all(torch.equal(state[name], at_end[name]) for name in at_end)
@@ -277,8 +285,7 @@ def test_a_frozen_teacher_is_the_average_before_its_phase_and_stays() -> None:
 
 def test_training_lowers_the_loss_on_images_it_sees_again() -> None:
     run = trainer([Phase("largest", 1, (), ("largest",), 1e-2)], 40)
-    totals: list[float] = []
-    run.run(lambda report: totals.append(float(report.losses[0].total)), lambda _: None)
+    totals = [float(report.losses[0].total) for report in train(run)]
     assert sum(totals[-4:]) < 0.8 * sum(totals[:4])
 
 
@@ -297,8 +304,9 @@ def test_a_score_is_that_of_a_calibrated_subnet(monkeypatch: pytest.MonkeyPatch)
 
     evaluated: list[torch.nn.Module] = []
 
-    def remember(network: torch.nn.Module, *_: Any, **__: Any) -> Evaluation:
-        evaluated.append(network)
+    def remember(estimator: PoseEstimator, *_: Any, **__: Any) -> Evaluation:
+        assert isinstance(estimator.network, torch.nn.Module)
+        evaluated.append(estimator.network)
         return Evaluation({"AP": 0.5}, [], [], "", 0.0)
 
     monkeypatch.setattr("supernet.evaluation.subnet_scorer.evaluate", remember)
@@ -308,28 +316,26 @@ def test_a_score_is_that_of_a_calibrated_subnet(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("largest_weight", [1.0, 3.0])
 def test_the_other_subnets_of_a_step_learn_from_its_largest(largest_weight: float) -> None:
-    """The gradient of a step is that of the mean over its subnets of own loss plus weighed distance to the largest."""
+    """A step's gradient is that of the weighted mean over its subnets of own loss plus distance to the largest."""
     every = ("resolution", "kernel_size", "depth", "expand_ratio", "width")
     sandwich = Phase("sandwich", 1, every, ("largest", "smallest"), 1e-2, "inplace", largest_weight=largest_weight)
-    run = trainer([sandwich], 1)
-    run.settings = replace(run.settings, distillation_weight=0.3)
+    run = trainer([sandwich], 1, distillation_weight=0.3)
     space, twin = run.supernet.space, copy.deepcopy(run.supernet)
-    batch, _, _ = next(run._batches(run.scheduled[0]))
+    batch, _ = next(run.batches(run.scheduled[0]))
     truth, images = run.objective.targets(batch), normalise(batch.images)
     side = images.shape[-1]
     outputs = [twin(images, replace(arch, resolution=side)) for arch in (space.largest(), space.smallest())]
     of_largest, of_smallest = (run.objective.loss(low, high, truth).total for low, high in outputs)
     (largest_low, largest_high), (low, high) = outputs
     distance = run.objective.distillation(low, high, (largest_low.detach(), largest_high.detach()), truth)
-    weighed = (largest_weight * of_largest + of_smallest + 0.3 * distance) / (largest_weight + 1)
-    weighed.backward()  # type: ignore[no-untyped-call]
+    weighted = (largest_weight * of_largest + of_smallest + 0.3 * distance) / (largest_weight + 1)
+    weighted.backward()  # type: ignore[no-untyped-call]
     norm = torch.stack([weight.grad.norm() for weight in twin.parameters() if weight.grad is not None]).norm()
 
-    reports: list[StepReport] = []
-    run.run(reports.append, lambda _: None)
-    assert reports[0].distillation is not None
-    torch.testing.assert_close(reports[0].distillation, distance.detach())
-    torch.testing.assert_close(reports[0].gradient_norm, norm, rtol=1e-4, atol=0)
+    (report,) = train(run)
+    assert report.distillation is not None
+    torch.testing.assert_close(report.distillation, distance.detach())
+    torch.testing.assert_close(report.gradient_norm, norm, rtol=1e-4, atol=0)
 
 
 def test_steps_see_every_image_once_an_epoch_and_repeat_after_a_resume() -> None:

@@ -1,4 +1,4 @@
-"""A data set with keypoints of its own goes through training, search, export and prediction under its own names."""
+"""A data set with custom keypoints passes through training, search, export and prediction with its own names."""
 
 import json
 import re
@@ -36,7 +36,7 @@ KEYPOINTS = KeypointSet(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A short training run on images on disk; its folder, what it left, and the data set's configuration."""
+    """A short training run on images on disk: its folder, its supernet, and the data set's configuration."""
     root = tmp_path_factory.mktemp("set")
     dataset = write_custom_set(root)
     runs = tmp_path_factory.mktemp("runs")
@@ -64,7 +64,7 @@ def test_a_run_that_ended_before_its_report_is_resumed(
         with pytest.raises(TypeError):
             start_or_resume(config, [])
     start_or_resume(config | {"resume": "latest"}, ["resume=latest"])
-    resumed, whole = (state_of(one / "supernet.pt") for one in (tmp_path / "train" / "run", folder))
+    resumed, whole = (state_of(run / "supernet.pt") for run in (tmp_path / "train" / "run", folder))
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
@@ -90,7 +90,7 @@ def test_a_description_with_other_names_is_refused(trained: Trained, tmp_path: P
     path = tmp_path / "model" / "model.json"
     content = path.read_text()
     value = json.loads(content)
-    del value["checksum"]  # as one who changes it would
+    del value["checksum"]  # as a user who edits the file would
     content = json.dumps(value)
     path.write_text(content.replace('"Snout"', '"Nose"', 1))
     with pytest.raises(UserError, match=re.escape("'Snout'")):
@@ -101,12 +101,12 @@ def test_a_description_with_other_names_is_refused(trained: Trained, tmp_path: P
         load_model(tmp_path / "model")
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_a_search_uses_the_set_of_the_supernet(trained: Trained, tmp_path: Path, given: bool) -> None:
+@pytest.mark.parametrize("has_dataset", [False, True])
+def test_a_search_uses_the_set_of_the_supernet(trained: Trained, tmp_path: Path, has_dataset: bool) -> None:
     folder, _, dataset = trained
     options = ["population=2", "generations=1", "baseline=1", "num_images=2", "num_calibration_images=2", "threads=1"]
     config = search_configuration(*options, f"supernet={folder}", f"runs={tmp_path}", "name=run", "batch_size=2")
-    config["dataset"] = dataset if given else None
+    config["dataset"] = dataset if has_dataset else None
     summary = json.loads((search(config) / "summary.json").read_text())
     assert summary["keypoints"] == "dancers"
     assert 0 <= summary["chosen"]["metrics"]["test"]["AP"] <= 1
@@ -116,7 +116,7 @@ def test_a_search_on_a_set_with_other_keypoints_is_refused(trained: Trained, tmp
     folder, _, dataset = trained
     other = {**dataset, "keypoints": {"name": "dancers", "sigmas": [0.1] * 5}}
     config = search_configuration(f"supernet={folder}", f"runs={tmp_path}") | {"dataset": other}
-    with pytest.raises(UserError, match=r"'dancers' but the supernet .* was trained on others of that name"):
+    with pytest.raises(UserError, match=r"'dancers' but the supernet .* was trained on another set of that name"):
         search(config)
 
 
@@ -141,18 +141,18 @@ def test_detections_carry_the_category_of_the_file(trained: Trained) -> None:
     _, supernet, _ = trained
     test_set = build(supernet.dataset, "test")
     scorer = SubnetScorer(supernet.supernet, test_set, test_set, InferenceSettings(detection_threshold=0.0), 4)
-    found = scorer(supernet.supernet.space.smallest())
-    assert found.results
-    assert {result["category_id"] for result in found.results} == {7}
+    evaluation = scorer(supernet.supernet.space.smallest())
+    assert evaluation.results
+    assert {result["category_id"] for result in evaluation.results} == {7}
 
 
 def test_the_truth_as_detections_scores_1_with_the_set_s_own_sigmas(trained: Trained, tmp_path: Path) -> None:
     _, supernet, _ = trained
     truth = build(supernet.dataset, "test").ground_truth()
     results = [
-        {"image_id": each["image_id"], "category_id": 7, "keypoints": each["keypoints"], "score": 1.0}
-        for each in truth["annotations"]
-        if each["num_keypoints"]
+        {"image_id": entry["image_id"], "category_id": 7, "keypoints": entry["keypoints"], "score": 1.0}
+        for entry in truth["annotations"]
+        if entry["num_keypoints"]
     ]
     assert KeypointEvaluator(truth, KEYPOINTS).score(results)["AP"] == 1
     (tmp_path / "truth.json").write_text(json.dumps(truth))

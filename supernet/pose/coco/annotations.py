@@ -1,4 +1,4 @@
-"""Reading annotation files in COCO's format, CrowdPose's included, under the rules of ``annotation_rules``."""
+"""Reads annotation files in COCO's format, including CrowdPose's, and checks them by ``annotation_rules``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from supernet.pose.metrics.input_checks import BOX_TO_AREA
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One entry of ``images``; ``crowd_index`` (CrowdPose only) tells how crowded it is, 0 to 1."""
+    """One entry of ``images``; ``crowd_index`` (CrowdPose only) is a measure of crowding, 0 to 1."""
 
     id: int
     file_name: str
@@ -34,13 +34,13 @@ class ImageInfo:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """One entry of ``annotations``: a person, or a crowd as one region.
+    """One entry of ``annotations``: a person, or a crowd annotated as one region.
 
     Attributes:
         keypoints: (K, 3) float64: x, y in image pixels and visibility; zeros for a crowd.
         box: x, y, width, height in image pixels.
-        area: In square pixels, of the segment or, where the set annotates none, ``BOX_TO_AREA`` of the box.
-        num_keypoints: As the file has it (CrowdPose counts differently), else the number with visibility above 0.
+        area: Square pixels of the segment; for sets without segments, ``BOX_TO_AREA`` times the box.
+        num_keypoints: As in the file (CrowdPose counts differently), else the number with visibility above 0.
         region: Segmentation of a crowd or of a person without keypoints: polygons, run lengths, or None for the box.
     """
 
@@ -56,11 +56,11 @@ class Annotation:
 
     @property
     def is_person(self) -> bool:
-        """Whether it is one person with at least one annotated keypoint."""
+        """Whether this is a single person with at least one annotated keypoint."""
         return not self.is_crowd and bool((self.keypoints[:, 2] > 0).any())
 
     def to_coco(self) -> dict[str, Any]:
-        """The entry in COCO's format, without the segmentation, which the evaluation of keypoints does not read."""
+        """The entry in COCO's format, without the segmentation, which keypoint evaluation does not read."""
         return {
             "id": self.id,
             "image_id": self.image_id,
@@ -75,7 +75,7 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class AnnotationFile:
-    """A checked file: images by id in the file's order, the annotations of each, and the annotated category."""
+    """A checked file: images by id in file order, annotations by image id, the annotated category, its keypoints."""
 
     images: dict[int, ImageInfo]
     annotations: dict[int, list[Annotation]]
@@ -85,7 +85,7 @@ class AnnotationFile:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedPeople:
-    """The annotated category of a file, its keypoints, and its annotations in the file's order."""
+    """The annotated category of a file, its keypoints, and its annotations in file order."""
 
     category: dict[str, Any]
     keypoints: KeypointSet
@@ -93,35 +93,34 @@ class AnnotatedPeople:
 
 
 OnFault = Callable[[Fault], None]
-"""Told every fault; what it raises stops the reading, else the entry is left out if the fault is of a refused kind."""
+"""Called with every fault. It may raise to stop reading; else entries with faults of refused kinds are skipped."""
 
 
 def read_annotations(
     path: str | Path, keypoints: KeypointSet | CustomKeypoints, category: str | None = None
 ) -> AnnotationFile:
-    """Read an annotation file; annotations of categories other than the annotated one are left out.
+    """Read an annotation file; annotations of other categories are skipped.
 
     Args:
         path: The file.
-        keypoints: The set that people are annotated with, completed from the file's category if it is a custom one.
+        keypoints: The keypoint set of the annotations; a custom set is completed from the file's category.
         category: Name of the annotated category; None: "person", or the only one with keypoints.
 
     Raises:
-        UserError: The file is missing, not JSON, or breaks a rule in a way that would do harm; the message names the
-            place.
+        UserError: The file is missing, is not JSON, or has a fault of a refused kind; the message names the place.
     """
 
     def refuse(fault: Fault) -> None:
         if KINDS[fault.kind].refused:
-            raise UserError(f"annotation file {path}: {fault.place} {fault.rule}; correct the file or give another")
+            raise UserError(f"annotation file {path}: {fault.place} {fault.rule}; correct the file or use another one")
 
     content = read_json(path, "annotation file", LARGE)
     images, sizes = parse_images(content, refuse)
     people = parse_people(content, sizes, keypoints, category, refuse)
     assert people is not None
     annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
-    for each in people.annotations:
-        annotations[each.image_id].append(each)
+    for annotation in people.annotations:
+        annotations[annotation.image_id].append(annotation)
     return AnnotationFile(images, annotations, people.category, people.keypoints)
 
 
@@ -129,7 +128,7 @@ def parse_images(content: Any, on_fault: OnFault) -> tuple[dict[int, ImageInfo],
     """Read the images of an annotation file's content.
 
     Returns:
-        Images by id, and the width and height of each id listed, None where it is faulty.
+        Images by id, and width and height by id of all listed images, None if faulty.
     """
     rules = ImageRules()
     images: dict[int, ImageInfo] = {}
@@ -148,46 +147,48 @@ def parse_people(
     category: str | None,
     on_fault: OnFault,
 ) -> AnnotatedPeople | None:
-    """Read the annotations of an annotation file's content; None if the annotated category cannot be told.
+    """Read the annotations of an annotation file's content; None if the annotated category cannot be determined.
 
     Args:
-        content: As read from JSON.
-        sizes: As of ``parse_images``.
-        keypoints: As of ``read_annotations``.
-        category: As of ``read_annotations``.
-        on_fault: Told every fault.
+        content: Content of the file, as read from JSON.
+        sizes: Sizes of the images, from ``parse_images``.
+        keypoints: See ``read_annotations``.
+        category: See ``read_annotations``.
+        on_fault: Called with every fault.
     """
-    listed = _category(content, keypoints, category, on_fault)
-    if listed is None:
+    category_and_keypoints = _category(content, keypoints, category, on_fault)
+    if category_and_keypoints is None:
         return None
-    annotated, complete = listed
+    annotated, complete = category_and_keypoints
     rules = AnnotationRules(complete, sizes)
-    known = [entry.get("id") for entry in content["categories"] if isinstance(entry, dict)]
+    known_ids = [entry.get("id") for entry in content["categories"] if isinstance(entry, dict)]
     people = []
     for number, entry in enumerate(_entries(content, "annotations", on_fault)):
         place = f"annotations[{number}]"
         if not isinstance(entry, dict):
             on_fault(Fault("structure", place, "must be an object"))
             continue
-        own = entry.get("category_id")
-        if type(own) is not int:
+        category_id = entry.get("category_id")
+        if type(category_id) is not int:
             rule = "must be an integer, the id of a category" if "category_id" in entry else "is missing"
             on_fault(Fault("field", f"{place}.category_id", rule))
-        elif own not in known:
-            on_fault(Fault("unknown_category", f"{place}.category_id", f"is {own}, which no category has"))
-        elif own == annotated["id"] and _passes(rules.faults(entry, place), on_fault):
+        elif category_id not in known_ids:
+            rule = f"is {category_id}, but no category has this id"
+            on_fault(Fault("unknown_category", f"{place}.category_id", rule))
+        elif category_id == annotated["id"] and _passes(rules.faults(entry, place), on_fault):
             people.append(_annotation(entry, complete))
     return AnnotatedPeople(annotated, complete, people)
 
 
 def _passes(faults: list[Fault], on_fault: OnFault) -> bool:
+    """Report ``faults``; whether none is of a refused kind."""
     for fault in faults:
         on_fault(fault)
     return not any(KINDS[fault.kind].refused for fault in faults)
 
 
 def _entries(content: Any, key: str, on_fault: OnFault) -> list[Any]:
-    """A list of the file, empty if there is none."""
+    """The list under ``key``; empty, with a fault reported, if there is none."""
     if not isinstance(content, dict):
         rule = "must be an object with images, annotations and categories"
         on_fault(Fault("structure", "the top level", rule))
@@ -204,30 +205,31 @@ def _category(
 ) -> tuple[dict[str, Any], KeypointSet] | None:
     """The annotated category and its keypoints."""
     entries = [entry for entry in _entries(content, "categories", on_fault) if isinstance(entry, dict)]
-    named = [entry for entry in entries if entry.get("name") == (name or "person")]
+    candidates = [entry for entry in entries if entry.get("name") == (name or "person")]
     if name is None:
-        named = named or [entry for entry in entries if "keypoints" in entry] or entries
-    if len(named) != 1:
-        rule = f"must hold one category named {name or 'person'} (or what dataset.category says), not {len(named)}"
+        candidates = candidates or [entry for entry in entries if "keypoints" in entry] or entries
+    if len(candidates) != 1:
+        rule = f"must contain one category named {name or 'person'} (set by dataset.category), got {len(candidates)}"
         on_fault(Fault("category", "categories", rule))
         return None
-    place = f"categories[{content['categories'].index(named[0])}]"
-    if type(named[0].get("id")) is not int:
+    (category,) = candidates
+    place = f"categories[{content['categories'].index(category)}]"
+    if type(category.get("id")) is not int:
         on_fault(Fault("category", f"{place}.id", "must be an integer"))
         return None
     try:
         if isinstance(keypoints, CustomKeypoints):
-            return named[0], keypoints.complete(named[0])
-        told = CustomKeypoints.from_category({"keypoints": named[0].get("keypoints")})
-        check_names(told.names, keypoints.names, keypoints.name)
+            return category, keypoints.complete(category)
+        in_file = CustomKeypoints.from_category({"keypoints": category.get("keypoints")})
+        check_names(in_file.names, keypoints.names, keypoints.name)
     except UserError as error:
         on_fault(Fault("category", f"{place}.keypoints", str(error)))
         return None
-    return named[0], keypoints
+    return category, keypoints
 
 
 def _annotation(entry: dict[str, Any], keypoints: KeypointSet) -> Annotation:
-    """An entry that keeps the rules."""
+    """Build from an entry that passed the rules."""
     is_crowd = bool(entry.get("iscrowd", 0))
     points = np.zeros((keypoints.num, 3))
     if not is_crowd:

@@ -1,4 +1,4 @@
-"""Annotated people on disk in COCO's format: an annotation file, and images in a folder or archive."""
+"""Data sets on disk in COCO's format: an annotation file, and images in a folder or archive."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,23 +18,23 @@ from supernet.pose.keypoints import KeypointSet
 
 
 class CocoPeople:
-    """A ``PoseDataset`` of images on disk; the annotations are read at once, an image when it is asked for.
+    """A ``PoseDataset`` of images on disk; annotations are read at once, images on access.
 
-    Coordinates are taken as the file has them. COCO marks whole pixels, so a mark may lie half a pixel before the
-    place meant; as predictions are compared with the same marks, they are learned as they are.
+    Coordinates are used as in the file. COCO marks whole pixels, so a mark may be half a pixel off; predictions are
+    compared with the same marks, so they are learned without correction.
 
     Args:
         annotation_file: In COCO's format, for example ``annotations/person_keypoints_train2017.json``.
-        images: Where the file names of the annotation file start, for example ``train2017`` or ``train2017.zip``;
+        images: Folder or archive that the file names are relative to, for example ``train2017`` or ``train2017.zip``;
             see ``image_source``.
-        keypoints: The set that the people are annotated with, completed by the file if it is a custom one.
+        keypoints: The keypoint set of the annotations; a custom set is completed from the file's category.
         only_with_people: Leave out images without a person with keypoints.
-        image_ids: Take these images only, in this order; default all, in the file's order.
+        image_ids: Use only these images, in this order; default all, in file order.
         category: Name of the annotated category; None: "person", or the only one with keypoints.
-        strict: Refuse also JPEGs that can be decoded but are damaged; see ``decode_image``.
+        strict: Also reject JPEGs that can be decoded but are damaged; see ``decode_image``.
 
     Raises:
-        UserError: A file or folder is missing, the annotations are broken, or no image is left.
+        UserError: A file or folder is missing, annotations are broken, or no image is left.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class CocoPeople:
         unknown = [image_id for image_id in chosen if image_id not in self._file.images]
         if unknown:
             raise UserError(
-                f"annotation file {annotation_file} has no image with the ids {unknown[:5]}"
-                f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}; leave them out"
+                f"annotation file {annotation_file} has no images with the ids {unknown[:5]}"
+                f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}; remove them"
             )
         if len(set(chosen)) != len(chosen):
-            raise UserError(f"image_ids for {annotation_file} name an image twice; name each once")
+            raise UserError(f"image_ids for {annotation_file} contain an id twice; give each id once")
         if only_with_people:
-            chosen = [i for i in chosen if any(each.is_person for each in self._file.annotations[i])]
+            chosen = [i for i in chosen if any(annotation.is_person for annotation in self._file.annotations[i])]
         if not chosen:
             people = " with annotated people" if only_with_people else ""
-            raise UserError(f"annotation file {annotation_file} has no image{people} to choose from; give another")
+            raise UserError(f"annotation file {annotation_file} has no images{people}; use another file")
         self._image_ids = tuple(chosen)
 
     @property
@@ -83,13 +83,13 @@ class CocoPeople:
         """Read one image.
 
         Raises:
-            BadImage: It is missing, damaged, not of the annotated size, or one of its segmentations is broken.
+            BadImage: The image is missing, damaged, not of the annotated size, or has a broken segmentation.
         """
         image_id = self._image_ids[index]
         info, annotations = self._file.images[image_id], self._file.annotations[image_id]
         image = load_image(self._source, info, strict=self._strict)
-        mask = counted_pixels(info, annotations)
-        people = [each.keypoints for each in annotations if each.is_person]
+        mask = loss_mask(info, annotations)
+        people = [annotation.keypoints for annotation in annotations if annotation.is_person]
         return PoseSample(image, np.array(people, np.float32).reshape(-1, self.keypoints.num, 3), mask, image_id)
 
     def ground_truth(self) -> dict[str, Any]:
@@ -97,45 +97,45 @@ class CocoPeople:
         return {
             "images": [self._file.images[image_id].to_coco() for image_id in self._image_ids],
             "annotations": [
-                each.to_coco() for image_id in self._image_ids for each in self._file.annotations[image_id]
+                annotation.to_coco() for image_id in self._image_ids for annotation in self._file.annotations[image_id]
             ],
             "categories": [self._file.category],
         }
 
 
 def load_image(source: ImageSource, info: ImageInfo, strict: bool) -> npt.NDArray[np.uint8]:
-    """The image (H, W, 3), RGB, of an annotation file.
+    """Read an image (H, W, 3), RGB, that an annotation file lists.
 
     Raises:
-        BadImage: It is missing, damaged, or not of the annotated size.
+        BadImage: The image is missing, damaged, or not of the annotated size.
     """
     name = source.describe(info.file_name)
     image = decode_image(source.read(info.file_name), name, strict=strict)
     height, width = image.shape[:2]
     if (width, height) != (info.width, info.height):
         raise BadImage(
-            f"image {name} is {width} x {height}, but its annotation says {info.width} x {info.height}; "
-            "give the images that were annotated",
+            f"image {name} is {width} x {height}, but the annotation file gives {info.width} x {info.height}; "
+            "use the images that were annotated",
             "wrong_size",
         )
     return image
 
 
-def counted_pixels(info: ImageInfo, annotations: Sequence[Annotation]) -> npt.NDArray[np.bool_]:
-    """The pixels (H, W) where the loss counts: outside of crowds and of people without annotated keypoints.
+def loss_mask(info: ImageInfo, annotations: Sequence[Annotation]) -> npt.NDArray[np.bool_]:
+    """The loss mask (H, W): False inside crowds and people without annotated keypoints.
 
     Raises:
         BadImage: A segmentation is broken.
     """
     mask = np.ones((info.height, info.width), np.bool_)
-    for each in annotations:
-        if not each.is_person:
-            mask &= ~_region(each, info)
+    for annotation in annotations:
+        if not annotation.is_person:
+            mask &= ~_region(annotation, info)
     return mask
 
 
 def _region(annotation: Annotation, info: ImageInfo) -> npt.NDArray[np.bool_]:
-    """The pixels (H, W) of an annotation without usable keypoints; those of its box where it has no segmentation."""
+    """The pixels (H, W) of an annotation's segmentation, or of its box if it has none."""
     if annotation.region is None:
         return box_pixels(annotation.box, info.width, info.height)
     try:

@@ -1,4 +1,4 @@
-"""Looking for every fault of a data set on disk, where reading it for training would stop at the first."""
+"""Counts all faults of a data set on disk, where reading it for training stops at the first."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,38 +13,39 @@ from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
 from supernet.pose.coco.annotation_rules import KINDS, Fault, Kind
 from supernet.pose.coco.annotations import AnnotatedPeople, Annotation, ImageInfo, parse_images, parse_people
-from supernet.pose.coco.dataset import counted_pixels, load_image
+from supernet.pose.coco.dataset import load_image, loss_mask
 from supernet.pose.coco.splits import DatasetOnDisk, SplitOnDisk
 from supernet.pose.data.image_decoding import BadImage
 from supernet.pose.data.image_source import ImageSource, image_source
 from supernet.pose.keypoints import KeypointSet
 
 IMAGE_KINDS = {
-    "missing": Kind("images missing or unreadable", True),
+    "missing": Kind("missing or unreadable images", True),
     "undecodable": Kind("images that cannot be decoded", True),
     "damaged": Kind("images with damaged data", True),
     "impossible_size": Kind("images of an impossible size", True),
-    "wrong_size": Kind("images of another size than annotated", True),
+    "wrong_size": Kind("images that do not have the annotated size", True),
     "segmentation": Kind("images with a broken segmentation", True),
 }
-"""Kinds of faults of single images, which training may skip."""
+"""Kinds of faults of single images; training may skip these images."""
 ALL_KINDS = KINDS | IMAGE_KINDS
-_BLOCK = 256
+_BLOCK_SIZE = 256
+"""Images handed to the threads at a time, which bounds the results that wait."""
 
 
 @dataclass
 class Report:
-    """What was found in one annotation file and its images.
+    """The faults of one annotation file and its images.
 
     Attributes:
-        split: The split, or several that share the file.
-        annotation_file: The file.
-        num_images: Images it lists (without those whose entries are faulty).
+        split: Name of the split, or of several that share the file.
+        annotation_file: Path of the file.
+        num_images: Images in the file, without faulty entries.
         num_opened: Images opened.
         num_people: People with annotated keypoints.
-        keypoints: What they are annotated with; None if that cannot be told.
-        counts: Faults of each kind met, in the order of ``ALL_KINDS``.
-        examples: A few of each, each a sentence.
+        keypoints: Their keypoint set; None if unknown.
+        counts: Number of faults by kind, in the order of ``ALL_KINDS``.
+        examples: A few messages by kind.
     """
 
     split: str
@@ -58,17 +59,17 @@ class Report:
 
     @property
     def num_faults(self) -> int:
-        """Faults of all kinds together."""
+        """Number of faults of all kinds."""
         return sum(self.counts.values())
 
-    def add(self, kind: str, sentence: str, num_examples: int) -> None:
-        """Count a fault and keep it as an example while there are fewer than ``num_examples`` of its kind."""
+    def add(self, kind: str, message: str, num_examples: int) -> None:
+        """Count a fault; the first ``num_examples`` messages of its kind become examples."""
         self.counts[kind] += 1
         if len(self.examples[kind]) < num_examples:
-            self.examples[kind].append(sentence)
+            self.examples[kind].append(message)
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain values, of the kinds of faults only those met."""
+        """Plain values, with only those kinds of faults that occur."""
         return {
             "split": self.split,
             "annotation_file": self.annotation_file,
@@ -84,12 +85,12 @@ class Report:
 
 
 def distinct_parts(dataset: DatasetOnDisk, splits: Sequence[str]) -> dict[str, SplitOnDisk]:
-    """Those splits asked for, without repeating the files of another; names such as "val and test".
+    """The chosen splits; splits that share files become one, with a name such as "val and test".
 
     Raises:
-        UserError: There is no such split, or no file or folder of that name.
+        UserError: A split, file or folder does not exist.
     """
-    named: dict[tuple[str, str], list[str]] = {}
+    names_by_files: dict[tuple[str, str], list[str]] = {}
     for split in splits:
         if split not in dataset.splits:
             raise UserError(f"there is no split {split!r}; choose among {', '.join(dataset.splits)}")
@@ -97,11 +98,11 @@ def distinct_parts(dataset: DatasetOnDisk, splits: Sequence[str]) -> dict[str, S
         if not Path(part.annotations).is_file():
             raise UserError(
                 f"there is no annotation file {part.annotations}; check dataset.root and dataset.{split}.annotations, "
-                "or leave the split out of splits"
+                "or remove the split from splits"
             )
         image_source(part.images)
-        named.setdefault((part.annotations, part.images), []).append(split)
-    return {" and ".join(names): dataset.splits[names[0]] for names in named.values()}
+        names_by_files.setdefault((part.annotations, part.images), []).append(split)
+    return {" and ".join(names): dataset.splits[names[0]] for names in names_by_files.values()}
 
 
 def check_part(
@@ -114,14 +115,14 @@ def check_part(
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Read all annotations of a part of a data set and open its images; what is wrong is counted, never raised.
+    """Check all annotations and images of a part of a data set; faults are counted, never raised.
 
     Args:
-        name: What to call the part.
-        part: Its files, which are there.
+        name: Name of the part in the report.
+        part: The part's files, which exist.
         dataset: The data set.
-        limit: Open this many images from the start; all if None.
-        num_examples: Faults of each kind to tell in full.
+        limit: Number of images to open, from the start; None opens all.
+        num_examples: Messages of each kind to report.
         num_threads: Threads that open images; all cores if None.
         progress: Called with (images opened, images to open).
     """
@@ -153,26 +154,26 @@ def check_part(
 
 def _count_people(people: AnnotatedPeople, annotations: dict[int, list[Annotation]], report: Report) -> None:
     report.keypoints = people.keypoints
-    for each in people.annotations:
-        report.num_people += each.is_person
-        if each.image_id in annotations:  # its image may be left out for a fault of its own
-            annotations[each.image_id].append(each)
+    for annotation in people.annotations:
+        report.num_people += annotation.is_person
+        if annotation.image_id in annotations:  # images with faulty entries are left out
+            annotations[annotation.image_id].append(annotation)
 
 
 def _image_faults(
     source: ImageSource, work: Sequence[tuple[ImageInfo, list[Annotation]]], num_threads: int
 ) -> Iterator[BadImage | None]:
-    """What is wrong with each image, in order; the decoders let go of the interpreter, so threads are enough."""
+    """The fault of each image or None, in order. Decoders release the GIL, so threads run in parallel."""
     with ThreadPoolExecutor(num_threads) as threads:
-        for start in range(0, len(work), _BLOCK):
-            yield from threads.map(partial(_image_fault, source), work[start : start + _BLOCK])
+        for start in range(0, len(work), _BLOCK_SIZE):
+            yield from threads.map(partial(_image_fault, source), work[start : start + _BLOCK_SIZE])
 
 
 def _image_fault(source: ImageSource, work: tuple[ImageInfo, list[Annotation]]) -> BadImage | None:
     image, annotations = work
     try:
         load_image(source, image, strict=True)
-        counted_pixels(image, annotations)
+        loss_mask(image, annotations)
     except BadImage as fault:
         return fault
     return None

@@ -1,7 +1,6 @@
-"""Pixels covered by a segmentation in COCO's format: polygons, or run lengths down the columns.
+"""Masks from segmentations in COCO's format: polygons, or run lengths down the columns.
 
-pycocotools fills the rest of a mask whose run lengths are too short with whatever the memory holds, so run lengths are
-decoded here.
+pycocotools fills a mask whose run lengths are too short with uninitialised memory, so run lengths are decoded here.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pycocotools import mask as coco_masks
 
 
 def box_pixels(box: tuple[float, float, float, float], width: int, height: int) -> npt.NDArray[np.bool_]:
-    """The pixels (height, width) that a box x, y, width, height touches."""
+    """The mask (height, width) of the pixels that a box x, y, width, height touches."""
     x, y, box_width, box_height = box
     left, right = np.clip([np.floor(x), np.ceil(x + box_width)], 0, width).astype(int)
     top, bottom = np.clip([np.floor(y), np.ceil(y + box_height)], 0, height).astype(int)
@@ -24,15 +23,15 @@ def box_pixels(box: tuple[float, float, float, float], width: int, height: int) 
 
 
 def segmentation_pixels(segmentation: Any, width: int, height: int) -> npt.NDArray[np.bool_]:
-    """The pixels (height, width) that a segmentation covers, as read from JSON.
+    """The mask (height, width) of a segmentation as read from JSON.
 
     Raises:
-        ValueError: It is no segmentation of an image of that size.
+        ValueError: The value is not a segmentation of an image of that size.
     """
     if isinstance(segmentation, list):
         polygons = [_polygon(points, width, height) for points in segmentation]
         if not polygons:
-            raise ValueError("there is no polygon")
+            raise ValueError("it contains no polygons")
         union = coco_masks.merge(coco_masks.frPyObjects(polygons, height, width))
         return _filled(run_lengths(union["counts"].decode()), width, height)
     if not isinstance(segmentation, dict) or segmentation.get("size") != [height, width]:
@@ -47,25 +46,25 @@ def segmentation_pixels(segmentation: Any, width: int, height: int) -> npt.NDArr
 
 
 def run_lengths(text: str) -> list[int]:
-    """Run lengths from their packed form: 5 bits a character, lowest first; from the fourth on relative to two before.
+    """Decode packed run lengths: 5 bits per character, lowest first; from the fourth on relative to the one two before.
 
     Raises:
-        ValueError: A character is not of the code, or the last number is cut.
+        ValueError: A character is not part of the code, or the last number is incomplete.
     """
     numbers: list[int] = []
     value, bits = 0, 0
     for character in text:
         code = ord(character) - 48
         if not 0 <= code < 64:
-            raise ValueError(f"its packed run lengths hold the character {character!r}")
+            raise ValueError(f"its packed run lengths contain the character {character!r}")
         value |= (code & 31) << bits
         bits += 5
         if not code & 32:
             numbers.append(value - (1 << bits) if code & 16 else value)
             value, bits = 0, 0
     if bits:
-        raise ValueError("its packed run lengths are cut short")
-    # Relative to two before means: a running sum over each parity, started by the second and the third number.
+        raise ValueError("its packed run lengths are truncated")
+    # Differences to the number two before: a running sum over each parity, starting at the second and third number.
     runs = numbers[:]
     runs[2::2] = accumulate(numbers[2::2])
     runs[1::2] = accumulate(numbers[1::2])
@@ -73,13 +72,13 @@ def run_lengths(text: str) -> list[int]:
 
 
 def _filled(runs: Sequence[int], width: int, height: int) -> npt.NDArray[np.bool_]:
-    """The pixels (height, width) of every second run, counted down the columns."""
+    """The mask (height, width) of every second run, counted down the columns."""
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(width, height).T
 
 
 def _polygon(points: Any, width: int, height: int) -> Sequence[float]:
-    """``points`` x, y, x, y, ... if they make a polygon near an image of that size."""
+    """``points`` x, y, x, y, ... as floats, if they are a polygon in or near an image of that size; else ValueError."""
     try:
         flat = np.asarray(points)
     except ValueError:  # lists of unequal length
@@ -88,5 +87,5 @@ def _polygon(points: Any, width: int, height: int) -> Sequence[float]:
         raise ValueError("a polygon is not a list of at least three points x, y")
     margin = max(width, height)
     if not ((flat >= -margin) & (flat <= 2 * margin)).all():
-        raise ValueError("a polygon lies far outside the image")
+        raise ValueError("a polygon is far outside the image")
     return [float(value) for value in flat]

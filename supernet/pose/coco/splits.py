@@ -1,4 +1,4 @@
-"""The configuration of a data set on disk, checked: ``conf/dataset/{coco,crowdpose,custom}.yaml``."""
+"""The checked configuration of a data set on disk: ``conf/dataset/{coco,crowdpose,custom}.yaml``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from supernet.errors import UserError
-from supernet.io.schema import from_mapping
+from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.custom_keypoints import CustomKeypoints
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 
 SPLITS = ("train", "val", "test")
-"""Training; search and model choice; final figures."""
+"""For training; for search and model selection; for final figures."""
+
+_EARLIER_NAMES = {"on_bad_picture": "on_bad_image"}
+"""Options as earlier releases wrote them into supernet files, exported models and run configurations, and as now."""
 
 
 @dataclass(frozen=True)
 class SplitOnDisk:
-    """One split: an annotation file, its images (``image_source``), and which of them count."""
+    """One split: annotation file, images (see ``image_source``), and whether to leave out images without people."""
 
     annotations: str
     images: str
@@ -31,7 +34,7 @@ class _Options:
     train: SplitOnDisk
     val: SplitOnDisk
     test: SplitOnDisk
-    # Descriptions in older files do not have these.
+    # Files of earlier releases lack these.
     category: str | None = None
     on_bad_image: Literal["skip", "fail"] = "skip"
     max_bad_share: float = 0.01
@@ -42,10 +45,10 @@ class DatasetOnDisk:
     """A data set in COCO's layout.
 
     Attributes:
-        keypoints: A built-in set, or what configuration says about a custom one.
-        splits: By name, with their places below the root.
+        keypoints: A built-in set, or the configuration of a custom one.
+        splits: Splits by name, with their paths below the root.
         category: Name of the annotated category; None: "person", or the only one with keypoints.
-        on_bad_image: What training does with an image that cannot be used.
+        on_bad_image: Whether training skips an image that cannot be used, or fails.
         max_bad_share: Share of the training images that may be broken before training fails.
     """
 
@@ -57,16 +60,15 @@ class DatasetOnDisk:
 
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> Self:
-        """Check a plain description.
+        """Build from a plain description, as configuration and files of any release hold it.
 
         Raises:
-            UserError: A missing, unknown or wrong entry.
+            UserError: An option is missing, unknown or wrong.
         """
-        options = from_mapping(_Options, value, "dataset")
+        options = from_mapping(_Options, with_current_names(value), "dataset")
         if not options.root:
-            raise UserError("dataset.root is not set; give the folder that holds the data set, dataset.root=FOLDER")
-        if not 0 <= options.max_bad_share < 1:
-            raise UserError(f"dataset.max_bad_share is {options.max_bad_share}; it must be from 0 to below 1")
+            raise UserError("dataset.root is not set; give the data set's folder, dataset.root=FOLDER")
+        check_numbers(options, "max_bad_share", least=0, below=1, place="dataset.")
         root = Path(options.root)
         splits = {
             name: SplitOnDisk(str(root / part.annotations), str(root / part.images), part.only_with_people)
@@ -78,3 +80,9 @@ class DatasetOnDisk:
         else:
             keypoints = from_mapping(CustomKeypoints, options.keypoints, "dataset.keypoints")
         return cls(keypoints, splits, options.category, options.on_bad_image, options.max_bad_share)
+
+
+def with_current_names(description: Mapping[str, Any]) -> dict[str, Any]:
+    """``description`` of a data set with the options of earlier releases under their names of today."""
+    renamed = {old: new for old, new in _EARLIER_NAMES.items() if new not in description}
+    return {renamed.get(key, key): value for key, value in description.items()}

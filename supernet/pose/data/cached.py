@@ -1,4 +1,4 @@
-"""Images kept in memory between many passes over them."""
+"""Keeps decoded images in memory between passes over a data set."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,27 +11,26 @@ MEMORY_BYTES: Final = 512 * 2**20
 
 
 class CachedDataset:
-    """The first images of a data set, itself a ``PoseDataset``.
+    """A ``PoseDataset`` of the first images of another one, which caches them in memory.
 
-    Loading (or drawing) images and their ground truth anew takes about as long as running a small network on them.
-    Images are kept as they are first asked for, until the memory is used up; the rest is loaded each
-    time.
+    Loading (or drawing) an image and its ground truth takes about as long as running a small network on it. Images
+    are cached on first access until the memory is used up; the others are loaded on every access.
 
     Args:
-        dataset: Where the images come from.
-        num_images: Images from the start of the data set; all if None or beyond its end.
-        memory_bytes: Most to keep, counting images and masks.
+        dataset: Source of the images.
+        num_images: Number of images from the start of the data set; None or a larger number takes all.
+        memory_bytes: Largest size of the cache, images and masks together.
     """
 
     def __init__(self, dataset: PoseDataset, num_images: int | None = None, memory_bytes: int = MEMORY_BYTES) -> None:
         self._dataset = dataset
         self._num_images = len(dataset) if num_images is None else min(num_images, len(dataset))
         self._free_bytes = memory_bytes
-        self._kept: dict[int, PoseSample] = {}
+        self._cache: dict[int, PoseSample] = {}
 
     @property
     def source(self) -> PoseDataset:
-        """Where the images come from."""
+        """The data set that is cached."""
         return self._dataset
 
     @property
@@ -52,17 +51,17 @@ class CachedDataset:
         """The image at ``index``, from 0."""
         if not 0 <= index < self._num_images:
             raise IndexError(f"image {index} of {self._num_images}")
-        if index in self._kept:
-            return self._kept[index]
-        example = self._dataset[index]
-        size = example.image.nbytes + example.mask.nbytes
+        if index in self._cache:
+            return self._cache[index]
+        sample = self._dataset[index]
+        size = sample.image.nbytes + sample.mask.nbytes
         if size <= self._free_bytes:
             self._free_bytes -= size
-            self._kept[index] = example
-        return example
+            self._cache[index] = sample
+        return sample
 
     def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories of exactly these images, in COCO's format; not to be changed."""
+        """Images, annotations and categories of exactly these images, in COCO's format; do not modify it."""
         return self._ground_truth
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Decoding images, and refusing those that are damaged or of an impossible size."""
+"""Reads and decodes images; rejects damaged, huge and extremely elongated ones."""
 
 import io
 import os
@@ -14,23 +14,23 @@ import simplejpeg
 
 from supernet.errors import UserError
 
-MOST_BYTES: Final = 2**28
+MAX_BYTES: Final = 2**28
 """Largest image file."""
-MOST_PIXELS: Final = 2**27
-"""Largest image, 134 million pixels or 400 MB decoded; a small file can claim to be far larger."""
-MOST_ELONGATED: Final = 64
-"""Longest side in short sides. The network's input keeps an image's shape, so a longer strip would fill the memory."""
+MAX_PIXELS: Final = 2**27
+"""Largest image, 134 million pixels or 400 MB decoded; the header of a small file can claim far more."""
+MAX_ASPECT_RATIO: Final = 64
+"""Largest ratio of long to short side. The network's input has the same ratio: longer strips would fill the memory."""
 
 
 class BadImage(UserError):
-    """One image that cannot be used.
+    """An image that cannot be used.
 
     Attributes:
         kind: "missing", "undecodable", "damaged", "impossible_size", "wrong_size" or "segmentation".
     """
 
     def __init__(self, message: str, kind: str = "undecodable") -> None:
-        # Workers of a DataLoader hand it on by its message alone.
+        # A DataLoader worker passes it to its parent as the message alone, so ``kind`` needs a default.
         super().__init__(message)
         self.kind = kind
 
@@ -39,22 +39,22 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
     """The image in a file as (H, W, 3) uint8, RGB; see ``decode_image``.
 
     Raises:
-        BadImage: The file is missing, unreadable, or ``decode_image`` refuses it.
+        BadImage: The file is missing or unreadable, or ``decode_image`` rejects it.
     """
     return decode_image(read_bytes(path), str(path), upright=upright)
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Content of an image file.
+    """The content of an image file.
 
     Raises:
-        BadImage: It is missing, unreadable, no file, or larger than ``MOST_BYTES``.
+        BadImage: The file is missing, unreadable, not a file, or larger than ``MAX_BYTES``.
     """
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode) and status.st_size > MOST_BYTES:
-                raise BadImage(f"image {path} has {status.st_size} bytes, more than {MOST_BYTES}", "impossible_size")
+            if stat.S_ISREG(status.st_mode) and status.st_size > MAX_BYTES:
+                raise BadImage(f"image {path} has {status.st_size} bytes; the limit is {MAX_BYTES}", "impossible_size")
             return file.read()
     except (OSError, ValueError) as error:
         if isinstance(error, BadImage):
@@ -64,65 +64,65 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bool = False) -> npt.NDArray[np.uint8]:
-    """An image as (H, W, 3) uint8, RGB; grey, CMYK, 16-bit and transparent ones are converted.
+    """Decode an image to (H, W, 3) uint8, RGB; grey, CMYK, 16-bit and transparent images are converted.
 
     Args:
-        content: A file of a kind that both OpenCV and Pillow know, such as JPEG, PNG, BMP, GIF, TIFF or WebP.
-        name: What to call it in error messages.
-        upright: Turn it as its camera noted. Not for annotated sets: their coordinates belong to the stored pixels.
-        strict: Also refuse a JPEG whose data contradict themselves, which decoders otherwise fill in silently.
+        content: A file in a format that both OpenCV and Pillow read, such as JPEG, PNG, BMP, GIF, TIFF or WebP.
+        name: Name of the image in error messages.
+        upright: Apply the EXIF orientation. Not for annotated sets: their coordinates refer to the stored pixels.
+        strict: Also reject a JPEG with inconsistent data, which decoders otherwise fill in silently.
 
     Raises:
-        BadImage: It is no image, damaged, cut short, or of an impossible size.
+        BadImage: The content is not an image, damaged, truncated, or of an impossible size.
     """
     is_jpeg = content.startswith(b"\xff\xd8")
-    width, height, colours = _jpeg_header(content) if is_jpeg else (0, 0, "")
+    width, height, colour_space = _jpeg_header(content) if is_jpeg else (0, 0, "")
     if not width:
         width, height = _claimed_size(content)
-    if not width or not height:  # the decoder might find that it is huge
-        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); fetch it again or leave it out")
-    if width * height > MOST_PIXELS or max(width, height) > MOST_ELONGATED * min(width, height):
+    if not width or not height:  # the decoder might find a huge one
+        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); download it again or remove it")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise BadImage(
-            f"image {name} claims to be {width} x {height}, but at most {MOST_PIXELS} pixels and sides of 1 to "
-            f"{MOST_ELONGATED} can be used; scale it down, crop it or leave it out",
+            f"image {name} is {width} x {height}; at most {MAX_PIXELS} pixels and an aspect ratio of "
+            f"{MAX_ASPECT_RATIO} are allowed; scale it down, crop it or remove it",
             "impossible_size",
         )
-    # Some decoders fill the rest of a cut JPEG with grey and tell nobody. Its end marker (FFD9) must follow the start
-    # of its last scan (FFDA); inside a scan neither can occur.
+    # Some decoders silently fill the rest of a truncated JPEG with grey. The end marker (FFD9) must follow the start
+    # of the last scan (FFDA); neither can occur inside a scan.
     if is_jpeg and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda"):
-        raise BadImage(f"image {name} is cut short (no end-of-image marker); fetch it again")
-    if strict and not upright and colours in ("YCbCr", "Gray"):
+        raise BadImage(f"image {name} is truncated (no end-of-image marker); download it again")
+    if strict and not upright and colour_space in ("YCbCr", "Gray"):
         try:
-            # To the bit what OpenCV gives, whose copy of the same decoder keeps its doubts to itself.
+            # Equal to OpenCV's result to the bit; OpenCV uses the same decoder but hides its warnings.
             return np.asarray(simplejpeg.decode_jpeg(content, strict=True), np.uint8)
         except ValueError as error:
             reason = " ".join(str(error).split())
-            raise BadImage(f"image {name} is damaged ({reason}); fetch it again or leave it out", "damaged") from error
+            raise BadImage(f"image {name} is damaged ({reason}); download it again or remove it", "damaged") from error
     flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error as error:
-        raise BadImage(f"image {name} cannot be decoded ({error.err}); fetch it again or leave it out") from error
+        raise BadImage(f"image {name} cannot be decoded ({error.err}); download it again or remove it") from error
     if decoded is None:
-        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); fetch it again or leave it out")
+        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); download it again or remove it")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _jpeg_header(content: bytes) -> tuple[int, int, str]:
-    """Width, height and colour space that a JPEG claims; 0, 0 and nothing where there is no telling."""
+    """Width, height and colour space in a JPEG's header; 0, 0 and an empty string if it cannot be read."""
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        height, width, colour_space, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError:
         return 0, 0, ""
-    return int(width), int(height), str(colours)
+    return int(width), int(height), str(colour_space)
 
 
 def _claimed_size(content: bytes) -> tuple[int, int]:
-    """Width and height that a file claims; 0 and 0 where there is no telling."""
+    """Width and height in an image file's header; 0 and 0 if it cannot be read."""
     try:
         with PIL.Image.open(io.BytesIO(content)) as header:
             return header.size
     except PIL.Image.DecompressionBombError:
-        return MOST_PIXELS, MOST_PIXELS  # Pillow has a limit too, and keeps the size to itself
+        return MAX_PIXELS, MAX_PIXELS  # Pillow has a limit too, and does not report the size
     except (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError):
         return 0, 0

@@ -1,4 +1,4 @@
-"""What every source of annotated images offers, built-in or on disk."""
+"""The interface of all annotated data sets, built-in or on disk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class PoseSample:
 
 
 class PoseDataset(Protocol):
-    """Annotated images, addressed by 0 .. len - 1; the same index always gives the same example."""
+    """Annotated images, addressed by 0 .. len - 1; the same index always gives the same sample."""
 
     @property
     def keypoints(self) -> KeypointSet:
@@ -55,8 +55,8 @@ class PoseDataset(Protocol):
 
 
 def truth_of(dataset: PoseDataset, image_ids: Sequence[int]) -> dict[str, Any]:
-    """Return the ground truth of ``dataset`` with nothing but the images of these ids."""
-    truth, chosen = dataset.ground_truth(), set(image_ids)
-    images = [image for image in truth["images"] if image["id"] in chosen]
-    annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
+    """Return the ground truth of ``dataset``, restricted to the images with these ids."""
+    truth, wanted = dataset.ground_truth(), set(image_ids)
+    images = [image for image in truth["images"] if image["id"] in wanted]
+    annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in wanted]
     return {**truth, "images": images, "annotations": annotations}

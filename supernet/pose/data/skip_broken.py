@@ -1,6 +1,6 @@
 """Training on a data set with a few broken images."""
 
-import warnings
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,25 +12,28 @@ from supernet.pose.data.image_decoding import BadImage
 from supernet.pose.data.pose_dataset import PoseDataset, PoseSample
 from supernet.pose.keypoints import KeypointSet
 
-_MOST_NAMED = 5
+logger = logging.getLogger(__name__)
+
+_MAX_NAMED = 5
+"""Broken images named in an error."""
 
 
 class SkipBrokenImages:
-    """A data set, itself a ``PoseDataset``, in which the next good image stands for one that cannot be used.
+    """A ``PoseDataset`` that replaces each broken image of another data set by the next good one.
 
-    What stands for what depends on the images alone, so that all processes and a resumed run see the same. What was
-    found broken is shared with worker processes, so that the process they work for can ``tell`` it.
+    The replacement depends on the images alone, so all processes and a resumed run see the same images. Worker
+    processes record broken images in shared memory; the process that iterates over the loader logs them.
 
     Args:
-        dataset: Where the images come from.
-        max_bad_share: Share of the images that may be broken.
+        dataset: Source of the images.
+        max_bad_share: Largest share of the images that may be broken.
     """
 
     def __init__(self, dataset: PoseDataset, max_bad_share: float) -> None:
         self._dataset = dataset
         self._max_bad_share = max_bad_share
         self._is_bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
-        self._told: set[int] = set()
+        self._logged: set[int] = set()
 
     @property
     def keypoints(self) -> KeypointSet:
@@ -50,7 +53,7 @@ class SkipBrokenImages:
         """The image at ``index`` or the first good one after it.
 
         Raises:
-            UserError: More images are broken than may be.
+            UserError: More than ``max_bad_share`` of the images are broken.
         """
         while True:
             if not self._is_bad[index]:
@@ -59,8 +62,8 @@ class SkipBrokenImages:
                 except BadImage:
                     self._is_bad[index] = True
                     self._check_share()
-                    if get_worker_info() is None:  # what a worker prints would tear the progress bar of its process
-                        self.tell()
+                    if get_worker_info() is None:  # output of a worker would tear its parent's progress bar
+                        self.log_skipped()
             index = (index + 1) % len(self)
 
     def ground_truth(self) -> dict[str, Any]:
@@ -68,39 +71,39 @@ class SkipBrokenImages:
         return self._dataset.ground_truth()
 
     def skipped(self) -> list[str]:
-        """What is wrong with each image found broken so far, whichever process found it, in index order."""
-        return [self._reason(index) for index in self._bad_indices()]
+        """The error of each broken image met so far, in any process, in index order."""
+        return [self._error(index) for index in self._bad_indices()]
 
-    def tell(self) -> None:
-        """Warn of each image found broken since this was last called."""
+    def log_skipped(self) -> None:
+        """Log a warning for each broken image met since the last call."""
         for index in self._bad_indices():
-            if index not in self._told:
-                self._told.add(index)
-                warnings.warn(f"{self._reason(index)}; another image takes its place", stacklevel=2)
+            if index not in self._logged:
+                self._logged.add(index)
+                logger.warning("%s; another image takes its place", self._error(index))
 
     def _bad_indices(self) -> list[int]:
-        # A copy first: torch counts before it lists, and fails if another process adds one in between.
+        # A copy first: torch counts before it lists, and fails if another process adds an index in between.
         return [int(index) for index in self._is_bad.clone().nonzero()]
 
     def _check_share(self) -> None:
         bad = self._bad_indices()
-        # All broken is too many whatever the share: nothing would be left to take their place.
+        # If all are broken, no share is large enough: there is no image left to replace them.
         if len(bad) > self._max_bad_share * len(self) or len(bad) == len(self):
-            named = "; ".join(self._reason(index) for index in bad[:_MOST_NAMED])
+            errors = "; ".join(self._error(index) for index in bad[:_MAX_NAMED])
             raise UserError(
                 f"{len(bad)} of the {len(self)} training images cannot be used, more than dataset.max_bad_share="
-                f"{self._max_bad_share:g} allows ({named}); mend them, python -m supernet.pose.check finds all"
+                f"{self._max_bad_share:g} allows ({errors}); repair them: python -m supernet.pose.check lists all"
             )
 
-    def _reason(self, index: int) -> str:
+    def _error(self, index: int) -> str:
         try:
             self._dataset[index]
         except BadImage as error:
             return str(error)
-        return f"image {self.image_ids[index]} could not be read, and now it can"
+        return f"image {self.image_ids[index]} could not be read at first, but can be read now"
 
 
-def skipping(dataset: PoseDataset) -> SkipBrokenImages | None:
-    """``dataset``, or the one whose images it keeps, if it skips broken images."""
-    inner = getattr(dataset, "source", dataset)
-    return inner if isinstance(inner, SkipBrokenImages) else None
+def skip_broken_of(dataset: PoseDataset) -> SkipBrokenImages | None:
+    """``dataset``, or the data set that it caches, if that skips broken images; else None."""
+    source = getattr(dataset, "source", dataset)
+    return source if isinstance(source, SkipBrokenImages) else None

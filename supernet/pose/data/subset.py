@@ -1,4 +1,4 @@
-"""Some images of a data set."""
+"""Subsets of a data set."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,11 +11,11 @@ from supernet.pose.keypoints import KeypointSet
 
 
 class Subset:
-    """Chosen images of a data set, itself a ``PoseDataset``.
+    """A ``PoseDataset`` of chosen images of another one.
 
     Args:
-        dataset: Where the images come from.
-        indices: Which ones, in the order they get here.
+        dataset: Source of the images.
+        indices: Indices of the chosen images in ``dataset``, in the order of the subset.
     """
 
     def __init__(self, dataset: PoseDataset, indices: Sequence[int]) -> None:
@@ -41,7 +41,7 @@ class Subset:
         return self._dataset[self._indices[index]]
 
     def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories of exactly these images, in COCO's format; not to be changed."""
+        """Images, annotations and categories of exactly these images, in COCO's format; do not modify it."""
         return self._ground_truth
 
     @cached_property
@@ -50,13 +50,13 @@ class Subset:
 
 
 def spread_indices(total: int, num: int) -> list[int]:
-    """Return ``num`` of the indices below ``total`` (all, if there are no more), evenly spread with first and last."""
+    """Return ``num`` indices below ``total``, evenly spaced from the first to the last; all if ``num`` is larger."""
     indices: list[int] = np.linspace(0, total - 1, min(num, total)).round().astype(int).tolist()
     return indices
 
 
 def evenly_spread(dataset: PoseDataset, num_images: int) -> PoseDataset:
-    """Return ``num_images`` images of ``dataset``, evenly spread over it; all of it if it has no more."""
+    """Return ``num_images`` evenly spaced images of ``dataset``; all of them if there are no more."""
     if num_images >= len(dataset):
         return dataset
     return Subset(dataset, spread_indices(len(dataset), num_images))

@@ -1,25 +1,27 @@
-"""CrowdPose's own evaluation package, ``crowdposetools``, where it is installed; it is on no package index.
+"""Calls CrowdPose's own evaluation package, ``crowdposetools``, where it is installed; it is on no package index.
 
 Source: CrowdPose (arXiv 1812.00324) and its published evaluation. We differ in the three strata: ``summarize`` rounds
-their AP to four digits and counts what has no people as -1, so they are computed here from the same evaluation.
+their AP to four digits and gives -1 to a stratum without people, so they are computed here from the same evaluation.
 """
 
 import contextlib
 import io
 import json
+import logging
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
 
+logger = logging.getLogger(__name__)
+
 
 def evaluated(
     ground_truth: Mapping[str, Any], results: Sequence[Record], parts: Mapping[str, Sequence[Any]]
 ) -> dict[str, Any] | None:
-    """Let ``crowdposetools`` evaluate results on parts of the images.
+    """Evaluate results on parts of the images with ``crowdposetools``.
 
     Args:
         ground_truth: In COCO's format with CrowdPose's keypoints, checked.
@@ -27,22 +29,22 @@ def evaluated(
         parts: By name, the ids of the images of each part; none is empty.
 
     Returns:
-        By name, what ``COCOeval.accumulate`` leaves for each part; None where ``crowdposetools`` is not installed or
-        does not run, which is told in a warning.
+        By name, what ``COCOeval.accumulate`` leaves for each part; None where ``crowdposetools`` is not installed, or,
+        with a warning, where it does not run.
     """
     try:
         from crowdposetools.coco import COCO
         from crowdposetools.cocoeval import COCOeval
     except ModuleNotFoundError:
         return None
-    except (ImportError, ValueError, AttributeError) as error:  # built for, or written for, another numpy
+    except (ImportError, ValueError, AttributeError) as error:  # built or written for another numpy
         _warn(error)
         return None
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         truth_file, results_file = Path(folder) / "truth.json", Path(folder) / "results.json"
         truth_file.write_text(json.dumps(ground_truth), encoding="utf-8")
         results_file.write_text(json.dumps(list(results)), encoding="utf-8")
-        found = {}
+        evaluations = {}
         try:
             truth = COCO(str(truth_file))
             evaluation = COCOeval(truth, truth.loadRes(str(results_file)), "keypoints")
@@ -50,15 +52,14 @@ def evaluated(
                 evaluation.params.imgIds = list(image_ids)
                 evaluation.evaluate()
                 evaluation.accumulate()
-                found[name] = evaluation.eval
+                evaluations[name] = evaluation.eval
         except (TypeError, AttributeError) as error:  # as published it uses what numpy 1.24 removed
             _warn(error)
             return None
-    return found
+    return evaluations
 
 
 def _warn(error: Exception) -> None:
-    warnings.warn(
-        f"crowdposetools is installed but does not run here ({error}); pycocotools gives the same figures instead",
-        stacklevel=4,
+    logger.warning(
+        "crowdposetools is installed but does not run here (%s); pycocotools computes the same figures instead", error
     )

@@ -1,12 +1,12 @@
-"""Ground truth and results as evaluation may trust them.
+"""Checks ground truth and results before they are evaluated.
 
-pycocotools takes most bad input without a word, and some of it raises the AP (one NaN coordinate per detection does),
-so everything it would misjudge is refused or said here.
+pycocotools accepts most bad input silently, and some of it raises the AP (one NaN coordinate per detection does), so
+everything that it would misjudge is an error or a warning here.
 """
 
+import logging
 import math
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -18,19 +18,21 @@ from supernet.errors import UserError
 from supernet.pose.keypoints import KeypointSet
 
 BOX_TO_AREA = 0.53
-"""Share of a person's box that CrowdPose takes for the person's area."""
+"""A person's area as a share of the person's box, as CrowdPose takes it."""
 
 Record = dict[str, Any]
 
+logger = logging.getLogger(__name__)
+
 
 def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[list[Record], list[Record]]:
-    """Images and annotations of a COCO-format dictionary, checked and complete.
+    """Check a COCO-format dictionary and return its images and annotations.
 
-    Annotations are shallow copies, renumbered from 1 (pycocotools takes the id 0 for "no match"), with the ``area`` of
+    Annotations are shallow copies, renumbered from 1 (to pycocotools the id 0 means "no match"), with an ``area`` from
     the box where the keypoint set asks for it; those of images not listed are left out with a warning.
 
     Raises:
-        UserError: A part or a field is missing or of the wrong kind, ids repeat, or nobody is labelled.
+        UserError: A part or a field is missing or of the wrong type, ids repeat, or no person is labelled.
     """
     if not isinstance(ground_truth, dict):
         raise UserError(f"the ground truth is a {type(ground_truth).__name__}; give a dictionary in COCO's format")
@@ -67,19 +69,23 @@ def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[lis
         complete.append({**annotation, "id": len(complete) + 1, "area": area})
     _refuse_mixtures("annotations", "category_id", complete)
     if num_dangling:
-        _warn(f"{num_dangling} annotations belong to images the ground truth does not list and are left out")
+        logger.warning(
+            "%d annotations belong to images the ground truth does not list; they are left out", num_dangling
+        )
     if num_outside > 0.2 * len(complete):
-        _warn(f"{num_outside} of {len(complete)} boxes end beyond their image; bbox must be x, y, width, height")
-    if not any(one["num_keypoints"] and not one["iscrowd"] for one in complete):
+        logger.warning(
+            "%d of %d boxes end beyond their image; bbox must be x, y, width, height", num_outside, len(complete)
+        )
+    if not any(person["num_keypoints"] and not person["iscrowd"] for person in complete):
         raise UserError("the ground truth holds no labelled person, so AP has no meaning; give images with people")
     return images, complete
 
 
 def checked_results(results: Any, keypoints: KeypointSet, image_ids: Iterable[int]) -> list[Record]:
-    """Results in COCO's format, checked.
+    """Check results in COCO's format and return them.
 
     Raises:
-        UserError: A field is missing or of the wrong kind, a number is not finite, or an image is unknown.
+        UserError: A field is missing or of the wrong type, a number is not finite, or an image is unknown.
     """
     if not isinstance(results, list):
         raise UserError(f"the results are a {type(results).__name__}; give a list of detections in COCO's format")
@@ -89,9 +95,9 @@ def checked_results(results: Any, keypoints: KeypointSet, image_ids: Iterable[in
         where = f"results[{index}] (image_id {result['image_id']})"
         _numbers(result["keypoints"], 3 * keypoints.num, f"{where} keypoints")
         _check_number(result, "score", where)
-    unknown = list(dict.fromkeys(one["image_id"] for one in results if one["image_id"] not in known))
+    unknown = list(dict.fromkeys(result["image_id"] for result in results if result["image_id"] not in known))
     if unknown:
-        kinds = sorted({type(one).__name__ for one in unknown})
+        kinds = sorted({type(image_id).__name__ for image_id in unknown})
         raise UserError(
             f"results name {len(unknown)} images the ground truth does not list, such as {unknown[:5]} "
             f"({', '.join(kinds)}); evaluate against the annotations of the same images"
@@ -111,7 +117,7 @@ def _require(record: Any, fields: tuple[str, ...], where: str) -> None:
 
 
 def _check_number(record: Record, field: str, where: str) -> None:
-    """Refuse what is no finite number under ``field``, which may be left out."""
+    """Raise UserError unless ``field`` is missing or a finite number."""
     value = record.get(field, 0)
     is_number = isinstance(value, int | float | np.number) and (field == "iscrowd" or not isinstance(value, bool))
     if not is_number or not abs(value) <= sys.float_info.max:
@@ -124,7 +130,7 @@ def _refuse_mixtures(part: str, field: str, records: list[Record]) -> None:
 
 
 def _numbers(values: Any, length: int, where: str) -> npt.NDArray[np.float64]:
-    """``values`` as an array of ``length`` finite numbers."""
+    """Return ``values`` as an array of ``length`` finite numbers, or raise UserError."""
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != length:
         count = len(values) if hasattr(values, "__len__") else "no"
         raise UserError(f"{where} has {count} numbers; it must have {length}")
@@ -133,26 +139,23 @@ def _numbers(values: Any, length: int, where: str) -> npt.NDArray[np.float64]:
     except ValueError:
         array = np.array(None)
     if array.dtype.kind not in "iuf" or array.shape != (length,):
-        raise UserError(f"{where} holds something that is no number; it must have {length} numbers")
+        raise UserError(f"{where} holds a value that is not a number; it must have {length} numbers")
     if not np.isfinite(array).all():
-        raise UserError(f"{where} holds a number that is not finite; AP would be wrong without any sign of it")
+        raise UserError(f"{where} holds a number that is not finite; AP would be silently wrong")
     return array.astype(np.float64)
 
 
 def _warn_of_repeats(images: list[Record]) -> None:
     repeats = sum(count - 1 for count in Counter(image["id"] for image in images).values())
     if repeats:
-        _warn(f"{repeats} images repeat the id of another and are counted once")
+        logger.warning("%d images repeat the id of another and are counted once", repeats)
 
 
 def _refuse_repeats(annotations: list[Record]) -> None:
-    counts = Counter(one["id"] for one in annotations if isinstance(one, dict) and isinstance(one.get("id"), int | str))
+    records = (record for record in annotations if isinstance(record, dict))
+    counts = Counter(record["id"] for record in records if isinstance(record.get("id"), int | str))
     repeated = [number for number, count in counts.items() if count > 1]
     if repeated:
         raise UserError(
             f"{len(repeated)} annotation ids occur more than once, such as {repeated[:5]}; give each its own id"
         )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=3)

@@ -1,1 +1,1 @@
-"""Built-in people, drawn on the fly."""
+"""Built-in people: annotated images drawn on the fly."""

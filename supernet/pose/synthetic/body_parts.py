@@ -1,4 +1,4 @@
-"""Which parts the built-in people are made of, how thick they are, what lies on them, and which are nearer."""
+"""Body parts of the built-in people: shapes, thickness, the landmarks on them, and their depth order."""
 
 from typing import Final, NamedTuple
 
@@ -12,7 +12,7 @@ from supernet.pose.synthetic.skeleton import POINT
 PARTS: Final = (
     *("torso", "left_upper_arm", "right_upper_arm", "left_forearm", "right_forearm"),
     *("pelvis", "left_thigh", "right_thigh", "left_shin", "right_shin", "skirt"),
-    *("neck", "head", "left_hand", "right_hand", "left_foot", "right_foot", "hair", "pack"),
+    *("neck", "head", "left_hand", "right_hand", "left_foot", "right_foot", "hair", "backpack"),
 )
 PART: Final = {name: index for index, name in enumerate(PARTS)}
 LANDMARKS: Final = (
@@ -20,7 +20,7 @@ LANDMARKS: Final = (
     *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
     *("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck"),
 )
-# The parts of the own body a landmark lies on; it is covered where any other part is in front.
+# The parts of the person's own body that a landmark lies on; any other part in front of it hides it.
 _CARRIERS: Final = {
     **dict.fromkeys(FACE_LANDMARKS, ("head",)),
     "shoulder": ("torso", "upper_arm", "hair"),
@@ -33,9 +33,8 @@ _CARRIERS: Final = {
     "neck": ("neck", "torso", "hair"),
 }
 
-
-# From where a landmark that is covered can be told: who sees the one sees where the other must be.
-_NEAR_BY: Final = (
+# Neighbouring landmarks: if one of a pair is visible, an annotator can place the other.
+_NEIGHBOURS: Final = (
     *(("nose", "eye"), ("eye", "ear"), ("ear", "head"), ("head", "neck"), ("neck", "shoulder")),
     *(("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle")),
     *(("left_eye", "right_eye"), ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")),
@@ -43,7 +42,7 @@ _NEAR_BY: Final = (
 
 
 class Bar(NamedTuple):
-    """A part that is a tapered bar between two points, with its radii in statures."""
+    """A part drawn as a tapered bar between two points, with its radii in statures."""
 
     part: str
     start: str
@@ -53,7 +52,7 @@ class Bar(NamedTuple):
 
 
 class Cuff(NamedTuple):
-    """A sleeve or trouser leg that covers a share of a bar's length and is this much wider than the bar's start."""
+    """A sleeve or trouser leg that covers a share of a bar's length; ``widening`` is relative to the bar's start."""
 
     bar: int
     share: float
@@ -76,7 +75,7 @@ BARS: Final = (
     ),
     Bar("neck", "head_centre", "neck", 0.032, 0.036),
     Bar("hair", "back_of_head", "nape", 0.062, 0.052),
-    Bar("pack", "pack_top", "pack_bottom", 0.062, 0.078),
+    Bar("backpack", "backpack_top", "backpack_bottom", 0.062, 0.078),
 )
 BAR_OF: Final = {bar.part: index for index, bar in enumerate(BARS)}
 STARTS: Final = [POINT[bar.start] for bar in BARS]
@@ -86,39 +85,39 @@ CUFFS: Final = (
     *(Cuff(BAR_OF[f"{side}_upper_arm"], 0.62, 1.24) for side in ("left", "right")),
     *(Cuff(BAR_OF[f"{side}_thigh"], 0.74, 1.14) for side in ("left", "right")),
 )
-# Neighbouring bars of a limb: bar, its neighbour, and which end of the bar (0 start, 1 end) they share.
-NEIGHBOURS: Final = (
+# Adjacent bars of a limb: bar, its neighbour, and the end of the bar (0 start, 1 end) where they meet.
+ADJACENT_BARS: Final = (
     *((0, 1, 1), (1, 0, 0), (3, 4, 1), (4, 3, 0)),
     *((6, 7, 1), (7, 6, 0), (9, 10, 1), (10, 9, 0)),
 )
 TORSO: Final = ("left_shoulder", "right_shoulder", "neck", "left_rib", "right_rib", "waist", "left_hip", "right_hip")
 TORSO_RADII: Final = np.array([0.043, 0.043, 0.036, 0.060, 0.060, 0.064, 0.062, 0.062])
-# How much nearer than the mean of its ends a part's surface is taken to be when parts are put in order, in statures.
+# For the depth order: how much nearer than the mean of its ends the surface of a part is, in statures.
 _NEARER: Final = {"upper_arm": 0.02, "forearm": 0.03, "hand": 0.034, "head": 0.012, "neck": 0.004, "pelvis": -0.012}
 
 
 def carriers() -> npt.NDArray[np.bool_]:
-    """(19, parts): whether a landmark that is covered by this part of its own body is still in view."""
+    """(19, parts): whether a landmark is visible where this part of the person's own body is in front."""
     table = np.zeros((len(LANDMARKS), len(PARTS)), dtype=np.bool_)
     for row, landmark in enumerate(LANDMARKS):
-        side, _, what = landmark.partition("_")
-        for part in _CARRIERS[landmark if landmark in _CARRIERS else what]:
+        side, _, name = landmark.partition("_")
+        for part in _CARRIERS[landmark if landmark in _CARRIERS else name]:
             table[row, PART[part if part in PART else f"{side}_{part}"]] = True
     return table
 
 
-def near_by() -> npt.NDArray[np.bool_]:
-    """(19, 19), symmetric: whether a landmark's place can be told from another that is in view."""
+def neighbouring_landmarks() -> npt.NDArray[np.bool_]:
+    """(19, 19), symmetric: whether a landmark can be placed if the other one is visible."""
     table = np.zeros((len(LANDMARKS), len(LANDMARKS)), dtype=np.bool_)
-    for pair in _NEAR_BY:
+    for pair in _NEIGHBOURS:
         for side in ("left", "right"):
-            one, other = (LANDMARKS.index(name if name in LANDMARKS else f"{side}_{name}") for name in pair)
-            table[one, other] = table[other, one] = True
+            first, second = (LANDMARKS.index(name if name in LANDMARKS else f"{side}_{name}") for name in pair)
+            table[first, second] = table[second, first] = True
     return table
 
 
 def nearness_of_parts(depth: Floats) -> Floats:
-    """Depths (P, points) -> (P, parts): parts with larger values are drawn later."""
+    """Depth of each part (P, parts) from the depths of the points (P, points); larger values are drawn later."""
     near = np.empty((len(depth), len(PARTS)))
     between = 0.5 * (depth[:, STARTS] + depth[:, ENDS])
     for part, row in PART.items():

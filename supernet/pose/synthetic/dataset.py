@@ -1,7 +1,7 @@
-"""Built-in people: an endless, annotated pose data set that is drawn on the fly and needs no files.
+"""Built-in people: an endless, annotated pose data set, drawn on the fly without any files.
 
-Each image holds one to seven articulated figures, dressed, shaded, turned any way, in front of clutter; they cover
-one another, stand behind things and leave the frame. Annotations follow COCO: what hides a keypoint is known exactly.
+Each image shows one to seven articulated figures, dressed, shaded and turned any way, in front of clutter. They occlude
+each other, stand behind objects and leave the frame. Annotations follow COCO: occlusion is known exactly.
 """
 
 from collections.abc import Sequence
@@ -11,26 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 from supernet.errors import UserError
+from supernet.io.schema import check_number
 from supernet.pose.data.pose_dataset import PoseSample
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.synthetic.body_parts import LANDMARKS
 from supernet.pose.synthetic.rendering import paint
 from supernet.pose.synthetic.scene import Scene, sample_scene
-from supernet.pose.synthetic.textures import MOST_PIXELS
+from supernet.pose.synthetic.textures import MAX_SIDE
 
-_LEAST_PIXELS: Final = 64
+_MIN_SIDE: Final = 64
 
 
 class SyntheticPeople:
-    """Images ``first_index`` to ``first_index + num_images - 1`` of the endless series that ``seed`` names.
+    """Images ``first_index`` to ``first_index + num_images - 1`` of the endless series of ``seed``.
 
-    An image depends on the seed and its number in the series only, never on the order of access. Data sets that share
-    a seed and no numbers share no images, and both keypoint sets see the same images and people.
+    An image depends only on the seed and its number in the series, never on the order of access. Data sets with the
+    same seed and disjoint numbers share no images. Both keypoint sets show the same images and people.
 
     Args:
-        keypoints: The K keypoints to annotate; they must be among the figures' landmarks.
+        keypoints: The K keypoints to annotate, all of them landmarks of the figures.
         num_images: Number of images.
-        seed: Name of the series.
+        seed: Seed of the series.
         width: Width of each image in pixels.
         height: Height of each image in pixels.
         first_index: Number of the first image in the series.
@@ -48,15 +49,13 @@ class SyntheticPeople:
         height: int = 192,
         first_index: int = 0,
     ) -> None:
-        for name, value, least in (("num_images", num_images, 0), ("seed", seed, 0), ("first_index", first_index, 0)):
-            if value < least:
-                raise UserError(f"{name}={value} is negative; give {least} or more")
+        for name, value in (("num_images", num_images), ("seed", seed), ("first_index", first_index)):
+            check_number(name, value, least=0)
         for name, value in (("width", width), ("height", height)):
-            if not _LEAST_PIXELS <= value <= MOST_PIXELS:
-                raise UserError(f"{name}={value} is not possible; give {_LEAST_PIXELS} to {MOST_PIXELS} pixels")
+            check_number(name, value, least=_MIN_SIDE, most=MAX_SIDE)
         missing = [name for name in keypoints.names if name not in LANDMARKS]
         if missing:
-            raise UserError(f"built-in people have no {', '.join(missing)}; choose a keypoint set without")
+            raise UserError(f"built-in people have no {', '.join(missing)}; choose another keypoint set")
         self.keypoints = keypoints
         self.seed = seed
         self.width, self.height = width, height
@@ -82,23 +81,23 @@ class SyntheticPeople:
     def _people(self, scene: Scene) -> npt.NDArray[np.float32]:
         """(P, K, 3) x, y, visibility, with x = y = 0 where not labelled."""
         visibility = scene.visibility[:, self._rows]
-        at = np.stack([figure.landmarks for figure in scene.figures])[:, self._rows]
-        people = np.concatenate([at, visibility[..., None]], axis=-1).astype(np.float32)
+        positions = np.stack([figure.landmarks for figure in scene.figures])[:, self._rows]
+        people = np.concatenate([positions, visibility[..., None]], axis=-1).astype(np.float32)
         people[visibility == 0] = 0
         return people
 
     def __getitem__(self, index: int) -> PoseSample:
-        """The image at ``index``, from 0; everyone in it is annotated, so all of it counts."""
+        """The image at ``index``, from 0; everyone is annotated, so the loss mask includes every pixel."""
         scene = self._scene(index)
         mask = np.ones((self.height, self.width), dtype=np.bool_)
         return PoseSample(paint(scene), self._people(scene), mask, index + 1)
 
     def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories in COCO's format, from the scenes alone: no image is painted.
+        """Images, annotations and categories in COCO's format, from the scenes alone, without drawing images.
 
-        As in COCO, ``area`` and ``bbox`` are those of the pixels in which a person is seen, and hidden keypoints are
-        labelled where another near by is in view. An image's ``crowdIndex`` is CrowdPose's: the mean over people of how
-        many keypoints of others lie in the person's box for each of the person's own, at most 1.
+        As in COCO, ``area`` and ``bbox`` cover the visible pixels of a person, and hidden keypoints are labelled if a
+        neighbouring one is visible. An image's ``crowdIndex`` is that of CrowdPose: the mean over people of the ratio,
+        at most 1, of other people's keypoints in the person's box to the person's own.
 
         Source: arXiv 1812.00324, section 3.1.
         """
@@ -150,7 +149,7 @@ def _as_list(keypoints: npt.NDArray[np.float32]) -> list[float | int]:
 
 
 def _crowd_index(people: npt.NDArray[np.float32], boxes: npt.NDArray[np.int64]) -> float:
-    """People (P, K, 3) and their boxes (P, 4) as left, top, right, bottom -> 0 for nobody near another, to 1."""
+    """Crowd index, 0 to 1, of people (P, K, 3) with boxes (P, 4) as left, top, right, bottom."""
     x, y, visibility = np.moveaxis(people, -1, 0)
     left, top, right, bottom = boxes.T[:, :, None, None]
     within = (x >= left) & (x < right) & (y >= top) & (y < bottom) & (visibility > 0)

@@ -1,4 +1,4 @@
-"""Skeletons dressed and flattened into the image: body parts as outlines and fills, and the landmarks on them."""
+"""Projects dressed skeletons into the image: body parts as outlines and fills, and landmarks."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from supernet.pose.synthetic.appearance import (
+    BACKPACK,
     BARE,
     DARK,
     FRONT,
     HAIR,
     LONG,
-    PACK,
     PLAIN,
     SHIRT,
     SHOES,
@@ -21,12 +21,12 @@ from supernet.pose.synthetic.appearance import (
     Looks,
 )
 from supernet.pose.synthetic.body_parts import (
+    ADJACENT_BARS,
     BAR_OF,
     BARS,
     CUFFS,
     ENDS,
     LANDMARKS,
-    NEIGHBOURS,
     PART,
     PARTS,
     RADII,
@@ -42,7 +42,7 @@ from supernet.pose.synthetic.skeleton import POINT, Skeletons
 
 @dataclass(frozen=True)
 class Part:
-    """One thing to draw: the outlines that make its silhouette, and the fills that paint it."""
+    """A body part or object to draw: the outlines of its silhouette, and the fills that paint it."""
 
     identity: int
     outlines: tuple[Outline, ...]
@@ -56,12 +56,12 @@ class Figure:
     Attributes:
         first_identity: Identity of the person's part 0; part i of ``PARTS`` has ``first_identity + i``.
         parts: Parts from the farthest to the nearest.
-        landmarks: (19, 2) places of ``LANDMARKS`` in pixels.
-        labelled: (19,) whether an annotator would mark the landmark at all.
-        behind: (19,) whether the own torso hides the landmark although it lies on it.
+        landmarks: (19, 2) positions of ``LANDMARKS`` in pixels.
+        labelled: (19,) whether an annotator would label the landmark at all.
+        behind: (19,) whether the person's own torso hides the landmark although it lies on it.
         stature: Height in pixels of the person standing.
         slant: Degrees by which the trunk leans to the right in the image.
-        shirt: Texture number of the shirt (negative: none) and the last part that it covers.
+        shirt: Texture number of the shirt (negative for none), and the last part that it covers.
         trousers: The same for the trousers.
     """
 
@@ -77,10 +77,10 @@ class Figure:
 
 
 def _roles(looks: Looks, person: int) -> dict[str, int]:
-    """Which colour each bar has."""
+    """The colour role of each bar."""
     sleeve = SHIRT if looks.sleeves[person] == LONG else SKIN
     leg = TROUSERS if looks.legs[person] == LONG else SKIN
-    roles = {"neck": SKIN, "hair": HAIR, "pack": PACK}
+    roles = {"neck": SKIN, "hair": HAIR, "backpack": BACKPACK}
     for side in ("left", "right"):
         roles |= {f"{side}_upper_arm": sleeve, f"{side}_forearm": sleeve, f"{side}_hand": SKIN}
         roles |= {f"{side}_thigh": leg, f"{side}_shin": leg, f"{side}_foot": SHOES}
@@ -88,12 +88,12 @@ def _roles(looks: Looks, person: int) -> dict[str, int]:
 
 
 def _bridges(starts: Floats, ends: Floats, radii: Floats) -> tuple[Outline, npt.NDArray[np.bool_]]:
-    """Bright strips that carry a limb's shine over a straight elbow or knee, so that no seam marks it.
+    """Bright strips that continue a limb's shading across a straight elbow or knee, so that no seam marks the joint.
 
     Returns:
-        Outlines (P, 8, 14, 2), and whether the limb is straight there, (P, 8).
+        Outlines (P, 8, 14, 2), and whether the limb is straight at the joint, (P, 8).
     """
-    bar, neighbour, end = (list(column) for column in zip(*NEIGHBOURS, strict=True))
+    bar, neighbour, end = (list(column) for column in zip(*ADJACENT_BARS, strict=True))
     at_end = np.array(end, dtype=np.bool_)[:, None]
     shared = np.where(at_end, ends[:, bar], starts[:, bar])
     far = np.where(at_end, ends[:, neighbour], starts[:, neighbour])
@@ -107,18 +107,18 @@ def _bridges(starts: Floats, ends: Floats, radii: Floats) -> tuple[Outline, npt.
 
 
 def build_figures(skeletons: Skeletons, looks: Looks, feet: Floats, statures: Floats, light: Floats) -> list[Figure]:
-    """Puts P people into the image.
+    """Project P people into the image.
 
     Args:
-        skeletons: Their bodies.
-        looks: Their appearance.
-        feet: (P, 2) where the lowest point of each stands, below the pelvis, in pixels.
-        statures: (P,) heights in pixels of the people standing.
-        light: (2,) direction the light comes from, in the image.
+        skeletons: Bodies.
+        looks: Appearance.
+        feet: (P, 2) position of each person's lowest point, below the pelvis, in pixels.
+        statures: (P,) heights of the people when standing, in pixels.
+        light: (2,) direction towards the light, in the image.
     """
     count = len(statures)
     depth = skeletons.points[..., 2]
-    # A mild perspective: what is nearer is a little larger.
+    # A mild perspective: nearer parts are slightly larger.
     flat = skeletons.points[..., :2] * np.array([1.0, -1.0]) * (1 + 0.12 * depth[..., None])
     scale = statures[:, None, None]
     drop = flat[..., 1].max(axis=1) + 0.02
@@ -156,9 +156,9 @@ def build_figures(skeletons: Skeletons, looks: Looks, feet: Floats, statures: Fl
     labelled[:, : len(FACE_LANDMARKS)] = heads.labelled()
     labelled[:, 3:5] &= ~looks.long_hair[:, None]
     behind = np.zeros((count, len(LANDMARKS)), dtype=np.bool_)
-    for side in ("left", "right"):  # Hidden once turned some 40 degrees away.
-        for name, middle, least in ((f"{side}_shoulder", "chest", 0.077), (f"{side}_hip", "pelvis", 0.045)):
-            behind[:, LANDMARKS.index(name)] = depth[:, POINT[name]] < depth[:, POINT[middle]] - least
+    for side in ("left", "right"):  # Hidden when turned about 40 degrees away.
+        for name, middle, distance in ((f"{side}_shoulder", "chest", 0.077), (f"{side}_hip", "pelvis", 0.045)):
+            behind[:, LANDMARKS.index(name)] = depth[:, POINT[name]] < depth[:, POINT[middle]] - distance
 
     figures = []
     palette = [[[(t[0], t[1], t[2]) for t in role] for role in person] for person in looks.colours.tolist()]
@@ -170,7 +170,7 @@ def build_figures(skeletons: Skeletons, looks: Looks, feet: Floats, statures: Fl
             row = BAR_OF[part]
             fills = [(bars[person, row], tones[role][DARK]), (lit_bars[person, row], tones[role][PLAIN])]
             painted[part] = [bars[person, row]], fills
-        for index, (bar, neighbour, _) in enumerate(NEIGHBOURS):
+        for index, (bar, neighbour, _) in enumerate(ADJACENT_BARS):
             part = BARS[bar].part
             if straight[person, index] and roles[part] == roles[BARS[neighbour].part]:
                 painted[part][1].append((bridges[person, index], tones[roles[part]][PLAIN]))
@@ -207,7 +207,9 @@ def build_figures(skeletons: Skeletons, looks: Looks, feet: Floats, statures: Fl
         painted["head"] = paint_head(
             heads, person, tones, covered_ears=bool(looks.long_hair[person]), hat=bool(looks.hat[person])
         )
-        absent = {part for part, has in (("hair", looks.long_hair[person]), ("pack", looks.pack[person])) if not has}
+        absent = {
+            part for part, has in (("hair", looks.long_hair[person]), ("backpack", looks.backpack[person])) if not has
+        }
         first = 1 + person * len(PARTS)
         order = [PARTS[row] for row in np.argsort(nearness[person], kind="stable")]
         parts = tuple(

@@ -1,4 +1,4 @@
-"""Heads of the built-in people: an ellipsoid under hair, with a face on one side and ears, as outlines and fills."""
+"""Heads of the built-in people: an ellipsoid with hair, face and ears, as outlines and fills."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +14,7 @@ Tones = list[list[tuple[float, float, float]]]
 
 # Half axes of the head in statures: across, up, forward.
 _AXES: Final = np.array([0.053, 0.074, 0.064])
-# Azimuth to the person's left, elevation, distance in half axes.
+# Azimuth to the person's left and elevation in degrees; features also have a distance in half axes.
 _FACE: Final = (
     *((-58, -12), (-54, 18), (-34, 31), (0, 35), (34, 31), (54, 18)),
     *((58, -12), (50, -42), (26, -74), (0, -84), (-26, -74), (-50, -42)),
@@ -27,10 +27,10 @@ _FEATURES: Final = (
     *((-42, 33, 1.03), (-22, 28, 1.45), (22, 28, 1.45), (42, 33, 1.03)),  # peak of a cap
 )
 FACE_LANDMARKS: Final = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
-# A landmark of the face can be seen where its direction points at least this far towards the camera.
-_LEAST_FACING: Final = np.array([-0.22, 0.0, 0.0, -0.3, -0.3])
-# Past this the outline of a face, laid on the rim, would wrap round the back of the head.
-_LEAST_FACE: Final = -0.4
+# A landmark of the face is visible if its direction points at least this far towards the camera.
+_MIN_FACING: Final = np.array([-0.22, 0.0, 0.0, -0.3, -0.3])
+# Below this the outline of a face, projected to the rim, would wrap round the back of the head.
+_MIN_FACE_FACING: Final = -0.4
 
 
 def _directions(table: tuple[tuple[float, ...], ...]) -> Floats:
@@ -45,7 +45,6 @@ _FACE_DIRECTIONS: Final = _directions(_FACE)
 _FEATURE_DIRECTIONS: Final = _directions(_FEATURES)
 _FEATURE_DISTANCES: Final = np.array([row[2] for row in _FEATURES])
 
-
 # Bars between features: their ends and radii in statures. Two brows, mouth, two ears, nose.
 _BAR_STARTS: Final = [12, 14, 6, 8, 9, 5]
 _BAR_ENDS: Final = [13, 15, 7, 10, 11, 0]
@@ -56,18 +55,18 @@ _PEAK: Final = slice(16, 20)
 
 @dataclass(frozen=True)
 class Heads:
-    """P heads in the image; outlines are in fixed point.
+    """P heads in the image; outlines are in fixed point (see ``to_fixed_point``).
 
     Attributes:
         skull: (P, 12, 2) outlines.
         shine: (P, 12, 2) outlines of the bright part of the hair.
-        face: (P, 12, 2) outlines of the faces, lying on the rim where turned away.
+        face: (P, 12, 2) outlines of the faces, moved to the rim where turned away.
         lit_face: (P, 12, 2) outlines of the bright part of the face.
         bars: (P, 6, 14, 2) outlines of brows, mouth, ears and nose.
         eyes: (P, 2, 2, 12, 2) outlines of each eye's white and iris.
         shade: (P, 12, 2) outlines of the shadow under the nose.
         peak: (P, 4, 2) outlines of the peak of a cap.
-        features: (P, 20, 2) places of ``_FEATURES`` in pixels.
+        features: (P, 20, 2) positions of ``_FEATURES`` in pixels.
         facing: (P, 20) how far each feature points towards the camera, -1 to 1.
     """
 
@@ -83,31 +82,31 @@ class Heads:
     facing: Floats
 
     def labelled(self) -> npt.NDArray[np.bool_]:
-        """(P, 5): which of ``FACE_LANDMARKS`` are on the side of the head that the camera sees."""
-        seen: npt.NDArray[np.bool_] = self.facing[:, : len(FACE_LANDMARKS)] > _LEAST_FACING
-        return seen
+        """(P, 5): which of ``FACE_LANDMARKS`` are on the visible side of the head."""
+        visible: npt.NDArray[np.bool_] = self.facing[:, : len(FACE_LANDMARKS)] > _MIN_FACING
+        return visible
 
 
 def place_heads(centres: Floats, rotations: Floats, units: Floats, light: Floats) -> Heads:
-    """Heads in the image.
+    """Project P heads into the image.
 
     Args:
-        centres: (P, 2) their centres in pixels.
-        rotations: (P, 3, 3) how they are turned.
-        units: (P,) pixels of one stature, times the relative size of the head.
-        light: (2,) direction the light comes from, in the image.
+        centres: (P, 2) centres of the heads in pixels.
+        rotations: (P, 3, 3) rotations of the heads.
+        units: (P,) pixels per stature, times the relative size of the head.
+        light: (2,) direction towards the light, in the image.
     """
-    matrix = rotations * _AXES  # Unit sphere -> ellipsoid as the camera sees it.
+    matrix = rotations * _AXES  # Unit sphere to ellipsoid in camera coordinates.
     flat = matrix[:, :2] * np.array([1.0, -1.0])[:, None] * units[:, None, None]
     rim = np.linalg.cholesky(flat @ np.swapaxes(flat, 1, 2) + 1e-9 * np.eye(2))
     centres = centres[:, None]
     skull = CIRCLE @ np.swapaxes(rim, 1, 2)
 
-    seen = _FACE_DIRECTIONS @ np.swapaxes(rotations, 1, 2)
-    turned_away = seen[..., 2:] < 0
-    seen = np.where(turned_away, seen * np.array([1.0, 1.0, 0.0]), seen)
-    seen /= np.linalg.norm(seen, axis=-1, keepdims=True)
-    face = centres + (seen @ rotations) @ np.swapaxes(flat, 1, 2)
+    outline = _FACE_DIRECTIONS @ np.swapaxes(rotations, 1, 2)
+    turned_away = outline[..., 2:] < 0
+    outline = np.where(turned_away, outline * np.array([1.0, 1.0, 0.0]), outline)
+    outline /= np.linalg.norm(outline, axis=-1, keepdims=True)
+    face = centres + (outline @ rotations) @ np.swapaxes(flat, 1, 2)
     middle = face.mean(axis=1, keepdims=True)
 
     facing = (_FEATURE_DIRECTIONS @ np.swapaxes(rotations, 1, 2))[..., 2]
@@ -134,14 +133,14 @@ def place_heads(centres: Floats, rotations: Floats, units: Floats, light: Floats
 def paint_head(
     heads: Heads, person: int, tones: Tones, *, covered_ears: bool, hat: bool
 ) -> tuple[list[Outline], list[Fill]]:
-    """Outlines that make the silhouette of one head, and its fills in painting order.
+    """The outlines of one head's silhouette, and its fills in painting order.
 
     Args:
-        heads: All heads of the image.
-        person: Which of them.
+        heads: All heads in the image.
+        person: Index of the person.
         tones: Colours of the person by role and tone.
-        covered_ears: Hair lies over the ears.
-        hat: The hair is a cap, with a peak over the face.
+        covered_ears: Whether hair covers the ears.
+        hat: Whether the hair is a cap, with a peak over the face.
     """
     facing, bars = heads.facing[person].tolist(), heads.bars[person]
     skin, hair = tones[SKIN], tones[HAIR]
@@ -150,7 +149,7 @@ def paint_head(
     outlines += [ear for ear, towards in ears if towards > -0.5]
     fills += [(ear, skin[DARK]) for ear, towards in ears if -0.5 < towards <= 0]
     fills += [(heads.skull[person], hair[DARK]), (heads.shine[person], hair[PLAIN])]
-    if facing[0] > _LEAST_FACE:
+    if facing[0] > _MIN_FACE_FACING:
         fills += [(heads.face[person], skin[DARK]), (heads.lit_face[person], skin[PLAIN])]
     for eye in (0, 1):
         if facing[1 + eye] > 0:
@@ -160,7 +159,7 @@ def paint_head(
             fills.append((bars[_BROWS + eye], hair[DARK]))
     if min(facing[6], facing[7]) > 0:
         fills.append((bars[_MOUTH], (140.0, 48.0, 50.0)))
-    if facing[0] > _LEAST_FACING[0]:
+    if facing[0] > _MIN_FACING[0]:
         outlines.append(bars[_NOSE])
         fills.append((bars[_NOSE], skin[LIGHT] if facing[0] > 0.75 else skin[PLAIN]))
         fills.append((heads.shade[person], skin[DARK]))

@@ -1,4 +1,4 @@
-"""Images of built-in scenes: background, people and objects, cloth, light and camera."""
+"""Draws scenes: background, people and objects, textures of clothes, light and camera."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from supernet.pose.synthetic.body_parts import PART
 from supernet.pose.synthetic.figures import Figure
 from supernet.pose.synthetic.scene import Scene
 from supernet.pose.synthetic.shapes import CIRCLE, SHIFT, box, capsules, hull, shrunk, to_fixed_point
-from supernet.pose.synthetic.textures import NEUTRAL, Pixels, grain, lay, textures
+from supernet.pose.synthetic.textures import NEUTRAL, Pixels, grain, place_texture, textures
 
 _SCALE: Final = 1 / NEUTRAL
 _TILE_STRIPES: Final = 32  # Pixels of a tile from one stripe to the next.
@@ -20,7 +20,7 @@ _TILE_STRIPES: Final = 32  # Pixels of a tile from one stripe to the next.
 def _clouds(rng: np.random.Generator, width: int, height: int) -> Pixels:
     """A smooth field of colours."""
     rows, columns = int(rng.integers(2, 6)), int(rng.integers(2, 6))
-    # Mostly brightness varies: rooms, streets and meadows are seldom as colourful as clothes.
+    # Brightness varies more than colour: rooms, streets and meadows are rarely as colourful as clothes.
     mean = rng.uniform(50, 210) + rng.normal(0, 22, 3)
     shade, tint = rng.uniform(6, 40), rng.uniform(2, 16)
     coarse = mean + rng.normal(0, shade, (rows, columns, 1)) + rng.normal(0, tint, (rows, columns, 3))
@@ -29,12 +29,12 @@ def _clouds(rng: np.random.Generator, width: int, height: int) -> Pixels:
 
 
 def _multiply(image: Pixels, factor: Pixels) -> None:
-    """Scales the brightness of a part of an image in place by a texture of the same height and width."""
+    """Scale the brightness of (a part of) an image in place by a texture of the same height and width."""
     cv2.multiply(image, cv2.merge((factor, factor, factor)), dst=image, scale=_SCALE)
 
 
 def _clutter(rng: np.random.Generator, image: Pixels) -> None:
-    """Windows, furniture, branches, and things as thick and as coloured as limbs."""
+    """Draw windows, furniture, branches, and objects with the thickness and colours of limbs."""
     height, width = image.shape[:2]
     unit = min(width, height)
     count = int(rng.integers(2, 12))
@@ -49,9 +49,9 @@ def _clutter(rng: np.random.Generator, image: Pixels) -> None:
         elif kind == 2:
             shape = centre + unit * rng.uniform(0.03, 0.16, 2) * CIRCLE
         elif kind == 3:
-            way = rng.normal(0, 0.11, 2) * unit
+            direction = rng.normal(0, 0.11, 2) * unit
             thick = np.asarray(unit * rng.uniform(0.008, 0.035))
-            shape = capsules(centre, centre + way, thick, thick * rng.uniform(0.5, 1.0))
+            shape = capsules(centre, centre + direction, thick, thick * rng.uniform(0.5, 1.0))
         else:
             shape = box(centre, unit * rng.uniform(0.01, 0.05), 2.0 * height, float(rng.normal(0, 25)))
         outline, inner = to_fixed_point(shape), to_fixed_point(shrunk(shape, 0.8, np.zeros(2)))
@@ -69,8 +69,10 @@ def _background(scene: Scene) -> Pixels:
     for top, bottom in ((0, horizon), (horizon, height)):
         if bottom > top and rng.random() < 0.7:
             tile = bank[int(rng.integers(len(bank)))]
-            laid = lay(tile, width, bottom - top, (0.0, 0.0), float(rng.uniform(0.35, 1.6)), float(rng.normal(0, 12)))
-            _multiply(image[top:bottom], laid)
+            texture_pixels = place_texture(
+                tile, width, bottom - top, (0.0, 0.0), float(rng.uniform(0.35, 1.6)), float(rng.normal(0, 12))
+            )
+            _multiply(image[top:bottom], texture_pixels)
     _clutter(rng, image)
     if rng.random() < 0.5:
         cv2.GaussianBlur(image, (5, 5), float(rng.uniform(0.5, 1.6)), dst=image)
@@ -78,7 +80,7 @@ def _background(scene: Scene) -> Pixels:
 
 
 def _dress(image: Pixels, owners: Pixels, figure: Figure) -> None:
-    """Lays the textures of one person's clothes over the pixels that show them."""
+    """Apply the textures of one person's clothes to the pixels that show them."""
     bank = textures()
     for first_part, (texture, last_part) in (("torso", figure.shirt), ("pelvis", figure.trousers)):
         if texture < 0:
@@ -88,18 +90,18 @@ def _dress(image: Pixels, owners: Pixels, figure: Figure) -> None:
         x, y, width, height = cv2.boundingRect(mask)
         if width == 0:
             continue
-        here = slice(y, y + height), slice(x, x + width)
+        region = slice(y, y + height), slice(x, x + width)
         tile = bank[texture % len(bank)]
-        # Six to twelve stripes to the trunk, so many as the size of the person leaves visible.
+        # Six to twelve stripes on the trunk, as many as remain visible at the person's size.
         zoom = figure.stature * (0.028 + 0.004 * (texture // len(bank) % 6)) / _TILE_STRIPES
-        laid = lay(tile, width, height, (width / 2, height / 2), max(zoom, 0.08), figure.slant)
-        patch = np.ascontiguousarray(image[here])
-        _multiply(patch, laid)
-        cv2.copyTo(patch, mask[here], image[here])
+        texture_pixels = place_texture(tile, width, height, (width / 2, height / 2), max(zoom, 0.08), figure.slant)
+        patch = np.ascontiguousarray(image[region])
+        _multiply(patch, texture_pixels)
+        cv2.copyTo(patch, mask[region], image[region])
 
 
 def _expose(rng: np.random.Generator, image: Pixels, light: npt.NDArray[np.float64]) -> Pixels:
-    """Uneven light, contrast, cast of colour, blur and noise."""
+    """Apply uneven light, contrast, a colour cast, blur and noise."""
     height, width = image.shape[:2]
     fall = rng.uniform(0.0, 0.35) * light
     corners = 1 + np.array([[-fall[0] - fall[1], fall[0] - fall[1]], [-fall[0] + fall[1], fall[0] + fall[1]]])
@@ -120,7 +122,7 @@ def _expose(rng: np.random.Generator, image: Pixels, light: npt.NDArray[np.float
 
 
 def paint(scene: Scene) -> Pixels:
-    """The image (H, W, 3) RGB of a scene; draws on the scene's randomness, so paint a scene once."""
+    """The image (H, W, 3) RGB of a scene. Uses the scene's random generator, so call it once per scene."""
     image = _background(scene)
     for part in scene.layers:
         for outline, colour in part.fills:

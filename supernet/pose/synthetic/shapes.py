@@ -1,4 +1,4 @@
-"""Outlines in the image plane: capsules, ellipses and hulls as polygons, and their fixed-point form for OpenCV."""
+"""Outlines in the image plane: capsules, discs, hulls and boxes as polygons, and their fixed-point form for OpenCV."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ CIRCLE: Final[Floats] = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=-1)
 
 
 def to_fixed_point(points: Floats) -> Outline:
-    """Points (..., 2) in pixels, where pixel i covers [i, i + 1), in OpenCV's fixed point, where it is centred on i."""
+    """Points (..., 2) in pixels (pixel i covers [i, i + 1)) in OpenCV's fixed point (pixel i is centred on i)."""
     return np.rint((points - 0.5) * (1 << SHIFT)).astype(np.int32)
 
 
@@ -32,10 +32,10 @@ def capsules(start: Floats, end: Floats, start_radius: Floats, end_radius: Float
     Returns:
         (..., 14, 2) corners of convex polygons.
     """
-    way = end - start
-    length = np.maximum(np.hypot(way[..., 0], way[..., 1]), 1e-6)
-    direction = np.arctan2(way[..., 1], way[..., 0])[..., None]
-    # The common tangents touch both circles at this angle from the axis; a circle inside the other gives 0 or pi.
+    axis = end - start
+    length = np.maximum(np.hypot(axis[..., 0], axis[..., 1]), 1e-6)
+    direction = np.arctan2(axis[..., 1], axis[..., 0])[..., None]
+    # The common tangents touch both circles at this angle from the axis; 0 or pi if one circle contains the other.
     touch = np.arccos(np.clip((start_radius - end_radius) / length, -1.0, 1.0))[..., None]
     near_end = direction - touch + 2 * touch * _ARC
     near_start = direction + touch + 2 * (np.pi - touch) * _ARC
@@ -54,8 +54,8 @@ def discs(centres: Floats, radii: Floats) -> Floats:
 
 def hull(points: Floats) -> Floats:
     """Convex hull (M, 2) of points (..., 2)."""
-    found = cv2.convexHull(points.reshape(-1, 1, 2).astype(np.float32))
-    return found.reshape(-1, 2).astype(np.float64)
+    corners = cv2.convexHull(points.reshape(-1, 1, 2).astype(np.float32))
+    return corners.reshape(-1, 2).astype(np.float64)
 
 
 def shrunk(outline: Floats, factor: float, offset: Floats) -> Floats:
@@ -66,7 +66,7 @@ def shrunk(outline: Floats, factor: float, offset: Floats) -> Floats:
 
 
 def box(centre: Floats, width: float, height: float, degrees: float) -> Floats:
-    """Corners (4, 2) of a turned rectangle."""
+    """Corners (4, 2) of a rotated rectangle."""
     angle = np.deg2rad(degrees)
     across = np.array([np.cos(angle), np.sin(angle)]) * width / 2
     down = np.array([-np.sin(angle), np.cos(angle)]) * height / 2

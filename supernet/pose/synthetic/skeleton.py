@@ -1,7 +1,7 @@
-"""Random people as articulated skeletons: posture, proportions and where every body point lies in space.
+"""Random people as articulated skeletons: posture, proportions and the position of every body point in space.
 
-A body's frame has x to the person's left, y up and z forward, so a person at yaw 0 faces the camera, which looks along
--z, and has the left hand on the right of the image. Lengths are in statures (1 = height of the person standing).
+A body's frame has x to the person's left, y up and z forward. A person at yaw 0 faces the camera, which looks along -z,
+so the left hand is on the right of the image. Lengths are in statures (1 is the height of the person when standing).
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,15 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 POINTS: Final = (
-    *("pelvis", "waist", "chest", "neck", "head_centre", "head", "back_of_head", "nape", "pack_top", "pack_bottom"),
+    *("pelvis", "waist", "chest", "neck", "head_centre", "head", "back_of_head", "nape"),
+    *("backpack_top", "backpack_bottom"),
     *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
     *("left_fingers", "right_fingers", "left_hip", "right_hip", "left_knee", "right_knee"),
     *("left_ankle", "right_ankle", "left_toes", "right_toes", "left_rib", "right_rib"),
 )
 POINT: Final = {name: index for index, name in enumerate(POINTS)}
 
-# Arms, degrees: mean and spread of (away from the side, forward, turn about the own axis inwards, elbow).
+# Arms, degrees: mean and spread of (away from the side, forward, inward rotation about its axis, elbow).
 _ARMS: Final = np.array(
     [
         [[9, 5, 0, 14], [5, 14, 15, 12]],  # hanging
@@ -33,7 +34,7 @@ _ARMS: Final = np.array(
     ],
     dtype=np.float64,
 )
-# Legs, degrees: mean and spread of (away from the middle, thigh forward, turn outwards, knee).
+# Legs, degrees: mean and spread of (away from the middle, thigh forward, outward rotation, knee).
 _LEGS: Final = np.array(
     [
         [[4, 3, 6, 5], [3, 5, 8, 5]],  # standing
@@ -44,13 +45,13 @@ _LEGS: Final = np.array(
         [[5, 66, 4, 78], [5, 14, 8, 20]],  # running, front
         [[5, -22, 4, 62], [4, 10, 8, 22]],  # running, back
         [[23, 2, 12, 6], [7, 6, 10, 6]],  # straddling
-        [[8, 16, 5, 24], [8, 22, 10, 24]],  # at rest, for lying
+        [[8, 16, 5, 24], [8, 22, 10, 24]],  # relaxed, for lying
     ],
     dtype=np.float64,
 )
 _POSTURES: Final = ("standing", "walking", "sitting", "celebrating", "bending", "running", "crouching", "lying")
 _POSTURE_SHARES: Final = np.array([0.42, 0.24, 0.08, 0.12, 0.04, 0.06, 0.02, 0.02])
-# Per posture: how often each row of _ARMS is drawn, the legs (one, other), and mean and spread of (pelvis pitch, bend).
+# Per posture: probability of each row of _ARMS, rows of _LEGS of both legs, mean and spread of (pelvis pitch, bend).
 _ARM_SHARES: Final = np.array(
     [
         [0.42, 0.22, 0.08, 0.05, 0.06, 0.11, 0.06],
@@ -83,11 +84,11 @@ _SIDES: Final = np.array([1.0, -1.0])
 
 @dataclass(frozen=True)
 class Skeletons:
-    """P people in their own frames, turned as the camera sees them: x right, y up, z towards the camera, in statures.
+    """P people in camera orientation: x right, y up, z towards the camera, in statures.
 
     Attributes:
         points: (P, len(POINTS), 3) positions relative to the pelvis.
-        pelvis: (P, 3, 3) rotation of the pelvis; column i is where the body's axis i points.
+        pelvis: (P, 3, 3) rotation of the pelvis; column i is the direction of the body's axis i.
         chest: (P, 3, 3) rotation of the chest.
         head: (P, 3, 3) rotation of the head.
         head_size: (P,) size of the head relative to an adult's.
@@ -101,7 +102,7 @@ class Skeletons:
 
 
 def _rotations(degrees: Floats) -> Floats:
-    """Angles (..., 3) about z, x and y -> matrices (..., 3, 3) that turn about y first, then x, then z."""
+    """Rotation matrices (..., 3, 3) from angles (..., 3) about z, x and y; y is applied first, then x, then z."""
     cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     (cz, cx, cy), (sz, sx, sy) = np.moveaxis(cosine, -1, 0), np.moveaxis(sine, -1, 0)
     matrix = np.empty((*degrees.shape[:-1], 3, 3))
@@ -112,7 +113,7 @@ def _rotations(degrees: Floats) -> Floats:
 
 
 def _angles(rng: np.random.Generator, count: int, yaw: Floats, elevation: float) -> Floats:
-    """Angles (P, 12, 3) about z, x and y of base, pelvis, chest, head, thighs, arms, shins and forearms."""
+    """Draw angles (P, 12, 3) about z, x and y of base, pelvis, chest, head, thighs, arms, shins and forearms."""
     posture = rng.choice(len(_POSTURES), count, p=_POSTURE_SHARES)
     spread = np.clip(rng.standard_normal((count, 25)), -2.0, 2.0)
     chance = rng.random((count, 6))
@@ -129,15 +130,15 @@ def _angles(rng: np.random.Generator, count: int, yaw: Floats, elevation: float)
     angles[:, _HEAD, 1] -= 0.5 * spine.sum(axis=1) - 5
 
     arm_row = (np.cumsum(_ARM_SHARES, axis=1)[posture][:, None, :] < chance[:, 2:4, None]).sum(axis=-1)
-    alike = chance[:, 4] < 0.45
-    arm_row[alike, 1] = arm_row[alike, 0]
+    is_symmetric = chance[:, 4] < 0.45
+    arm_row[is_symmetric, 1] = arm_row[is_symmetric, 0]
     arm_row = np.minimum(arm_row, len(_ARMS) - 1)
     arms = _ARMS[arm_row, 0] + _ARMS[arm_row, 1] * spread[:, 9:17].reshape(count, 2, 4)
     leg_row = _LEG_ROWS[posture]
     leg_row = np.where(chance[:, 5:6] < 0.5, leg_row, leg_row[:, ::-1])
     legs = _LEGS[leg_row, 0] + _LEGS[leg_row, 1] * spread[:, 17:25].reshape(count, 2, 4)
     arms[..., 3], legs[..., 3] = np.clip(arms[..., 3], 0, 145), np.clip(legs[..., 3], 0, 150)
-    # A stride swings the arms against the legs.
+    # When striding, arms swing against the legs.
     striding = (posture == _POSTURES.index("walking")) | (posture == _POSTURES.index("running"))
     arms[..., 1] -= 0.6 * np.where((arm_row <= 1) & striding[:, None], legs[..., 1], 0)
 
@@ -149,20 +150,20 @@ def _angles(rng: np.random.Generator, count: int, yaw: Floats, elevation: float)
 
 
 def sample_skeletons(rng: np.random.Generator, count: int, yaw: Floats, elevation: float) -> Skeletons:
-    """Draws P = ``count`` people.
+    """Draw P = ``count`` people.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         count: Number of people, P.
-        yaw: (P,) degrees each person is turned to the own left; 0 faces the camera, 180 shows the back.
-        elevation: Degrees the camera looks down.
+        yaw: (P,) degrees that each person is turned to their left; 0 faces the camera, 180 shows the back.
+        elevation: Degrees that the camera looks down.
     """
     local = _rotations(_angles(rng, count, yaw, elevation))
     base = local[:, _BASE]
     pelvis = base @ local[:, _PELVIS]
     chest = pelvis @ local[:, _CHEST]
     head = chest @ local[:, _HEAD]
-    # Legs hang from the base, not from the pelvis: who bends over keeps standing.
+    # Legs are attached to the base, not to the pelvis: a person who bends over stays upright.
     thighs = base[:, None] @ local[:, _THIGH : _THIGH + 2]
     shins = thighs @ local[:, _SHIN : _SHIN + 2]
     arms = chest[:, None] @ local[:, _ARM : _ARM + 2]
@@ -173,19 +174,19 @@ def sample_skeletons(rng: np.random.Generator, count: int, yaw: Floats, elevatio
     head_size = (1.08 + 0.28 * child) * size[:, 0]
     limb = 1 - 0.08 * child
 
-    at = np.zeros((count, len(POINTS), 3))
+    points = np.zeros((count, len(POINTS), 3))
     (across, up, forward), (lower_across, lower_up, _) = np.moveaxis(chest, 2, 0), np.moveaxis(pelvis, 2, 0)
     _, head_up, head_forward = np.moveaxis(head * head_size[:, None, None], 2, 0)
     waist = 0.115 * size[:, 1, None] * lower_up
     neck = waist + 0.185 * size[:, 2, None] * up - 0.005 * forward
     centre = neck + 0.02 * head[..., 1] + 0.075 * head_up + 0.012 * head[..., 2]
-    at[:, POINT["waist"]], at[:, POINT["neck"]], at[:, POINT["head_centre"]] = waist, neck, centre
-    at[:, POINT["chest"]] = waist + 0.09 * up
-    at[:, POINT["head"]] = centre + 0.069 * head_up
-    at[:, POINT["back_of_head"]] = centre - 0.01 * head[..., 1] - 0.024 * head_forward
-    at[:, POINT["nape"]] = neck - 0.02 * up - 0.06 * forward
-    at[:, POINT["pack_top"]] = neck - 0.05 * up - 0.12 * forward
-    at[:, POINT["pack_bottom"]] = neck - 0.2 * up - 0.12 * forward
+    points[:, POINT["waist"]], points[:, POINT["neck"]], points[:, POINT["head_centre"]] = waist, neck, centre
+    points[:, POINT["chest"]] = waist + 0.09 * up
+    points[:, POINT["head"]] = centre + 0.069 * head_up
+    points[:, POINT["back_of_head"]] = centre - 0.01 * head[..., 1] - 0.024 * head_forward
+    points[:, POINT["nape"]] = neck - 0.02 * up - 0.06 * forward
+    points[:, POINT["backpack_top"]] = neck - 0.05 * up - 0.12 * forward
+    points[:, POINT["backpack_bottom"]] = neck - 0.2 * up - 0.12 * forward
 
     # Pairs of points (P, 2 sides, 3): left, right.
     outwards, lower_outwards = across[:, None] * _SIDES[:, None], lower_across[:, None] * _SIDES[:, None]
@@ -209,5 +210,5 @@ def sample_skeletons(rng: np.random.Generator, count: int, yaw: Floats, elevatio
         ("rib", (waist + 0.05 * up)[:, None] + 0.048 * outwards),
     ):
         left = POINT[f"left_{name}"]
-        at[:, left : left + 2] = pair
-    return Skeletons(at, pelvis, chest, head, head_size)
+        points[:, left : left + 2] = pair
+    return Skeletons(points, pelvis, chest, head, head_size)

@@ -1,4 +1,4 @@
-"""Grey textures, as factors of brightness with 128 for 1: cloth, walls, grass, grain."""
+"""Grey textures of cloth, walls and grass, and sensor noise, as brightness factors where 128 stands for 1."""
 
 import functools
 from typing import Final
@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 
-SIDE: Final = 256  # Pixels of a square tile, which continues at its opposite side.
+SIDE: Final = 256  # Side of a square tile in pixels; tiles repeat seamlessly.
 NEUTRAL: Final = 128
-MOST_PIXELS: Final = 1024  # Largest width or height of an image.
+MAX_SIDE: Final = 1024  # Largest width or height of an image in pixels.
 
 
 def _pattern(values: npt.NDArray[np.float64]) -> Pixels:
@@ -30,7 +30,7 @@ def _noise(rng: np.random.Generator, cells: int, contrast: float) -> Pixels:
 
 @functools.cache
 def textures() -> tuple[Pixels, ...]:
-    """Tiles (SIDE, SIDE); the same in every process."""
+    """All tiles (SIDE, SIDE); the same in every process."""
     rng = np.random.default_rng(20220501)
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float64)
     stripes, upright = np.where(y % 32 < 14, 84, 146), np.where(x % 32 < 12, 92, 144)
@@ -50,16 +50,20 @@ def textures() -> tuple[Pixels, ...]:
 
 @functools.cache
 def grain() -> Pixels:
-    """(MOST_PIXELS, MOST_PIXELS, 3) sensor noise round 128 with a standard deviation of 24, to be scaled down."""
+    """(MAX_SIDE, MAX_SIDE, 3) sensor noise with mean 128 and standard deviation 24, scaled down when applied."""
     rng = np.random.default_rng(20220502)
-    return _pattern(rng.normal(128, 24, (MOST_PIXELS, MOST_PIXELS, 3)))
+    return _pattern(rng.normal(128, 24, (MAX_SIDE, MAX_SIDE, 3)))
 
 
-def lay(texture: Pixels, width: int, height: int, centre: tuple[float, float], zoom: float, degrees: float) -> Pixels:
-    """The texture (height, width) zoomed and turned clockwise by ``degrees`` about ``centre`` in pixels."""
+def place_texture(
+    texture: Pixels, width: int, height: int, centre: tuple[float, float], zoom: float, degrees: float
+) -> Pixels:
+    """The repeated texture (height, width), zoomed and rotated clockwise by ``degrees`` about ``centre`` in pixels."""
     angle = np.deg2rad(degrees)
     cosine, sine = float(np.cos(angle)) / zoom, float(np.sin(angle)) / zoom
     x, y = centre
-    back = np.array([[cosine, sine, -cosine * x - sine * y], [-sine, cosine, sine * x - cosine * y]])
+    to_texture = np.array([[cosine, sine, -cosine * x - sine * y], [-sine, cosine, sine * x - cosine * y]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(texture, back, (width, height), flags=flags, borderMode=cv2.BORDER_WRAP), np.uint8)
+    return np.asarray(
+        cv2.warpAffine(texture, to_texture, (width, height), flags=flags, borderMode=cv2.BORDER_WRAP), np.uint8
+    )

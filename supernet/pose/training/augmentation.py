@@ -1,6 +1,6 @@
-"""Training inputs: a random affine map of an image onto a square of any resolution, and batches of these.
+"""Augments images to square network inputs of any resolution, and collates them to batches.
 
-What a training step sees depends on (index, resolution, seed) only, so that a resumed run repeats itself.
+A sample depends on (index, resolution, seed) only, so that a resumed run repeats it.
 """
 
 import math
@@ -13,31 +13,31 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from supernet.errors import UserError
+from supernet.io.schema import check_numbers
 from supernet.pose.data.pose_dataset import PoseDataset, PoseSample
 from supernet.pose.keypoints import KeypointSet
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far training images are varied; every amount is drawn uniformly.
+    """Ranges of the random variations of training images; every amount is drawn uniformly.
 
-    The network sees a square window of the image. Unvaried, the window is centred and as wide as the image's short
-    side, so the ends of the long side lie outside it.
+    The network sees a square window of the image. Without variation the window is centred and as wide as the image's
+    short side, so the ends of the long side lie outside it.
 
     Attributes:
-        rotation_degrees: Largest rotation either way.
-        scale_min: Smallest window, as a multiple of the short side; below 1 people grow.
-        scale_max: Largest window; above 1 people shrink, and what lies outside the image is black.
+        rotation_degrees: Largest rotation in either direction.
+        scale_min: Smallest window, as a multiple of the short side; below 1 people appear larger.
+        scale_max: Largest window; above 1 people appear smaller, and the area outside the image is black.
         translation: Largest shift of the window's centre along either axis, as a fraction of the window.
-        slide: Whether the window first goes to a random place along the long side, so that all of the image is seen.
-        flip_probability: How often the image is mirrored, with left and right keypoints exchanged.
+        slide: Whether the window first moves to a random place along the long side, so that all of the image is used.
+        flip_probability: Probability that the image is mirrored, with left and right keypoints exchanged.
         brightness: Largest shift of all intensities, as a fraction of full intensity.
         contrast: Largest relative change of the distance to mid-grey.
-        colour: Largest relative change of each channel by itself.
+        colour: Largest relative change of each single channel.
 
-    Source: HigherHRNet (arXiv 1908.10357) section 4.1, which LitePose takes over: 30 degrees, 0.75 to 1.5, flip 0.5,
-    and a translation of 40 px, counted on a window of 200 px, hence 0.2. The changes of colour are ours.
+    Source: HigherHRNet (arXiv 1908.10357) section 4.1, adopted by LitePose: 30 degrees, 0.75 to 1.5, flip 0.5, and a
+    translation of 40 px on a window of 200 px, hence 0.2. The colour changes are ours.
     """
 
     rotation_degrees: float = 30.0
@@ -51,33 +51,27 @@ class Augmentation:
     colour: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale_min <= self.scale_max:
-            raise UserError(
-                f"augmentation scale_min={self.scale_min}, scale_max={self.scale_max} must be positive and in order; "
-                "exchange or raise them"
-            )
-        if not 0 <= self.flip_probability <= 1:
-            raise UserError(
-                f"augmentation flip_probability={self.flip_probability} must lie between 0 and 1; change it"
-            )
-        for name in ("rotation_degrees", "translation", "brightness", "contrast", "colour"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"augmentation {name}={getattr(self, name)} must be 0 or more; use 0 to switch it off")
+        place = "augmentation."
+        check_numbers(self, "scale_min", above=0, place=place)
+        check_numbers(self, "scale_max", least=self.scale_min, place=place, remedy="lower scale_min or raise it")
+        check_numbers(self, "flip_probability", least=0, most=1, place=place)
+        strengths = ("rotation_degrees", "translation", "brightness", "contrast", "colour")
+        check_numbers(self, *strengths, least=0, place=place, remedy="0 switches it off")
 
     @classmethod
     def none(cls) -> Self:
-        """The centred, unvaried window."""
+        """No variation: the centred window."""
         return cls(0.0, 1.0, 1.0, 0.0, False, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One network input with its annotations, R its resolution.
+    """One network input of resolution R with its annotations.
 
     Attributes:
         image: (R, R, 3) uint8, RGB.
         people: (P, K, 3) float32: x and y in input pixels and visibility; only people with a keypoint inside.
-        mask: (R/2, R/2) bool, False where the loss must not count.
+        mask: (R/2, R/2) bool, False for pixels that the loss ignores.
         image_id: The image's id.
     """
 
@@ -93,7 +87,7 @@ class Batch:
 
     Attributes:
         images: (B, 3, R, R) uint8, in channels-last order.
-        people: (B, P, K, 3) float32, input pixels; P is that of the fullest image, at least 1, the rest zeros.
+        people: (B, P, K, 3) float32, input pixels; P is the largest number in an image, at least 1; zeros pad the rest.
         mask: (B, R/2, R/2) bool.
         image_ids: (B,) int64.
     """
@@ -104,7 +98,7 @@ class Batch:
     image_ids: torch.Tensor
 
     def pin_memory(self) -> Self:
-        """This batch in page-locked memory; a ``DataLoader`` calls it, as it cannot look into a class of ours."""
+        """This batch in page-locked memory; called by ``DataLoader``, which cannot pin the fields of a custom class."""
         return replace(
             self,
             images=self.images.pin_memory(),
@@ -117,14 +111,14 @@ class Batch:
 def window_matrix(
     width: int, height: int, resolution: int, scale: float, degrees: float, centre: tuple[float, float], flip: bool
 ) -> npt.NDArray[np.float64]:
-    """The affine map (2, 3) from image to input coordinates for a window on an image.
+    """The affine matrix (2, 3) from image to input coordinates for a window of an image.
 
     Args:
         width: Of the image, in pixels.
         height: Of the image, in pixels.
         resolution: Side of the input, R.
         scale: Side of the window as a multiple of the image's short side.
-        degrees: The content turns by this angle, clockwise on screen.
+        degrees: Rotation of the content, clockwise on screen.
         centre: The window's centre in image pixels.
         flip: Whether the input is mirrored left to right.
     """
@@ -140,8 +134,8 @@ def window_matrix(
 def _warp(
     image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], size: int, border: int
 ) -> npt.NDArray[np.uint8]:
-    """``image`` under ``matrix`` as a (size, size) image, bilinear; coordinates of pixel i run from i to i + 1."""
-    # OpenCV counts from pixel centres: half a pixel in, half a pixel out.
+    """Warp ``image`` by ``matrix`` to (size, size), bilinear; pixel i covers coordinates i to i + 1."""
+    # OpenCV counts from pixel centres: shift by half a pixel before and after.
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2].sum(axis=1) * 0.5 - 0.5
     warped = cv2.warpAffine(image, shifted, (size, size), flags=cv2.INTER_LINEAR, borderValue=(border,) * 3)
@@ -151,27 +145,27 @@ def _warp(
 def _recolour(
     image: npt.NDArray[np.uint8], shift: float, contrast: float, gains: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.uint8]:
-    """Intensities v of each channel c to (v - 127.5) * contrast * gains[c] + 127.5 + 255 * shift, within 0..255."""
+    """Map intensities v of channel c to (v - 127.5) * contrast * gains[c] + 127.5 + 255 * shift, clipped to 0..255."""
     levels = (np.arange(256.0)[:, None] - 127.5) * (contrast * gains) + (127.5 + 255.0 * shift)
     table = np.clip(np.rint(levels), 0, 255).astype(np.uint8).reshape(1, 256, 3)
     return np.asarray(cv2.LUT(image, table), dtype=np.uint8)
 
 
 def augment(
-    example: PoseSample,
+    source: PoseSample,
     resolution: int,
     rng: np.random.Generator,
     augmentation: Augmentation,
     keypoints: KeypointSet,
 ) -> Sample:
-    """Draw one view of ``example`` at ``resolution`` R (even).
+    """Draw one random view of ``source`` at ``resolution`` R (even).
 
-    Keypoints outside the input become unannotated (zeros), people without any left are dropped. Outside the image the
-    input is black and the loss counts (HigherHRNet: it does not), as the network must keep silent on the black margins
-    that evaluation pads with.
+    Keypoints outside the input become unannotated (zeros); people without any keypoint left are dropped. Outside the
+    image the input is black, and the loss includes these pixels (HigherHRNet excludes them): evaluation pads with black
+    margins, where the network must not detect anything.
     """
-    height, width = example.image.shape[:2]
-    # Always the same number of draws, so that switching one variation off leaves the others as they are.
+    height, width = source.image.shape[:2]
+    # Always the same number of draws, so that switching one variation off does not change the others.
     draws = rng.random(11)
     signed = 2.0 * draws - 1.0
     scale = augmentation.scale_min + (augmentation.scale_max - augmentation.scale_min) * draws[0]
@@ -184,7 +178,7 @@ def augment(
     degrees = augmentation.rotation_degrees * float(signed[5])
     matrix = window_matrix(width, height, resolution, scale, degrees, centre, flip)
 
-    image = _warp(example.image, matrix, resolution, border=0)
+    image = _warp(source.image, matrix, resolution, border=0)
     if augmentation.brightness or augmentation.contrast or augmentation.colour:
         image = _recolour(
             image,
@@ -193,20 +187,20 @@ def augment(
             1.0 + augmentation.colour * signed[8:11],
         )
     half = resolution // 2
-    if example.mask.all():
+    if source.mask.all():
         mask = np.ones((half, half), dtype=np.bool_)
     else:
-        mask = _warp(example.mask.astype(np.uint8) * 255, matrix * 0.5, half, border=255) > 127
-    people = move_people(example.people, matrix, resolution)
+        mask = _warp(source.mask.astype(np.uint8) * 255, matrix * 0.5, half, border=255) > 127
+    people = move_people(source.people, matrix, resolution)
     if flip:
         people = people[:, keypoints.flip_index]
-    return Sample(image, people, mask, example.image_id)
+    return Sample(image, people, mask, source.image_id)
 
 
 def move_people(
     people: npt.NDArray[np.float32], matrix: npt.NDArray[np.float64], resolution: int
 ) -> npt.NDArray[np.float32]:
-    """``people`` (P, K, 3) under the affine ``matrix`` (2, 3); see ``augment`` for those that leave the input."""
+    """Transform ``people`` (P, K, 3) by the affine ``matrix`` (2, 3); drop what leaves the input (see ``augment``)."""
     points = people[..., :2].astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     inside = ((points >= 0) & (points < resolution)).all(axis=-1) & (people[..., 2] > 0)
     moved = np.concatenate([points, people[..., 2:]], axis=-1).astype(np.float32)
@@ -215,15 +209,15 @@ def move_people(
 
 
 def collate(samples: Sequence[Sample], max_people: int = 30) -> Batch:
-    """Stack samples of one resolution; of more than ``max_people`` in an image those with most keypoints are kept."""
-    kept = []
+    """Stack samples of one resolution; of each image, keep the ``max_people`` people with the most keypoints."""
+    people_of_images = []
     for sample in samples:
         most_first = np.argsort(-(sample.people[..., 2] > 0).sum(axis=1), kind="stable")
-        kept.append(sample.people[np.sort(most_first[:max_people])])
+        people_of_images.append(sample.people[np.sort(most_first[:max_people])])
     num_keypoints = samples[0].people.shape[1]
-    people = np.zeros((len(samples), max(1, *(len(each) for each in kept)), num_keypoints, 3), dtype=np.float32)
-    for row, each in zip(people, kept, strict=True):
-        row[: len(each)] = each
+    people = np.zeros((len(samples), max(1, *map(len, people_of_images)), num_keypoints, 3), dtype=np.float32)
+    for row, annotated in zip(people, people_of_images, strict=True):
+        row[: len(annotated)] = annotated
     return Batch(
         images=torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2),
         people=torch.from_numpy(people),
@@ -233,11 +227,11 @@ def collate(samples: Sequence[Sample], max_people: int = 30) -> Batch:
 
 
 class TrainingImages(torch.utils.data.Dataset[Sample]):
-    """Samples addressed by (index, resolution, seed), so that a batch sampler decides all that a step sees.
+    """Augmented samples, addressed by (index, resolution, seed), so that the batch sampler determines each step.
 
     Args:
-        dataset: Where the images come from.
-        augmentation: How they are varied.
+        dataset: Source of the images.
+        augmentation: Random variation of the images.
     """
 
     def __init__(self, dataset: PoseDataset, augmentation: Augmentation) -> None:

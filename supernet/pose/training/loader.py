@@ -10,28 +10,27 @@ from torch.utils.data import DataLoader, Sampler
 
 from supernet.errors import UserError
 from supernet.pose.data.pose_dataset import PoseDataset
-from supernet.pose.data.skip_broken import skipping
+from supernet.pose.data.skip_broken import skip_broken_of
 from supernet.pose.training.augmentation import Augmentation, Batch, TrainingImages, collate
 from supernet.pose.training.objective import to_device
-
-_RESOLUTION, _ORDER = 0, 1
+from supernet.random_streams import Stream
 
 
 def step_resolution(resolutions: Sequence[int], seed: int, step: int) -> int:
     """Return the resolution of training step ``step``, uniform over ``resolutions``."""
-    return resolutions[int(np.random.default_rng((_RESOLUTION, seed, step)).integers(len(resolutions)))]
+    return resolutions[int(Stream.STEP_RESOLUTION.generator(seed, step).integers(len(resolutions)))]
 
 
 class StepSampler(Sampler[list[tuple[int, int, int]]]):
-    """Yields for each step the keys (index, resolution, seed) of its samples; every epoch is a fresh permutation.
+    """Yields the keys (index, resolution, seed) of each step's samples; every epoch is a new permutation.
 
     Args:
         num_images: Size of the data set.
-        resolutions: The resolution of each step from ``start`` on.
+        resolutions: Input resolution of each step from ``start`` on.
         batch_size: Samples per step.
         seed: Seed of order and augmentation.
-        start: First step.
-        part: (i, n) yields of each step's samples only the i-th of n equal parts.
+        start: Number of the first step.
+        part: (i, n) yields only the i-th of n equal parts of each step's samples, for the i-th of n processes.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
         resolutions: Sequence[int],
         batch_size: int,
         seed: int,
-        start: int,
+        start: int = 0,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         self.num_images, self.resolutions, self.batch_size = num_images, resolutions, batch_size
@@ -58,73 +57,61 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
             for sample in range((self.start + i) * self.batch_size, (self.start + i + 1) * self.batch_size):
                 if sample // self.num_images != epoch:
                     epoch = sample // self.num_images
-                    order = np.random.default_rng((_ORDER, self.seed, epoch)).permutation(self.num_images)
+                    order = Stream.IMAGE_ORDER.generator(self.seed, epoch).permutation(self.num_images)
                 keys.append((int(order[sample % self.num_images]), resolution, (self.seed << 40) + sample))
             yield keys[self._part]
 
 
 def training_loader(
-    dataset: PoseDataset,
-    resolutions: Sequence[int],
-    batch_size: int,
-    seed: int,
-    augmentation: Augmentation,
-    num_workers: int,
-    start: int = 0,
-    part: tuple[int, int] = (0, 1),
+    dataset: PoseDataset, sampler: StepSampler, augmentation: Augmentation, num_workers: int
 ) -> Iterator[Batch]:
-    """Yield one :class:`Batch` per entry of ``resolutions``, for steps ``start``, ``start`` + 1, ...
+    """Yield one :class:`Batch` per step of ``sampler``.
 
     Args:
         dataset: Training images.
-        resolutions: Input resolution of each step.
-        batch_size: Samples per step.
-        seed: Seed of order and augmentation.
-        augmentation: How images are varied.
-        num_workers: Worker processes; 0 loads in this one.
-        start: Number of the first step.
-        part: (i, n) gives of each batch only the i-th of n equal parts.
+        sampler: Chooses the images, resolution and random seed of each step.
+        augmentation: Random variation of the images.
+        num_workers: Worker processes; 0 loads in this process.
 
     Raises:
-        UserError: While iterating: an image cannot be used, told in one sentence even if a worker met it, or a worker
-            has died.
+        UserError: While iterating: an image cannot be used (one sentence even if a worker met it), or a worker died.
     """
     loader: Iterable[Batch] = DataLoader(
         TrainingImages(dataset, augmentation),
-        batch_sampler=StepSampler(len(dataset), resolutions, batch_size, seed, start, part),
+        batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate,
-        worker_init_fn=_single_threaded,
+        worker_init_fn=_use_one_thread,
         prefetch_factor=4 if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    skips = skipping(dataset)
+    skip_broken = skip_broken_of(dataset)
     try:
         for batch in loader:
-            if skips is not None:
-                skips.tell()
+            if skip_broken is not None:
+                skip_broken.log_skipped()
             yield batch
     except UserError as error:
         lines = str(error.args[0]).splitlines()
         if len(lines) == 1:
             raise
-        # Frames that hold on to the loader would keep its workers, which then take 5 seconds each to end.
+        # Frames that refer to the loader would keep its workers alive, which then take 5 seconds each to end.
         traceback.clear_frames(error.__traceback__)
-        # A worker's traceback comes along as text; what it raised is the last line.
+        # A worker's error arrives with its traceback as text; the error itself is the last line.
         raise UserError(lines[-1].partition(": ")[2]) from None
     except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-        # A worker that dies while it hands a batch over may be noticed only as a connection that breaks.
-        broken = num_workers and not isinstance(error, RuntimeError) and "Caught " not in str(error)
-        if not broken and not str(error).startswith("DataLoader worker (pid"):
+        # A worker that dies while it sends a batch may show up only as a broken connection.
+        is_broken_connection = num_workers and not isinstance(error, RuntimeError) and "Caught " not in str(error)
+        if not is_broken_connection and not str(error).startswith("DataLoader worker (pid"):
             raise
         raise UserError(
-            f"a process that loads images has died ({' '.join(str(error).split())}); if memory was short, lower "
+            f"a process that loads images has died ({' '.join(str(error).split())}); if memory ran out, lower "
             "num_workers or image_memory_mib, then resume from the last checkpoint"
         ) from error
 
 
-def _single_threaded(_: int) -> None:
-    """Keep a worker process to one core: OpenCV would otherwise take all of them."""
+def _use_one_thread(_: int) -> None:
+    """Restrict a worker process to one core: OpenCV would otherwise use all of them."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
@@ -132,19 +119,19 @@ def _single_threaded(_: int) -> None:
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Yield each batch on ``device``.
 
-    A GPU receives a batch beside its computations: the host, which runs ahead of it, sends the next batch while earlier
-    steps are still being computed, and only the step that needs it waits for it.
+    On a GPU, copies overlap with computation: the host runs ahead and sends the next batch on a second stream while
+    earlier steps are still being computed. Only the step that uses a batch waits for its copy.
     """
     if device.type != "cuda":
         for batch in batches:
             yield to_device(batch, device)
         return
-    sending = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copy_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     for batch in batches:
-        with torch.cuda.stream(sending):
-            sent = to_device(batch, device)
-        computing = torch.cuda.current_stream(device)
-        computing.wait_stream(sending)
-        for tensor in (sent.images, sent.people, sent.mask):
-            tensor.record_stream(computing)  # its memory is not to be given away before the step has used it
-        yield sent
+        with torch.cuda.stream(copy_stream):
+            copied = to_device(batch, device)
+        compute_stream = torch.cuda.current_stream(device)
+        compute_stream.wait_stream(copy_stream)
+        for tensor in (copied.images, copied.people, copied.mask):
+            tensor.record_stream(compute_stream)  # keeps the allocator from reusing its memory before the step ends
+        yield copied

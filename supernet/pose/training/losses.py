@@ -1,7 +1,7 @@
-"""Losses of bottom-up pose estimation: heatmaps, associative-embedding tags, and distillation of heatmaps.
+"""Losses of bottom-up pose estimation: heatmaps, associative-embedding tags, and heatmap distillation.
 
 Source: Associative Embedding, arXiv 1611.05424, section 3.2, in the 'exp' form of HigherHRNet and LitePose.
-All are computed in float32 whatever the type of the network's output.
+All are computed in float32, whatever the type of the network's output.
 """
 
 import torch
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of each image's heatmaps, over all keypoints and all pixels.
+    """Mean squared error of each image's heatmaps over all keypoints and pixels.
 
     Args:
         predicted: (B, K, H, W).
         target: (B, K, H, W).
-        mask: (B, H, W), bool or number; pixels at 0 add nothing but still count in the mean.
+        mask: (B, H, W), bool or number; masked pixels (0) contribute no error but still count in the mean.
 
     Returns:
         (B,) float32.
@@ -24,7 +24,7 @@ def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def distillation_loss(student_heatmaps: Tensor, teacher_heatmaps: Tensor, mask: Tensor) -> Tensor:
-    """``heatmap_loss`` against a teacher's heatmaps (B, K, H, W), which get no gradient; returns (B,) float32.
+    """``heatmap_loss`` against a teacher's heatmaps (B, K, H, W), which receive no gradient; returns (B,) float32.
 
     Tags are not distilled: their values are arbitrary from image to image.
     """
@@ -36,12 +36,12 @@ def tag_loss(tags: Tensor, indices: Tensor, valid: Tensor) -> tuple[Tensor, Tens
 
     Push is 0.5 * the mean over ordered pairs of distinct people of exp(-(difference of mean tags)^2), 0 for fewer than
     two people. Pull is the mean over a person's keypoints of the squared distance to the person's mean tag, averaged
-    over people, 0 for nobody. Both are averaged over all images.
+    over people, 0 without people. Both are averaged over all images.
 
     Args:
         tags: (B, K, H, W).
-        indices: (B, P, K) int64, places in an image's flattened (K, H, W) tags (``targets.tag_indices``).
-        valid: (B, P, K) bool; False entries are no keypoints, and a person without any is nobody.
+        indices: (B, P, K) int64, positions in an image's flattened (K, H, W) tags (``targets.tag_indices``).
+        valid: (B, P, K) bool, False for missing keypoints; a person without any keypoint is ignored.
 
     Returns:
         Push and pull, scalars float32.

@@ -1,4 +1,4 @@
-"""The training objective of a pose network: targets of a batch, and the loss terms on both outputs.
+"""The training objective of a pose network: the targets of a batch and the loss terms of both outputs.
 
 Source: LitePose (arXiv 2205.01271), section 5.1, after HigherHRNet (arXiv 1908.10357): heatmap loss on both outputs,
 associative-embedding tags on the coarser one.
@@ -14,17 +14,17 @@ from supernet.pose.training.augmentation import Batch
 from supernet.pose.training.losses import distillation_loss, heatmap_loss, tag_loss
 
 LOW_STRIDE, HIGH_STRIDE = 4, 2
-"""Input pixels per pixel of the two outputs."""
+"""Input pixels per pixel of each output."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the network should say of one batch, on the batch's device.
+    """Training targets of one batch, on the batch's device.
 
     Attributes:
         low, high: Heatmaps (B, K, R/4, R/4) and (B, K, R/2, R/2).
-        low_mask, high_mask: (B, H, W) bool, False where the loss must not count.
-        tag_indices, tag_valid: (B, P, K), places in the flattened tags of ``low``.
+        low_mask, high_mask: (B, H, W) bool, False for pixels that the loss ignores.
+        tag_indices, tag_valid: (B, P, K), positions in the flattened tags of ``low``, and whether they are used.
     """
 
     low: Tensor
@@ -47,14 +47,14 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class PoseObjective:
-    """Targets and loss for K keypoints.
+    """Computes targets and losses for K keypoints.
 
     Attributes:
         num_keypoints: K.
         sigma: Standard deviation of the target Gaussians, in pixels of each output.
-        push_weight, pull_weight: Weights of the tag losses beside the heatmap loss. While all tags agree, they spread
-            only if their variance between people outweighs pull / push times that within people, so a small
-            pull gets grouping off the ground much sooner.
+        push_weight, pull_weight: Weights of the tag losses relative to the heatmap loss. While all tags are equal, they
+            spread only if their variance between people outweighs pull / push times that within people, so a small
+            pull lets grouping start much sooner.
     """
 
     num_keypoints: int
@@ -63,14 +63,14 @@ class PoseObjective:
     pull_weight: float = 1e-3
 
     def targets(self, batch: Batch) -> Targets:
-        """Make the targets of ``batch`` at its own resolution, from its keypoint coordinates."""
+        """Compute the targets of ``batch`` at its own resolution from its keypoint coordinates."""
         resolution = batch.images.shape[-1]
-        maps, frames = [], []
+        maps, scaled = [], []
         for stride in (LOW_STRIDE, HIGH_STRIDE):
-            frame = torch.cat([batch.people[..., :2] / stride, batch.people[..., 2:]], dim=-1)
-            frames.append(frame)
-            maps.append(targets.heatmaps(frame, (resolution // stride, resolution // stride), self.sigma))
-        indices, valid = targets.tag_indices(frames[0], (resolution // LOW_STRIDE, resolution // LOW_STRIDE))
+            people = torch.cat([batch.people[..., :2] / stride, batch.people[..., 2:]], dim=-1)
+            scaled.append(people)
+            maps.append(targets.heatmaps(people, (resolution // stride, resolution // stride), self.sigma))
+        indices, valid = targets.tag_indices(scaled[0], (resolution // LOW_STRIDE, resolution // LOW_STRIDE))
         return Targets(maps[0], maps[1], batch.mask[:, ::2, ::2], batch.mask, indices, valid)
 
     def loss(self, low: Tensor, high: Tensor, truth: Targets) -> LossTerms:
@@ -82,14 +82,14 @@ class PoseObjective:
         return LossTerms(heatmap + self.push_weight * push + self.pull_weight * pull, heatmap, push, pull)
 
     def distillation(self, low: Tensor, high: Tensor, teacher: tuple[Tensor, Tensor], truth: Targets) -> Tensor:
-        """Return the mean squared distance to a teacher's heatmaps on both outputs, under the same masks."""
+        """Return the mean squared error to a teacher's heatmaps on both outputs, with the same masks."""
         k = self.num_keypoints
         terms = distillation_loss(low[:, :k], teacher[0][:, :k], truth.low_mask)
         return (terms + distillation_loss(high, teacher[1], truth.high_mask)).mean()
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return ``batch`` on ``device``, its images in channels-last order."""
+    """Return ``batch`` on ``device``, with its images in channels-last order."""
     images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
     people, mask = batch.people.to(device, non_blocking=True), batch.mask.to(device, non_blocking=True)
     return Batch(images, people, mask, batch.image_ids)

@@ -1,17 +1,18 @@
-"""Training targets of a batch, made on its device from keypoint coordinates at the step's own map size.
+"""Training targets of a batch, computed on its device from keypoint coordinates at the step's own map size.
 
-Source: the heatmap and tag targets of HigherHRNet (arXiv 1908.10357): a Gaussian cut off to a square window, and the
-place of every keypoint in the flattened tag maps.
+Source: the heatmap and tag targets of HigherHRNet (arXiv 1908.10357): a Gaussian cropped to a square window, and the
+position of every keypoint in the flattened tag maps.
 """
 
 import torch
 from torch import Tensor
 
 PEOPLE_AT_ONCE = 8
+"""Bounds the memory of the windows."""
 
 
 def pixels(keypoints: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixel of each keypoint, and whether it has one.
+    """The pixel of each keypoint, and whether it has one.
 
     Args:
         keypoints: (B, P, K, 3) as x, y in map pixels and visibility; rows of visibility 0 pad the people.
@@ -28,10 +29,10 @@ def pixels(keypoints: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Te
 
 
 def heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0) -> Tensor:
-    """Heatmaps with a Gaussian of height 1 at each keypoint's pixel, the maximum where people overlap.
+    """Heatmaps with a Gaussian of height 1 at each keypoint's pixel; where people overlap, the maximum.
 
     A Gaussian reaches 3 * sigma + 1 pixels from its peak in x and in y and is 0 beyond. Only these windows are
-    written, so the cost follows the number of keypoints rather than people times pixels.
+    written, so the cost grows with the number of keypoints rather than with people times pixels.
 
     Args:
         keypoints: (B, P, K, 3) as x, y in map pixels and visibility; P may be 0.
@@ -49,23 +50,23 @@ def heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0) -> Te
     bell = torch.exp(-offsets.square() / (2 * sigma**2))
     window = (bell[:, None] * bell).flatten()
 
-    # A border as wide as the window spares clipping it.
+    # With a border as wide as the window, no window needs clipping.
     padded_height, padded_width = height + 2 * radius, width + 2 * radius
     padded = torch.zeros(batch * num_keypoints * padded_height * padded_width, device=device)
     side = torch.arange(2 * radius + 1, device=device)
-    window_places = (side[:, None] * padded_width + side).flatten()
+    window_offsets = (side[:, None] * padded_width + side).flatten()
     maps = torch.arange(batch * num_keypoints, device=device).view(batch, 1, num_keypoints)
     for start in range(0, num_people, PEOPLE_AT_ONCE):
         x, y, valid = pixels(keypoints[:, start : start + PEOPLE_AT_ONCE], size)
         corners = (maps * padded_height + y) * padded_width + x
-        places = (corners[..., None] + window_places).flatten()
-        padded.scatter_reduce_(0, places, (valid[..., None] * window).flatten(), "amax")
+        positions = (corners[..., None] + window_offsets).flatten()
+        padded.scatter_reduce_(0, positions, (valid[..., None] * window).flatten(), "amax")
     bordered = padded.view(batch, num_keypoints, padded_height, padded_width)
     return bordered[:, :, radius : radius + height, radius : radius + width].contiguous()
 
 
 def tag_indices(keypoints: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Place of each keypoint in an image's flattened (K, H, W) tag maps.
+    """The position of each keypoint in an image's flattened (K, H, W) tag maps.
 
     Args:
         keypoints: (B, P, K, 3) as x, y in map pixels and visibility.
@@ -73,7 +74,7 @@ def tag_indices(keypoints: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tenso
 
     Returns:
         Indices (B, P, K) int64, keypoint * H * W + y * W + x, and valid (B, P, K) bool; the index of an invalid
-        keypoint is some place inside the maps.
+        keypoint is an arbitrary position inside the maps.
     """
     height, width = size
     x, y, valid = pixels(keypoints, size)

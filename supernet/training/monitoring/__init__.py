@@ -1,1 +1,1 @@
-"""Losses, coverage, validation AP, rollback, log, curves."""
+"""Monitoring of a training run: losses, coverage, validation AP, rollback, log, curves."""

@@ -1,4 +1,4 @@
-"""How often each choice of a search space was trained, and which weights never were."""
+"""Coverage of a search space: how often training used each choice, and weights without any gradient."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,8 @@ from supernet.space import SearchSpace
 from supernet.training.phases import ScheduledPhase
 from supernet.training.trainer import StepReport, Trainer
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
+"""Names of untrained weights in the summary."""
 
 
 class Coverage:
@@ -21,12 +22,11 @@ class Coverage:
     """
 
     def __init__(self, scheduled: Sequence[ScheduledPhase]) -> None:
-        self._scheduled = scheduled
         self.counts: dict[str, dict[str, dict[int, int]]] = {}
-        for each in scheduled:
-            tables = self.counts.setdefault(each.phase.name, {})
-            for place, choices in choices_of(each.space):
-                if place != "resolution" or each.phase.resolution_scale is None:
+        for item in scheduled:
+            tables = self.counts.setdefault(item.phase.name, {})
+            for place, choices in choices_of(item.space):
+                if place != "resolution" or item.phase.resolution_scale is None:
                     tables.setdefault(place, {}).update(dict.fromkeys(choices, 0))
 
     def follow(self, report: StepReport) -> None:
@@ -50,7 +50,7 @@ class Coverage:
         ]
 
     def state(self) -> dict[str, Any]:
-        """Return the counts, plain values."""
+        """Return the counts as plain values."""
         return {
             phase: {place: dict(counts) for place, counts in tables.items()} for phase, tables in self.counts.items()
         }
@@ -63,7 +63,7 @@ class Coverage:
 
 
 def choices_of(space: SearchSpace) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield each place of ``space`` that has a choice, with its choices; blocks of a stage count together."""
+    """Yield each dimension of ``space`` by its place, with its choices; the blocks of a stage count together."""
     yield "resolution", space.resolutions
     yield "stem_width", space.stem_widths
     for i, stage in enumerate(space.stages):
@@ -91,15 +91,14 @@ def values_of(arch: Arch) -> Iterator[tuple[str, int]]:
 
 
 def untrained_weights(trainer: Trainer) -> dict[str, Any]:
-    """Return how many weights there are and how many never had a gradient, with the first names of these.
+    """Return the number of weights and of weights that never had a gradient, with the first names of the latter.
 
     The optimizer's second moment of a weight is 0 until its first gradient and above 0 from then on.
     """
     squares: dict[str, Tensor] = trainer.adam.moments_by_name(trainer.weights)[1]
-    idle = {name: int((square == 0).sum()) for name, square in squares.items()}
-    named = {name: count for name, count in idle.items() if count}
+    untrained = {name: count for name, square in squares.items() if (count := int((square == 0).sum()))}
     return {
         "num_weights": sum(square.numel() for square in squares.values()),
-        "num_never_trained": sum(named.values()),
-        "never_trained": dict(list(named.items())[:_MOST_NAMED]),
+        "num_never_trained": sum(untrained.values()),
+        "never_trained": dict(list(untrained.items())[:_MAX_NAMED]),
     }

@@ -1,4 +1,4 @@
-"""The curves of a training run as one image."""
+"""The curves of a training run, drawn into one image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from supernet.io import files
 
 CURVES_FILE = "curves.png"
 _COLOURS = {"largest": "tab:blue", "random": "tab:green", "smallest": "tab:orange"}
-_LEAST_NAMED_SHARE = 0.05
-"""Of all steps that a phase must have to be named: names of shorter ones would run into each other."""
+_MIN_LABEL_SHARE = 0.05
+"""Share of all steps from which a phase is labelled; labels of shorter phases would overlap."""
 
 
 def draw_curves(path: str | Path, rows: Sequence[Mapping[str, Any]], rollbacks: Sequence[int] = ()) -> None:
-    """Draw what a run logged as a PNG: losses and AP by role, learning rate, and the share of time spent on images.
+    """Draw the log of a run as a PNG: losses and AP by role, learning rate, and the share of time spent on images.
 
     Args:
         path: PNG file to write.
         rows: Lines of ``train.jsonl``, in order of steps.
-        rollbacks: Steps at which the run went back to a checkpoint.
+        rollbacks: Steps of the checkpoints that the run rolled back to.
     """
     figure = Figure(figsize=(12, 10), layout="constrained")
     FigureCanvasAgg(figure)
@@ -53,7 +53,7 @@ def draw_curves(path: str | Path, rows: Sequence[Mapping[str, Any]], rollbacks: 
         if panel.get_legend_handles_labels()[0]:
             panel.legend(loc="best", fontsize="small")
     for name, start, stop in phases_of(rows):
-        if stop - start < _LEAST_NAMED_SHARE * rows[-1]["step"]:
+        if stop - start < _MIN_LABEL_SHARE * rows[-1]["step"]:
             continue
         place = ((start + stop) / 2, 1.01)
         losses.text(*place, name, transform=losses.get_xaxis_transform(), ha="center", va="bottom", fontsize="small")
@@ -62,20 +62,18 @@ def draw_curves(path: str | Path, rows: Sequence[Mapping[str, Any]], rollbacks: 
 
 
 def phases_of(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float]]:
-    """Return the name, first and last step of each phase that ``rows`` tell of; one ends where the next begins."""
-    found: list[tuple[str, float, float]] = []
+    """Return the name, first and last step of each phase in ``rows``; a phase ends where the next begins."""
+    phases: list[tuple[str, float, float]] = []
     for row in rows:
-        if found and found[-1][0] == row["phase"]:
-            found[-1] = (*found[-1][:2], row["step"])
-            continue
-        if found:
-            found[-1] = (*found[-1][:2], row["step"])
-        found.append((row["phase"], row["step"], row["step"]))
-    return found
+        if phases:
+            phases[-1] = (*phases[-1][:2], row["step"])
+        if not phases or phases[-1][0] != row["phase"]:
+            phases.append((row["phase"], row["step"], row["step"]))
+    return phases
 
 
 def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, label: str, **style: Any) -> None:
-    """Draw one figure over the steps at which it was logged, broken where whole phases lack it."""
+    """Draw the values of ``key`` over the steps; the line is interrupted over phases without any."""
     points: list[tuple[float, float]] = []
     for name, start, stop in phases_of(rows):
         within = [row for row in rows if row["phase"] == name and start <= row["step"] <= stop]

@@ -1,8 +1,8 @@
-"""Curves of a training run: TensorBoard scalars and one JSON line per logged step."""
+"""The log of a training run: a JSON line and TensorBoard scalars per logged step."""
 
 import json
+import logging
 import threading
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +15,15 @@ from supernet.training.trainer import StepReport
 
 LOG_FILE = "train.jsonl"
 
+logger = logging.getLogger(__name__)
+
 
 class TrainingLog:
-    """Writes ``train.jsonl`` and TensorBoard events into a run folder; a resumed run drops what it will write again.
+    """Writes ``train.jsonl`` and TensorBoard events into a run folder; a resumed run drops lines it will write again.
 
     Args:
         folder: The run folder.
-        start: First step to come; logged lines from there on are removed.
+        start: Next step; logged lines from this step on are removed.
 
     Raises:
         UserError: The folder cannot be written.
@@ -29,9 +31,10 @@ class TrainingLog:
 
     def __init__(self, folder: Path, start: int) -> None:
         self.path = folder / LOG_FILE
-        # TensorBoard's own thread meets a full disk first; its error comes again at the next use, where it is told.
+        # On a full disk TensorBoard's thread fails first. Its error is raised again at the next write, where it becomes
+        # a UserError, so the thread's own traceback is suppressed.
         self._hook = threading.excepthook
-        threading.excepthook = self._pass_over_full_disk
+        threading.excepthook = self._suppress_disk_errors
         try:
             self._lines, self._events = self._open(start)
         except BaseException:
@@ -52,16 +55,16 @@ class TrainingLog:
             threading.excepthook = self._hook
 
     def go_back(self, start: int) -> None:
-        """Drop the lines from step ``start`` on, which is to be run again."""
+        """Remove the lines from step ``start`` on, because these steps will run again."""
         self._close()
         self._lines, self._events = self._open(start)
 
     def write(self, report: StepReport, figures: Mapping[str, float]) -> str:
-        """Log one step and return a short note for people.
+        """Log one step and return a short note for the progress bar.
 
         Args:
-            report: Of the step.
-            figures: What else belongs to it, such as means since the line before.
+            report: Report of the step.
+            figures: Further figures of the line, such as means since the line before.
 
         Raises:
             UserError: The disk is full.
@@ -91,7 +94,7 @@ class TrainingLog:
         return f"{report.phase}: loss {values['total']:.4f}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return all lines written so far, by this process and those it went on from."""
+        """Return all lines of the run so far, including those before it was resumed."""
         return [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
 
     def _open(self, start: int) -> tuple[TextIO, SummaryWriter]:
@@ -102,20 +105,20 @@ class TrainingLog:
         except OSError as error:
             raise files.refused(self.path, error) from error
 
-    def _pass_over_full_disk(self, failed: threading.ExceptHookArgs) -> None:
+    def _suppress_disk_errors(self, failed: threading.ExceptHookArgs) -> None:
         if not isinstance(failed.exc_value, OSError):
             self._hook(failed)
 
     def _drop_from(self, start: int) -> None:
-        """Take the lines of steps from ``start`` on off the file, and damaged ones; a cut last one is none of these."""
+        """Remove the lines of steps from ``start`` on and damaged lines; a last line that was cut off is no damage."""
         lines = self.path.read_bytes().split(b"\n")
         if _step(lines[-1]) is None:
             lines.pop()
         steps = [_step(line) for line in lines]
-        kept = [line + b"\n" for line, step in zip(lines, steps, strict=True) if step is not None and step < start]
-        files.write_bytes(self.path, b"".join(kept))
+        earlier = [line + b"\n" for line, step in zip(lines, steps, strict=True) if step is not None and step < start]
+        files.write_bytes(self.path, b"".join(earlier))
         if num_damaged := steps.count(None):
-            warnings.warn(f"{self.path}: {num_damaged} damaged lines were taken off; curves lack them", stacklevel=4)
+            logger.warning(f"{self.path}: removed {num_damaged} damaged lines; the curves lack them")
 
     def _close(self) -> None:
         try:
@@ -126,7 +129,7 @@ class TrainingLog:
 
 
 def _step(line: bytes) -> int | None:
-    """Step of one line; None if it is no line of a log."""
+    """Return the step of a line; None if the line is damaged."""
     try:
         row = json.loads(line)
     except ValueError:

@@ -1,7 +1,6 @@
-"""Whether training goes well: losses of each role, and the step at which one stopped being a finite or a sane number.
+"""Detects NaN, infinite and diverging losses.
 
-Nothing here waits for the device while steps run: figures stay where they were computed until :meth:`LossMonitor.read`
-fetches all of them at once.
+No step waits for the device: figures stay on it until :meth:`LossMonitor.read` fetches all of them at once.
 """
 
 import math
@@ -9,44 +8,44 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from supernet.arch import Arch
 from supernet.training.trainer import StepReport
 
-_MEMORY = 0.9
-"""Share of its mean that a role's loss keeps per step: the mean spans about ten steps."""
+_MEAN_DECAY = 0.9
+"""Decay of the running mean of a loss per step: the mean spans about ten steps."""
 _SETTLING_STEPS = 10
-"""Steps of a phase before its losses can explode: the mean must span some."""
+"""Steps of a phase before its losses can explode, so that the mean has settled."""
 
 
 class TrainingDiverged(Exception):
-    """A step went wrong; its text says which, in what phase and subnet, and on which images.
+    """A loss or gradient is not finite, or a loss exploded; the message names step, phase, subnet and images.
 
     Attributes:
         step: Number of the step, from 0.
-        told: What went wrong and where.
         images: Ids of the images of the step.
     """
 
     def __init__(self, report: StepReport, arch: Arch, reason: str) -> None:
         super().__init__()
         self.step = report.step
-        self.told = f"{reason} at step {report.step}, phase {report.phase}, subnet {arch.describe()}"
-        self.images = [str(int(each)) for each in report.image_ids]
+        self._message = f"{reason} at step {report.step}, phase {report.phase}, subnet {arch.describe()}"
+        self.images = [str(int(image_id)) for image_id in report.image_ids]
 
     def __str__(self) -> str:
-        """Return what went wrong, where, and on which images."""
-        return f"{self.told}, images {', '.join(self.images)}"
+        """Return the message with the images, which other processes may have added to."""
+        return f"{self._message}, images {', '.join(self.images)}"
 
 
 class LossMonitor:
     """Follows the losses of every step.
 
-    A loss explodes when the running mean of a role ("largest", "smallest", "random") is ``explosion_factor`` times the
-    lowest that it was in the same phase.
+    A loss explodes when the running mean of a role ("largest", "smallest", "random") exceeds ``explosion_factor`` times
+    its lowest value in the same phase.
 
     Args:
-        explosion_factor: Above 1; 0 to look for numbers that are not finite alone.
+        explosion_factor: Above 1; 0 to check only for numbers that are not finite.
     """
 
     def __init__(self, explosion_factor: float) -> None:
@@ -59,19 +58,21 @@ class LossMonitor:
         self._counts: dict[str, int] = {}
 
     def follow(self, report: StepReport) -> None:
-        """Note a step; its tensors are not read yet."""
+        """Record a step without reading its tensors."""
         self._pending.append(report)
 
     def read(self) -> None:
-        """Read the figures of all steps noted since the last time, waiting for the device once.
+        """Read the figures of all steps recorded since the last call, waiting for the device once.
 
         Raises:
-            TrainingDiverged: The first step of these whose loss or gradient is not finite or whose loss has exploded.
+            TrainingDiverged: A step's loss or gradient is not finite, or its loss exploded; the first such step.
         """
         reports, self._pending = self._pending, []
         if not reports:
             return
-        scalars = [value for each in reports for value in (*(terms.total for terms in each.losses), each.gradient_norm)]
+        scalars: list[Tensor] = []
+        for report in reports:
+            scalars += [*(terms.total for terms in report.losses), report.gradient_norm]
         values = iter(torch.stack(scalars).tolist())
         for report in reports:
             losses = [next(values) for _ in report.losses]
@@ -79,12 +80,12 @@ class LossMonitor:
 
     def figures(self) -> dict[str, float]:
         """Return the mean loss of each role and the mean gap between a step's subnets since the last call."""
-        found = {name: total / self._counts[name] for name, total in sorted(self._sums.items())}
+        means = {name: total / self._counts[name] for name, total in sorted(self._sums.items())}
         self._sums, self._counts = {}, {}
-        return found
+        return means
 
     def state(self) -> dict[str, Any]:
-        """Return what decides what is told of the steps to come, plain values."""
+        """Return the monitor's state as plain values."""
         assert not self._pending
         return {
             "phase": self._phase,
@@ -96,7 +97,7 @@ class LossMonitor:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what :meth:`state` returned; steps not read yet are forgotten."""
+        """Continue from what :meth:`state` returned; recorded steps that were not read are dropped."""
         self._pending = []
         self._phase, self._num_steps = state["phase"], state["num_steps"]
         self._means, self._lowest = dict(state["means"]), dict(state["lowest"])
@@ -109,12 +110,12 @@ class LossMonitor:
         for arch, role, loss in zip(report.archs, report.roles, losses, strict=True):
             if not math.isfinite(loss):
                 raise TrainingDiverged(report, arch, f"the loss is {loss}")
-            mean = _MEMORY * self._means.get(role, loss) + (1 - _MEMORY) * loss
+            mean = _MEAN_DECAY * self._means.get(role, loss) + (1 - _MEAN_DECAY) * loss
             self._means[role] = mean
             lowest = self._lowest[role] = min(mean, self._lowest.get(role, mean))
             if self._num_steps > _SETTLING_STEPS and mean > self.explosion_factor * lowest > 0:
                 raise TrainingDiverged(
-                    report, arch, f"the loss exploded: its mean is {mean:.3g} after it had been {lowest:.3g}"
+                    report, arch, f"the loss exploded: its running mean rose from {lowest:.3g} to {mean:.3g}"
                 )
             self._count(f"loss_{role}", loss)
         if not math.isfinite(norm):

@@ -1,13 +1,15 @@
-"""What a sharing study reports of scores that are all there, or only some of them."""
+"""The report of a weight-sharing study with all scores, or with some missing."""
 
 from pathlib import Path
 
 import pytest
 
-from scripts.studies.sharing_report import Compared, Scores, agreements, compared, draw, markdown, means
+from scripts.studies.sharing_report import ComparedArch, Scores, agreements, compared, draw, markdown, means
 from supernet.pose.data.image_decoding import read_image
 
-ARCHS = [Compared("small", 42_700_000), Compared("middle", 80_000_000), Compared("large", 169_000_000)]
+pytestmark = pytest.mark.drawings
+
+ARCHS = [ComparedArch("small", 42_700_000), ComparedArch("middle", 80_000_000), ComparedArch("large", 169_000_000)]
 ALONE: Scores = [[0.20, 0.25, 0.30], [0.22, 0.23, 0.32]]
 SHARED: dict[str, Scores] = {
     "progressive": [[0.19, 0.23, 0.30], [0.19, 0.23, 0.30]],
@@ -21,19 +23,19 @@ def test_a_mean_needs_the_scores_of_all_seeds() -> None:
 
 
 def test_only_archs_with_both_scores_are_compared() -> None:
-    found = compared([0.2, 0.3, None], [0.1, 0.2, 0.9])
-    assert found is not None
-    assert found.num == 2
-    assert [found.kendall_tau, found.median_gap] == pytest.approx([1, 0.1])
+    result = compared([0.2, 0.3, None], [0.1, 0.2, 0.9])
+    assert result is not None
+    assert result.num == 2
+    assert [result.kendall_tau, result.median_gap] == pytest.approx([1, 0.1])
     assert compared([None, 0.2], [0.1, None]) is None
 
 
-def test_agreements_tell_the_means_each_seed_and_how_seeds_agree_alone() -> None:
-    found = agreements(ALONE, SHARED)
-    assert found["progressive"]["mean"]["median_gap"] == pytest.approx(0.01)
-    assert [each["kendall_tau"] for each in found["progressive"]["by_seed"]] == pytest.approx([1, 1])
-    assert found["sandwich"]["mean"]["num"] == 2
-    (between,) = found["alone, between seeds"]["by_seed"]
+def test_agreements_are_of_means_of_each_seed_and_between_seeds_alone() -> None:
+    by_strategy = agreements(ALONE, SHARED)
+    assert by_strategy["progressive"]["mean"]["median_gap"] == pytest.approx(0.01)
+    assert [result["kendall_tau"] for result in by_strategy["progressive"]["by_seed"]] == pytest.approx([1, 1])
+    assert by_strategy["sandwich"]["mean"]["num"] == 2
+    (between,) = by_strategy["alone, between seeds"]["by_seed"]
     assert between["largest_gap"] == pytest.approx(0.02)
     assert agreements(ALONE[:1], {})["alone, between seeds"]["by_seed"] == []
 
@@ -56,7 +58,7 @@ def test_a_strategy_without_scores_has_no_line() -> None:
     assert "| 0: small | 42.7 M | 0.200 |  |  |" in text
 
 
-def test_the_image_is_drawn_as_soon_as_there_is_a_point(tmp_path: Path) -> None:
+def test_the_image_is_drawn_if_there_is_a_point(tmp_path: Path) -> None:
     nothing: Scores = [[None, None, None]]
     assert not draw(tmp_path / "empty.png", ALONE[:1], {"progressive": nothing})
     assert not any(tmp_path.iterdir())

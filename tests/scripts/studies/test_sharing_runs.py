@@ -1,4 +1,4 @@
-"""The parts of a sharing study: what each is trained with, and that each can be interrupted and continued."""
+"""The parts of a weight-sharing study: their training options, and that they can be interrupted and continued."""
 
 import json
 import os
@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from scripts.studies.sharing_results import write_results
-from scripts.studies.sharing_runs import Part, Study, StudyPlan, alone_phases
-from scripts.studies.sharing_timing import Pace, seconds_left
+from scripts.studies.sharing_runs import Part, Study, StudyPlan, phases_of_largest
+from scripts.studies.sharing_timing import PartTiming, seconds_left
 from search.cost import macs
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
@@ -43,7 +43,7 @@ def study(folder: Path, steps: int = 84) -> Study:
 
 
 def write_trained(config: Mapping[str, Any], folder: Path) -> None:
-    """Leave what a training leaves, with random weights."""
+    """Write the files of a finished training, with random weights."""
     torch.manual_seed(0)
     space = SearchSpace.from_dict(config["space"])
     state = SuperNet(space, COCO.num).state_dict()
@@ -55,8 +55,8 @@ def write_trained(config: Mapping[str, Any], folder: Path) -> None:
 def test_an_arch_alone_gets_the_phases_of_the_largest_subnet_over_all_steps(tmp_path: Path) -> None:
     whole = study(tmp_path, steps=840)
     alone, progressive = whole.scheduled(Part("alone", 0, 0)), whole.scheduled(Part("progressive", None, 0))
-    assert [each.phase for each in alone] == [each.phase for each in progressive[:2]]
-    assert [each.stop for each in alone] == [round(840 * 28 / 35), 840]
+    assert [scheduled.phase for scheduled in alone] == [scheduled.phase for scheduled in progressive[:2]]
+    assert [scheduled.stop for scheduled in alone] == [round(840 * 28 / 35), 840]
     assert alone[1].resolutions == (128,)
 
 
@@ -74,8 +74,8 @@ def test_trainings_differ_in_space_phases_and_name_only(tmp_path: Path) -> None:
 
 def test_phases_without_the_largest_subnet_alone_are_refused() -> None:
     sandwich = {"name": "s", "share": 1, "elastic": ["width"], "subnets": ["largest", "random"], "learning_rate": 0.01}
-    with pytest.raises(UserError, match="no phase trains the largest subnet alone"):
-        alone_phases([sandwich])
+    with pytest.raises(UserError, match="largest subnet alone"):
+        phases_of_largest([sandwich])
 
 
 def test_a_plan_with_too_few_steps_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -84,10 +84,10 @@ def test_a_plan_with_too_few_steps_is_refused_before_anything_is_written(tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_a_part_goes_on_where_it_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_part_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str | None, list[str]]] = []
     whole, part = study(tmp_path), Part("progressive", None, 0)
-    folder = whole.training(part)
+    folder = whole.run_folder(part)
 
     def train(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         calls.append((config["resume"], list(overrides)))
@@ -105,22 +105,22 @@ def test_a_part_goes_on_where_it_was_left(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("scripts.studies.sharing_runs.start_or_resume", train)
     for _ in range(2):
         with pytest.raises(UserError, match="stopped"):
-            whole.do(part)
-    assert not whole.done(part)
-    whole.do(part)
+            whole.run(part)
+    assert not whole.is_done(part)
+    whole.run(part)
     assert calls == [(None, []), (None, []), (str(folder), [f"resume={folder}", "threads=1"])]
-    assert whole.done(part)
+    assert whole.is_done(part)
     aps = [whole.ap(part, arch) for arch in range(3)]
 
     (tmp_path / "scores" / "seed0_progressive_arch_1.json").unlink()
-    assert not whole.done(part)
+    assert not whole.is_done(part)
     again = study(tmp_path)
-    again.do(part)
+    again.run(part)
     assert len(calls) == 3
     assert [again.ap(part, arch) for arch in range(3)] == aps
 
 
-def test_the_results_of_a_study_under_way_are_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_results_of_an_unfinished_study_are_complete_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(config: Mapping[str, Any], _: Sequence[str]) -> None:
         write_trained(config, tmp_path / "runs" / "train" / config["name"])
 
@@ -130,8 +130,8 @@ def test_the_results_of_a_study_under_way_are_whole_files(tmp_path: Path, monkey
     monkeypatch.setattr("scripts.studies.sharing_runs.start_or_resume", train)
     monkeypatch.setattr("scripts.studies.sharing_runs.SubnetScorer", scorer)
     whole = study(tmp_path)
-    whole.do(Part("sandwich", None, 0))
-    whole.do(Part("alone", 2, 0))
+    whole.run(Part("sandwich", None, 0))
+    whole.run(Part("alone", 2, 0))
     write_results(whole, [0], tmp_path, "the command")
     figures = json.loads((tmp_path / "study_sharing.json").read_text())
     assert figures["command"] == "the command"
@@ -147,16 +147,16 @@ def test_the_results_of_a_study_under_way_are_whole_files(tmp_path: Path, monkey
     assert (tmp_path / "study_sharing.png").exists()
 
 
-def test_the_time_left_is_that_of_the_steps_images_and_scores_left(tmp_path: Path) -> None:
+def test_the_time_left_is_that_of_the_missing_steps_images_and_scores(tmp_path: Path) -> None:
     whole, part = study(tmp_path, steps=110), Part("alone", 0, 0)
-    pace = Pace(step_seconds=(2.0, 3.0), image_seconds=0.5, score_seconds=7.0)
-    assert seconds_left(whole, part, pace) == 88 * 2 + 22 * 3 + 8 * 0.5 + 2 * 7 + 7
-    folder = whole.training(part)
+    timing = PartTiming(step_seconds=(2.0, 3.0), image_seconds=0.5, score_seconds=7.0)
+    assert seconds_left(whole, part, timing) == 88 * 2 + 22 * 3 + 8 * 0.5 + 2 * 7 + 7
+    folder = whole.run_folder(part)
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_text('{"step": 20}\n{"step": 107}\n')
-    assert seconds_left(whole, part, pace) == 2 * 3 + 4 * 0.5 + 2 * 7 + 7
+    assert seconds_left(whole, part, timing) == 2 * 3 + 4 * 0.5 + 2 * 7 + 7
     (folder / "summary.json").touch()
-    assert seconds_left(whole, part, pace) == 7
+    assert seconds_left(whole, part, timing) == 7
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_a_killed_study_continues(tmp_path: Path) -> None:
 
     other = subprocess.run([*only_one, "--steps=70"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert other.returncode == 2
-    assert "has steps 60, not 70" in other.stderr
+    assert "steps 60, not 70" in other.stderr
     done = subprocess.run(only_one, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "60 of 60" in done.stdout

@@ -1,4 +1,4 @@
-"""Random archs within a budget: uniform and distinct, shrunk where chance finds none, and always an end."""
+"""Random archs within a budget: uniform and distinct, repaired where random draws find none, and always terminating."""
 
 from collections import Counter
 
@@ -6,11 +6,9 @@ import numpy as np
 
 from search.budget import Budget, CostModel
 from search.evolution.offspring import draw_fitting
-from supernet.space import SearchSpace, StageChoices
+from supernet.space import SearchSpace
+from tests.helpers.spaces import FIXED_STAGES as TINY
 
-FIXED = StageChoices((24,), (1,), 2, (3,), (3,))
-LAST = StageChoices((24,), (1,), 1, (3,), (3,))
-TINY = SearchSpace("tiny", (64, 96), (8, 16), (FIXED, FIXED, FIXED, LAST), ((16, 24), (16, 24), (16, 24)))
 MODEL = CostModel(TINY, 17)
 ANY = Budget.from_mapping({}, MODEL)
 
@@ -23,8 +21,8 @@ def test_draws_within_a_budget_are_uniform_and_distinct() -> None:
     everything, num_uniform = draw_fitting(TINY, MODEL, ANY, rng, 32, 5000)
     assert len(set(everything)) == num_uniform == 32
     fitting = [arch for arch in everything if budget.fits_arch(arch)]
-    found, num_uniform = draw_fitting(TINY, MODEL, budget, rng, len(fitting), 5000)
-    assert set(found) == set(fitting)
+    drawn, num_uniform = draw_fitting(TINY, MODEL, budget, rng, len(fitting), 5000)
+    assert set(drawn) == set(fitting)
     assert num_uniform == len(fitting)
     share = 1 / len(fitting)
     counts = Counter(draw_fitting(TINY, MODEL, budget, rng, 1, 1000)[0][0] for _ in range(600))

@@ -1,34 +1,29 @@
-"""A build finds the times of blocks and the overhead of networks, whatever happens in between."""
+"""A build measures the latencies of blocks and the overhead of networks, despite disturbances and interruptions."""
 
-import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from search.lut.build import build, fitting_networks
+from search.lut.build import Effort, build
 from search.lut.measure import LEAST_RUNS, MOST_RUNS
-from search.lut.verify import verify
-from search.lut.workloads import draw_networks, workloads
+from search.lut.workloads import MeasurementPlan, draw_networks, fitting_networks
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
-from tests.helpers.latency_runtime import MadeUpEngine, spikes
+from tests.helpers.latency_runtime import FakeRuntime, spikes
 from tests.helpers.latency_tables import NUM_KEYPOINTS, OVERHEAD, SPACE, block_ms, network_ms
 
-NETWORKS = fitting_networks(SPACE, 8, seed=0)
-NUM_SUBJECTS = len(workloads(SPACE, NUM_KEYPOINTS, NETWORKS))
-QUIET = Console(file=io.StringIO())
+PLAN = MeasurementPlan(SPACE, NUM_KEYPOINTS, fitting_networks(SPACE, 8, seed=0))
+NUM_WORKLOADS = len(PLAN.workloads())
 
 
-def built(engine: MadeUpEngine, path: Path, rounds: int = 3, minutes: float = 60.0) -> LatencyTable:
-    return build(engine, SPACE, NUM_KEYPOINTS, NETWORKS, path, rounds, minutes, QUIET, engine.clock)
+def built(runtime: FakeRuntime, path: Path, rounds: int = 3, minutes: float = 60.0) -> LatencyTable:
+    return build(runtime, PLAN, path, Effort(rounds, minutes, runtime.clock), lambda *_: None)
 
 
 def test_a_build_finds_the_times_and_the_overhead(tmp_path: Path) -> None:
     path = tmp_path / "deeper" / "table.json"
-    table = built(MadeUpEngine(), path)
+    table = built(FakeRuntime(), path)
     for block, entry in table.entries.items():
         assert (entry.p50_ms, entry.p90_ms) == pytest.approx((block_ms(block),) * 2, abs=1e-5)
         assert 3 * LEAST_RUNS <= entry.runs <= 3 * MOST_RUNS
@@ -42,26 +37,26 @@ def test_a_build_finds_the_times_and_the_overhead(tmp_path: Path) -> None:
 
 def test_disturbances_hardly_change_a_table(tmp_path: Path) -> None:
     """A tenth of all visits takes three times as long; the median of five rounds does not follow them."""
-    table = built(MadeUpEngine(disturbed=spikes(0.1, 3.0)), tmp_path / "table.json", rounds=5)
+    table = built(FakeRuntime(disturbed=spikes(0.1, 3.0)), tmp_path / "table.json", rounds=5)
     errors = [abs(entry.p50_ms / block_ms(block) - 1) for block, entry in table.entries.items()]
     assert np.mean(np.array(errors) > 0.01) < 0.04  # P(at least 3 of 5) = 0.009
     predicted = [table.predict_ms(arch) / network_ms(arch) for arch in draw_networks(SPACE, 50, seed=5)]
     assert np.abs(np.array(predicted) - 1).mean() < 0.05
 
 
-@pytest.mark.parametrize("stop_at", [0, 1, NUM_SUBJECTS - 1, NUM_SUBJECTS + 7])
+@pytest.mark.parametrize("stop_at", [0, 1, NUM_WORKLOADS - 1, NUM_WORKLOADS + 7])
 def test_an_interrupted_build_goes_on_from_where_it_was(stop_at: int, tmp_path: Path) -> None:
     path, whole = tmp_path / "table.json", tmp_path / "whole.json"
-    expected = built(MadeUpEngine(), whole, rounds=2)
-    with pytest.raises(UserError, match=f"stopped after {stop_at} of {2 * NUM_SUBJECTS} visits; the same command"):
-        built(MadeUpEngine(stop_at=stop_at), path, rounds=2)
+    expected = built(FakeRuntime(), whole, rounds=2)
+    with pytest.raises(UserError, match=f"stopped after {stop_at} of {2 * NUM_WORKLOADS} visits"):
+        built(FakeRuntime(stop_at=stop_at), path, rounds=2)
     assert not path.exists()
     partial = tmp_path / "table.json.partial"
     with partial.open("a") as file:
         file.write('{"round": 1, "subj')  # as of a power cut
-    engine = MadeUpEngine()
-    table = built(engine, path, rounds=2)
-    assert engine.num_opened == 2 * NUM_SUBJECTS - stop_at
+    runtime = FakeRuntime()
+    table = built(runtime, path, rounds=2)
+    assert runtime.num_opened == 2 * NUM_WORKLOADS - stop_at
     assert not partial.exists()
     for block, entry in expected.entries.items():
         assert table.entries[block].runs == entry.runs
@@ -69,35 +64,28 @@ def test_an_interrupted_build_goes_on_from_where_it_was(stop_at: int, tmp_path: 
 
 
 def test_a_build_out_of_time_still_measures_everything_once(tmp_path: Path) -> None:
-    engine = MadeUpEngine()
-    built(engine, tmp_path / "table.json", rounds=5, minutes=0.0)
-    assert engine.num_opened == NUM_SUBJECTS
+    runtime = FakeRuntime()
+    built(runtime, tmp_path / "table.json", rounds=5, minutes=0.0)
+    assert runtime.num_opened == NUM_WORKLOADS
 
 
 def test_a_build_never_mixes_what_was_measured_differently(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     with pytest.raises(UserError, match="stopped"):
-        built(MadeUpEngine(stop_at=3), path)
-    other = MadeUpEngine()
+        built(FakeRuntime(stop_at=3), path)
+    other = FakeRuntime()
     other.settings = type(other.settings)(**{**vars(other.settings), "threads": 1})
-    with pytest.raises(UserError, match=r"settings\.threads is 2 in .*partial, but 1 now; remove that file"):
+    with pytest.raises(UserError, match=r"settings\.threads is 2 in .*partial, but 1 now"):
         built(other, path)
     path.write_text("{}")
-    with pytest.raises(UserError, match=r"table\.json exists already; remove it or choose another --output"):
-        built(MadeUpEngine(), path)
+    with pytest.raises(UserError, match=r"table\.json exists already"):
+        built(FakeRuntime(), path)
 
 
-def test_verifying_uses_networks_that_fitting_never_saw(tmp_path: Path) -> None:
-    table, engine = built(MadeUpEngine(), tmp_path / "table.json"), MadeUpEngine()
-    found = verify(table, engine, 30, 3, 1, QUIET, engine.clock)
-    fitted = [each.arch.to_dict() for each in table.networks]
-    archs = [row["arch"] for row in found["networks"]]
-    assert len(archs) == len({json.dumps(arch) for arch in archs}) == 30
-    assert not [arch for arch in archs if arch in fitted]
-    agreement = found["agreement"]
-    assert agreement["mape"] < 0.5
-    assert agreement["spearman"] > 0.98
-    assert agreement["repeat_noise"] < 0.01
-    engine.settings = type(engine.settings)(**{**vars(engine.settings), "device": "another processor"})
-    with pytest.raises(UserError, match=r"settings\.device of the latency table is 'a processor', here it is 'another"):
-        verify(table, engine, 30, 3, 1, QUIET, engine.clock)
+def test_progress_counts_the_visits_of_earlier_runs(tmp_path: Path) -> None:
+    path, calls = tmp_path / "table.json", list[tuple[int, int]]()
+    with pytest.raises(UserError, match="stopped"):
+        built(FakeRuntime(stop_at=NUM_WORKLOADS + 1), path)
+    runtime = FakeRuntime()
+    build(runtime, PLAN, path, Effort(3, 60.0, runtime.clock), lambda done, total, _: calls.append((done, total)))
+    assert calls == [(done, 3 * NUM_WORKLOADS) for done in range(NUM_WORKLOADS + 1, 3 * NUM_WORKLOADS + 1)]

@@ -1,15 +1,15 @@
-"""A latency table is a cost like the others: it bounds a search, in its vector form too."""
+"""A latency table is a cost like any other: a budget can bound it."""
 
 import numpy as np
 import pytest
 
 from search.budget import Budget, CostModel
 from supernet.errors import UserError
-from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE, made_up_table, network_ms
+from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE, fake_table, network_ms
 
 
 def test_a_latency_bound_is_kept_by_exactly_the_archs_within_it() -> None:
-    model = CostModel(SPACE, NUM_KEYPOINTS, made_up_table())
+    model = CostModel(SPACE, NUM_KEYPOINTS, fake_table())
     genes = SPACE.layout.sample(np.random.default_rng(0), 300)
     times = np.array([network_ms(arch) for arch in SPACE.decode(genes)])
     limit = float(np.median(times))
@@ -19,4 +19,4 @@ def test_a_latency_bound_is_kept_by_exactly_the_archs_within_it() -> None:
     with pytest.raises(UserError, match="no subnet of space tiny with latency up to 1 ms"):
         Budget.from_mapping({"latency": "1ms"}, model).check_reachable()
     with pytest.raises(UserError, match="num_keypoints of the latency table is 14"):
-        CostModel(SPACE, 17, made_up_table())
+        CostModel(SPACE, 17, fake_table())

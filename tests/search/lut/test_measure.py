@@ -1,4 +1,4 @@
-"""The file of measurements survives whatever ends the process that writes it."""
+"""The file of measurements survives a kill of the process that writes it."""
 
 import json
 import signal
@@ -79,6 +79,6 @@ def test_slow_subjects_run_less_often_and_never_too_seldom() -> None:
         def run(seconds: float = seconds) -> None:
             now[0] += seconds
 
-        found = time_runs(run, lambda: now[0])
-        assert len(found) == num_runs
-        assert found == pytest.approx([1e3 * seconds] * num_runs)
+        milliseconds = time_runs(run, lambda: now[0])
+        assert len(milliseconds) == num_runs
+        assert milliseconds == pytest.approx([1e3 * seconds] * num_runs)

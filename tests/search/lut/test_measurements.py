@@ -1,40 +1,39 @@
-"""The fit finds the overhead that networks were made with, and one bad measurement does not mislead it."""
+"""The fit recovers the overhead of the fake latencies, and one bad measurement does not mislead it."""
 
 import numpy as np
 import pytest
 
-from search.lut.build import fitting_networks
 from search.lut.measurements import fit
-from search.lut.workloads import draw_networks
+from search.lut.workloads import draw_networks, fitting_networks
 from supernet.costs.latency_file import Entry
 from supernet.costs.latency_table import MeasuredNetwork
 from supernet.space import SearchSpace
-from tests.helpers.latency_tables import NUM_KEYPOINTS, OVERHEAD, made_up_table, network_ms
+from tests.helpers.latency_tables import NUM_KEYPOINTS, OVERHEAD, fake_table, network_ms
 
 SPACE = SearchSpace.load("litepose")
-TABLE = made_up_table(SPACE)
+TABLE = fake_table(SPACE)
 
 
 def measured(num: int, noise: float, disturbed: int = 0) -> list[MeasuredNetwork]:
-    """Networks of known times with relative noise, the last of them measured at three times their time."""
-    rng, found = np.random.default_rng(0), []
+    """Networks of known latencies with relative noise, the last of them measured at three times their latency."""
+    rng, networks = np.random.default_rng(0), []
     for i, arch in enumerate(fitting_networks(SPACE, num, seed=0)):
         time = network_ms(arch) * (1 + noise * rng.standard_normal()) * (3.0 if i >= num - disturbed else 1.0)
-        found.append(MeasuredNetwork(arch, Entry(time, time, 10)))
-    return found
+        networks.append(MeasuredNetwork(arch, Entry(time, time, 10)))
+    return networks
 
 
 def mean_error(networks: list[MeasuredNetwork]) -> float:
     """Mean relative error of predictions for other networks, with the overhead fitted on ``networks``."""
-    table = made_up_table(SPACE, overhead=fit(TABLE.entries, OVERHEAD.call_ms, networks, NUM_KEYPOINTS))
+    table = fake_table(SPACE, overhead=fit(TABLE.entries, OVERHEAD.call_ms, networks, NUM_KEYPOINTS))
     archs = draw_networks(SPACE, 100, seed=1)
     return float(np.mean([abs(table.predict_ms(arch) / network_ms(arch) - 1) for arch in archs]))
 
 
 def test_the_overhead_is_found() -> None:
-    found = fit(TABLE.entries, OVERHEAD.call_ms, measured(40, 0.0), NUM_KEYPOINTS)
-    assert found.backbone_factor == pytest.approx(OVERHEAD.backbone_factor, abs=0.03)
-    assert found.head_factor == pytest.approx(OVERHEAD.head_factor, abs=0.1)
+    overhead = fit(TABLE.entries, OVERHEAD.call_ms, measured(40, 0.0), NUM_KEYPOINTS)
+    assert overhead.backbone_factor == pytest.approx(OVERHEAD.backbone_factor, abs=0.03)
+    assert overhead.head_factor == pytest.approx(OVERHEAD.head_factor, abs=0.1)
     assert mean_error(measured(40, 0.0)) < 0.002
 
 
@@ -44,7 +43,7 @@ def test_noise_and_disturbed_networks_hardly_matter() -> None:
 
 
 def test_without_networks_the_sum_stands_alone() -> None:
-    found = fit(TABLE.entries, OVERHEAD.call_ms, [], NUM_KEYPOINTS)
-    assert (found.fixed_ms, found.backbone_factor, found.head_factor, found.border_ms) == pytest.approx(
+    overhead = fit(TABLE.entries, OVERHEAD.call_ms, [], NUM_KEYPOINTS)
+    assert (overhead.fixed_ms, overhead.backbone_factor, overhead.head_factor, overhead.border_ms) == pytest.approx(
         (0, 1, 1, 0), abs=1e-6
     )

@@ -1,4 +1,4 @@
-"""Two workers on one database: real servers, started for the test and stopped after it."""
+"""Two workers on one database: real servers that are started for the test and stopped after it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,6 +1,7 @@
-"""The journal file survives killed processes, cut lines and full disks, and is never made worse than it was."""
+"""The journal file survives killed processes, cut lines and full disks, and damage is never made worse."""
 
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -8,7 +9,6 @@ import resource
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,17 @@ def entry(number: int) -> dict[str, Any]:
 
 
 def numbers(path: Path) -> list[int]:
-    """What a journal holds, read by Optuna."""
+    """Return the numbers of the entries of a journal, read by Optuna."""
     return [log["number"] for log in open_journal(path).read_logs(0)]
 
 
+def no_sleep(seconds: float) -> None:
+    """Replaces ``time.sleep`` where nothing must be waited for."""
+    raise AssertionError("it waits for a dead process")
+
+
 def in_child(job: Callable[[], None]) -> int | None:
-    """The exit code of a process that does ``job``."""
+    """Run ``job`` in a new process and return its exit code."""
     process = FORK.Process(target=job)
     process.start()
     process.join(60)
@@ -54,10 +59,7 @@ def test_the_lock_of_a_killed_process_is_not_waited_for(path: Path, monkeypatch:
     assert in_child(hold_and_die) == -signal.SIGKILL
     assert path.with_name("study.journal.lock").is_symlink()
 
-    def sleep(seconds: float) -> None:
-        raise AssertionError("it waits for a dead process")
-
-    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("time.sleep", no_sleep)
     open_journal(path).append_logs([entry(3)])
     assert numbers(path) == [0, 1, 2, 3]
     assert not path.with_name("study.journal.lock").is_symlink()
@@ -92,12 +94,16 @@ def test_another_program_waits_for_our_lock(path: Path) -> None:
 
 
 @pytest.mark.parametrize("already_open", [False, True])
-def test_a_cut_line_is_kept_aside_and_new_entries_follow(path: Path, already_open: bool) -> None:
+def test_a_cut_line_is_moved_to_a_backup_and_new_entries_follow(
+    path: Path, already_open: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     journal = open_journal(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    with pytest.warns(UserWarning, match=r"study\.journal: the last line was cut off"):
-        (journal if already_open else open_journal(path)).append_logs([entry(7)])
+    (journal if already_open else open_journal(path)).append_logs([entry(7)])
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"{path}: the last line was incomplete" in record.getMessage()
     assert numbers(path) == [0, 1, 7]
     assert path.with_name("study.journal.bak").read_bytes() == whole.splitlines()[2][:-19] + b"\n"
 
@@ -107,30 +113,29 @@ def test_damage_in_the_middle_is_refused_by_line_and_nothing_is_changed(path: Pa
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([lines[0], damage, lines[2], b'{"op']))
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"line 2 of the study .*study\.journal is damaged; restore"):
+    with pytest.raises(UserError, match=r"line 2 of the study .*study\.journal is damaged"):
         open_journal(path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["study.journal"]
 
 
-def test_a_full_disk_is_one_sentence_and_costs_no_entry(path: Path) -> None:
+def test_a_full_disk_is_a_user_error_and_loses_no_entry(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def write_too_much() -> None:
         journal = open_journal(path)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 110, resource.RLIM_INFINITY))
-        with pytest.raises(UserError, match=r"cannot write .*study\.journal: File too large; free space"):
+        with pytest.raises(UserError, match=r"study\.journal: File too large"):
             journal.append_logs([entry(number) for number in range(100)])
 
     assert in_child(write_too_much) == 0
-    with pytest.warns(UserWarning, match="cut off"):
-        kept = numbers(path)
-    assert kept == [0, 1, 2, 0, 1, 2, 3]
+    assert numbers(path) == [0, 1, 2, 0, 1, 2, 3]
+    assert ["incomplete" in message for message in caplog.messages] == [True]
     assert all(json.loads(line) for line in path.read_bytes().splitlines())
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot open the study .*file/study"):
+    with pytest.raises(UserError, match=r"file/study"):
         open_journal(tmp_path / "file" / "study")
 
 
@@ -157,10 +162,8 @@ def test_fifty_killed_writers_lose_nothing_that_was_written(tmp_path: Path) -> N
         process.kill()
         process.join()
         os.close(reader)
-        began = time.monotonic()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of lines that were cut off
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("time.sleep", no_sleep)
             assert len(numbers(path)) >= before
             open_journal(path).append_logs([entry(-1)])
-        assert time.monotonic() - began < 5
         assert numbers(path)[-1] == -1

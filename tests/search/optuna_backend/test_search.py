@@ -1,4 +1,4 @@
-"""Optuna's samplers on scores that cost nothing: within the budget, nothing twice, alone or with others."""
+"""Searches with Optuna's samplers on free scores: within the budget, without duplicates, with one or more workers."""
 
 import itertools
 import multiprocessing
@@ -28,17 +28,17 @@ from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.space import SearchSpace
 
-ONE = {"widths": [16], "depths": [1], "stride": 2, "expand_ratios": [3], "kernel_sizes": [3]}
+FIXED = {"widths": [16], "depths": [1], "stride": 2, "expand_ratios": [3], "kernel_sizes": [3]}
 SPACE = SearchSpace.from_dict(
     {
         "name": "few",
         "resolutions": [64, 96, 128],
         "stem_widths": [8, 16],
         "stages": [
-            ONE,
-            ONE | {"widths": [16, 24], "depths": [1, 2], "expand_ratios": [2, 4]},
-            ONE | {"widths": [24, 32]},
-            ONE | {"depths": [1, 2], "stride": 1, "kernel_sizes": [3, 5]},
+            FIXED,
+            FIXED | {"widths": [16, 24], "depths": [1, 2], "expand_ratios": [2, 4]},
+            FIXED | {"widths": [24, 32]},
+            FIXED | {"depths": [1, 2], "stride": 1, "kernel_sizes": [3, 5]},
         ],
         "deconv_widths": [[16, 24], [16], [16]],
     }
@@ -50,7 +50,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def score(arch: Arch) -> Score:
-    """A smooth function of the arch with one best arch within any budget, and no ties to speak of."""
+    """A smooth function of the arch with one best arch within any budget, and almost no ties."""
     (row,) = SPACE.encode([arch])
     rng = np.random.default_rng(7)
     weights = rng.normal(size=len(row)) + 0.1 * rng.normal(size=(len(row), len(row))) @ row
@@ -73,7 +73,7 @@ def make(
 
 
 class Recorder:
-    """Scores and remembers what it scored."""
+    """Scores archs and records them."""
 
     def __init__(self, score: Callable[[Arch], Score] = score) -> None:
         self.archs: list[Arch] = []
@@ -85,7 +85,7 @@ class Recorder:
 
 
 def sequence(result: Result) -> list[str]:
-    return [one.arch.digest() for one in result.archive]
+    return [candidate.arch.digest() for candidate in result.archive]
 
 
 def trials(search: OptunaSearch) -> list[optuna.trial.FrozenTrial]:
@@ -99,8 +99,8 @@ def test_every_arch_is_new_within_the_budget_and_counts(sampler: str, constraint
     result = search.run(recorder)
     assert len(recorder.archs) == len(set(recorder.archs)) == 30
     assert all(search.budget.fits_arch(arch) for arch in recorder.archs)
-    assert [one.arch for one in result.archive] == recorder.archs
-    assert [one.order for one in result.archive] == list(range(30))
+    assert [candidate.arch for candidate in result.archive] == recorder.archs
+    assert [candidate.order for candidate in result.archive] == list(range(30))
     assert result.best.ap == max(score(arch).ap for arch in recorder.archs)
     assert result.front == (result.best,)
     assert result.best.costs == MODEL.of(result.best.arch)
@@ -130,15 +130,15 @@ def test_what_breaks_the_budget_is_pruned_with_its_constraints_and_never_scored(
     pruned = [trial for trial in trials(search) if trial.state == TrialState.PRUNED]
     assert pruned
     for trial in pruned:
-        (arch,) = SPACE.decode(search._mirror.row(trial)[None])
+        (arch,) = SPACE.decode(search._local.row(trial)[None])
         costs = MODEL.of(arch)
         bounds = search.budget.to_dict()
-        over = {
+        excess = {
             "macs": costs["macs"] / bounds["macs"] - 1,
             "min_params": 1 - costs["params"] / bounds["min_params"],
         }
-        assert trial.constraints == pytest.approx(over)
-        assert max(over.values()) > 0
+        assert trial.constraints == pytest.approx(excess)
+        assert max(excess.values()) > 0
         assert trial.values is None
         assert arch not in recorder.archs
     feasible = [trial for trial in trials(search) if trial.state == TrialState.COMPLETE]
@@ -150,33 +150,33 @@ def test_parameters_are_values_by_name_and_blocks_past_the_depth_have_none() -> 
     search = make()
     result = search.run(score)
     scored = [trial for trial in trials(search) if trial.state == TrialState.COMPLETE]
-    for trial, one in zip(scored, result.archive, strict=True):
-        arch = one.arch
+    for trial, candidate in zip(scored, result.archive, strict=True):
+        arch = candidate.arch
         assert trial.params["resolution"] == arch.resolution
         assert trial.params["stage 1: depth"] == arch.stages[1].depth
         ratios = [trial.params.get(f"stage 1, block {i}: expand ratio") for i in range(2)]
         assert [ratio for ratio in ratios if ratio is not None] == list(arch.stages[1].expand_ratios)
-        assert "stage 0: width" not in trial.params  # there is no choice
-    assert {one.arch.stages[1].depth for one in result.archive} == {1, 2}
+        assert "stage 0: width" not in trial.params  # it has one value only
+    assert {candidate.arch.stages[1].depth for candidate in result.archive} == {1, 2}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_with_costs_as_objectives_the_front_is_what_nothing_dominates(sampler: str) -> None:
     search = make(sampler=sampler, objectives=("ap", "macs"))
     result = search.run(score)
-    points = [(one.ap, -one.costs["macs"]) for one in result.archive]
-    wanted = [p for p in points if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points)]
-    assert sorted((one.ap, -one.costs["macs"]) for one in result.front) == sorted(wanted)
+    points = [(candidate.ap, -candidate.costs["macs"]) for candidate in result.archive]
+    front = [p for p in points if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points)]
+    assert sorted((candidate.ap, -candidate.costs["macs"]) for candidate in result.front) == sorted(front)
     assert result.best.ap == max(points)[0]
     assert {trial.number for trial in search.shared.study.best_trials} == {
-        trial.number for trial in trials(search) if trial.values and (trial.values[0], -trial.values[1]) in wanted
+        trial.number for trial in trials(search) if trial.values and (trial.values[0], -trial.values[1]) in front
     }
 
 
 def every_row() -> np.ndarray[Any, Any]:
     rows = np.array(list(itertools.product(*map(range, SPACE.layout.num_choices.tolist()))), np.int16)
-    found: np.ndarray[Any, Any] = np.unique(SPACE.layout.checked(rows), axis=0)
-    return found
+    unique: np.ndarray[Any, Any] = np.unique(SPACE.layout.checked(rows), axis=0)
+    return unique
 
 
 def test_where_there_are_fewer_archs_than_wanted_all_are_scored() -> None:
@@ -184,17 +184,17 @@ def test_where_there_are_fewer_archs_than_wanted_all_are_scored() -> None:
     macs = MODEL(rows)["macs"]
     limit = int(np.sort(macs)[19])
     result = make(constraint={"macs": limit}, startup=3).run(score)
-    assert {one.arch for one in result.archive} == set(SPACE.decode(rows[macs <= limit]))
+    assert {candidate.arch for candidate in result.archive} == set(SPACE.decode(rows[macs <= limit]))
     assert len(result.archive) < 30
 
 
 def test_without_any_arch_within_the_budget_one_sentence_says_so() -> None:
-    with pytest.raises(UserError, match="no arch of space few fits the budget; allow more"):
+    with pytest.raises(UserError, match="no arch of space few fits the budget"):
         make(constraint={"macs": 1000}).run(score)
 
 
 def test_scores_that_are_no_numbers_are_an_error() -> None:
-    with pytest.raises(ValueError, match="nan; scores must be finite"):
+    with pytest.raises(ValueError, match="finite number, got nan"):
         make().run(lambda arch: Score(1, {"AP": float("nan")}))
 
 
@@ -216,14 +216,18 @@ def test_a_stopped_search_goes_on_without_proposing_anything_again(
     result = make(open_storage(tmp_path / "journal"), sampler=sampler).run(recorder)
     assert recorder.archs[:stop_after] == before
     assert len(set(recorder.archs)) == len(recorder.archs) == 30
-    assert [one.arch for one in result.archive] == recorder.archs
+    assert [candidate.arch for candidate in result.archive] == recorder.archs
     states = Counter(trial.state for trial in make(open_storage(tmp_path / "journal")).shared.trials())
     assert states[TrialState.FAIL] == 1
     assert states[TrialState.RUNNING] == 0
 
 
-def work(storage: str, folder: Path, name: str, num: int, seconds: float, kill_at: int | None = None) -> None:
-    """A worker process that notes each evaluation as an empty file, and may be killed in one."""
+def work(storage: str, folder: Path, name: str, num: int, kill_at: int | None = None, wait_for: str = "") -> None:
+    """A worker process that records each evaluation as an empty file.
+
+    It may be killed during one, or wait in its third until another worker has left a file, so that both work however
+    slow one of them is.
+    """
     warnings.simplefilter("ignore")
     count = 0
 
@@ -233,14 +237,16 @@ def work(storage: str, folder: Path, name: str, num: int, seconds: float, kill_a
         if count == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         count += 1
-        time.sleep(seconds)
+        deadline = time.monotonic() + 200
+        while count == 3 and wait_for and not list(folder.glob(wait_for)) and time.monotonic() < deadline:
+            time.sleep(0.01)
         return score(arch)
 
     make(open_storage(storage), num, seed=3).run(slow)
 
 
 def evaluations(folder: Path) -> Counter[str]:
-    """How often each arch was begun, by digest."""
+    """Return how often the evaluation of each arch was started, by digest."""
     return Counter(path.name.split(".")[0] for path in folder.iterdir())
 
 
@@ -249,12 +255,12 @@ def test_two_workers_share_the_work_and_a_killed_ones_trial_is_retried(tmp_path:
 
 
 def check_two_workers(storage: str, folder: Path) -> None:
-    """Two workers, one of which is killed while it evaluates, do all there is to do, and only that one's work twice."""
-    notes = folder / "notes"
-    notes.mkdir()
+    """Run two workers, one of which is killed in an evaluation: all is evaluated, and only that arch twice."""
+    records = folder / "records"
+    records.mkdir()
     workers = [
-        FORK.Process(target=work, args=(storage, notes, "killed", 24, 0.02, 4)),
-        FORK.Process(target=work, args=(storage, notes, "other", 24, 0.02)),
+        FORK.Process(target=work, args=(storage, records, "killed", 24, 4)),
+        FORK.Process(target=work, args=(storage, records, "other", 24, None, "*.killed.4")),
     ]
     for worker in workers:
         worker.start()
@@ -263,39 +269,39 @@ def check_two_workers(storage: str, folder: Path) -> None:
     assert [worker.exitcode for worker in workers] == [-signal.SIGKILL, 0]
     archive = make(open_storage(storage), 24).run(score).archive
     assert len(archive) == 24
-    found = evaluations(notes)
-    assert set(found) == {one.arch.digest() for one in archive}
-    assert sorted(found.values()) == [1] * 23 + [2]
-    killed = [path.name.split(".")[0] for path in notes.iterdir() if path.name.endswith("killed.4")]
-    assert found[killed[0]] == 2
+    counts = evaluations(records)
+    assert set(counts) == {candidate.arch.digest() for candidate in archive}
+    assert sorted(counts.values()) == [1] * 23 + [2]
+    killed = [path.name.split(".")[0] for path in records.iterdir() if path.name.endswith("killed.4")]
+    assert counts[killed[0]] == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_many_workers_evaluate_fifty_archs_each_and_none_twice(count: int, tmp_path: Path) -> None:
-    storage, notes = str(tmp_path / "study.journal"), tmp_path / "notes"
-    notes.mkdir()
-    workers = [FORK.Process(target=work, args=(storage, notes, f"worker{i}", 50 * count, 0.0)) for i in range(count)]
+    storage, records = str(tmp_path / "study.journal"), tmp_path / "records"
+    records.mkdir()
+    workers = [FORK.Process(target=work, args=(storage, records, f"worker{i}", 50 * count)) for i in range(count)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(500)
     assert [worker.exitcode for worker in workers] == [0] * count
-    found = evaluations(notes)
-    assert len(found) == 50 * count
-    assert set(found.values()) == {1}
-    scored = [each for each in trials(make(open_storage(storage))) if each.state == TrialState.COMPLETE]
-    assert len({each.number for each in scored}) == 50 * count
+    counts = evaluations(records)
+    assert len(counts) == 50 * count
+    assert set(counts.values()) == {1}
+    scored = [trial for trial in trials(make(open_storage(storage))) if trial.state == TrialState.COMPLETE]
+    assert len({trial.number for trial in scored}) == 50 * count
 
 
 def test_a_neighbour_takes_the_place_of_what_was_scored_before(monkeypatch: pytest.MonkeyPatch) -> None:
     search = make(num=20, startup=2)
     first = search.run(score).archive
-    known = search._mirror.row(trials(search)[0])
-    asked = Suggestion(known, {"macs": -0.1}, {})
-    monkeypatch.setattr(search._mirror, "ask", lambda constraints: asked)
+    known = search._local.row(trials(search)[0])
+    suggestion = Suggestion(known, {})
+    monkeypatch.setattr(search._local, "ask", lambda: suggestion)
     proposal = search._propose(search.shared.trials())
     assert proposal is not None
     assert proposal.origin == "neighbour"
-    assert SPACE.decode(proposal.row[None])[0] not in {one.arch for one in first}
+    assert SPACE.decode(proposal.row[None])[0] not in {candidate.arch for candidate in first}
     assert 1 <= (proposal.row != known).sum() <= 5

@@ -1,4 +1,4 @@
-"""A study is opened wherever it is kept, and only by those for whom it was made."""
+"""Studies are opened in any storage, and only by searches of the same things."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_a_study_is_found_again(tmp_path: Path, place: str) -> None:
     assert study(open_storage(place)).user_attrs["mark"] == 1
 
 
-def test_objectives_are_maximised_for_ap_and_minimised_for_costs() -> None:
+def test_ap_is_maximized_and_costs_are_minimized() -> None:
     directions = study(InMemoryStorage(), ("ap", "macs", "params")).directions
     assert [direction.name for direction in directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
 
@@ -29,39 +29,35 @@ def test_objectives_are_maximised_for_ap_and_minimised_for_costs() -> None:
 def test_another_space_is_refused_with_both_values() -> None:
     storage = InMemoryStorage()
     study(storage)
-    with pytest.raises(
-        UserError, match=r"search in the file was made with the space nano \(1f\), .* now it is nano \(2"
-    ):
+    with pytest.raises(UserError, match=r"search in the file .* the space nano \(1f\), .* nano \(2"):
         study(storage, space="nano (2e)")
 
 
 def test_other_objectives_are_refused() -> None:
     storage = InMemoryStorage()
     study(storage)
-    with pytest.raises(UserError, match="was made with the objectives ap, but now it is ap, macs"):
+    with pytest.raises(UserError, match=r"the objectives ap, .* ap, macs"):
         study(storage, ("ap", "macs"))
 
 
 def test_a_study_of_another_program_is_refused() -> None:
     storage = InMemoryStorage()
     optuna.create_study(storage=storage, study_name="search").ask()
-    with pytest.raises(
-        UserError, match="study search in the file is none of this search; name another with study=NAME"
-    ):
+    with pytest.raises(UserError, match=r"study search in the file .*another program"):
         study(storage)
 
 
 @pytest.mark.parametrize(
-    ("place", "says"),
+    ("place", "message"),
     [
         ("nosuch://host/name", "nosuch"),
-        ("://", "is no URL of a database"),
+        ("://", "not the URL of a database"),
         ("sqlite:////nosuch/folder/study.db", "cannot open storage sqlite:////nosuch/folder/study.db .*unable to open"),
-        ("oracle://me:secret@127.0.0.1:1/x", "needs a database driver; pip install"),
+        ("oracle://me:secret@127.0.0.1:1/x", "oracle://me.*needs a database driver"),
     ],
 )
-def test_what_cannot_be_opened_is_one_sentence(place: str, says: str) -> None:
-    with pytest.raises(UserError, match=says) as caught:
+def test_a_storage_that_cannot_be_opened_is_named_in_one_line(place: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         open_storage(place)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -78,7 +74,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
         '{"op_code": 0, "worker_id": 1, "study_name": [], "directions": 7}',
     ):
         path.write_text(f"{entry}\n")
-        with pytest.raises(UserError, match="is no journal of Optuna"):
+        with pytest.raises(UserError, match=r"arch\.json is not a journal"):
             open_storage(path)
         assert path.read_text() == f"{entry}\n"
     path.write_text("[" * 5000 + "\n")
@@ -92,8 +88,8 @@ def test_passwords_are_never_shown() -> None:
     assert "secret" not in describe("postgresql://me:secret@host:port/db")
 
 
-def test_a_study_that_minimises_ap_is_refused() -> None:
+def test_a_study_that_minimizes_ap_is_refused() -> None:
     storage = InMemoryStorage()
     optuna.create_study(storage=storage, study_name="search", direction="minimize")
-    with pytest.raises(UserError, match="is not one that maximises AP"):
+    with pytest.raises(UserError, match="does not maximize AP"):
         study(storage)

@@ -1,4 +1,4 @@
-"""The report of a search: what it says, that it needs nothing from outside, and that no run is too small for it."""
+"""The report of a search: its content, that it loads nothing from elsewhere, and reports of very small runs."""
 
 import html
 import itertools
@@ -18,6 +18,8 @@ from search.report import figures
 from search.report import page as report_page
 from supernet.arch import Arch
 from supernet.space import SearchSpace
+
+pytestmark = pytest.mark.drawings
 
 NANO = SearchSpace.load("nano")
 MODEL = CostModel(NANO, 17)
@@ -50,7 +52,7 @@ def summary_of(rows: list[Row], **more: Any) -> Row:
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and the text of cells and scripts."""
+    """The tags of a page with their attributes, and its texts."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -72,7 +74,7 @@ class Page(HTMLParser):
         self.texts.append((self.open[-1] if self.open else "", data))
 
     def drawn(self) -> list[list[Row]]:
-        """What each chart draws, as plotly is given it."""
+        """Return the series of each chart, as they are passed to plotly."""
         plots = [text for tag, text in self.texts if tag == "script" and "Plotly.newPlot(" in text and len(text) < 1e6]
 
         def refuse(value: str) -> float:
@@ -86,7 +88,7 @@ def cells(page: Page) -> list[str]:
     return [text for tag, text in page.texts if tag == "td"]
 
 
-def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
+def test_the_page_is_complete_and_loads_nothing(tmp_path: Path) -> None:
     rows = candidates(24)
     budget = Budget.from_mapping({"macs": "150M", "min_params": "100K"}, MODEL)
     subnets = [{"costs": row["costs"], "metrics": {"AP": 0.1}} for row in rows[:3]]
@@ -98,14 +100,14 @@ def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
         assert attributes.get("src", "data:") is not None
         assert (attributes.get("src") or "data:").startswith("data:")
         assert "href" not in attributes
-    # Two costs and the final check, then progress and importance.
+    # The trade-offs of two costs and the final check, then progress and importance.
     charts = page.drawn()
     assert len(charts) == 5
     names = [[series.get("name") for series in chart] for chart in charts]
     assert "budget: at most 150 M" in names[0]
     assert "budget: at least 100 K" in names[2]
     assert "random within the budget" in names[1]
-    # Progress: as many points as candidates, the best so far never falling.
+    # Progress has a point for each candidate, and the best so far never falls.
     assert len(charts[3][0]["x"]) == 24
     best = charts[3][1]["y"]
     assert best == sorted(best)
@@ -119,11 +121,11 @@ def test_no_run_is_too_small_or_too_even(tmp_path: Path, num: int, equal: bool) 
     summary = summary_of(rows)
     del summary["chosen"]["metrics"]["test"]
     page = Page(report_page.write(tmp_path, summary, rows, FREE, "synthetic"))
-    told = num == 13 and not equal
-    assert (tmp_path / "importance.png").exists() == told
-    assert len(page.drawn()) == 2 + told
+    has_importance = num == 13 and not equal
+    assert (tmp_path / "importance.png").exists() == has_importance
+    assert len(page.drawn()) == 2 + has_importance
     text = " ".join(text for _, text in page.texts)
-    assert ("Kendall tau" in text) == told
+    assert ("Kendall tau" in text) == has_importance
     for name in ("pareto.png", "progress.png", "arch.png"):
         image = cv2.imread(str(tmp_path / name))
         assert image is not None
@@ -138,7 +140,7 @@ def test_no_text_of_others_becomes_markup(tmp_path: Path) -> None:
     page = Page(report_page.write(tmp_path, summary_of(rows, supernet=evil, space=evil), rows, FREE, evil))
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 1
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 1 + 3
-    # What plotly itself takes for markup is escaped once more.
+    # Notes are escaped, because plotly interprets them as markup.
     notes = [note for chart in page.drawn() for series in chart for note in series.get("customdata", ())]
     assert any(html.escape(evil) in note for note in notes)
     assert all("<" not in note for note in notes)
@@ -151,11 +153,11 @@ def test_the_best_subnets_are_listed_with_all_that_was_measured(tmp_path: Path) 
     finalists = [row | {"num_images": 300, "metrics": {"AP": 0.5 + 0.1 * i}} for i, row in enumerate(ranked[:2])]
     finalists[0]["costs"] = finalists[0]["costs"] | {"measured_latency_ms": 12.346}
     page = Page(report_page.write(tmp_path, summary_of(rows, finalists=finalists), rows, FREE, "synthetic"))
-    found = cells(page)
-    assert [row["digest"] for row in ranked[:10]] == [text for text in found if re.fullmatch("[0-9a-f]{12}", text)]
+    texts = cells(page)
+    assert [row["digest"] for row in ranked[:10]] == [text for text in texts if re.fullmatch("[0-9a-f]{12}", text)]
     for text in ("0.1235", "12.35", "0.5000", "0.6000", "0.2000", f"{ranked[9]['metrics']['AP']:.4f}"):
-        assert text in found
-    assert Arch.from_dict(ranked[0]["arch"]).describe() in found
+        assert text in texts
+    assert Arch.from_dict(ranked[0]["arch"]).describe() in texts
 
 
 @pytest.mark.parametrize(
@@ -169,10 +171,10 @@ def test_published_ap_stands_beside_ap_on_the_same_data_only(
     names = [series["name"] for chart in page.drawn() for series in chart]
     assert ("published LitePose XS, S, M, L" in names) == shown
     text = " ".join(text for _, text in page.texts)
-    assert ("LitePose-XS 88" in text) != shown  # its costs, in words
+    assert ("LitePose-XS 88" in text) != shown  # its costs in the remark
 
 
-def test_published_costs_within_the_image_are_marked() -> None:
+def test_published_costs_within_the_chart_are_marked() -> None:
     rows = candidates(3)
     for row, cost in zip(rows, (8e8, 2e9, 4e9), strict=True):
         row["costs"]["macs"] = cost
@@ -183,19 +185,21 @@ def test_published_costs_within_the_image_are_marked() -> None:
 
 def test_candidates_are_compared_on_equally_many_images() -> None:
     rows = candidates(6)
-    again = [row | {"num_images": 300, "metrics": {"AP": 0.9}} for row in rows[:2]]
-    assert figures.comparable([*rows[::-1], *again]) == rows
+    rescored = [row | {"num_images": 300, "metrics": {"AP": 0.9}} for row in rows[:2]]
+    assert figures.comparable([*rows[::-1], *rescored]) == rows
 
 
 def test_the_expected_best_of_random_draws_is_a_mean_over_all_choices() -> None:
     values = [0.3, 0.1, 0.1, 0.5, 0.2]
     for number in range(1, 6):
-        expected = np.mean([max(some) for some in itertools.combinations(values, number)])
+        expected = np.mean([max(choice) for choice in itertools.combinations(values, number)])
         assert figures.expected_best(values, number) == pytest.approx(expected)
 
 
-def test_the_expected_best_of_many_draws_is_near_their_greatest() -> None:
+def test_the_expected_best_of_many_draws_is_near_their_maximum() -> None:
     values = list(np.random.default_rng(0).random(5000))
     assert figures.expected_best(values, 5000) == pytest.approx(max(values))
     assert figures.expected_best(values, 1) == pytest.approx(np.mean(values))
-    assert figures.expected_best(values, 100) == pytest.approx(100 / 101, abs=0.003)  # of uniform values
+    assert figures.expected_best(values, 100) == pytest.approx(
+        100 / 101, abs=0.003
+    )  # the expected maximum of 100 uniform values

@@ -1,4 +1,4 @@
-"""Scores of archs: on which images, computed once, kept between searches, shared out among processes."""
+"""Scores of archs: their images, their cache between searches, and their distribution over processes."""
 
 import json
 import threading
@@ -28,13 +28,13 @@ IMAGES = SyntheticPeople(COCO, 9, 5, 64, 64)
 
 
 class Measure:
-    """AP by arch and images, with a list of what was asked."""
+    """AP by arch and images; records the calls."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, tuple[int, ...]]] = []
+        self.calls: list[tuple[str, tuple[int, ...]]] = []
 
     def __call__(self, arch: Arch, images: PoseDataset) -> dict[str, float]:
-        self.asked.append((arch.digest(), tuple(images.image_ids)))
+        self.calls.append((arch.digest(), tuple(images.image_ids)))
         return {"AP": ap(arch, len(images)), "AR": np.float64(0.5)}
 
 
@@ -55,23 +55,23 @@ def evaluator(
 
 def test_scores_are_on_fixed_images_spread_over_the_set() -> None:
     measure = Measure()
-    found = evaluator(measure)(ARCHS[:2], 3)
-    assert found == [Score(3, {"AP": ap(arch, 3), "AR": 0.5}) for arch in ARCHS[:2]]
-    assert [ids for _, ids in measure.asked] == [(1, 5, 9)] * 2
+    scores = evaluator(measure)(ARCHS[:2], 3)
+    assert scores == [Score(3, {"AP": ap(arch, 3), "AR": 0.5}) for arch in ARCHS[:2]]
+    assert [ids for _, ids in measure.calls] == [(1, 5, 9)] * 2
 
 
 @pytest.mark.parametrize("number", [None, 9, 100])
-def test_all_images_are_used_where_no_fewer_are_asked_for(number: int | None) -> None:
+def test_all_images_are_used_unless_fewer_are_asked_for(number: int | None) -> None:
     measure = Measure()
     assert evaluator(measure)(ARCHS[:1], number)[0].num_images == 9
-    assert measure.asked[0][1] == tuple(range(1, 10))
+    assert measure.calls[0][1] == tuple(range(1, 10))
 
 
 def test_a_subset_holds_the_ground_truth_of_its_images_alone() -> None:
     subset = evenly_spread(IMAGES, 3)
     truth, whole = subset.ground_truth(), IMAGES.ground_truth()
     assert [image["id"] for image in truth["images"]] == list(subset.image_ids) == [1, 5, 9]
-    assert truth["annotations"] == [one for one in whole["annotations"] if one["image_id"] in (1, 5, 9)]
+    assert truth["annotations"] == [person for person in whole["annotations"] if person["image_id"] in (1, 5, 9)]
     assert truth["categories"] == whole["categories"]
     assert len(subset) == 3
     assert subset[1].image_id == 5
@@ -87,7 +87,7 @@ def test_each_arch_is_measured_once_for_each_number_of_images(tmp_path: Path) ->
     second = evaluator(measure, tmp_path)
     assert [second(ARCHS, number) for number in (2, 4)] == expected
     assert (second.num_measured, second.num_reused) == (0, 14)
-    assert len(measure.asked) == 14
+    assert len(measure.calls) == 14
 
 
 @pytest.mark.parametrize("change", ["weights", "settings", "images"])
@@ -100,7 +100,7 @@ def test_a_score_of_other_weights_settings_or_images_is_not_reused(tmp_path: Pat
     measure = Measure()
     evaluator(measure, tmp_path)(ARCHS[:1])
     evaluator(measure, tmp_path, **options[change])(ARCHS[:1])
-    assert len(measure.asked) == 2
+    assert len(measure.calls) == 2
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -123,14 +123,14 @@ def test_a_damaged_cache_costs_only_the_damaged_scores(tmp_path: Path) -> None:
 
 def test_without_a_folder_scores_are_kept_in_memory(tmp_path: Path) -> None:
     measure = Measure()
-    one = evaluator(measure)
-    assert one(ARCHS) == one(ARCHS)
-    assert (one.num_measured, one.num_reused) == (7, 7)
+    in_memory = evaluator(measure)
+    assert in_memory(ARCHS) == in_memory(ARCHS)
+    assert (in_memory.num_measured, in_memory.num_reused) == (7, 7)
     assert list(tmp_path.iterdir()) == []
 
 
-class Together:
-    """Processes that are threads here."""
+class ThreadProcesses:
+    """Processes that are threads."""
 
     def __init__(self, index: int, texts: list[str], barrier: threading.Barrier) -> None:
         self.index, self.count = index, len(texts)
@@ -139,18 +139,18 @@ class Together:
     def texts(self, text: str) -> list[str]:
         self._texts[self.index] = text
         self._barrier.wait(20)
-        found = list(self._texts)
+        texts = list(self._texts)
         self._barrier.wait(20)
-        return found
+        return texts
 
 
 def together(archs: Sequence[Sequence[Arch]], cache: Path | None) -> tuple[list[Measure], list[list[Score]]]:
-    """Score as many lists of archs as there are processes, each by one."""
+    """Score one list of archs in each of several processes."""
     texts, barrier = [""] * len(archs), threading.Barrier(len(archs))
     measures = [Measure() for _ in archs]
 
     def score(index: int) -> list[Score]:
-        processes = Together(index, texts, barrier)
+        processes = ThreadProcesses(index, texts, barrier)
         return evaluator(measures[index], cache, processes=processes)(archs[index], 4)
 
     with ThreadPoolExecutor(len(archs)) as pool:
@@ -159,29 +159,29 @@ def together(archs: Sequence[Sequence[Arch]], cache: Path | None) -> tuple[list[
 
 @pytest.mark.parametrize("count", [2, 3, 9])
 def test_processes_share_the_archs_and_all_get_all_scores(tmp_path: Path, count: int) -> None:
-    measures, found = together([ARCHS] * count, tmp_path)
-    assert found == [evaluator(Measure())(ARCHS, 4)] * count
+    measures, scores = together([ARCHS] * count, tmp_path)
+    assert scores == [evaluator(Measure())(ARCHS, 4)] * count
     for index, measure in enumerate(measures):
-        assert [digest for digest, _ in measure.asked] == [arch.digest() for arch in ARCHS[index::count]]
+        assert [digest for digest, _ in measure.calls] == [arch.digest() for arch in ARCHS[index::count]]
     alone = evaluator(Measure(), tmp_path)
-    assert alone(ARCHS, 4) == found[0]
+    assert alone(ARCHS, 4) == scores[0]
     assert alone.num_reused == 7
 
 
-def test_processes_that_disagree_are_told_so() -> None:
-    with pytest.raises(RuntimeError, match="the processes disagree on which archs to score"):
+def test_processes_that_disagree_raise_an_error() -> None:
+    with pytest.raises(RuntimeError, match="disagree on which archs"):
         together([ARCHS, ARCHS[::-1]], None)
 
 
-def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot make the folder .*file.*; set another cache"):
+    with pytest.raises(UserError, match=r"cannot create the folder .*file.*; set another cache"):
         ScoreCache(tmp_path / "file" / "scores", "0", "1")
 
 
-def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
+def test_a_file_is_identified_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
-    # The well-known SHA-256 of nothing.
+    # The SHA-256 of no bytes.
     assert file_digest(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
     with pytest.raises(UserError, match=r"cannot read .*missing"):
         file_digest(tmp_path / "missing")

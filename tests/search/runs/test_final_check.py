@@ -1,4 +1,4 @@
-"""Which of the finalists is chosen, and what is measured of them."""
+"""The choice among the finalists, and the measurement of their latency."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import torch
 
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Score
-from search.lut.runtimes import open_engine
+from search.lut.runtimes import open_runtime
 from search.runs.final_check import MEASURED, choose, with_latencies
 from search.runs.measured_latency import measured_ms
 from supernet.costs.latency_table import LatencyTable, MeasurementSettings, Overhead
@@ -22,7 +22,7 @@ ARCHS = [SPACE.sample(np.random.default_rng(seed)) for seed in range(4)]
 
 @dataclass(frozen=True)
 class TenMilliseconds:
-    """A table by which every arch takes as long."""
+    """A latency table that predicts 10 ms for every arch."""
 
     def check(self, space: SearchSpace, num_keypoints: int) -> None: ...
 
@@ -40,8 +40,8 @@ def finalists(*aps: float) -> list[Candidate]:
     ]
 
 
-def orders(found: list[Candidate]) -> list[int]:
-    return [one.order for one in found]
+def orders(candidates: list[Candidate]) -> list[int]:
+    return [candidate.order for candidate in candidates]
 
 
 def test_the_highest_ap_is_chosen_and_the_first_of_equals() -> None:
@@ -52,18 +52,18 @@ def test_a_finalist_that_is_measured_slower_than_allowed_comes_after_those_that_
     budget = Budget.from_mapping({"latency": "11ms"}, MODEL)
     assert orders(choose(finalists(0.3, 0.5, 0.4, 0.1), ["ap"], budget)) == [1, 2, 0, 3]
     measured = with_latencies(finalists(0.3, 0.5, 0.4, 0.1), [10.5, 12.0, 11.5, 9.0])
-    found = choose(measured, ["ap"], budget)
-    assert orders(found) == [0, 3, 2, 1]
-    assert [one.costs[MEASURED] for one in found] == [10.5, 9.0, 11.5, 12.0]
-    assert {one.costs["latency_ms"] for one in found} == {10.0}
+    ranked = choose(measured, ["ap"], budget)
+    assert orders(ranked) == [0, 3, 2, 1]
+    assert [candidate.costs[MEASURED] for candidate in ranked] == [10.5, 9.0, 11.5, 12.0]
+    assert {candidate.costs["latency_ms"] for candidate in ranked} == {10.0}
 
 
-def test_of_trade_offs_those_that_another_beats_in_all_figures_are_left_out() -> None:
-    by_cost = sorted(finalists(0, 0, 0, 0), key=lambda one: one.costs["macs"])
+def test_dominated_trade_offs_are_left_out() -> None:
+    by_cost = sorted(finalists(0, 0, 0, 0), key=lambda candidate: candidate.costs["macs"])
     aps = (0.1, 0.3, 0.2, 0.5)
     ranked = [
-        Candidate(one.arch, i, 0, "random", one.costs, None, (Score(50, {"AP": ap}),))
-        for i, (one, ap) in enumerate(zip(by_cost, aps, strict=True))
+        Candidate(candidate.arch, i, 0, "random", candidate.costs, None, (Score(50, {"AP": ap}),))
+        for i, (candidate, ap) in enumerate(zip(by_cost, aps, strict=True))
     ]
     assert orders(choose(ranked, ["ap", "macs"], Budget.from_mapping({}, MODEL))) == [3, 1, 0]
 
@@ -74,10 +74,10 @@ def table(settings: MeasurementSettings) -> LatencyTable:
 
 def test_latencies_are_measured_as_the_table_was_and_more_work_takes_longer() -> None:
     threads = torch.get_num_threads()
-    engine = open_engine("torch", "f32", 1, 1, 17, torch.device("cpu"))
+    runtime = open_runtime("torch", "f32", 1, 1, 17, torch.device("cpu"))
     shown: list[tuple[int, int]] = []
     archs = [SPACE.smallest(), SPACE.largest()]
-    small, large = measured_ms(table(engine.settings), archs, lambda done, total: shown.append((done, total)))
+    small, large = measured_ms(table(runtime.settings), archs, lambda done, total: shown.append((done, total)))
     assert 0 < small < large < 10_000
     assert shown[-1] == (30, 30)
     assert torch.get_num_threads() == threads
@@ -85,5 +85,5 @@ def test_latencies_are_measured_as_the_table_was_and_more_work_takes_longer() ->
 
 def test_a_table_of_another_device_is_not_measured_here() -> None:
     settings = MeasurementSettings("torch", torch.__version__, "a phone", "", 1, "f32", 1)
-    with pytest.raises(UserError, match=r"settings\.device of the latency table is 'a phone', here it is"):
+    with pytest.raises(UserError, match=r"device .*'a phone'"):
         measured_ms(table(settings), ARCHS[:1], lambda done, total: None)

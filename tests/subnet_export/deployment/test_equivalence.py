@@ -1,4 +1,4 @@
-"""ONNX Runtime and OpenVINO give the network's maps, for any arch, image size and batch; what differs is refused."""
+"""ONNX Runtime and OpenVINO give the network's maps for any arch, image size and batch; differences are errors."""
 
 import copy
 import json
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
-from subnet_export.deployment.equivalence import Difference, check_maps, differences, made_up_images
+from subnet_export.deployment.equivalence import Difference, check_maps, comparison_images, differences
 from subnet_export.deployment.formats import ONNX, OPENVINO
 from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.deployment.runtimes import Runtime, TorchRuntime, open_runtime
+from subnet_export.deployment.writers import WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel
-from subnet_export.format_writer import openvino_model, write_openvino
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
@@ -27,20 +27,20 @@ from supernet.weight_sharing import SuperNet
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 SIDE = 64
-"""Images are small to be quick; the networks are fully convolutional."""
+"""Small, for speed; the networks are fully convolutional."""
 
 
 def runtimes(network: LitePose, folder: Path, takes: Input = "uint8") -> dict[str, Runtime]:
-    """The network written as ONNX and OpenVINO files, and opened."""
-    graph = onnx_graph(DeploymentNetwork(network, takes))
-    (folder / ONNX.files[0]).write_bytes(graph.SerializeToString())
-    write_openvino(openvino_model(graph), folder, OPENVINO)
-    return {each.name: open_runtime(folder, each) for each in (ONNX, OPENVINO)}
+    """Write the network as ONNX and OpenVINO files and open them."""
+    inputs = WriterInputs(network, takes, list)
+    for chosen in (ONNX, OPENVINO):
+        write_format(chosen, inputs, folder)
+    return {chosen.name: open_runtime(folder, chosen) for chosen in (ONNX, OPENVINO)}
 
 
 def check_all(network: LitePose, folder: Path, takes: Input = "uint8") -> None:
     for name, runtime in runtimes(network, folder, takes).items():
-        check_maps(name, network, runtime, made_up_images(SIDE))
+        check_maps(name, network, runtime, comparison_images(SIDE))
 
 
 def published(name: str) -> Arch:
@@ -49,13 +49,13 @@ def published(name: str) -> Arch:
 
 
 def calibrated(network: LitePose) -> LitePose:
-    """The network with statistics of built-in people, and maps that are not near zero."""
+    """Calibrate the network on built-in people, with weights that give maps well above zero."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if name.endswith("conv.3.weight"):
                 weight.normal_(std=0.1, generator=generator)
-    calibrate(network, [normalise(images) for images in made_up_images(SIDE)])
+    calibrate(network, [normalise(images) for images in comparison_images(SIDE)])
     return network
 
 
@@ -92,8 +92,8 @@ def test_onnx_gives_the_maps_of_every_batch_and_size(seed: int, tmp_path: Path) 
     for batch in (1, 4):
         for height, width in ((64, 64), (96, 128)):
             images = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
-            for found, expected in zip(runtime(images), TorchRuntime(network)(images), strict=True):
-                difference = (found - expected).abs()
+            for maps, expected in zip(runtime(images), TorchRuntime(network)(images), strict=True):
+                difference = (maps - expected).abs()
                 assert difference.max() <= 1e-5 * max(1.0, float(expected.abs().max()))
                 assert difference.norm() <= 1e-4 * expected.norm()
 
@@ -106,7 +106,7 @@ def test_the_published_archs_are_the_same(name: str, tmp_path: Path) -> None:
 
 
 def test_images_to_compare_on_are_of_several_shapes() -> None:
-    batches = made_up_images(128)
+    batches = comparison_images(128)
     assert [tuple(batch.shape) for batch in batches] == [(1, 3, 128, 128), (2, 3, 128, 192), (3, 3, 112, 64)]
     assert {batch.dtype for batch in batches} == {torch.uint8}
     assert all(batch.float().std() > 10 for batch in batches)
@@ -137,20 +137,20 @@ class Changed:
 @pytest.mark.parametrize(
     ("change", "error", "shape"),
     [
-        ("one value", "somewhere by 0.01) standard", "(2, 3, 64, 128)"),
-        ("everywhere", "0.001 (root mean square", "(3, 3, 112, 64)"),
-        ("not finite", "inf (root mean square", "(1, 3, 64, 64)"),
-        ("shape", "inf (root mean square", "(1, 3, 64, 64)"),
+        ("one value", "largest 0.01)", "(2, 3, 64, 128)"),
+        ("everywhere", "by 0.001 standard", "(3, 3, 112, 64)"),
+        ("not finite", "by inf standard", "(1, 3, 64, 64)"),
+        ("shape", "by inf standard", "(1, 3, 64, 64)"),
     ],
 )
 def test_maps_that_differ_anywhere_are_refused(
     change: str, error: str, shape: str, exported: tuple[ExportedModel, Path]
 ) -> None:
     network = exported[0].network
-    assert differences(network, TorchRuntime(network), made_up_images(SIDE)) == [Difference(0, 0)] * 3
+    assert differences(network, TorchRuntime(network), comparison_images(SIDE)) == [Difference(0, 0)] * 3
     with pytest.raises(UserError) as caught:
-        check_maps("onnx", network, Changed(network, change), made_up_images(SIDE))
-    assert "the maps of format onnx differ from the network's by" in str(caught.value)
+        check_maps("onnx", network, Changed(network, change), comparison_images(SIDE))
+    assert "maps of format onnx differ" in str(caught.value)
     assert error in str(caught.value)
     assert f"shape {shape}" in str(caught.value)
 
@@ -161,5 +161,5 @@ def test_other_weights_are_refused(exported: tuple[ExportedModel, Path], tmp_pat
     with torch.no_grad():
         other.get_parameter("stage.3.0.depth_conv.0.weight").mul_(1.01)
     for runtime in runtimes(other, tmp_path).values():
-        with pytest.raises(UserError, match="differ from the network's"):
-            check_maps("onnx", network, runtime, made_up_images(SIDE))
+        with pytest.raises(UserError, match="maps of format onnx differ"):
+            check_maps("onnx", network, runtime, comparison_images(SIDE))

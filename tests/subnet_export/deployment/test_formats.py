@@ -1,4 +1,4 @@
-"""Formats are chosen by name, and packages that are not installed are told by the extra that brings them."""
+"""Formats are chosen by name; a missing package is reported with the extra that installs it."""
 
 import importlib.util
 import tomllib
@@ -6,45 +6,62 @@ from pathlib import Path
 
 import pytest
 
-from subnet_export.deployment.formats import FORMATS, PROJECT, format_of, parse_formats, require
+from subnet_export.deployment.formats import (
+    FORMATS,
+    LITEPOSE,
+    LOADABLE,
+    PROJECT,
+    RUNTIMES,
+    SAFETENSORS,
+    format_of,
+    parse_formats,
+    require,
+)
+from subnet_export.deployment.runtimes import LIBRARY_RUNTIMES
+from subnet_export.deployment.writers import QUANTISED_WRITERS, WRITERS
 from supernet.errors import UserError
 
 PROJECT_FILE = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
 
 
 def test_litepose_is_always_written_and_nothing_twice() -> None:
-    assert [each.name for each in parse_formats("onnx, safetensors,onnx")] == ["litepose", "onnx", "safetensors"]
-    assert [each.name for each in parse_formats("litepose")] == ["litepose"]
-    assert [each.name for each in parse_formats(",".join(FORMATS))] == list(FORMATS)
+    assert [chosen.name for chosen in parse_formats("onnx, safetensors,onnx")] == ["litepose", "onnx", "safetensors"]
+    assert [chosen.name for chosen in parse_formats("litepose")] == ["litepose"]
+    assert [chosen.name for chosen in parse_formats(",".join(FORMATS))] == list(FORMATS)
 
 
-@pytest.mark.parametrize("text", ["onxx", "onnx,", ""])
-def test_an_unknown_format_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no format; choose among litepose, safetensors, onnx, openvino"):
+@pytest.mark.parametrize(("text", "name"), [("onxx", "'onxx'"), ("onnx,", "''"), ("", "''")])
+def test_an_unknown_format_is_refused(text: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is not a format.*litepose, safetensors, onnx, openvino"):
         parse_formats(text)
 
 
-def test_no_two_formats_share_a_file_and_files_tell_formats() -> None:
-    files = [file for each in FORMATS.values() for file in each.files]
+def test_no_two_formats_share_a_file_and_files_identify_formats() -> None:
+    files = [file for chosen in FORMATS.values() for file in chosen.files]
     assert len(files) == len(set(files))
-    assert all(format_of(Path("folder") / each.files[0]) == each for each in FORMATS.values())
+    assert all(format_of(Path("folder") / chosen.files[0]) == chosen for chosen in FORMATS.values())
     assert format_of(Path("model.json")) is None
 
 
 def test_every_extra_brings_the_packages_of_its_formats() -> None:
     assert PROJECT_FILE["name"] == PROJECT
-    for each in FORMATS.values():
-        if each.packages:
-            brought = {line.partition(">=")[0] for line in PROJECT_FILE["optional-dependencies"][each.extra]}
-            assert {*each.packages, *each.readers} <= brought
+    for chosen in FORMATS.values():
+        if chosen.packages:
+            installed = {line.partition(">=")[0] for line in PROJECT_FILE["optional-dependencies"][chosen.extra]}
+            assert {*chosen.packages, *chosen.readers} <= installed
 
 
-def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_format_has_a_writer_and_every_loadable_graph_a_runtime() -> None:
+    assert sorted([*WRITERS, *QUANTISED_WRITERS]) == sorted(set(FORMATS) - {LITEPOSE.name})
+    assert set(LIBRARY_RUNTIMES) == set(LOADABLE) - {LITEPOSE.name, SAFETENSORS.name}
+    assert {chosen.name for chosen, _ in RUNTIMES.values()} == set(FORMATS) - {SAFETENSORS.name}
+
+
+def test_a_missing_package_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     require(("json",), "onnx", "format onnx")
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name))
     with pytest.raises(UserError) as caught:
         require(FORMATS["onnx"].packages, FORMATS["onnx"].extra, "format onnx")
-    assert str(caught.value) == (
-        "format onnx needs the package onnxscript, which is not installed; run pip install 'litepose-supernet[onnx]'"
-    )
+    for part in ("format onnx", "package onnxscript", "pip install 'litepose-supernet[onnx]'"):
+        assert part in str(caught.value)

@@ -1,4 +1,4 @@
-"""Runtimes tell a defect of a file as its own, and no other; and what a compiled network does behind its last layer."""
+"""Runtimes blame a file only for its own errors, and OpenVINO transposes no maps after the last layer."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.formats import FORMATS, ONNX, OPENVINO
-from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.deployment.runtimes import open_runtime, openvino_core, openvino_request
-from subnet_export.format_writer import openvino_model, write_openvino
+from subnet_export.deployment.writers import WriterInputs, write_format
 from supernet.litepose import LitePose
 from supernet.space import SearchSpace
 
@@ -21,25 +19,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network as ONNX and OpenVINO files."""
     folder = tmp_path_factory.mktemp("formats")
     torch.manual_seed(0)
-    graph = onnx_graph(DeploymentNetwork(LitePose(SearchSpace.load("nano").smallest(), 14).eval(), "uint8"))
-    (folder / ONNX.files[0]).write_bytes(graph.SerializeToString())
-    write_openvino(openvino_model(graph), folder, OPENVINO)
+    inputs = WriterInputs(LitePose(SearchSpace.load("nano").smallest(), 14).eval(), "uint8", list)
+    for chosen in (ONNX, OPENVINO):
+        write_format(chosen, inputs, folder)
     return folder
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_images_of_a_wrong_shape_are_not_told_as_a_damaged_file(name: str, folder: Path) -> None:
+def test_images_of_a_wrong_shape_are_not_reported_as_a_damaged_file(name: str, folder: Path) -> None:
     runtime = open_runtime(folder, FORMATS[name])
     with pytest.raises(RuntimeError, match="permute"):
         runtime(torch.zeros(3, 64, 64, dtype=torch.uint8))
 
 
-def told(node: Any, key: str) -> str:
-    """What a compiled network tells of one of its nodes."""
+def runtime_info(node: Any, key: str) -> str:
+    """Return an entry of a compiled node's runtime information."""
     return str(node.get_rt_info()[key].astype(str))
 
 
-def test_openvino_moves_no_maps_behind_the_last_layer_of_a_network_of_one_size(
+def test_openvino_transposes_no_maps_after_the_last_layer_of_a_network_of_one_size(
     folder: Path, request: pytest.FixtureRequest
 ) -> None:
     core = openvino_core()
@@ -52,11 +50,11 @@ def test_openvino_moves_no_maps_behind_the_last_layer_of_a_network_of_one_size(
     moved, last = [], []
     for result in infer.get_compiled_model().get_runtime_model().get_results():
         node = result.input_value(0).get_node()
-        while told(node, "layerType") in ("Reorder", "Transpose"):
-            moved.append((node.get_friendly_name(), told(node, "execTimeMcs")))
+        while runtime_info(node, "layerType") in ("Reorder", "Transpose"):
+            moved.append((node.get_friendly_name(), runtime_info(node, "execTimeMcs")))
             node = node.input_value(0).get_node()
         last.append(node)
-    assert [told(node, "execTimeMcs").isdecimal() for node in last] == [True, True]
-    if {told(node, "outputLayouts") for node in last} != {"acdb"}:
+    assert [runtime_info(node, "execTimeMcs").isdecimal() for node in last] == [True, True]
+    if {runtime_info(node, "outputLayouts") for node in last} != {"acdb"}:
         pytest.skip("this processor does not compute in channels-last order")
     assert [name for name, microseconds in moved if microseconds != "not_executed"] == []

@@ -1,4 +1,4 @@
-"""A fine-tuner trains a copy of a network on truth and teacher, whatever the interruptions."""
+"""A fine-tuner trains a copy of a network on annotations and a teacher."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from supernet.pose.datasets import build
 from supernet.pose.geometry import normalise
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.pose.training.augmentation import Augmentation
-from supernet.pose.training.loader import training_loader
+from supernet.pose.training.loader import StepSampler, training_loader
 from supernet.pose.training.objective import to_device
 
 Exported = tuple[ExportedModel, Path]
@@ -28,7 +28,8 @@ CPU = torch.device("cpu")
 
 def tuned_with(model: ExportedModel, settings: FineTuning, teacher: LitePose | None = None) -> FineTuner:
     tuner = FineTuner(model.network, model.objective, build(model.dataset, "train"), settings, teacher)
-    tuner.run(lambda *_: None)
+    for _ in tuner.steps():
+        pass
     return tuner
 
 
@@ -36,8 +37,8 @@ def weights(network: LitePose) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.named_parameters()}
 
 
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, other[name]) for name, value in one.items())
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, b[name]) for name, value in a.items())
 
 
 def maps(network: LitePose) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,9 +50,11 @@ def maps(network: LitePose) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_result_depends_on_the_seed_alone_and_the_start_is_not_changed(exported: Exported) -> None:
     model, _ = exported
     before = weights(model.network)
-    found = [weights(tuned_with(model, settings).result()) for settings in (STEPS, STEPS, replace(STEPS, seed=1))]
-    assert equal(found[0], found[1])
-    assert not equal(found[0], found[2])
+    first, second, other_seed = (
+        weights(tuned_with(model, settings).result()) for settings in (STEPS, STEPS, replace(STEPS, seed=1))
+    )
+    assert equal(first, second)
+    assert not equal(first, other_seed)
     assert equal(weights(model.network), before)
 
 
@@ -61,7 +64,8 @@ def test_training_lowers_the_loss(exported: Exported) -> None:
     train_set, objective = build(model.dataset, "train"), model.objective
 
     def loss(network: LitePose) -> float:
-        loader = training_loader(train_set, [64], 8, 0, settings.augmentation, 0)
+        sampler = StepSampler(len(train_set), [64], 8, 0)
+        loader = training_loader(train_set, sampler, settings.augmentation, 0)
         batch = to_device(next(iter(loader)), CPU)
         with torch.no_grad():
             low, high = network(normalise(batch.images))
@@ -82,15 +86,15 @@ def test_a_teacher_draws_the_heatmaps_towards_its_own(exported: Exported, supern
 
     def distance(network: LitePose) -> float:
         with torch.no_grad():
-            (low, high), (taught_low, taught_high) = network(images), teacher(images)
-        return float(((low[:, :14] - taught_low[:, :14]) ** 2).mean() + ((high - taught_high) ** 2).mean())
+            (low, high), (teacher_low, teacher_high) = network(images), teacher(images)
+        return float(((low[:, :14] - teacher_low[:, :14]) ** 2).mean() + ((high - teacher_high) ** 2).mean())
 
-    taught, alone = (
-        calibrated(tuned_with(model, settings, each).result(), train_set, 64, 8, model.settings)
-        for each in (teacher, None)
+    distilled, alone = (
+        calibrated(tuned_with(model, settings, optional).result(), train_set, 64, 8, model.settings)
+        for optional in (teacher, None)
     )
-    assert distance(taught) < 0.5 * distance(model.network)
-    assert distance(taught) < 0.5 * distance(alone)
+    assert distance(distilled) < 0.5 * distance(model.network)
+    assert distance(distilled) < 0.5 * distance(alone)
     without_weight = replace(STEPS, distillation_weight=0.0)
     assert equal(
         weights(tuned_with(model, without_weight, teacher).result()), weights(tuned_with(model, STEPS).result())
@@ -105,7 +109,7 @@ def test_the_teacher_of_a_supernet_is_its_largest_subnet(trained: TrainedSuperne
         assert equal(weights(teacher), weights(largest))
 
 
-def test_an_exported_model_can_teach_the_keypoints_that_it_knows(exported: Exported) -> None:
+def test_an_exported_model_can_teach_the_keypoints_that_it_predicts(exported: Exported) -> None:
     model, folder = exported
     assert equal(weights(load_teacher(folder, CROWDPOSE, CPU)), weights(model.network))
     with pytest.raises(UserError, match="predicts the 14 keypoints of crowdpose, but the 17 of coco"):

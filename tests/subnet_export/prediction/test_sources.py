@@ -1,18 +1,19 @@
-"""What a command line names becomes images, whatever their kind, or a sentence that says what is wrong."""
+"""What a command line names becomes images of any kind, or an error that names what is wrong."""
 
 import io
 import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from subnet_export.prediction.sources import Frame, Source, frames, list_sources
+from subnet_export.prediction.sources import Frame, Source, ids_from_names, list_sources, read_frames
 from supernet.errors import UserError
-from tests.helpers.images import noise, write_images, write_video
+from tests.helpers.prediction import FakeCamera, noise, write_images, write_video
 
 
 def listed(*places: object) -> list[tuple[str, str]]:
@@ -39,7 +40,7 @@ def test_folders_and_patterns_give_their_images_and_videos_by_name(
     assert listed("**/*.png") == [("image", "a.png"), ("image", "deeper/c.png"), ("image", "x[1].png")]
     assert listed("*", "deeper") == [*[(kind, name[2:]) for kind, name in listed(".")], ("image", "deeper/c.png")]
     assert listed("x[1].png", "nowhere.png") == [("image", "x[1].png"), ("image", "nowhere.png")]
-    assert listed("7") == [("image", "7")]  # a file of that name goes first
+    assert listed("7") == [("image", "7")]  # a file of that name takes precedence
     assert listed("0") == [("camera", "0")]
     assert listed("-") == [("stdin", "-")]
 
@@ -47,11 +48,11 @@ def test_folders_and_patterns_give_their_images_and_videos_by_name(
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        (["empty"], "folder empty holds no image or video"),
-        (["*.gif"], r"pattern \*.gif holds no image or video"),
-        (["a.png", "-"], r"standard input \(-\) cannot be combined"),
-        (["-", "-"], r"standard input \(-\) cannot be combined"),
-        (["0", "1"], "a camera cannot be combined"),
+        (["empty"], "folder empty"),
+        (["*.gif"], r"pattern \*.gif"),
+        (["a.png", "-"], r"standard input \(-\)"),
+        (["-", "-"], r"standard input \(-\)"),
+        (["0", "1"], "a camera"),
     ],
 )
 def test_places_that_give_nothing_are_named(
@@ -66,16 +67,16 @@ def test_places_that_give_nothing_are_named(
 def test_a_piped_image_is_read_from_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     image = noise()
     piped(monkeypatch, cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-    (frame,) = frames(Source("-", "stdin"))
+    (frame,) = read_frames(Source("-", "stdin"))
     np.testing.assert_array_equal(frame.image, image)
     assert frame.number is None
     for content in (b"", b"photo.jpg\n"):
         piped(monkeypatch, content)
-        with pytest.raises(UserError, match="image on standard input cannot be decoded"):
-            list(frames(Source("-", "stdin")))
+        with pytest.raises(UserError, match="standard input cannot be decoded"):
+            list(read_frames(Source("-", "stdin")))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    with pytest.raises(UserError, match="standard input is a terminal"):
-        list(frames(Source("-", "stdin")))
+    with pytest.raises(UserError, match="terminal"):
+        list(read_frames(Source("-", "stdin")))
 
 
 @pytest.mark.parametrize(
@@ -85,20 +86,20 @@ def test_very_long_images_are_refused(width: int, height: int, fits: bool, tmp_p
     cv2.imwrite(str(tmp_path / "long.png"), np.zeros((height, width, 3), np.uint8))
     source = Source(str(tmp_path / "long.png"), "image")
     if fits:
-        assert [frame.image.shape for frame in frames(source)] == [(height, width, 3)]
+        assert [frame.image.shape for frame in read_frames(source)] == [(height, width, 3)]
     else:
-        with pytest.raises(UserError, match=rf"long.png is {width} x {height} pixels, more than 16 times"):
-            list(frames(source))
+        with pytest.raises(UserError, match=rf"long\.png must be at most 16 .*{width} x {height}"):
+            list(read_frames(source))
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
 def test_a_video_gives_its_frames_in_order_with_their_times(name: str, tmp_path: Path) -> None:
     write_video(tmp_path / name, 6, (96, 64), fps=5.0)
-    found = list(frames(Source(str(tmp_path / name), "video")))
-    assert [frame.number for frame in found] == list(range(6))
-    assert [frame.time_s for frame in found] == pytest.approx([number / 5 for number in range(6)])
-    assert {(frame.image.shape, frame.fps, frame.num_frames) for frame in found} == {((64, 96, 3), 5.0, 6)}
-    assert [frame.image.mean() for frame in found] == pytest.approx([20 + 10 * n for n in range(6)], abs=4)
+    frames = list(read_frames(Source(str(tmp_path / name), "video")))
+    assert [frame.number for frame in frames] == list(range(6))
+    assert [frame.time_s for frame in frames] == pytest.approx([number / 5 for number in range(6)])
+    assert {(frame.image.shape, frame.fps, frame.num_frames) for frame in frames} == {((64, 96, 3), 5.0, 6)}
+    assert [frame.image.mean() for frame in frames] == pytest.approx([20 + 10 * n for n in range(6)], abs=4)
 
 
 def test_broken_videos_are_named_after_what_could_be_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -107,63 +108,50 @@ def test_broken_videos_are_named_after_what_could_be_read(tmp_path: Path, capfd:
     content = (tmp_path / "whole.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.mp4").write_text("no video")
-    for name, message, most in (
-        ("nowhere.mp4", r"cannot read video .*nowhere\.mp4: there is no such file", 0),
-        ("text.mp4", r"video .*text\.mp4 cannot be opened", 0),
-        ("empty.avi", r"video .*empty\.avi (has no frame|cannot be opened)", 0),
-        ("cut.avi", r"video .*cut\.avi ends after 1?\d of 20 frames", 18),
+    for name, message, max_frames in (
+        ("nowhere.mp4", r"nowhere\.mp4: there is no such file", 0),
+        ("text.mp4", r"text\.mp4 cannot be opened", 0),
+        ("empty.avi", r"empty\.avi (has no frame|cannot be opened)", 0),
+        ("cut.avi", r"cut\.avi is damaged.* 1?\d of 20 frames", 18),
     ):
-        found: list[Frame] = []
+        frames: list[Frame] = []
         with pytest.raises(UserError, match=message):
-            found.extend(frames(Source(str(tmp_path / name), "video")))
-        assert len(found) <= most
-        assert (len(found) > 0) == (most > 0)
-    assert "moov" not in capfd.readouterr().err  # the decoder's own words
-
-
-class FakeCamera:
-    """Gives so many images, then none; counts as a camera that is there if it has any."""
-
-    def __init__(self, num_frames: int) -> None:
-        self.left = num_frames
-        self.is_there, self.released = num_frames > 0, False
-
-    def isOpened(self) -> bool:
-        return self.is_there
-
-    def set(self, _: int, __: float) -> bool:
-        return True
-
-    def get(self, key: int) -> float:
-        return {cv2.CAP_PROP_FPS: float("nan")}.get(key, -1.0)
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        self.left -= 1
-        return (True, noise(self.left)) if self.left >= 0 else (False, None)
-
-    def release(self) -> None:
-        self.released = True
+            frames.extend(read_frames(Source(str(tmp_path / name), "video")))
+        assert len(frames) <= max_frames
+        assert (len(frames) > 0) == (max_frames > 0)
+    assert "moov" not in capfd.readouterr().err  # part of the decoder's own message
 
 
 def test_a_camera_gives_images_until_it_is_left_or_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = FakeCamera(3)
-    monkeypatch.setattr(cv2, "VideoCapture", lambda place: camera if place == 2 else FakeCamera(0))
-    stream = frames(Source("2", "camera"))
-    found = [next(stream), next(stream)]
-    assert [frame.number for frame in found] == [0, 1]
-    assert 0 <= found[0].time_s <= found[1].time_s
-    assert found[0].fps == 25.0
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: camera if number == 2 else FakeCamera(0))
+    stream = read_frames(Source("2", "camera"))
+    frames = [next(stream), next(stream)]
+    assert [frame.number for frame in frames] == [0, 1]
+    assert 0 <= frames[0].time_s <= frames[1].time_s
+    assert frames[0].fps == 25.0
     next(stream)
-    with pytest.raises(UserError, match="camera 2 gives no more images after 3"):
+    with pytest.raises(UserError, match="camera 2 stopped after 3 images"):
         next(stream)
     assert camera.released
     with pytest.raises(UserError, match="camera 5 cannot be opened"):
-        next(frames(Source("5", "camera")))
+        next(read_frames(Source("5", "camera")))
 
 
-def test_a_image_that_vanished_is_named(tmp_path: Path) -> None:
+def test_a_vanished_image_is_named(tmp_path: Path) -> None:
     write_images(tmp_path, ["a.png"])
     (source,) = list_sources([str(tmp_path / "a.png")])
     os.remove(source.name)
-    with pytest.raises(UserError, match=r"cannot read image .*a\.png: No such file"):
-        list(frames(source))
+    with pytest.raises(UserError, match=r"a\.png: No such file"):
+        list(read_frames(source))
+
+
+def test_images_are_numbered_by_their_names_only_if_all_can_be() -> None:
+    def numbers(*names: str, kind: Any = "image") -> dict[str, int]:
+        return ids_from_names([Source(name, kind) for name in names])
+
+    assert numbers("a/000139.jpg", "b/7.png") == {"a/000139.jpg": 139, "b/7.png": 7}
+    assert numbers("139.jpg", "photo.jpg") == {}
+    assert numbers("a/7.jpg", "b/07.png") == {}
+    assert numbers("a/7.jpg", "a/7.jpg") == {}
+    assert numbers("7.mp4", kind="video") == {}

@@ -1,4 +1,4 @@
-"""Checkpoints come back as they were, and files that are none are refused without being run."""
+"""Checkpoints are read back unchanged, and other files are refused without executing anything in them."""
 
 import io
 import os
@@ -36,10 +36,10 @@ def saved(folder: Path, supernet: SuperNet) -> Path:
     return path
 
 
-def test_a_supernet_comes_back_as_it_was(tmp_path: Path, supernet: SuperNet) -> None:
+def test_a_supernet_is_read_back_unchanged(tmp_path: Path, supernet: SuperNet) -> None:
     path = saved(tmp_path, supernet)
-    for place in (path, tmp_path, str(tmp_path)):
-        loaded = load_supernet(place)
+    for source in (path, tmp_path, str(tmp_path)):
+        loaded = load_supernet(source)
         assert loaded.path == path
         assert loaded.supernet.space == supernet.space
         assert (loaded.keypoints, loaded.dataset, loaded.evaluation) == (CROWDPOSE, DATASET, EVALUATION)
@@ -50,7 +50,7 @@ def test_a_supernet_comes_back_as_it_was(tmp_path: Path, supernet: SuperNet) -> 
         assert all(torch.equal(value, state[name]) for name, value in loaded.supernet.state_dict().items())
 
 
-def test_tensors_and_plain_values_come_back_as_they_were(tmp_path: Path) -> None:
+def test_tensors_and_plain_values_are_read_back_unchanged(tmp_path: Path) -> None:
     rng = np.random.default_rng(3).bit_generator.state
     value = {"step": 7, "rng": rng, "list": [1, (2.5, None)]}
     tensor = torch.arange(4, dtype=torch.int64)
@@ -75,7 +75,7 @@ def test_a_file_of_another_format_version_is_refused(tmp_path: Path) -> None:
         load_supernet(tmp_path)
 
 
-def test_a_missing_file_is_named_with_what_makes_it(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_the_command_that_writes_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no trained supernet at .*nowhere.*python -m supernet\.train"):
         load_supernet(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"cannot read training file .*state\.pt: No such file"):
@@ -87,11 +87,11 @@ def test_a_file_cut_short_is_refused(kept: float, tmp_path: Path, supernet: Supe
     path = saved(tmp_path, supernet)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(UserError, match=r"supernet\.pt .*restore it|cannot read .*supernet\.pt"):
+    with pytest.raises(UserError, match=r"supernet\.pt .*restore|cannot read .*supernet\.pt"):
         load_supernet(path)
 
 
-def foreign_files() -> dict[str, bytes]:
+def other_formats() -> dict[str, bytes]:
     numbers = io.BytesIO()
     np.save(numbers, np.arange(3))
     archive = io.BytesIO()
@@ -105,15 +105,15 @@ def foreign_files() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("kind", foreign_files())
-def test_what_is_no_checkpoint_is_refused(kind: str, tmp_path: Path) -> None:
-    (tmp_path / "supernet.pt").write_bytes(foreign_files()[kind])
+@pytest.mark.parametrize("kind", other_formats())
+def test_files_of_other_formats_are_refused(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "supernet.pt").write_bytes(other_formats()[kind])
     with pytest.raises(UserError, match=r"supernet\.pt"):
         load_supernet(tmp_path)
 
 
 class Payload:
-    """Unpickled without care, this makes a file."""
+    """Makes a folder when it is unpickled without restrictions."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -122,7 +122,7 @@ class Payload:
         return os.mkdir, (self.path,)
 
 
-@pytest.mark.parametrize("writer", ["torch", "sealed", "legacy torch", "pickle"])
+@pytest.mark.parametrize("writer", ["torch", "with checksum", "legacy torch", "pickle"])
 @pytest.mark.parametrize("forced", [False, True])
 def test_code_in_a_file_does_not_run(
     writer: str, forced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -134,7 +134,7 @@ def test_code_in_a_file_does_not_run(
     path = tmp_path / "supernet.pt"
     if writer == "pickle":
         path.write_bytes(pickle.dumps(value, protocol=2))
-    elif writer == "sealed":  # a checksum is no proof of good will
+    elif writer == "with checksum":  # a checksum does not make a file trustworthy
         path.write_bytes(safe_torch.append_checksum(safe_torch.serialize(value)))
     else:
         torch.save(value, path, _use_new_zipfile_serialization=writer == "torch")
@@ -156,9 +156,9 @@ def test_a_space_that_does_not_fit_its_digest_is_refused(tmp_path: Path, superne
 def test_a_supernet_that_lacks_a_part_is_refused_by_its_name(part: str, tmp_path: Path, supernet: SuperNet) -> None:
     path = saved(tmp_path, supernet)
     value = container.load(path, "supernet")
-    for wrong in ({key: each for key, each in value.items() if key != part}, {**value, part: 7}):
+    for wrong in ({key: entry for key, entry in value.items() if key != part}, {**value, part: 7}):
         container.save(path, "supernet", wrong)
-        with pytest.raises(UserError, match=rf"supernet\.pt is not whole: its {part} is missing or malformed"):
+        with pytest.raises(UserError, match=rf"supernet\.pt is incomplete: {part} is missing or malformed"):
             load_supernet(path)
 
 
@@ -183,7 +183,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, supernet: SuperNe
     assert os.listdir(tmp_path) == ["supernet.pt"]
 
 
-def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path, supernet: SuperNet) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path: Path, supernet: SuperNet) -> None:
     resource = pytest.importorskip("resource")
     signal = pytest.importorskip("signal")
     path = saved(tmp_path, supernet)

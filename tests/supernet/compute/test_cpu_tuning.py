@@ -1,4 +1,4 @@
-"""Settings of the process for training on a CPU: what they change, and whose word counts more."""
+"""Process settings for training on a CPU: their effect, and that environment variables win."""
 
 import json
 import os
@@ -6,16 +6,16 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from supernet.compute.cpu_tuning import ALLOCATOR_SETTINGS, KERNEL_CACHE
-from supernet.training import trainer
-from tests.supernet.compute.test_precision import trained
+from supernet.errors import UserError
+from supernet.training.launch import start_or_resume
+from tests.supernet.test_train import configuration
 
 ROOT = Path(__file__).parents[3]
-TOLD = """
+SCRIPT = """
 import json, os, resource
 from supernet.compute.cpu_tuning import KERNEL_CACHE, prefer_throughput
 prefer_throughput()
@@ -30,28 +30,31 @@ print(json.dumps([os.environ[KERNEL_CACHE], faults[-1]]))
 NUM_PAGES = 8 * (16 << 20) // 4096
 
 
-def settings_and_faults(given: dict[str, str]) -> tuple[str, int]:
-    """Capacity of the kernel cache, and pages fetched to fill 128 MiB that were used and freed before."""
-    kept = {name: value for name, value in os.environ.items() if name not in ALLOCATOR_SETTINGS | {KERNEL_CACHE}}
-    command = [sys.executable, "-c", TOLD]
-    ended = subprocess.run(command, cwd=ROOT, env=kept | given, capture_output=True, text=True, timeout=60, check=True)
-    capacity, faults = json.loads(ended.stdout)
+def cache_and_page_faults(variables: dict[str, str]) -> tuple[str, int]:
+    """Capacity of the kernel cache, and page faults while filling 128 MiB that were used and freed before."""
+    others = {name: value for name, value in os.environ.items() if name not in ALLOCATOR_SETTINGS | {KERNEL_CACHE}}
+    command, env = [sys.executable, "-c", SCRIPT], others | variables
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=250, check=True)
+    capacity, faults = json.loads(result.stdout)
     return capacity, faults
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_freed_memory_is_used_again_unless_the_environment_sets_the_allocator() -> None:
-    assert settings_and_faults({})[1] < NUM_PAGES / 100
+    assert cache_and_page_faults({})[1] < NUM_PAGES / 100
     for own in ({"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}):
-        assert settings_and_faults(own)[1] > NUM_PAGES / 2
+        assert cache_and_page_faults(own)[1] > NUM_PAGES / 2
 
 
 def test_the_kernel_cache_is_enlarged_unless_the_environment_sets_it() -> None:
-    assert settings_and_faults({})[0] == "16384"
-    assert settings_and_faults({KERNEL_CACHE: "7"})[0] == "7"
+    assert cache_and_page_faults({})[0] == "16384"
+    assert cache_and_page_faults({KERNEL_CACHE: "7"})[0] == "7"
 
 
-def test_training_on_a_cpu_prefers_throughput() -> None:
-    with mock.patch.object(trainer, "prefer_throughput") as called:
-        trained("float32")
-    called.assert_called_once_with()
+def test_training_on_a_cpu_prefers_throughput(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop() -> None:
+        raise UserError("prefers throughput")
+
+    monkeypatch.setattr("supernet.training.run.prefer_throughput", stop)
+    with pytest.raises(UserError, match="prefers throughput"):
+        start_or_resume(configuration(tmp_path, device="cpu"), [])

@@ -16,7 +16,8 @@ from supernet.costs.latency_blocks import (
     num_border_elements,
 )
 from supernet.space import SearchSpace
-from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE, enumerate_archs
+from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE
+from tests.helpers.spaces import enumerate_archs
 
 Shape = tuple[int, int, int, int, int]
 
@@ -41,15 +42,15 @@ def shapes_of_layers(block: Block) -> list[Shape]:
     inputs = (block.in_width, block.skip_width)
     if isinstance(block, Deconv):
         return [(width, block.width, 4, 2, size) for width in inputs]
-    return [each for width in inputs for each in ((width, width, 5, 1, size), (width, block.outputs, 1, 1, size))]
+    return [conv for width in inputs for conv in ((width, width, 5, 1, size), (width, block.outputs, 1, 1, size))]
 
 
 @pytest.mark.parametrize("name", ["nano", "litepose"])
 def test_the_blocks_of_an_arch_are_its_layers(name: str) -> None:
     space, rng = SearchSpace.load(name), np.random.default_rng(0)
     for arch in [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(50))]:
-        found = [each for block in blocks_of(arch, 17) for each in shapes_of_layers(block)]
-        assert found == [shape(layer) for layer in layers(arch, 17)]
+        shapes = [convolution for block in blocks_of(arch, 17) for convolution in shapes_of_layers(block)]
+        assert shapes == [shape(layer) for layer in layers(arch, 17)]
 
 
 def test_border_elements_are_those_of_the_layers_at_both_ends() -> None:

@@ -1,4 +1,4 @@
-"""Calibrated statistics are those of each layer's own inputs, and what a subnet is worth without them."""
+"""Calibrated statistics are those of each layer's own inputs, and a subnet is useless without them."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from supernet.weight_sharing import SuperNet
 
 
 def batches(sizes: Sequence[int], side: int = 64) -> list[Tensor]:
-    """Float64 images in batches of the given sizes, each batch with a brightness and a contrast of its own."""
+    """Float64 images in batches of the given sizes, each batch with another brightness and contrast."""
     generator = torch.Generator().manual_seed(0)
     return [
         (0.5 + i) * torch.randn(size, 3, side, side, generator=generator, dtype=torch.float64) + 0.3 * i
@@ -30,7 +30,7 @@ def subnet(seed: int) -> LitePose:
 
 
 def layer_inputs(network: LitePose, images: Sequence[Tensor]) -> list[Tensor]:
-    """What enters each batch norm over all batches, (channels, values) each, while all normalise by the batch."""
+    """Inputs of each batch norm over all batches, (channels, values) each, while all normalise by the batch."""
     norms = normalisation_layers(network)
     seen: list[list[Tensor]] = [[] for _ in norms]
 
@@ -61,7 +61,7 @@ def test_statistics_are_the_plain_mean_and_variance_of_each_layers_inputs(sizes:
         torch.testing.assert_close(norm.running_var, inputs.var(dim=1, correction=0), rtol=1e-9, atol=1e-12)
 
 
-def test_batches_weigh_by_their_images() -> None:
+def test_batches_are_weighted_by_their_images() -> None:
     """An average of per-batch variances would be wrong here: most of the variance lies between the batches."""
     norm = nn.BatchNorm2d(1).double()
     values = [torch.full((3, 1, 2, 2), 1.0).double(), torch.full((1, 1, 2, 2), 5.0).double()]
@@ -78,8 +78,8 @@ def test_one_batch_gives_the_outputs_of_batch_statistics() -> None:
     with torch.no_grad():
         calibrated = network(images)
         by_batch = network.train()(images)
-    for one, other in zip(calibrated, by_batch, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+    for actual, expected in zip(calibrated, by_batch, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-10)
 
 
 def test_only_statistics_change_and_old_ones_do_not_matter() -> None:
@@ -94,10 +94,10 @@ def test_only_statistics_change_and_old_ones_do_not_matter() -> None:
         assert {norm.momentum for norm in normalisation_layers(network)} == {0.1}
         assert not any(norm._forward_pre_hooks for norm in normalisation_layers(network))
     assert all(torch.equal(value, before[name]) for name, value in first.named_parameters())
-    for one, other in zip(normalisation_layers(first), normalisation_layers(second), strict=True):
-        assert one.running_mean is not None
+    for norm, other in zip(normalisation_layers(first), normalisation_layers(second), strict=True):
+        assert norm.running_mean is not None
         assert other.running_mean is not None
-        assert torch.equal(one.running_mean, other.running_mean)
+        assert torch.equal(norm.running_mean, other.running_mean)
 
 
 def test_calibration_on_nothing_is_refused() -> None:
@@ -106,9 +106,9 @@ def test_calibration_on_nothing_is_refused() -> None:
 
 
 def trained_supernet() -> tuple[SuperNet, list[Tensor], Tensor]:
-    """A nano supernet taught to find bright blobs, its training images in batches, and other images.
+    """A nano supernet trained to find bright blobs, its training images in batches, and other images.
 
-    A stand-in for pose: every heatmap is the image's smoothed brightness.
+    A simple task in place of pose: every heatmap is the image's smoothed brightness.
     """
     torch.manual_seed(0)
     space = SearchSpace.load("nano")
@@ -143,11 +143,11 @@ def test_calibration_repairs_a_subnet_of_a_trained_supernet() -> None:
     for seed in range(4):
         arch = supernet.space.sample(np.random.default_rng((1, seed)))
         with torch.no_grad():
-            # Batch norm on the images themselves is what the weights were trained for.
+            # The weights were trained with batch norm on the images themselves.
             wanted += error(supernet(other, arch), other)
             network = supernet.extract(arch)
             uncalibrated += error(network(other), other)
-            # Statistics of the largest network, cut like weights, are no help either.
+            # Statistics of the largest network, sliced like weights, do not help either.
             shared = {name: value for name, value in largest.state_dict().items() if ".running_" in name}
             own = network.state_dict()
             cut = {name: shared[name][: len(own[name])] if name in shared else value for name, value in own.items()}

@@ -1,4 +1,4 @@
-"""A checksum inside of JSON: every changed value is noticed, and nothing else."""
+"""The checksum inside a JSON object detects every changed value, and nothing else."""
 
 import hashlib
 import json
@@ -15,38 +15,38 @@ VALUE: dict[str, Any] = {
     "by_number": {10: "ä", 9: None},
     "list": [True, {"x": []}],
 }
-THROUGH = json.loads(json.dumps(VALUE))
+READ_BACK = json.loads(json.dumps(VALUE))
 
 
-def test_a_value_comes_back_from_a_file_in_whatever_order() -> None:
+def test_the_checksum_does_not_depend_on_the_order_of_keys() -> None:
     read = json.loads(json.dumps(with_checksum(VALUE), indent=2))
-    assert without_checksum(read) == THROUGH
-    assert without_checksum(dict(reversed(read.items()))) == THROUGH
-    assert without_checksum(VALUE) == VALUE  # of an older release: none to check
+    assert without_checksum(read) == READ_BACK
+    assert without_checksum(dict(reversed(read.items()))) == READ_BACK
+    assert without_checksum(VALUE) == VALUE  # of an older release: there is no checksum
 
 
-def test_the_checksum_is_what_files_of_earlier_releases_hold() -> None:
+def test_the_checksum_is_that_of_earlier_releases() -> None:
     assert (
         with_checksum({"b": [1.5, None], "a": 1})[KEY] == hashlib.sha256(b'{"a": 1, "b": [1.5, null]}').hexdigest()[:16]
     )
 
 
-def test_every_flipped_bit_of_a_file_is_noticed_or_changes_nothing() -> None:
-    content, rng, noticed = json.dumps(with_checksum(VALUE)).encode(), random.Random(0), 0
+def test_every_flipped_bit_of_a_file_is_detected_or_changes_nothing() -> None:
+    content, rng, num_detected = json.dumps(with_checksum(VALUE)).encode(), random.Random(0), 0
     for place in rng.sample(range(8 * len(content)), 300):
         changed = bytearray(content)
         changed[place // 8] ^= 1 << place % 8
         try:
-            found = without_checksum(json.loads(changed))
+            value = without_checksum(json.loads(changed))
         except ValueError:
-            found = None
-        noticed += found is None
-        # The name of the checksum may be hit: then it is not checked, and what it was of is whole.
-        assert found is None or {key: found[key] for key in THROUGH} == THROUGH
-    assert noticed > 250
+            value = None
+        num_detected += value is None
+        # A flip in the key of the checksum leaves a file without one, whose other entries are intact.
+        assert value is None or {key: value[key] for key in READ_BACK} == READ_BACK
+    assert num_detected > 250
 
 
-def test_what_is_no_json_gets_no_checksum() -> None:
+def test_values_that_json_cannot_hold_get_no_checksum() -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
         with_checksum({"x": float("nan")})
     assert without_checksum({"x": 1, KEY: "0123"}) is None

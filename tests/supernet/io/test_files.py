@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and JSON that cannot be read is told in a sentence."""
+"""Files are written all or nothing, and errors of reading name the file."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from supernet.errors import UserError
 from supernet.io import files
 
 
-def test_a_finished_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_finished_file_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "value.json"
     files.write_json(path, {"a": 1})
     files.write_json(path, {"a": [2.5, None, "ü"]})
@@ -46,7 +46,7 @@ def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failing_system_call_leaves_the_old_file_and_is_told(
+def test_a_failing_system_call_leaves_the_old_file_and_is_reported(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "value.txt"
@@ -56,15 +56,15 @@ def test_a_failing_system_call_leaves_the_old_file_and_is_told(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, call, fail)
-    told = r"cannot write .*value\.txt: No space left on device \([\d,]+ bytes are free\); free space"
-    with pytest.raises(UserError, match=told):
+    message = r"cannot write .*value\.txt: No space left on device \([\d,]+ bytes are free\); free space"
+    with pytest.raises(UserError, match=message):
         files.write_text(path, "new")
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["value.txt"]
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match="choose another folder"):
         files.write_text(tmp_path / "file" / "value.txt", "new")
@@ -86,7 +86,7 @@ def test_numbers_that_json_lacks_are_refused(tmp_path: Path) -> None:
         (None, "No such file"),
     ],
 )
-def test_a_file_that_is_no_json_is_named_with_its_purpose(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_an_invalid_json_file_is_named_with_its_purpose(content: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "arch.json"
     if content is not None:
         path.write_bytes(content)
@@ -109,24 +109,24 @@ def test_a_new_file_is_on_the_disk_before_its_name_and_the_name_before_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synchronise, rename = os.fsync, os.replace
-    done: list[tuple[str, int]] = []
+    events: list[tuple[str, int]] = []
 
     def fsync(number: int) -> None:
         synchronise(number)
-        done.append(("on the disk", os.fstat(number).st_ino))
+        events.append(("on the disk", os.fstat(number).st_ino))
 
     def replace(source: Path, target: Path) -> None:
         rename(source, target)
-        done.append(("named", target.stat().st_ino))
+        events.append(("named", target.stat().st_ino))
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
     files.write_text(tmp_path / "value.txt", "new")
     file, folder = (tmp_path / "value.txt").stat().st_ino, tmp_path.stat().st_ino
-    assert done == [("on the disk", file), ("named", file), ("on the disk", folder)]
+    assert events == [("on the disk", file), ("named", file), ("on the disk", folder)]
 
 
-def test_a_file_may_have_as_many_bytes_as_were_said_and_no_more(tmp_path: Path) -> None:
+def test_a_file_may_not_exceed_its_size_limit(tmp_path: Path) -> None:
     (tmp_path / "ten").write_bytes(b"0123456789")
     assert files.read_bytes(tmp_path / "ten", "test file", 10) == b"0123456789"
     with pytest.raises(UserError, match="ten is larger than 9 bytes"):
@@ -134,15 +134,15 @@ def test_a_file_may_have_as_many_bytes_as_were_said_and_no_more(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("most", "is_over"), [(10, False), (9, True)])
-def test_a_pipe_is_waited_for_and_may_hold_as_many_bytes_as_were_said(most: int, is_over: bool) -> None:
+def test_a_pipe_is_waited_for_and_may_not_exceed_the_size_limit(most: int, is_over: bool) -> None:
     reader, writer = os.pipe()
 
     def write() -> None:
         os.write(writer, b"0123456789")
         os.close(writer)
 
-    late = threading.Timer(0.2, write)
-    late.start()
+    writing = threading.Timer(0.2, write)
+    writing.start()
     try:
         if is_over:
             with pytest.raises(UserError, match="is larger than 9 bytes"):
@@ -150,24 +150,24 @@ def test_a_pipe_is_waited_for_and_may_hold_as_many_bytes_as_were_said(most: int,
         else:
             assert files.read_bytes(f"/dev/fd/{reader}", "test file", most) == b"0123456789"
     finally:
-        late.join()
+        writing.join()
         os.close(reader)
 
 
-def test_a_name_that_no_file_can_have_is_told() -> None:
+def test_an_invalid_file_name_is_reported() -> None:
     with pytest.raises(UserError, match=r"cannot read arch file .*null byte"):
         files.read_bytes("a\0b", "arch file")
 
 
 def test_only_leftovers_of_the_file_that_is_named_are_swept(tmp_path: Path) -> None:
-    own, other = tmp_path / f".model.tmp{os.getpid()}", tmp_path / f".theirs.tmp{os.getpid()}"
+    own, other = tmp_path / f".model.tmp{os.getpid()}", tmp_path / f".other.tmp{os.getpid()}"
     for path in (own, other):
         path.write_bytes(b"half of")
     assert files.sweep(tmp_path, "model") == [own]
     assert os.listdir(tmp_path) == [other.name]
 
 
-def test_a_folder_is_left_over_once_nothing_was_added_to_it_for_a_day(tmp_path: Path) -> None:
+def test_a_temporary_folder_is_swept_once_nothing_was_added_for_a_day(tmp_path: Path) -> None:
     for name, hours in (("older", 25), ("newer", 23)):
         folder = tmp_path / f".{name}.tmp{os.getpid()}"
         folder.mkdir()
@@ -175,16 +175,16 @@ def test_a_folder_is_left_over_once_nothing_was_added_to_it_for_a_day(tmp_path: 
     assert files.sweep(tmp_path) == [tmp_path / f".older.tmp{os.getpid()}"]
 
 
-def test_of_a_link_that_is_left_over_only_the_link_goes(tmp_path: Path) -> None:
+def test_sweeping_a_link_keeps_its_target(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "precious").write_text("precious")
+    (tmp_path / "folder" / "data").write_text("data")
     link = tmp_path / f".folder.tmp{os.getpid()}"
     link.symlink_to(tmp_path / "folder")
     assert files.sweep(tmp_path) == [link]
-    assert (tmp_path / "folder" / "precious").read_text() == "precious"
+    assert (tmp_path / "folder" / "data").read_text() == "data"
 
 
-def test_what_a_process_of_another_user_writes_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_of_another_users_process_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(number: int, signal: int) -> None:
         raise PermissionError
 
@@ -193,7 +193,7 @@ def test_what_a_process_of_another_user_writes_is_kept(tmp_path: Path, monkeypat
     assert files.sweep(tmp_path) == []
 
 
-def test_a_link_is_refused_even_where_it_leads_to_nothing_yet(tmp_path: Path) -> None:
+def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "value.json").write_text("{}")
     files.refuse_links(tmp_path)
     (tmp_path / "train.jsonl").symlink_to(tmp_path.parent / "nothing yet")

@@ -1,4 +1,4 @@
-"""Values read from files: how much of them is looked at."""
+"""Limits on the nesting and size of values read from files."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pytest
 from supernet.io.limits import MOST_DEEP, check_limits
 
 
-def test_values_count_as_often_as_they_are_met() -> None:
+def test_shared_values_count_as_often_as_a_walk_meets_them() -> None:
     shared = [1, 2, 3]
     check_limits([shared, shared], 8)
     with pytest.raises(ValueError, match="more than 7 values"):
@@ -33,7 +33,7 @@ def test_values_count_as_often_as_they_are_met() -> None:
     ],
     ids=["list", "tuple", "set", "mapping", "subclass"],
 )
-def test_every_kind_of_container_is_looked_into(wrap: Callable[[Any], Any]) -> None:
+def test_every_kind_of_container_is_searched(wrap: Callable[[Any], Any]) -> None:
     value: Any = ()
     for _ in range(MOST_DEEP - 1):
         value = wrap(value)
@@ -42,7 +42,7 @@ def test_every_kind_of_container_is_looked_into(wrap: Callable[[Any], Any]) -> N
         check_limits(wrap(value), 1000)
 
 
-def test_what_is_no_container_is_shown_to_the_check_wherever_it_is() -> None:
+def test_every_leaf_is_checked() -> None:
     seen: list[int] = []
     check_limits([1, (2, [3]), {4}, frozenset([5, (6,)]), {"k": 7, "l": {"m": 8}}, 9], 100, seen.append)
     assert sorted(seen) == list(range(1, 10))

@@ -1,12 +1,14 @@
-"""Configuration becomes frozen values, or a sentence that names the option at fault."""
+"""Configuration becomes frozen dataclasses, or an error that names the wrong option."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from supernet.errors import UserError
-from supernet.io.schema import check_least, from_mapping
+from supernet.io.schema import check_number, check_numbers, from_mapping
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def test_nested_values_lists_and_defaults_are_built() -> None:
     assert outer(threads=None).threads is None
 
 
-def test_a_whole_number_does_for_a_fraction() -> None:
+def test_a_whole_number_becomes_a_float() -> None:
     weight = outer(inner={"weight": 2}).inner.weight
     assert weight == 2.0
     assert isinstance(weight, float)
@@ -46,52 +48,89 @@ def test_a_whole_number_does_for_a_fraction() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stepps": 1}, "there is no option stepps; did you mean steps?"),
+        ({"stepps": 1}, "there is no option stepps, did you mean steps?"),
         (
             {"zzz": 1},
             "there is no option zzz; choose among ['extra', 'flip', 'inner', 'many', 'mode', 'steps', 'threads']",
         ),
-        ({"inner": {"weigth": 1}}, "there is no option inner.weigth; did you mean inner.weight?"),
+        ({"inner": {"weigth": 1}}, "there is no option inner.weigth, did you mean inner.weight?"),
         ({"inner": {}}, "the option inner.weight is missing; set it"),
-        ({"inner": 3}, "inner is 3; it must be a mapping"),
-        ({"inner": {"weight": "5G"}}, "inner.weight is '5G'; it must be a number"),
-        ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
-        ({"steps": True}, "steps is True; it must be a whole number"),
-        ({"steps": None}, "steps is None; it must be a whole number"),
-        ({"flip": 1}, "flip is 1; it must be true or false"),
-        ({"threads": "all"}, "threads is 'all'; it must be a whole number"),
-        ({"many": {"weight": 1}}, "many is {'weight': 1}; it must be a list"),
-        ({"many": [{"weight": 1}, {"weight": []}]}, "many[1].weight is []; it must be a number"),
-        ({"inner": {"weight": 1, "names": ["a", 2]}}, "inner.names[1] is 2; it must be text"),
+        ({"inner": 3}, "inner must be a mapping, got 3"),
+        ({"inner": {"weight": "5G"}}, "inner.weight must be a number, got '5G'"),
+        ({"steps": 2.5}, "steps must be a whole number, got 2.5"),
+        ({"steps": True}, "steps must be a whole number, got True"),
+        ({"steps": None}, "steps must be a whole number, got None"),
+        ({"flip": 1}, "flip must be true or false, got 1"),
+        ({"threads": "all"}, "threads must be a whole number, got 'all'"),
+        ({"many": {"weight": 1}}, "many must be a list, got {'weight': 1}"),
+        ({"many": [{"weight": 1}, {"weight": []}]}, "many[1].weight must be a number, got []"),
+        ({"inner": {"weight": 1, "names": ["a", 2]}}, "inner.names[1] must be text, got 2"),
         ({"mode": "warp"}, "mode is 'warp'; choose among ['fast', 'slow']"),
-        ({"extra": [1]}, "extra is [1]; it must be a mapping"),
+        ({"extra": [1]}, "extra must be a mapping, got [1]"),
     ],
 )
-def test_a_wrong_option_is_told_with_its_place(changes: dict[str, Any], message: str) -> None:
+def test_an_error_names_the_option_with_its_place(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
         outer(**changes)
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
-def test_what_is_no_finite_number_is_refused(value: float) -> None:
-    with pytest.raises(UserError, match=r"inner\.weight is .*; it must be (finite|a number)"):
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(UserError, match=r"inner\.weight must be (finite|a number), got .*"):
         outer(inner={"weight": value})
 
 
-def test_the_place_stands_before_every_option() -> None:
-    with pytest.raises(UserError, match=r"there is no option evaluation\.fliptest; did you mean evaluation\.flip\?"):
+def test_the_place_precedes_every_option() -> None:
+    with pytest.raises(UserError, match=r"there is no option evaluation\.fliptest, did you mean evaluation\.flip\?"):
         from_mapping(Outer, {"fliptest": True}, "evaluation")
 
 
 @pytest.mark.parametrize("value", [None, 3, [1]])
-def test_what_is_no_mapping_is_refused(value: Any) -> None:
-    with pytest.raises(UserError, match=r"the configuration is .*; it must be a mapping"):
+def test_values_that_are_not_mappings_are_refused(value: Any) -> None:
+    with pytest.raises(UserError, match=r"the configuration must be a mapping, got .*"):
         from_mapping(Outer, value, "")
 
 
-def test_a_value_below_its_least_is_named_with_its_place() -> None:
+@pytest.mark.parametrize(
+    ("value", "rule", "message"),
+    [
+        (0, {"least": 1}, "must be at least 1, got 0"),
+        (1001, {"least": 1, "most": 1000}, "must be from 1 to 1000, got 1001"),
+        (1.0, {"least": 0, "below": 1}, "must be from 0 to below 1, got 1.0"),
+        (0.0, {"above": 0, "most": 1}, "must be above 0 and at most 1, got 0.0"),
+        (1.5, {"most": 1}, "must be at most 1, got 1.5"),
+        (math.nan, {}, "must be finite, got nan"),
+        (math.inf, {"above": 0}, "must be above 0, got inf"),
+        ("3", {"least": 0}, "must be at least 0, got '3'"),
+        (None, {"least": 0}, "must be at least 0, got None"),
+        (2.0, {"least": 1, "whole": True}, "must be a whole number of at least 1, got 2.0"),
+        (True, {"least": 1, "most": 9, "whole": True}, "must be a whole number from 1 to 9, got True"),
+        (0, {"least": 1, "remedy": "null uses all cores"}, "must be at least 1, got 0; null uses all cores"),
+    ],
+)
+def test_a_number_outside_its_bounds_is_refused_with_the_rule(value: Any, rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_number("threads", value, **rule)
+    assert str(caught.value) == f"threads {message}"
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (1, {"least": 1, "most": 1, "whole": True}),
+        (0.5, {"above": 0, "below": 1}),
+        (np.float32(0.5), {"least": 0}),
+        (np.int64(3), {"least": 3}),
+        (10**400, {"least": 1}),
+    ],
+)
+def test_a_number_within_its_bounds_passes(value: Any, rule: dict[str, Any]) -> None:
+    check_number("threads", value, **rule)
+
+
+def test_attributes_are_checked_under_their_place_unless_they_are_unset() -> None:
     settings = outer(steps=0, threads=None)
-    check_least(settings, {"steps": 0, "threads": 1})
-    with pytest.raises(UserError, match=r"^run\.steps is 0; it must be at least 1$"):
-        check_least(settings, {"threads": 1, "steps": 1}, "run.")
+    check_numbers(settings, "steps", "threads", least=0)
+    with pytest.raises(UserError, match=r"^run\.steps must be at least 1, got 0$"):
+        check_numbers(settings, "threads", "steps", least=1, place="run.")

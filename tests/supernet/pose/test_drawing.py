@@ -1,4 +1,4 @@
-"""Drawings show what they are given, where it is."""
+"""Drawings show people, masks, heatmaps and tags at the right places."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_limbs_connect_keypoints_and_left_is_lighter_than_right() -> None:
     changed = (drawn != 128).any(axis=2)
     assert changed[20:80, 40].all()
     assert changed[20:80, 100].all()
-    # Shoulders are joined too; below them nothing lies between the arms.
+    # The shoulders are connected too; below them the area between the arms stays empty.
     assert changed[20, 40:100].all()
     assert not changed[30:, 45:95].any()
     assert not changed[:, :35].any()
@@ -59,7 +59,7 @@ def test_keypoints_at_or_below_the_minimum_score_are_left_out() -> None:
     assert not (draw_people(GREY, np.zeros((0, COCO.num, 3)), COCO) != 128).any()
 
 
-def test_impossible_coordinates_do_no_harm() -> None:
+def test_huge_and_nan_coordinates_are_drawn_without_error() -> None:
     pose = np.ones((1, COCO.num, 3))
     pose[0, LEFT_SHOULDER], pose[0, LEFT_ELBOW] = (1e30, -1e30, 1), (np.nan, 5, 1)
     assert draw_people(GREY, pose, COCO).shape == GREY.shape
@@ -75,7 +75,7 @@ def test_overlay_changes_the_image_where_a_heatmap_is_high() -> None:
     assert np.abs(changed + 0.5 - (42, 122)).max() < 6
 
 
-def test_people_on_a_scaled_image_are_drawn_where_they_are_in_it() -> None:
+def test_people_on_a_scaled_image_are_drawn_at_their_scaled_places() -> None:
     pose = np.zeros((1, COCO.num, 3))
     pose[0, 0] = (40, 100, 1)
     for factor in (0.5, 1.0, 2.5):
@@ -85,7 +85,7 @@ def test_people_on_a_scaled_image_are_drawn_where_they_are_in_it() -> None:
         np.testing.assert_allclose(changed.mean(axis=0), (100 * factor, 40 * factor), atol=0.5)
 
 
-def test_a_mask_darkens_and_reddens_what_it_leaves_out() -> None:
+def test_masked_pixels_are_darkened_and_reddened() -> None:
     mask = np.ones((80, 80), bool)
     mask[10:20, 30:50] = False
     overlay = mask_overlay(GREY, mask)
@@ -94,7 +94,7 @@ def test_a_mask_darkens_and_reddens_what_it_leaves_out() -> None:
     assert (overlay == 128).all()
 
 
-def test_tag_places_are_the_map_pixels_that_the_indices_name() -> None:
+def test_tag_places_are_the_map_pixels_of_the_indices() -> None:
     """Map pixel (row 3, column 7) of a 40 x 40 map covers rows 12..15 and columns 28..31 of the image."""
     indices = np.array([[5 * 1600 + 3 * 40 + 7, 9 * 1600 + 30 * 40 + 2], [3 * 40 + 20, 0]])
     valid = np.array([[True, True], [True, False]])
@@ -109,7 +109,7 @@ def test_tag_places_are_the_map_pixels_that_the_indices_name() -> None:
     assert not np.array_equal(drawn[13, 29], drawn[13, 81])
 
 
-def test_a_caption_stands_above_the_image_and_leaves_it_alone() -> None:
+def test_a_caption_stands_above_the_unchanged_image() -> None:
     made = captioned(GREY, "a caption that is much too long for an image of this width")
     assert made.shape[1:] == GREY.shape[1:]
     assert np.array_equal(made[-160:], GREY)
@@ -124,7 +124,7 @@ def test_contact_sheet_places_images_row_by_row() -> None:
         top, left = number // 3 * 16, number % 3 * 22
         assert np.array_equal(sheet[top : top + len(image), left : left + 20], image)
     assert (sheet[16:, 44:] == 255).all()
-    with pytest.raises(UserError, match="empty"):
+    with pytest.raises(UserError, match="at least 1 image"):
         contact_sheet([], 3)
 
 

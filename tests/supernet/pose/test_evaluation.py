@@ -1,4 +1,4 @@
-"""The evaluation equals the official ones."""
+"""The metrics equal those of the official evaluations."""
 
 import contextlib
 import copy
@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.pose.metrics.average_precision import KeypointEvaluator
 from tests.golden.crowdpose_eval_recipe import detections
-from tests.helpers.coco_files import FOUND, GOLDEN, GOLDEN_AP, TRUTH, coco_like
+from tests.helpers.coco_files import DETECTIONS, GOLDEN, GOLDEN_AP, TRUTH, coco_like
 
 
 @pytest.mark.parametrize("level", GOLDEN["levels"])
@@ -42,9 +42,10 @@ def test_coco_metrics_are_those_of_plain_pycocotools(seed: int) -> None:
 
 def test_the_ground_truth_itself_scores_one() -> None:
     truth, _ = coco_like(30, 9)
-    people = [one for one in truth["annotations"] if one["num_keypoints"] and not one["iscrowd"]]
+    people = [person for person in truth["annotations"] if person["num_keypoints"] and not person["iscrowd"]]
     perfect = [
-        {"image_id": one["image_id"], "category_id": 1, "score": 1.0, "keypoints": one["keypoints"]} for one in people
+        {"image_id": person["image_id"], "category_id": 1, "score": 1.0, "keypoints": person["keypoints"]}
+        for person in people
     ]
     assert set(KeypointEvaluator(truth, COCO).score(perfect).values()) == {1.0}
 
@@ -53,28 +54,28 @@ def test_crowdpose_takes_areas_from_boxes_whatever_its_file_says() -> None:
     truth = copy.deepcopy(TRUTH)
     for annotation in truth["annotations"]:
         annotation["area"] = 1.0
-    assert KeypointEvaluator(truth, CROWDPOSE).score(FOUND)["AP"] == pytest.approx(GOLDEN_AP, abs=1e-6)
+    assert KeypointEvaluator(truth, CROWDPOSE).score(DETECTIONS)["AP"] == pytest.approx(GOLDEN_AP, abs=1e-6)
 
 
-def test_nothing_is_printed_and_nothing_given_is_changed(capsys: pytest.CaptureFixture[str]) -> None:
-    truth, found = copy.deepcopy(TRUTH), copy.deepcopy(FOUND)
+def test_nothing_is_printed_and_no_argument_is_modified(capsys: pytest.CaptureFixture[str]) -> None:
+    truth, results = copy.deepcopy(TRUTH), copy.deepcopy(DETECTIONS)
     evaluator = KeypointEvaluator(truth, CROWDPOSE)
-    assert evaluator.score(found) == evaluator.score(found[::1])
+    assert evaluator.score(results) == evaluator.score(results[::1])
     assert capsys.readouterr() == ("", "")
-    assert (truth, found) == (TRUTH, FOUND)
+    assert (truth, results) == (TRUTH, DETECTIONS)
 
 
 def test_annotation_id_zero_does_not_lose_a_match() -> None:
     truth = copy.deepcopy(TRUTH)
     for annotation in truth["annotations"]:
         annotation["id"] -= 1
-    assert KeypointEvaluator(truth, CROWDPOSE).score(FOUND)["AP"] == pytest.approx(GOLDEN_AP, abs=1e-6)
+    assert KeypointEvaluator(truth, CROWDPOSE).score(DETECTIONS)["AP"] == pytest.approx(GOLDEN_AP, abs=1e-6)
 
 
 def test_a_stratum_without_images_is_minus_one() -> None:
     truth = copy.deepcopy(TRUTH)
     for image in truth["images"]:
         image["crowdIndex"] = 0.9
-    metrics = KeypointEvaluator(truth, CROWDPOSE).score(FOUND)
+    metrics = KeypointEvaluator(truth, CROWDPOSE).score(DETECTIONS)
     assert metrics["AP_easy"] == metrics["AP_medium"] == -1.0
     assert metrics["AP_hard"] == metrics["AP"]

@@ -1,4 +1,4 @@
-"""Grouping agrees with the published code's people and with a slow, obvious twin."""
+"""Grouping agrees with the published code and with a slow, obvious reference."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ Person = dict[int, Spot]
 
 
 class TooManyTiesError(Exception):
-    """More outcomes are right than are worth listing."""
+    """Too many outcomes are correct to list them."""
 
 
 def slow_detections(heatmap: Array, most: int, threshold: float, reach: int) -> list[Spot]:
@@ -44,18 +44,18 @@ def slow_detections(heatmap: Array, most: int, threshold: float, reach: int) -> 
 
 
 def all_assignments(num_rows: int, num_columns: int, num_alone: int) -> Iterator[tuple[int | None, ...]]:
-    """Every way to give rows distinct columns but for ``num_alone`` rows that get none."""
+    """Every way to give rows distinct columns, except for ``num_alone`` rows that get none."""
     for alone in itertools.combinations(range(num_rows), num_alone):
-        others = [row for row in range(num_rows) if row not in alone]
-        for columns in itertools.permutations(range(num_columns), len(others)):
-            chosen = dict(zip(others, columns, strict=True))
+        paired = [row for row in range(num_rows) if row not in alone]
+        for columns in itertools.permutations(range(num_columns), len(paired)):
+            chosen = dict(zip(paired, columns, strict=True))
             yield tuple(chosen.get(row) for row in range(num_rows))
 
 
 def slow_assignments(cost: Array, allowed: npt.NDArray[np.bool_], alone: float | None) -> list[tuple[int | None, ...]]:
     """The cheapest assignments of allowed pairs, by trying every one; several on a tie.
 
-    A row that gets no column costs ``alone``; with None as few rows as possible go without, at no cost.
+    A row that gets no column costs ``alone``; with None as few rows as possible get none, at no cost.
     """
     rows, columns = cost.shape
     fewest = max(0, rows - columns)
@@ -70,7 +70,7 @@ def slow_assignments(cost: Array, allowed: npt.NDArray[np.bool_], alone: float |
 
 
 def slow_crowds(heat: Array, tag: Array, matching: str, most: int, reach: int) -> list[list[Person]]:
-    """All ways that (K, H, W), (K, H, W, T) may be dealt out to people; several only where assignments tie."""
+    """All correct groupings of (K, H, W), (K, H, W, T) into people; several only where assignments tie."""
     crowds: list[list[Person]] = [[]]
     for k in [k for k in KEYPOINT_ORDER if k < len(heat)]:
         spots = slow_detections(heat[k], most, 0.1, reach)
@@ -162,7 +162,9 @@ def test_people_are_those_of_the_published_code(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("treated_as", ["small", "large"])
 @pytest.mark.parametrize("matching", ["thresholded", "reference"])
-def test_small_crowds_equal_the_slow_twin(matching: Matching, treated_as: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_crowds_equal_the_slow_reference(
+    matching: Matching, treated_as: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if treated_as == "large":
         monkeypatch.setattr(peaks, "FEW", 1)
         for name, value in (("SMALL", 0), ("BLOCK", 2), ("SEEDS", 2)):
@@ -186,11 +188,11 @@ def test_small_crowds_equal_the_slow_twin(matching: Matching, treated_as: str, m
             nms_kernel=2 * reach + 1,
             matching=matching,
         )
-        right = [slow_poses(heat, tag, crowd, adjust, refine) for crowd in crowds]
+        outcomes = [slow_poses(heat, tag, crowd, adjust, refine) for crowd in crowds]
         assert any(
-            one[0].shape == poses.shape and np.allclose(poses, one[0], atol=1e-6) and np.allclose(scores, one[1])
-            for one in right
-        ), f"case {compared}: {len(right)} outcomes are right, and this is none of them"
+            expected.shape == poses.shape and np.allclose(poses, expected, atol=1e-6) and np.allclose(scores, values)
+            for expected, values in outcomes
+        ), f"case {compared}: the result is none of the {len(outcomes)} correct outcomes"
         compared += 1
         empty += len(scores) == 0
         tied += len(crowds) > 1
@@ -204,16 +206,16 @@ def test_forbidding_far_pairs_first_finds_every_person_of_a_crowd_once() -> None
         assert len(group(*maps)[0]) == case["people"]
 
 
-def test_a_poor_match_is_not_made_only_to_have_one_more() -> None:
-    # Two people at tags 0 and 0.9. The second keypoint's detections have tags 0.02 and -0.8: for both to join somebody,
+def test_a_poor_match_is_not_made_only_to_have_one_pair_more() -> None:
+    # Two people at tags 0 and 0.9. The second keypoint's detections have tags 0.02 and -0.8: for both to join a person,
     # the first would have to leave its own person to the second.
     heat, tag = np.zeros((2, 9, 30), np.float32), np.zeros((2, 9, 30), np.float32)
     heat[0, 4, 4], heat[0, 4, 24] = 0.9, 0.8
     tag[0, 4, 24] = 0.9
     heat[1, 4, 5], heat[1, 4, 15] = 0.7, 0.2
     tag[1, 4, 5], tag[1, 4, 15] = 0.02, -0.8
-    found = group(heat, tag, refine=False, adjust=False)[0][:, :, 0]
-    assert found.tolist() == [[4.5, 5.5], [24.5, 0], [0, 15.5]]
+    x = group(heat, tag, refine=False, adjust=False)[0][:, :, 0]
+    assert x.tolist() == [[4.5, 5.5], [24.5, 0], [0, 15.5]]
 
 
 def test_tensors_arrays_and_a_missing_tag_dimension_give_the_same_people() -> None:
@@ -225,19 +227,20 @@ def test_tensors_arrays_and_a_missing_tag_dimension_give_the_same_people() -> No
         (heat.astype(np.float64), np.asfortranarray(tag)),
     ]
     for maps in forms:
-        for found, right in zip(group(*maps), expected, strict=True):
-            np.testing.assert_array_equal(found, right)
+        for actual, wanted in zip(group(*maps), expected, strict=True):
+            np.testing.assert_array_equal(actual, wanted)
 
 
 def test_a_batch_gives_each_image_its_people() -> None:
     maps = [crowd_maps(seed, people, 14, 64, 64, 1) for seed, people in ((104, 8), (5, 0), (6, 3))]
     heat, tag = (np.stack(part) for part in zip(*maps, strict=True))
     for batch in ((heat, tag), (torch.from_numpy(heat), torch.from_numpy(tag[..., 0]))):
-        found = group_batch(*batch, refine=False, max_people=5)
-        assert len(found) == 3
-        for one, alone in zip(found, maps, strict=True):
-            for mine, right in zip(one, group(*alone, refine=False, max_people=5), strict=True):
-                np.testing.assert_array_equal(mine, right)
+        people = group_batch(*batch, refine=False, max_people=5)
+        assert len(people) == 3
+        for together, image_maps in zip(people, maps, strict=True):
+            alone = group(*image_maps, refine=False, max_people=5)
+            for actual, wanted in zip(together, alone, strict=True):
+                np.testing.assert_array_equal(actual, wanted)
     assert group_batch(np.zeros((0, 14, 8, 8)), np.zeros((0, 14, 8, 8))) == []
     with pytest.raises(UserError, match="do not fit together"):
         group_batch(heat, tag[:2])
@@ -253,7 +256,7 @@ def test_the_peak_of_pixel_i_lies_at_i_and_a_half() -> None:
     assert group(heat, tag)[0].tolist() == [[[6.75, 4.25, 1.0]]]
 
 
-def test_maps_without_a_detection_hold_nobody() -> None:
+def test_maps_without_a_detection_give_no_people() -> None:
     poses, scores = group(np.zeros((14, 32, 32)), np.zeros((14, 32, 32, 2)))
     assert poses.shape == (0, 14, 3)
     assert scores.shape == (0,)
@@ -271,7 +274,7 @@ def test_a_plateau_is_one_detection(size: tuple[int, int]) -> None:
     np.testing.assert_allclose(scores, 0.7)
 
 
-def test_a_flood_of_equal_detections_ends() -> None:
+def test_grouping_ends_with_very_many_equal_detections() -> None:
     poses, scores = group(np.full((14, 24, 24), 0.5), np.random.default_rng(0).normal(size=(14, 24, 24)))
     assert len(poses) == len(scores) >= 30
     assert np.isfinite(poses).all()
@@ -282,11 +285,11 @@ def test_a_flood_of_equal_detections_ends() -> None:
 def test_maps_that_are_not_finite_are_refused(bad: float, which: str) -> None:
     maps: dict[str, Any] = {"heatmaps": np.zeros((3, 8, 8), np.float32), "tags": np.zeros((3, 8, 8, 1), np.float32)}
     maps[which][1, 2, 3] = bad
-    with pytest.raises(UserError, match=f"{which} hold values that are not finite"):
+    with pytest.raises(UserError, match=f"{which} .*not finite"):
         group(**maps)
 
 
-def test_huge_finite_maps_are_no_mistake() -> None:
+def test_huge_finite_maps_are_accepted() -> None:
     assert len(group(np.full((1, 8, 8), 3e38), np.zeros((1, 8, 8)), max_people=1)[0]) == 1
 
 
@@ -295,10 +298,12 @@ def test_huge_finite_maps_are_no_mistake() -> None:
     [
         ({"heatmaps": np.zeros((3, 8, 9))}, "do not fit together"),
         ({"heatmaps": np.zeros((8, 8)), "tags": np.zeros((8, 8))}, "do not fit together"),
-        ({"nms_kernel": 4}, "nms_kernel=4"),
-        ({"max_people": 0}, "max_people=0"),
-        ({"matching": "hungarian"}, "matching='hungarian'"),
-        ({"detection_threshold": -0.1}, r"detection_threshold=-0\.1"),
+        ({"nms_kernel": 4}, "nms_kernel must be odd, .* got 4"),
+        ({"nms_kernel": 1001}, "nms_kernel must be .*1000, got 1001"),
+        ({"max_people": 0}, "max_people must be .*, got 0"),
+        ({"matching": "hungarian"}, "matching must be .*got 'hungarian'"),
+        ({"detection_threshold": -0.1}, r"detection_threshold must be .*, got -0\.1"),
+        ({"tag_threshold": 0}, "tag_threshold must be .*, got 0"),
     ],
 )
 def test_impossible_input_is_refused_by_name(changed: dict[str, Any], message: str) -> None:

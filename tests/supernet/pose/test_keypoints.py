@@ -1,4 +1,4 @@
-"""Facts about the two keypoint sets."""
+"""The two built-in keypoint sets."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from supernet.pose.keypoints import COCO, CROWDPOSE, KeypointSet, keypoint_set
 
 
 @pytest.mark.parametrize(("keypoints", "num"), [(COCO, 17), (CROWDPOSE, 14)])
-def test_every_part_speaks_of_the_same_keypoints(keypoints: KeypointSet, num: int) -> None:
+def test_all_fields_describe_the_same_keypoints(keypoints: KeypointSet, num: int) -> None:
     assert keypoints.num == len(keypoints.names) == len(set(keypoints.names)) == len(keypoints.sigmas) == num
     assert all(0 <= end < num for bone in keypoints.skeleton for end in bone)
     assert {end for bone in keypoints.skeleton for end in bone} == set(range(num))

@@ -1,4 +1,4 @@
-"""A network's outputs come together as published: two sizes, mirrored copies, several scales."""
+"""A network's outputs are combined as published: two sizes, mirrored copies, several scales."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from supernet.errors import UserError
-from supernet.pose.inference import InferenceSettings, estimate
+from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.pose.multiscale_flip import heatmaps, predict_maps, resize
 
 
 def resized(maps: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear between pixel centres, one output pixel after the other."""
+    """Resize bilinearly between pixel centres, one output pixel after the other."""
     out = torch.zeros(*maps.shape[:2], height, width)
     for row in range(height):
         for column in range(width):
@@ -39,19 +39,19 @@ def test_resizing_on_a_cpu_equals_torchs(size: tuple[int, int]) -> None:
     low = torch.randn(2, 6, 12, 20).to(memory_format=torch.channels_last).to(torch.bfloat16)
     high = torch.randn(2, 6, 24, 40)
     finer = interpolate(low.float(), size=(24, 40), mode="bilinear", align_corners=False)
-    for made, right in ((heatmaps(low, high, size), (finer + high) / 2), (resize(low, (24, 40), size), finer)):
-        expected = interpolate(right, size=size, mode="bilinear", align_corners=False)
-        torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
+    for actual, source in ((heatmaps(low, high, size), (finer + high) / 2), (resize(low, (24, 40), size), finer)):
+        expected = interpolate(source, size=size, mode="bilinear", align_corners=False)
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
 
 
 def test_a_network_of_another_keypoint_set_is_refused() -> None:
     outputs = torch.zeros(1, 28, 4, 4), torch.zeros(1, 14, 8, 8)
-    with pytest.raises(UserError, match="28 and 14 channels but 17 keypoints"):
+    with pytest.raises(UserError, match=r"28 and 14 .*17 keypoints"):
         list(predict_maps(lambda _: outputs, {1.0: torch.zeros(1, 3, 16, 16)}, COCO, flip_test=False))
 
 
-def test_a_mirrored_copy_is_turned_back_and_its_sides_are_swapped() -> None:
-    """With a network that is blind to mirroring, both copies give the same maps."""
+def test_a_mirrored_copy_is_mirrored_back_and_its_sides_are_swapped() -> None:
+    """With a network whose outputs mirror exactly, both copies give the same maps."""
     swap = list(COCO.flip_index)
     low, high = torch.rand(1, 34, 8, 8), torch.rand(1, 17, 16, 16)
     mirrored_low = torch.cat([low[:, :17].flip(3)[:, swap], low[:, 17:].flip(3)[:, swap]], dim=1)
@@ -94,13 +94,13 @@ def test_heatmaps_of_all_scales_are_averaged_and_tags_are_those_of_scale_1(
         for mirrored in (False, True)[: 1 + flip_test]:
             low, high = network(batch.flip(3) if mirrored else batch)
             low = to_size(low, high.shape[2], high.shape[3])
-            found, own = to_size((low[:, :14] + high) / 2, 32, 64), to_size(low[:, 14:], 32, 64)
-            heat.append(found.flip(3)[:, swap] if mirrored else found)
+            heat_maps, tag_maps = to_size((low[:, :14] + high) / 2, 32, 64), to_size(low[:, 14:], 32, 64)
+            heat.append(heat_maps.flip(3)[:, swap] if mirrored else heat_maps)
             if scale == 1:
-                tags.append(own.flip(3)[:, swap] if mirrored else own)
-    made = list(predict_maps(network, images, CROWDPOSE, flip_test))
-    torch.testing.assert_close(torch.stack([one for one, _ in made]), torch.stack(heat).mean(0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(torch.stack([one for _, one in made]), torch.stack(tags, -1), atol=1e-5, rtol=0)
+                tags.append(tag_maps.flip(3)[:, swap] if mirrored else tag_maps)
+    heats_by_image, tags_by_image = zip(*predict_maps(network, images, CROWDPOSE, flip_test), strict=True)
+    torch.testing.assert_close(torch.stack(heats_by_image), torch.stack(heat).mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.stack(tags_by_image), torch.stack(tags, -1), atol=1e-5, rtol=0)
 
 
 def test_larger_scales_run_in_smaller_batches() -> None:
@@ -113,5 +113,5 @@ def test_larger_scales_run_in_smaller_batches() -> None:
         return zeros, torch.zeros(len(batch), 14, height // 2, width // 2)
 
     images = [np.zeros((64, 64, 3), np.uint8)] * 5
-    estimate(network, images, 64, CROWDPOSE, InferenceSettings(scales=(1.0, 2.0)), batch_size=8)
+    PoseEstimator(network, 64, CROWDPOSE, InferenceSettings(scales=(1.0, 2.0)), batch_size=8)(images)
     assert seen == [(2, 64), (2, 128), (2, 64), (2, 128), (1, 64), (1, 128)]

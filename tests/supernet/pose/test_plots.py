@@ -65,35 +65,37 @@ def test_tags_are_drawn_under_their_keypoints() -> None:
 
 
 def test_a_large_batch_is_cut_to_its_first_samples() -> None:
-    batch, targets = batch_of(plots.MOST_SAMPLES + 3)
+    batch, targets = batch_of(plots.MAX_SAMPLES + 3)
     sheet = plots.batch_sheet(batch, targets, COCO)
-    assert sheet.shape[0] == plots.MOST_SAMPLES * (SIDE + STRIP + GAP) - GAP
+    assert sheet.shape[0] == plots.MAX_SAMPLES * (SIDE + STRIP + GAP) - GAP
 
 
-def found_in(dataset: SyntheticPeople, indices: Sequence[int]) -> list[PosePredictions]:
+def true_predictions(dataset: SyntheticPeople, indices: Sequence[int]) -> list[PosePredictions]:
     """The true people, the first of each image with a high score and the others with a low one."""
-    everyone = [dataset[index].people for index in indices]
-    return [PosePredictions(one, np.where(np.arange(len(one)) == 0, 0.9, 0.1).astype(np.float32)) for one in everyone]
+    return [
+        PosePredictions(people, np.where(np.arange(len(people)) == 0, 0.9, 0.1).astype(np.float32))
+        for people in (dataset[index].people for index in indices)
+    ]
 
 
-def test_predictions_stand_beside_the_truth_and_doubtful_people_are_left_out() -> None:
+def test_predictions_stand_next_to_the_truth_and_people_of_low_score_are_left_out() -> None:
     dataset = SyntheticPeople(COCO, 3, 3, 120, 100)
-    sheet = plots.prediction_sheet(dataset, found_in(dataset, range(3)))
+    sheet = plots.prediction_sheet(dataset, true_predictions(dataset, range(3)))
     height, width = round(100 * 400 / 120), 400
     assert sheet.shape == (2 * (height + STRIP + GAP) - GAP, 4 * (width + GAP) - GAP, 3)
     for index in range(3):
-        example = dataset[index]
-        for column, people in ((0, example.people[:1]), (1, example.people)):
-            expected = draw_people_at(example.image, people, COCO, width / 120)
+        sample = dataset[index]
+        for column, people in ((0, sample.people[:1]), (1, sample.people)):
+            expected = draw_people_at(sample.image, people, COCO, width / 120)
             assert np.array_equal(cell(sheet, index // 2, index % 2 * 2 + column, height, width), expected)
 
 
-def test_many_images_are_thinned_out_evenly() -> None:
+def test_of_many_images_evenly_spread_ones_are_shown() -> None:
     dataset = SyntheticPeople(COCO, 40, 3, 64, 64)
-    sheet = plots.prediction_sheet(dataset, found_in(dataset, range(40)))
-    shown = [index * 39 / (plots.MOST_IMAGES - 1) for index in range(plots.MOST_IMAGES)]
-    assert sheet.shape[0] == plots.MOST_IMAGES // 2 * (400 + STRIP + GAP) - GAP
-    for place in (0, 5, plots.MOST_IMAGES - 1):
-        example = dataset[round(shown[place])]
-        expected = draw_people_at(example.image, example.people, COCO, 400 / 64)
+    sheet = plots.prediction_sheet(dataset, true_predictions(dataset, range(40)))
+    shown = [index * 39 / (plots.MAX_IMAGES - 1) for index in range(plots.MAX_IMAGES)]
+    assert sheet.shape[0] == plots.MAX_IMAGES // 2 * (400 + STRIP + GAP) - GAP
+    for place in (0, 5, plots.MAX_IMAGES - 1):
+        sample = dataset[round(shown[place])]
+        expected = draw_people_at(sample.image, sample.people, COCO, 400 / 64)
         assert np.array_equal(cell(sheet, place // 2, place % 2 * 2 + 1, 400, 400), expected)

@@ -1,4 +1,4 @@
-"""Looking block by block finds what looking everywhere finds, to the last tie."""
+"""Searching block by block gives the result of searching everywhere, ties included."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ SIZES = [(3, 5), (BLOCK, BLOCK), (40, 49), (64, 96), (97, 63), (1, 200), (130, 1
 
 
 def maps(rng: np.random.Generator, kind: str, height: int, width: int, num_tags: int) -> tuple[Floats, Floats]:
-    """A heatmap (H, W) and tags (H, W, T) of the kinds that trained, untrained and quantised networks give."""
+    """A heatmap (H, W) and tags (H, W, T) as trained, untrained and quantised networks give them."""
     heat, tags = rng.uniform(-0.1, 0.6, (height, width)), rng.normal(0, 3, (height, width, num_tags))
     if kind == "smooth":
         heat, tags = (
@@ -40,7 +40,7 @@ def test_blocks_find_the_first_highest_pixel(kind: str, num_tags: int) -> None:
             assert by_blocks(heat, tags, means).tolist() == expected
 
 
-def test_tags_beyond_measure_are_looked_at_all_the_same() -> None:
+def test_tags_whose_distance_overflows_are_searched_too() -> None:
     heat, tags = maps(np.random.default_rng(0), "noise", 64, 64, 2)
     tags[:] = 3e38
     tags[40, 50] = (1, 1)
@@ -50,7 +50,7 @@ def test_tags_beyond_measure_are_looked_at_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("small", [0, 2**20])
-def test_only_missing_keypoints_are_looked_up_and_only_where_there_is_heat(
+def test_only_missing_keypoints_are_added_and_only_where_there_is_heat(
     small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refinement, "SMALL", small)
@@ -60,7 +60,7 @@ def test_only_missing_keypoints_are_looked_up_and_only_where_there_is_heat(
     heat[1, 5, 5], tags[1, 5, 5] = 0.4, 7
     places = np.array([[17, -1, -1], [-1, 4, -1]])
     values = np.array([[0.9, 0, 0], [0, 0.8, 0]], np.float32)
-    found, heights = complete(heat, tags, places, values, np.array([[2], [7]], np.float32))
-    # The first person's second keypoint alone has heat where the tag agrees.
-    assert found.tolist() == [[17, 30 * 40 + 35, -1], [-1, 4, -1]]
+    completed, heights = complete(heat, tags, places, values, np.array([[2], [7]], np.float32))
+    # Only the first person's second keypoint has heat where the tag agrees.
+    assert completed.tolist() == [[17, 30 * 40 + 35, -1], [-1, 4, -1]]
     np.testing.assert_array_equal(heights, np.array([[0.9, 0.3, 0], [0, 0.8, 0]], np.float32))

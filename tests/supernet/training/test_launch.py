@@ -1,4 +1,4 @@
-"""Which run a restarted or queued-again job continues, and that it continues it with the same configuration."""
+"""A restarted or requeued job finds its run and continues it with the same configuration."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import torch
 
 from supernet.checkpoints import container
 from supernet.errors import UserError
-from supernet.training.launch import check_unchanged, run_of_job, start_or_resume
+from supernet.training.launch import check_unchanged, folder_of_job, start_or_resume
 from supernet.training.trainer import Trainer
 from tests.supernet.test_train import configuration
 
@@ -21,35 +21,35 @@ def under_torchrun(monkeypatch: pytest.MonkeyPatch, restarted: int, most: int) -
 
 
 def test_only_a_restart_and_resume_auto_look_for_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_of_job("runs", "a", None) is None
-    assert run_of_job("runs", "a", "latest") is None
-    assert run_of_job("runs", "a", "auto") == Path("runs/train/a")
+    assert folder_of_job("runs", "a", None) is None
+    assert folder_of_job("runs", "a", "latest") is None
+    assert folder_of_job("runs", "a", "auto") == Path("runs/train/a")
     under_torchrun(monkeypatch, 0, 3)
-    assert run_of_job("runs", "a", None) is None
+    assert folder_of_job("runs", "a", None) is None
     under_torchrun(monkeypatch, 1, 3)
-    assert run_of_job("runs", "a", None) == Path("runs/train/a")
-    assert run_of_job("runs", None, "latest") is None
+    assert folder_of_job("runs", "a", None) == Path("runs/train/a")
+    assert folder_of_job("runs", None, "latest") is None
 
 
-def test_a_run_that_is_to_be_found_again_needs_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_of_job("runs", None, None) is None
-    with pytest.raises(UserError, match="resume=auto finds its run by name; add name=NAME"):
-        run_of_job("runs", None, "auto")
+def test_a_run_that_a_job_must_find_needs_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert folder_of_job("runs", None, None) is None
+    with pytest.raises(UserError, match=r"resume=auto .*add name=NAME"):
+        folder_of_job("runs", None, "auto")
     under_torchrun(monkeypatch, 0, 3)
-    with pytest.raises(UserError, match="a job that may restart must find its run again; add name=NAME"):
-        run_of_job("runs", None, None)
+    with pytest.raises(UserError, match=r"a restarted job .*add name=NAME"):
+        folder_of_job("runs", None, None)
 
 
 def test_another_configuration_is_not_a_continuation() -> None:
     check_unchanged(Path("run"), {"steps": 3, "threads": 1}, {"steps": 3, "threads": 2}, ("threads",))
-    for now in ({"steps": 4}, {"steps": 3, "sigma": 2}):
-        with pytest.raises(UserError, match="is not what the run run was started with; restore it or choose another"):
+    for name, now in (("steps", {"steps": 4}), ("sigma", {"steps": 3, "sigma": 2})):
+        with pytest.raises(UserError, match=f"^{name} differs from the run in run;"):
             check_unchanged(Path("run"), {"steps": 3}, now, ("threads",))
 
 
 def test_resume_auto_starts_a_run_and_continues_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configuration(tmp_path / "cut", resume="auto", steps=12)
-    original = Trainer._train_step
+    original = Trainer.train_step
 
     def interrupted(self: Trainer, *arguments: Any) -> Any:
         if self.step == 7:
@@ -57,10 +57,10 @@ def test_resume_auto_starts_a_run_and_continues_it(tmp_path: Path, monkeypatch: 
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", interrupted)
+        patch.setattr(Trainer, "train_step", interrupted)
         with pytest.raises(UserError, match="stopped after 8 steps"):
             start_or_resume(config, ["resume=auto", "steps=12"])
-    with pytest.raises(UserError, match="batch_size is not what the run"):
+    with pytest.raises(UserError, match="batch_size differs from the run in"):
         start_or_resume(config | {"batch_size": 2}, ["resume=auto", "steps=12", "batch_size=2"])
     start_or_resume(config, ["resume=auto", "steps=12"])
     start_or_resume(configuration(tmp_path / "whole", steps=12), [])

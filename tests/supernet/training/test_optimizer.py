@@ -1,4 +1,4 @@
-"""Rates, averaged weights, and steps that leave untouched weights alone."""
+"""Learning rates, averaged weights, and steps that do not move weights without a gradient."""
 
 import pytest
 import torch
@@ -32,15 +32,15 @@ def test_weights_without_gradient_keep_value_and_moments_in_spite_of_momentum() 
 
 def test_where_everything_is_touched_it_is_plain_adam() -> None:
     torch.manual_seed(0)
-    ours, theirs = nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.zeros(5, 3))
-    theirs.data.copy_(ours.data)
-    adam, plain = MaskedAdam([ours], clip_norm=1e9), torch.optim.Adam([theirs], lr=0.01)
+    weight, reference = nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.zeros(5, 3))
+    reference.data.copy_(weight.data)
+    adam, plain = MaskedAdam([weight], clip_norm=1e9), torch.optim.Adam([reference], lr=0.01)
     for _ in range(5):
         gradient = torch.randn(5, 3)
-        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        weight.grad, reference.grad = gradient.clone(), gradient.clone()
         adam.step(0.01)
         plain.step()
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7)
+    torch.testing.assert_close(weight, reference, rtol=0, atol=1e-7)
 
 
 def test_a_weight_without_any_gradient_stays_and_layouts_do_not_matter() -> None:

@@ -1,4 +1,4 @@
-"""Phases as data: what each step trains, and which schedules are refused."""
+"""Phases: the subnets of each step, and the schedules that are refused."""
 
 from dataclasses import replace
 
@@ -23,22 +23,27 @@ WIDTH = Phase(
 
 
 def test_phases_share_the_steps_without_gap_or_overlap() -> None:
-    found = schedule([LARGEST, KERNEL, WIDTH], SPACE, 100)
-    assert [(s.start, s.stop) for s in found] == [(0, 50), (50, 60), (60, 100)]
+    scheduled = schedule([LARGEST, KERNEL, WIDTH], SPACE, 100)
+    assert [(item.start, item.stop) for item in scheduled] == [(0, 50), (50, 60), (60, 100)]
+    assert [set(item.newly_elastic) for item in scheduled] == [
+        {"resolution"},
+        {"kernel_size"},
+        {"depth", "expand_ratio", "width"},
+    ]
 
 
 def test_a_phase_varies_only_its_elastic_dimensions() -> None:
     kernel = schedule([LARGEST, KERNEL], SPACE, 60)[1]
     largest = SPACE.largest()
-    seen = set()
+    kernel_sizes = set()
     for step in range(50):
         (arch,) = step_archs(kernel, 128, 0, step)
         assert arch.resolution == 128
         assert (arch.stem_width, arch.deconv_widths) == (largest.stem_width, largest.deconv_widths)
         for stage, full in zip(arch.stages, largest.stages, strict=True):
             assert (stage.width, stage.expand_ratios) == (full.width, full.expand_ratios)
-            seen |= set(stage.kernel_sizes)
-    assert seen == {3, 5, 7}
+            kernel_sizes |= set(stage.kernel_sizes)
+    assert kernel_sizes == {3, 5, 7}
 
 
 def test_roles_come_in_their_order_at_the_resolution_of_the_step() -> None:
@@ -61,8 +66,8 @@ def test_a_scaled_phase_has_one_input_size_and_archs_of_the_space(scale: float, 
 
 def test_the_largest_subnet_may_weigh_more_in_a_step() -> None:
     assert WIDTH.subnets == ("largest", "random", "smallest")
-    assert WIDTH.weights() == [1 / 3] * 3
-    assert replace(WIDTH, largest_weight=3.0).weights() == [0.6, 0.2, 0.2]
+    assert WIDTH.loss_weights() == [1 / 3] * 3
+    assert replace(WIDTH, largest_weight=3.0).loss_weights() == [0.6, 0.2, 0.2]
 
 
 def test_sampled_subnets_depend_on_seed_step_and_slot_only() -> None:

@@ -1,8 +1,7 @@
-"""A run that is stopped anywhere continues to the same bits, and every part of what is saved takes part in that."""
+"""A run that is stopped anywhere continues to the same bits, and every part of a checkpoint is needed for that."""
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,46 +9,42 @@ import torch
 
 from supernet.compute.precision import Precision
 from supernet.training.trainer import StepReport, Trainer
-from tests.helpers.training import NUM_STEPS, STARTS, is_equal, through_a_file, tiny_trainer, watched
+from tests.helpers.training import NUM_STEPS, STARTS, is_equal, monitor_of, steps, through_a_file, tiny_trainer
 
 State = dict[str, Any]
 
 
-class Stopped(Exception):
-    """Ends a run after a step."""
-
-
 @pytest.fixture(scope="module")
 def whole() -> dict[int, State]:
-    """What is saved of one uninterrupted run after each number of steps."""
+    """The state of one uninterrupted run after each number of steps."""
     trainer = tiny_trainer()
-    watch = watched(trainer)
+    monitor = monitor_of(trainer)
     states = {}
-
-    def on_step(report: StepReport) -> None:
-        watch.follow(report)
-        watch.losses.read()
-        states[trainer.step] = copy.deepcopy({"trainer": trainer.state(), "watch": watch.state()})
-
-    trainer.run(on_step, lambda _: None)
+    for report in steps(trainer):
+        monitor.follow(report)
+        monitor.losses.read()
+        states[trainer.step] = copy.deepcopy({"trainer": trainer.state(), "monitor": monitor.state()})
     return states
 
 
-def continued(state: State) -> State:
-    """Load ``state`` into a new run, in a process whose own random state is another, and go on to the end."""
+def continued(state: State, whole: dict[int, State] | None = None) -> State:
+    """Load ``state`` into a new run, in a process with another random state, and take the remaining steps.
+
+    With the states of the uninterrupted run, it ends at the first state that differs.
+    """
     trainer = tiny_trainer()
-    watch = watched(trainer)
+    monitor = monitor_of(trainer)
     torch.manual_seed(99)
     state = through_a_file(state)
     trainer.load_state(state["trainer"])
-    watch.load_state(state["watch"])
-
-    def on_step(report: StepReport) -> None:
-        watch.follow(report)
-        watch.losses.read()
-
-    trainer.run(on_step, lambda _: None)
-    return {"trainer": trainer.state(), "watch": watch.state()}
+    monitor.load_state(state["monitor"])
+    for report in steps(trainer):
+        monitor.follow(report)
+        monitor.losses.read()
+        state = {"trainer": trainer.state(), "monitor": monitor.state()}
+        if whole is not None and not is_equal(state, whole[trainer.step]):
+            break
+    return {"trainer": trainer.state(), "monitor": monitor.state()}
 
 
 # Ten stops: before, at and after every switch of phases, where channels are sorted and a teacher is made, and others.
@@ -59,14 +54,14 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bits(stop: int, whole: dict[i
 
 
 def test_every_part_of_what_is_saved_is_needed(whole: dict[int, State]) -> None:
-    """Put what a new run has in place of one part after the other, at a stop where all of them matter."""
+    """Replace one part after the other by that of a new run, at a stop where all of them matter."""
     stop = 6  # within the phase that has a frozen teacher, before channels are sorted
     fresh = tiny_trainer().state()
     fresh["teacher"] = {name: torch.zeros_like(value) for name, value in whole[stop]["trainer"]["teacher"].items()}
     fresh["rate_factor"] = 0.5
     parts: list[tuple[str, ...]] = [("trainer", name) for name in whole[stop]["trainer"] if name != "adam"]
     parts += [("adam", "num_steps"), ("adam", "mean"), ("adam", "square")]
-    parts += [("watch", "losses"), ("watch", "coverage")]
+    parts += [("monitor", "losses"), ("monitor", "coverage")]
     unnoticed = []
     for part in parts:
         state = copy.deepcopy(whole[stop])
@@ -75,11 +70,11 @@ def test_every_part_of_what_is_saved_is_needed(whole: dict[int, State]) -> None:
                 state["trainer"]["adam"]["num_steps"] = 0
             case ("adam", moment):
                 state["trainer"]["adam"]["moments"][("mean", "square").index(moment)].zero_()
-            case ("watch", name):
-                state["watch"][name] = watched(tiny_trainer()).state()[name]
+            case ("monitor", name):
+                state["monitor"][name] = monitor_of(tiny_trainer()).state()[name]
             case ("trainer", name):
                 state["trainer"][name] = fresh[name]
-        if is_equal(continued(state), whole[NUM_STEPS]):
+        if is_equal(continued(state, whole), whole[NUM_STEPS]):
             unnoticed.append(part)
     assert not unnoticed
     assert len(parts) == 11
@@ -104,11 +99,11 @@ def test_a_switch_of_phases_happens_once(monkeypatch: pytest.MonkeyPatch, whole:
     monkeypatch.setattr(Trainer, "sort_channels", remember)
     for stop in (7, 8, 9):
         continued(whole[stop])
-    # Continued at the switch itself it is due once; after it, it has been done before the stop.
+    # A run that continues at the switch sorts; one that continues after it has sorted before the stop.
     assert [step for step, dimensions in sorted_at if dimensions] == [8, 8]
 
 
-def test_going_back_before_there_was_a_teacher_forgets_it(whole: dict[int, State]) -> None:
+def test_a_rollback_to_before_the_teacher_removes_it(whole: dict[int, State]) -> None:
     trainer = tiny_trainer()
     trainer.load_state(whole[6]["trainer"])
     assert trainer.teacher is not None
@@ -123,13 +118,12 @@ def test_going_back_before_there_was_a_teacher_forgets_it(whole: dict[int, State
 def test_weights_outside_every_sampled_slice_do_not_move_over_several_steps(
     clip_norm: float, average_decay: float, rate_factor: float, precision: Precision
 ) -> None:
-    """What no subnet of a step uses stays in that step, weights and moments alike; averages only follow.
+    """Weights that no subnet of a step uses keep their value and moments in that step; averages only follow.
 
-    So it is at either end of all settings that the optimizer has; it has neither weight decay nor another momentum.
+    This holds at both ends of all settings of the optimizer, which has no weight decay and no further momentum.
     """
-    trainer = tiny_trainer()
-    trainer.adam.clip_norm, trainer.average.decay, trainer.rate_factor = clip_norm, average_decay, rate_factor
-    trainer.settings = replace(trainer.settings, precision=precision)
+    trainer = tiny_trainer(clip_norm=clip_norm, average_decay=average_decay, precision=precision)
+    trainer.rate_factor = rate_factor
     before: State = {}
 
     def copied() -> State:
@@ -145,9 +139,9 @@ def test_weights_outside_every_sampled_slice_do_not_move_over_several_steps(
 
     num_checked = {"weights": 0, "whole tensors": 0, "transforms": 0}
 
-    def on_step(report: StepReport) -> None:
+    def check(report: StepReport) -> None:
         now = copied()
-        # A gradient of ones on every weight that a subnet reads marks what it uses, by a way of its own.
+        # A gradient of ones on every weight that a subnet reads marks the weights that it uses.
         probe = copy.deepcopy(trainer.supernet)
         for arch in report.archs:
             template = probe.templates(arch, True)
@@ -166,16 +160,11 @@ def test_weights_outside_every_sampled_slice_do_not_move_over_several_steps(
         before.clear()
         before.update(now)
 
-    # Sorting moves channels between the steps 7 and 8: the state to compare with is that after it.
-    original = trainer.sort_channels
-
-    def resorted(dimensions: Any) -> None:
-        original(dimensions)
-        before.update(copied())
-
-    trainer.sort_channels = resorted  # type: ignore[method-assign]
-    before.update(copied())
-    trainer.run(on_step, lambda _: None)
+    while (scheduled := trainer.current_phase()) is not None:
+        trainer.start_phase(scheduled)
+        before.update(copied())  # after channels were sorted
+        for batch, data_seconds in trainer.batches(scheduled):
+            check(trainer.train_step(scheduled, batch, data_seconds))
     assert num_checked["weights"] > 500
     assert num_checked["whole tensors"] > 3
     assert num_checked["transforms"] > 3

@@ -1,4 +1,4 @@
-"""A supernet that begins with a trained network contains that network, and says how much of it that is."""
+"""A supernet with a warm start contains the trained network, and reports how many of its weights that is."""
 
 import json
 from dataclasses import replace
@@ -29,7 +29,7 @@ FULL = SearchSpace.load("litepose")
 
 @pytest.fixture(scope="module")
 def published(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A checkpoint of LitePose-XS with made-up weights, and its arch file."""
+    """A checkpoint of LitePose-XS with generated weights, and its arch file."""
     folder = tmp_path_factory.mktemp("published")
     entries = json.loads((golden / "costs.json").read_text())
     arch = next(entry["arch"] for entry in entries if entry["name"] == "search-XS")
@@ -50,17 +50,17 @@ def test_the_subnet_of_a_published_checkpoint_is_that_network(published: tuple[P
     torch.manual_seed(0)
     supernet = SuperNet(FULL, 14)
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
-    told = load_warm_start(supernet, read_warm_start(str(checkpoint), str(arch_file), FULL), CROWDPOSE)
+    message = load_warm_start(supernet, read_warm_start(str(checkpoint), str(arch_file), FULL), CROWDPOSE)
     arch = Arch.load(arch_file)
     network = read_published(checkpoint, arch, 14)
-    for ours, theirs in zip(outputs(supernet, arch), outputs(network), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    for actual, expected in zip(outputs(supernet, arch), outputs(network), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     changed = sum(int((value != before[name]).sum()) for name, value in supernet.named_parameters())
-    given = sum(value.numel() for value in network.parameters())
+    num_copied = sum(value.numel() for value in network.parameters())
     total = sum(value.numel() for value in supernet.network.parameters())
-    assert changed <= given < total
-    assert changed > 0.99 * given  # some made-up weights may equal what was there, such as gains of 1
-    assert told == f"{given:,} of {total:,} weights ({given / total:.0%}) come from {checkpoint}, the others begin anew"
+    assert changed <= num_copied < total
+    assert changed > 0.99 * num_copied  # some weights may have had the same value before, such as gains of 1
+    assert message.startswith(f"{num_copied:,} of {total:,} weights ({num_copied / total:.0%}) come from {checkpoint}")
 
 
 def test_the_subnet_of_an_export_is_that_export(tmp_path: Path) -> None:
@@ -70,18 +70,18 @@ def test_the_subnet_of_an_export_is_that_export(tmp_path: Path) -> None:
     supernet = SuperNet(SPACE, CROWDPOSE.num)
     load_warm_start(supernet, read_warm_start(str(export), None, SPACE), CROWDPOSE)
     exported = load_net(export).network
-    for ours, theirs in zip(outputs(supernet, exported.arch), outputs(exported), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    for actual, expected in zip(outputs(supernet, exported.arch), outputs(exported), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_run_begins_with_the_export_that_init_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_starts_from_the_export_that_init_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_supernet(tmp_path)
     exported = load_net(export_smallest(tmp_path)).network
 
     def stop(*_: object) -> None:
         raise UserError("stopped before the first step")
 
-    monkeypatch.setattr(Trainer, "run", stop)
+    monkeypatch.setattr(Trainer, "start_phase", stop)
     config = configuration(tmp_path, init=str(tmp_path / "model"), space=SPACE.to_dict())
     config["dataset"]["keypoints"] = "crowdpose"
     with pytest.raises(UserError, match="stopped before the first step"):
@@ -89,35 +89,35 @@ def test_a_run_begins_with_the_export_that_init_names(tmp_path: Path, monkeypatc
     state = run_folder.load_checkpoint(tmp_path / "train" / "run")["trainer"]
     supernet = SuperNet(SPACE, CROWDPOSE.num)
     supernet.load_state_dict(state["network"])
-    for ours, theirs in zip(outputs(supernet, exported.arch), outputs(exported), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    for actual, expected in zip(outputs(supernet, exported.arch), outputs(exported), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(value, state["network"][name]) for name, value in state["average"].items())
 
 
-def test_last_layers_for_other_keypoints_begin_anew(published: tuple[Path, Path]) -> None:
+def test_last_layers_for_other_keypoints_start_at_random(published: tuple[Path, Path]) -> None:
     torch.manual_seed(0)
     supernet = SuperNet(FULL, COCO.num)
     last = [name for name, _ in supernet.network.named_parameters() if name.endswith("conv.3.weight")]
     before = {name: supernet.network.get_parameter(name).clone() for name in last}
-    told = load_warm_start(supernet, read_warm_start(str(published[0]), str(published[1]), FULL), COCO)
-    assert told.endswith("; its last layers are for other keypoints and begin anew")
+    message = load_warm_start(supernet, read_warm_start(str(published[0]), str(published[1]), FULL), COCO)
+    assert "last layers are random" in message
     assert len(last) == 4
     assert all(torch.equal(supernet.network.get_parameter(name), before[name]) for name in last)
     network = read_published(published[0], Arch.load(published[1]))
     first = supernet.network.get_parameter("stage.0.0.inv.0.weight")
-    wanted = network.get_parameter("stage.0.0.inv.0.weight")
-    assert torch.equal(first[: wanted.shape[0], : wanted.shape[1]], wanted)
+    expected = network.get_parameter("stage.0.0.inv.0.weight")
+    assert torch.equal(first[: expected.shape[0], : expected.shape[1]], expected)
 
 
-def test_what_cannot_be_begun_with_is_refused_by_name(published: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_network_that_does_not_fit_is_refused_by_name(published: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint, arch_file = (str(path) for path in published)
-    with pytest.raises(UserError, match="there is nothing at init="):
+    with pytest.raises(UserError, match=r"init=.*nowhere does not exist"):
         read_warm_start(str(tmp_path / "nowhere"), None, FULL)
-    with pytest.raises(UserError, match="holds no exported model"):
+    with pytest.raises(UserError, match="contains no exported model"):
         read_warm_start(str(tmp_path), None, FULL)
     with pytest.raises(UserError, match="add init_arch=FILE"):
         read_warm_start(checkpoint, None, FULL)
-    with pytest.raises(UserError, match="is no subnet of the space nano"):
+    with pytest.raises(UserError, match="is not a subnet of the space nano"):
         read_warm_start(checkpoint, arch_file, SearchSpace.load("nano"))
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     del state["stage.1.0.inv.0.weight"]
@@ -126,5 +126,5 @@ def test_what_cannot_be_begun_with_is_refused_by_name(published: tuple[Path, Pat
         read_warm_start(str(tmp_path / "lacking.pth.tar"), arch_file, FULL)
     arch = Arch.load(arch_file)
     replace(arch, stem_width=arch.stem_width + 8).save(tmp_path / "other.json")
-    with pytest.raises(UserError, match="give the arch and keypoint set it was made with"):
+    with pytest.raises(UserError, match=r"first\.2\.weight is .*, but this arch with 14 keypoints"):
         read_warm_start(checkpoint, str(tmp_path / "other.json"), FULL)

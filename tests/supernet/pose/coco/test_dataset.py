@@ -1,4 +1,4 @@
-"""Annotated people on disk: what is read, and what is refused with the file and the place named."""
+"""Data sets on disk: images, people and masks are read; errors name the file and the place."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 60, 40
 
 
 def keypoints(num: int, visible: int) -> list[int]:
-    """Flat x, y, v of ``num`` keypoints, the first ``visible`` of them annotated."""
+    """Flat x, y, v of ``num`` keypoints, of which the first ``visible`` are annotated."""
     flat: list[int] = []
     for k in range(num):
         flat += [10 + k, 20 - k, 2] if k < visible else [0, 0, 0]
@@ -38,7 +38,7 @@ def annotation(number: int, image_id: int, visible: int = 5, num: int = 17, **mo
 
 
 class Folder:
-    """A data set of three images: two people and a crowd; one person without keypoints; nobody."""
+    """A data set of three images: two people and a crowd; a person without keypoints; no people."""
 
     def __init__(self, path: Path, keypoint_set: KeypointSet = COCO) -> None:
         self.path = path
@@ -90,23 +90,23 @@ def test_images_with_people_are_read_in_rgb_with_their_people_and_mask(folder: F
     people = folder.open()
     assert people.image_ids == (30,)
     assert people.keypoints is COCO
-    example = people[0]
-    assert np.array_equal(example.image, folder.images[30])
-    assert example.image_id == 30
-    assert example.people.dtype == np.float32
-    assert example.people.shape == (2, 17, 3)
-    assert np.array_equal(example.people[0].ravel(), keypoints(17, 5))
+    sample = people[0]
+    assert np.array_equal(sample.image, folder.images[30])
+    assert sample.image_id == 30
+    assert sample.people.dtype == np.float32
+    assert sample.people.shape == (2, 17, 3)
+    assert np.array_equal(sample.people[0].ravel(), keypoints(17, 5))
     expected = np.ones((HEIGHT, WIDTH), bool)
     expected[:, :3] = False
-    assert np.array_equal(example.mask, expected)
+    assert np.array_equal(sample.mask, expected)
 
 
-def test_all_images_can_be_had_and_a_person_without_keypoints_is_masked(folder: Folder) -> None:
+def test_images_without_people_can_be_included_and_people_without_keypoints_are_masked(folder: Folder) -> None:
     people = folder.open(only_with_people=False)
     assert people.image_ids == (30, 10, 20)
-    without_keypoints, nobody = people[1], people[2]
-    assert without_keypoints.people.shape == nobody.people.shape == (0, 17, 3)
-    assert nobody.mask.all()
+    without_keypoints, without_people = people[1], people[2]
+    assert without_keypoints.people.shape == without_people.people.shape == (0, 17, 3)
+    assert without_people.mask.all()
     expected = np.ones((HEIGHT, WIDTH), bool)
     expected[10:20, 10:30] = False
     assert np.array_equal(without_keypoints.mask, expected)
@@ -121,11 +121,11 @@ def test_a_region_without_segmentation_is_its_box(folder: Folder) -> None:
 
 def test_chosen_ids_keep_their_order(folder: Folder) -> None:
     assert folder.open(only_with_people=False, image_ids=[20, 30]).image_ids == (20, 30)
-    with pytest.raises(UserError, match=r"no image with the ids \[77, 78\]"):
+    with pytest.raises(UserError, match=r"no images with the ids \[77, 78\]"):
         folder.open(image_ids=[30, 77, 78])
     with pytest.raises(UserError, match="twice"):
         folder.open(image_ids=[30, 30])
-    with pytest.raises(UserError, match="no image with annotated people"):
+    with pytest.raises(UserError, match="no images with annotated people"):
         folder.open(image_ids=[10])
 
 
@@ -134,8 +134,8 @@ def test_ground_truth_is_restricted_to_the_chosen_images(folder: Folder) -> None
     truth = folder.open().ground_truth()
     assert [image["id"] for image in truth["images"]] == [30]
     wanted = ["id", "image_id", "category_id", "keypoints", "num_keypoints", "bbox", "area", "iscrowd"]
-    # The keypoints of a crowd mean nothing.
-    assert truth["annotations"] == [{key: each[key] for key in wanted} for each in folder.content["annotations"][:3]]
+    expected = [{key: entry[key] for key in wanted} for entry in folder.content["annotations"][:3]]
+    assert truth["annotations"] == expected
     assert truth["categories"] == folder.content["categories"]
     json.dumps(truth)
 
@@ -143,9 +143,9 @@ def test_ground_truth_is_restricted_to_the_chosen_images(folder: Folder) -> None
 def test_crowdpose_layout_has_no_areas_but_a_crowd_index(tmp_path: Path) -> None:
     folder = Folder(tmp_path, CROWDPOSE)
     folder.content["images"][0]["crowdIndex"] = 0.33
-    for each in folder.content["annotations"]:
-        del each["area"]
-    # CrowdPose counts labelled keypoints in its own way; evaluation goes by the file's number.
+    for entry in folder.content["annotations"]:
+        del entry["area"]
+    # CrowdPose counts labelled keypoints differently; evaluation uses the number in the file.
     folder.content["annotations"][0]["num_keypoints"] = 3
     people = folder.open()
     assert people[0].people.shape == (2, 14, 3)
@@ -174,11 +174,11 @@ def broken(folder: Folder, change: Callable[[dict[str, Any]], object]) -> str:
         ("images must be a list", lambda c: c.update(images={})),
         ("images[1] must be an object", lambda c: c["images"].__setitem__(1, 7)),
         ("images[0].id is missing", lambda c: c["images"][0].pop("id")),
-        ("images[0].id is '30'", lambda c: c["images"][0].update(id="30")),
-        ("images[1].id is 30", lambda c: c["images"][1].update(id=30)),
-        ("images[0].width is 0", lambda c: c["images"][0].update(width=0)),
-        ("images[0].file_name is 3", lambda c: c["images"][0].update(file_name=3)),
-        ("images[0].crowdIndex is 2", lambda c: c["images"][0].update(crowdIndex=2)),
+        ("images[0].id must be an integer of at least 0, got '30'", lambda c: c["images"][0].update(id="30")),
+        ("images[1].id must be unique, but an earlier image has the id 30", lambda c: c["images"][1].update(id=30)),
+        ("images[0].width must be an integer of at least 1, got 0", lambda c: c["images"][0].update(width=0)),
+        ("images[0].file_name must be a file name, got 3", lambda c: c["images"][0].update(file_name=3)),
+        ("images[0].crowdIndex must be from 0 to 1, got 2", lambda c: c["images"][0].update(crowdIndex=2)),
         ("annotations[0].keypoints is missing", lambda c: c["annotations"][0].pop("keypoints")),
         (
             "annotations[1].keypoints must be 51 numbers",
@@ -186,23 +186,29 @@ def broken(folder: Folder, change: Callable[[dict[str, Any]], object]) -> str:
         ),
         ("annotations[0].keypoints must be 51 numbers", lambda c: c["annotations"][0]["keypoints"].__setitem__(0, "1")),
         (
-            "annotations[0].keypoints holds a number that",
+            "annotations[0].keypoints contains a number that",
             lambda c: c["annotations"][0]["keypoints"].__setitem__(0, float("nan")),
         ),
-        ("annotations[0].keypoints holds a visibility", lambda c: c["annotations"][0]["keypoints"].__setitem__(2, 3)),
+        (
+            "annotations[0].keypoints contains a visibility",
+            lambda c: c["annotations"][0]["keypoints"].__setitem__(2, 3),
+        ),
         ("annotations[0].bbox must be 4 numbers", lambda c: c["annotations"][0].update(bbox=[1, 2, 3])),
         ("annotations[0].bbox has a negative size", lambda c: c["annotations"][0].update(bbox=[1, 2, -3, 4])),
         ("annotations[0].area is missing", lambda c: c["annotations"][0].pop("area")),
-        ("annotations[0].area is '5'", lambda c: c["annotations"][0].update(area="5")),
-        ("annotations[0].id is 0", lambda c: c["annotations"][0].update(id=0)),
-        ("annotations[1].id is 1", lambda c: c["annotations"][1].update(id=1)),
+        ("annotations[0].area must be a number of at least 0, got '5'", lambda c: c["annotations"][0].update(area="5")),
+        ("annotations[0].id must be an integer of at least 1, got 0", lambda c: c["annotations"][0].update(id=0)),
+        (
+            "annotations[1].id must be unique",
+            lambda c: c["annotations"][1].update(id=1),
+        ),
         ("annotations[0].image_id is 5", lambda c: c["annotations"][0].update(image_id=5)),
-        ("annotations[0].iscrowd is 2", lambda c: c["annotations"][0].update(iscrowd=2)),
+        ("annotations[0].iscrowd must be 0 or 1, got 2", lambda c: c["annotations"][0].update(iscrowd=2)),
         ("categories[0].keypoints lists 14", lambda c: c["categories"][0].update(keypoints=list(CROWDPOSE.names))),
-        ("categories must hold one", lambda c: c["categories"].clear()),
+        ("categories must contain one", lambda c: c["categories"].clear()),
     ],
 )
-def test_faults_of_annotations_are_named_by_file_and_place(
+def test_errors_of_annotations_name_file_and_place(
     folder: Folder, place: str, change: Callable[[dict[str, Any]], object]
 ) -> None:
     assert place in broken(folder, change)
@@ -220,7 +226,7 @@ def test_file_names_leading_out_of_the_folder_are_refused(folder: Folder, name: 
 
 
 def test_missing_files_and_folders_are_named(folder: Folder, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no image folder .*absent"):
+    with pytest.raises(UserError, match=r"image folder .*absent does not exist"):
         CocoPeople(tmp_path / "people.json", tmp_path / "absent", COCO)
     with pytest.raises(UserError, match=r"annotation file .*absent\.json"):
         CocoPeople(tmp_path / "absent.json", folder.folder, COCO)
@@ -232,9 +238,9 @@ def test_missing_files_and_folders_are_named(folder: Folder, tmp_path: Path) -> 
         CocoPeople(tmp_path / "list.json", folder.folder, COCO)
 
 
-def test_a_image_of_another_size_than_annotated_is_refused(folder: Folder) -> None:
+def test_an_image_of_another_size_than_annotated_is_refused(folder: Folder) -> None:
     folder.content["images"][0].update(width=HEIGHT, height=WIDTH)
-    with pytest.raises(UserError, match=r"30\.png is 60 x 40, but its annotation says 40 x 60"):
+    with pytest.raises(UserError, match=r"30\.png is 60 x 40, but the annotation file gives 40 x 60"):
         folder.open()[0]
 
 
@@ -257,7 +263,7 @@ def test_a_image_of_another_size_than_annotated_is_refused(folder: Folder) -> No
         [[1, 2, float("nan"), 4, 5, 6]],
     ],
 )
-def test_segmentations_that_cannot_be_are_refused(folder: Folder, segmentation: object) -> None:
+def test_invalid_segmentations_are_refused(folder: Folder, segmentation: object) -> None:
     folder.content["annotations"][3]["segmentation"] = segmentation
     people = folder.open(only_with_people=False)
     with pytest.raises(UserError, match=r"annotation 4 of image 10\.png"):
@@ -271,13 +277,13 @@ def test_real_images_are_read_whole(data_folder: Path) -> None:
     people = CocoPeople(file, root / "train2017", COCO)
     everything = CocoPeople(file, root / "train2017", COCO, only_with_people=False)
     assert (len(people), len(everything)) == (28, 80)
-    examples = [everything[index] for index in range(80)]
-    assert sum(len(example.people) for example in examples) == 86
-    assert 0.9 < np.mean([example.mask.mean() for example in examples]) < 1
-    for example in examples:
-        height, width = example.image.shape[:2]
-        annotated = example.people[example.people[..., 2] > 0]
+    samples = [everything[index] for index in range(80)]
+    assert sum(len(sample.people) for sample in samples) == 86
+    assert 0.9 < np.mean([sample.mask.mean() for sample in samples]) < 1
+    for sample in samples:
+        height, width = sample.image.shape[:2]
+        annotated = sample.people[sample.people[..., 2] > 0]
         assert (annotated[:, :2] >= 0).all()
         assert (annotated[:, 0] <= width).all()
         assert (annotated[:, 1] <= height).all()
-        assert example.mask.shape == (height, width)
+        assert sample.mask.shape == (height, width)

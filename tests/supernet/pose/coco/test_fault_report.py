@@ -1,4 +1,4 @@
-"""Every fault of a data set is counted, none ends the check, and training refuses what the check says it refuses."""
+"""The check counts every fault, none ends it, and training refuses exactly the kinds marked as refused."""
 
 import copy
 import json
@@ -57,7 +57,7 @@ def clean(keypoints: KeypointSet = COCO) -> Content:
 
 
 class Folder:
-    """A data set whose annotations can be exchanged."""
+    """A data set with replaceable annotations."""
 
     def __init__(self, path: Path) -> None:
         self.file = path / "people.json"
@@ -74,14 +74,14 @@ class Folder:
         dataset = replace(self.dataset, keypoints=keypoints)
         (part,) = distinct_parts(dataset, ["train", "val"]).values()
         report = check_part("train", part, dataset, limit=limit, num_examples=2, num_threads=1)
-        if any(report.counts[kind] for kind, told in KINDS.items() if told.refused):
+        if any(report.counts[kind] for kind, details in KINDS.items() if details.refused):
             with pytest.raises(UserError, match=re.escape(str(self.file))) as caught:
                 read_annotations(self.file, keypoints)
             assert "\n" not in str(caught.value)
         else:
             read_annotations(self.file, keypoints)
         json.dumps(report.to_plain(), allow_nan=False)
-        "".join(text for texts in report.examples.values() for text in texts).encode()  # can be shown
+        "".join(text for texts in report.examples.values() for text in texts).encode()  # printable
         return report
 
 
@@ -90,7 +90,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def met(report: Report) -> Counter[str]:
+def fault_counts(report: Report) -> Counter[str]:
     return Counter({kind: count for kind, count in report.counts.items() if count})
 
 
@@ -101,66 +101,66 @@ def test_a_clean_file_has_no_faults(folder: Folder, keypoints: KeypointSet) -> N
     assert (report.num_images, report.num_people, report.keypoints) == (8, 8, keypoints)
 
 
-def place(key: str, index: int, value: Any) -> Callable[[Content], None]:
-    return lambda each: each[key].__setitem__(index, value)
+def set_item(key: str, index: int, value: Any) -> Callable[[Content], None]:
+    return lambda entry: entry[key].__setitem__(index, value)
 
 
 ON_PEOPLE: list[tuple[str, Callable[[Content], object]]] = [
-    ("keypoint_count", lambda each: each.update(keypoints=each["keypoints"][:-3])),
-    ("keypoint_count", lambda each: each.update(keypoints=[])),
-    ("field", lambda each: each.update(keypoints=None)),
-    ("field", lambda each: each.pop("keypoints")),
-    ("field", place("keypoints", 0, "20")),
-    ("field", place("keypoints", 0, [20])),
-    ("field", place("keypoints", 0, True)),
-    ("not_finite", place("keypoints", 0, float("nan"))),
-    ("not_finite", place("keypoints", 1, float("-inf"))),
-    ("huge", place("keypoints", 1, 1e9)),
-    ("huge", place("keypoints", 1, 10**400)),
-    ("visibility", place("keypoints", 2, 3)),
-    ("visibility", place("keypoints", 2, 1.5)),
-    ("keypoint_outside", place("keypoints", 0, -1)),
-    ("keypoint_outside", place("keypoints", 1, 80.5)),
-    ("negative_box", lambda each: each.update(bbox=[5, 5, -3, 4])),
-    ("box_outside", lambda each: each.update(bbox=[60, 5, 40, 4])),
-    ("box_outside", lambda each: each.update(bbox=[-2, 5, 40, 4])),
-    ("zero_area", lambda each: each.update(bbox=[5, 5, 0, 4])),
-    ("zero_area", lambda each: each.update(area=0)),
-    ("field", lambda each: each.update(bbox=[1, 2, 3])),
-    ("not_finite", lambda each: each.update(bbox=[1, 2, 3, float("inf")])),
-    ("huge", lambda each: each.update(bbox=[1, 2, 3, 1e8])),
-    ("field", lambda each: each.pop("area")),
-    ("field", lambda each: each.update(area="5")),
-    ("field", lambda each: each.update(area=-1)),
-    ("not_finite", lambda each: each.update(area=float("inf"))),
-    ("not_finite", lambda each: each.update(area=float("nan"))),
-    ("huge", lambda each: each.update(area=1e13)),
-    ("huge", lambda each: each.update(area=10**400)),
-    ("num_keypoints", lambda each: each.update(num_keypoints=0)),
-    ("field", lambda each: each.update(num_keypoints=1.5)),
-    ("field", lambda each: each.update(iscrowd=2)),
-    ("field", lambda each: each.update(iscrowd=[])),
-    ("id_zero", lambda each: each.update(id=0)),
-    ("field", lambda each: each.update(id="7")),
-    ("field", lambda each: each.update(id=2**63)),
-    ("dangling_image_id", lambda each: each.update(image_id=99)),
-    ("field", lambda each: each.update(image_id=[10])),
-    ("unknown_category", lambda each: each.update(category_id=2)),
-    ("field", lambda each: each.update(category_id=None)),
+    ("keypoint_count", lambda entry: entry.update(keypoints=entry["keypoints"][:-3])),
+    ("keypoint_count", lambda entry: entry.update(keypoints=[])),
+    ("field", lambda entry: entry.update(keypoints=None)),
+    ("field", lambda entry: entry.pop("keypoints")),
+    ("field", set_item("keypoints", 0, "20")),
+    ("field", set_item("keypoints", 0, [20])),
+    ("field", set_item("keypoints", 0, True)),
+    ("not_finite", set_item("keypoints", 0, float("nan"))),
+    ("not_finite", set_item("keypoints", 1, float("-inf"))),
+    ("huge", set_item("keypoints", 1, 1e9)),
+    ("huge", set_item("keypoints", 1, 10**400)),
+    ("visibility", set_item("keypoints", 2, 3)),
+    ("visibility", set_item("keypoints", 2, 1.5)),
+    ("keypoint_outside", set_item("keypoints", 0, -1)),
+    ("keypoint_outside", set_item("keypoints", 1, 80.5)),
+    ("negative_box", lambda entry: entry.update(bbox=[5, 5, -3, 4])),
+    ("box_outside", lambda entry: entry.update(bbox=[60, 5, 40, 4])),
+    ("box_outside", lambda entry: entry.update(bbox=[-2, 5, 40, 4])),
+    ("zero_area", lambda entry: entry.update(bbox=[5, 5, 0, 4])),
+    ("zero_area", lambda entry: entry.update(area=0)),
+    ("field", lambda entry: entry.update(bbox=[1, 2, 3])),
+    ("not_finite", lambda entry: entry.update(bbox=[1, 2, 3, float("inf")])),
+    ("huge", lambda entry: entry.update(bbox=[1, 2, 3, 1e8])),
+    ("field", lambda entry: entry.pop("area")),
+    ("field", lambda entry: entry.update(area="5")),
+    ("field", lambda entry: entry.update(area=-1)),
+    ("not_finite", lambda entry: entry.update(area=float("inf"))),
+    ("not_finite", lambda entry: entry.update(area=float("nan"))),
+    ("huge", lambda entry: entry.update(area=1e13)),
+    ("huge", lambda entry: entry.update(area=10**400)),
+    ("num_keypoints", lambda entry: entry.update(num_keypoints=0)),
+    ("field", lambda entry: entry.update(num_keypoints=1.5)),
+    ("field", lambda entry: entry.update(iscrowd=2)),
+    ("field", lambda entry: entry.update(iscrowd=[])),
+    ("id_zero", lambda entry: entry.update(id=0)),
+    ("field", lambda entry: entry.update(id="7")),
+    ("field", lambda entry: entry.update(id=2**63)),
+    ("dangling_image_id", lambda entry: entry.update(image_id=99)),
+    ("field", lambda entry: entry.update(image_id=[10])),
+    ("unknown_category", lambda entry: entry.update(category_id=2)),
+    ("field", lambda entry: entry.update(category_id=None)),
 ]
 ON_IMAGES: list[tuple[str, Callable[[Content], object]]] = [
-    ("field", lambda each: each.pop("width")),
-    ("field", lambda each: each.update(height=0)),
-    ("field", lambda each: each.update(height=80.0)),
-    ("field", lambda each: each.update(file_name=7)),
-    ("field", lambda each: each.update(file_name="a\0b")),
-    ("field", lambda each: each.update(file_name="\ud800.jpg")),
-    ("field", lambda each: each.update(crowdIndex=1.5)),
-    ("field", lambda each: each.update(id=-1)),
-    ("file_name", lambda each: each.update(file_name="../../etc/passwd")),
-    ("file_name", lambda each: each.update(file_name="/etc/passwd")),
-    ("file_name", lambda each: each.update(file_name="C:\\x.jpg")),
-    ("repeated_id", lambda each: each.update(id=10)),
+    ("field", lambda entry: entry.pop("width")),
+    ("field", lambda entry: entry.update(height=0)),
+    ("field", lambda entry: entry.update(height=80.0)),
+    ("field", lambda entry: entry.update(file_name=7)),
+    ("field", lambda entry: entry.update(file_name="a\0b")),
+    ("field", lambda entry: entry.update(file_name="\ud800.jpg")),
+    ("field", lambda entry: entry.update(crowdIndex=1.5)),
+    ("field", lambda entry: entry.update(id=-1)),
+    ("file_name", lambda entry: entry.update(file_name="../../etc/passwd")),
+    ("file_name", lambda entry: entry.update(file_name="/etc/passwd")),
+    ("file_name", lambda entry: entry.update(file_name="C:\\x.jpg")),
+    ("repeated_id", lambda entry: entry.update(id=10)),
 ]
 
 
@@ -170,9 +170,9 @@ ON_IMAGES: list[tuple[str, Callable[[Content], object]]] = [
     images=st.lists(st.sampled_from([None, *ON_IMAGES]), min_size=4, max_size=4),
     data=st.data(),
 )
-def test_each_of_many_faults_is_counted(folder: Folder, people: Any, images: Any, data: st.DataObject) -> None:
+def test_all_faults_of_a_file_are_counted(folder: Folder, people: Any, images: Any, data: st.DataObject) -> None:
     content, expected = clean(), Counter[str]()
-    # Images without people are broken, so that no fault hides another.
+    # Only images without people get faults, so that no fault hides another.
     for entries, faults in ((content["annotations"], people), (content["images"][4:], images)):
         for entry, fault in zip(entries, faults, strict=True):
             if fault is not None:
@@ -183,14 +183,14 @@ def test_each_of_many_faults_is_counted(folder: Folder, people: Any, images: Any
         content[key] += junk
         expected["structure"] += len(junk)
     report = folder.check(content)
-    assert met(report) == +expected
+    assert fault_counts(report) == +expected
     for kind, count in expected.items():
         assert len(report.examples[kind]) == min(count, 2)
 
 
-def test_every_kind_of_fault_of_annotations_can_be_met() -> None:
-    others = {"not_json", "structure", "category"}
-    assert {kind for kind, _ in ON_PEOPLE + ON_IMAGES} | others == KINDS.keys()
+def test_every_kind_of_fault_of_annotations_can_be_fault_counts() -> None:
+    of_whole_files = {"not_json", "structure", "category"}
+    assert {kind for kind, _ in ON_PEOPLE + ON_IMAGES} | of_whole_files == KINDS.keys()
 
 
 JUNK: st.SearchStrategy[Any] = st.sampled_from(
@@ -219,12 +219,12 @@ JUNK: st.SearchStrategy[Any] = st.sampled_from(
 def nodes(value: Any) -> list[tuple[Any, Any]]:
     """Every place (container, key) of a JSON value."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
-    return [(value, key) for key in keys] + [found for key in keys for found in nodes(value[key])]
+    return [(value, key) for key in keys] + [node for key in keys for node in nodes(value[key])]
 
 
 @FUZZ
 @given(data=st.data())
-def test_no_change_of_a_file_ends_the_check(folder: Folder, data: st.DataObject) -> None:
+def test_no_random_change_ends_the_check(folder: Folder, data: st.DataObject) -> None:
     content = copy.deepcopy(clean())
     del content["annotations"][2:], content["images"][3:]
     for _ in range(data.draw(st.integers(1, 4))):
@@ -244,7 +244,7 @@ def test_no_change_of_a_file_ends_the_check(folder: Folder, data: st.DataObject)
 
 @FUZZ
 @given(cut=st.integers(0, 2000), flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=5))
-def test_no_bytes_end_the_check(folder: Folder, cut: int, flips: list[tuple[int, int]]) -> None:
+def test_no_random_bytes_end_the_check(folder: Folder, cut: int, flips: list[tuple[int, int]]) -> None:
     content = clean()
     del content["annotations"][2:], content["images"][3:]
     text = bytearray(json.dumps(content).encode())
@@ -283,17 +283,17 @@ def test_files_broken_as_a_whole_are_counted(folder: Folder, kind: str, text: st
 def test_a_byte_order_mark_and_nan_are_read(folder: Folder) -> None:
     content = clean()
     content["annotations"][0]["keypoints"][0] = float("nan")
-    assert met(folder.check(b"\xef\xbb\xbf" + json.dumps(content).encode())) == {"not_finite": 1}
+    assert fault_counts(folder.check(b"\xef\xbb\xbf" + json.dumps(content).encode())) == {"not_finite": 1}
 
 
-def test_crowdpose_s_own_count_of_keypoints_is_no_fault(folder: Folder) -> None:
+def test_the_count_of_keypoints_of_crowdpose_is_not_a_fault(folder: Folder) -> None:
     content = clean(CROWDPOSE)
-    for each in content["annotations"]:
-        each["num_keypoints"] = 12  # without head and neck
-        del each["area"]
+    for entry in content["annotations"]:
+        entry["num_keypoints"] = 12  # without head and neck
+        del entry["area"]
     assert not folder.check(content, CROWDPOSE).num_faults
     content["annotations"][0]["num_keypoints"] = 15
-    assert met(folder.check(content, CROWDPOSE)) == {"num_keypoints": 1}
+    assert fault_counts(folder.check(content, CROWDPOSE)) == {"num_keypoints": 1}
 
 
 def test_crowds_need_no_keypoints_and_boxes_may_be_rounded_over_the_border(folder: Folder) -> None:
@@ -302,7 +302,7 @@ def test_crowds_need_no_keypoints_and_boxes_may_be_rounded_over_the_border(folde
     assert not folder.check(content).num_faults
 
 
-def test_splits_that_share_files_are_checked_once_and_missing_ones_named(tmp_path: Path) -> None:
+def test_splits_that_share_files_are_checked_once_and_missing_files_are_named(tmp_path: Path) -> None:
     dataset = DatasetOnDisk.from_plain(write_custom_set(tmp_path, 2))
     assert list(distinct_parts(dataset, ["train", "val", "test"])) == ["train", "val and test"]
     with pytest.raises(UserError, match="no split 'tests'; choose among train, val, test"):

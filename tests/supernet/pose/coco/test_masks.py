@@ -1,4 +1,4 @@
-"""Pixels covered by segmentations, against pycocotools and by hand."""
+"""Masks of segmentations equal those of pycocotools and drawn rectangles."""
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ def test_several_polygons_cover_their_union() -> None:
     assert np.array_equal(covered, expected.astype(bool))
 
 
-def test_boxes_are_cut_at_the_image() -> None:
+def test_boxes_are_clipped_to_the_image() -> None:
     covered = box_pixels((-5.0, 38.5, 8.5, 1e12), 60, 40)
     expected = np.zeros((40, 60), bool)
     expected[38:, :4] = True

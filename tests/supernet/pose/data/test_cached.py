@@ -1,4 +1,4 @@
-"""Kept images are the data set's own, loaded once."""
+"""Cached images equal those of the data set and are loaded once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,8 @@ from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 
 
-class Counting:
-    """Built-in people that count how often they are asked."""
+class CountingDataset:
+    """Built-in people that record every access."""
 
     def __init__(self, num_images: int) -> None:
         self.people = SyntheticPeople(COCO, num_images, 1, 64, 64)
@@ -37,31 +37,31 @@ class Counting:
         return self.people.ground_truth()
 
 
-def test_images_and_truth_are_asked_for_once() -> None:
-    source = Counting(6)
-    kept = CachedDataset(source, 4)
+def test_images_and_ground_truth_are_loaded_once() -> None:
+    source = CountingDataset(6)
+    cached = CachedDataset(source, 4)
     for _ in range(3):
-        images = [kept[index] for index in range(len(kept))]
-        truth = kept.ground_truth()
+        images = [cached[index] for index in range(len(cached))]
+        truth = cached.ground_truth()
     assert (source.loads, source.truths) == ([0, 1, 2, 3], 1)
-    assert len(kept) == len(kept.image_ids) == 4
+    assert len(cached) == len(cached.image_ids) == 4
     expected = SyntheticPeople(COCO, 4, 1, 64, 64)
     assert truth == expected.ground_truth()
-    assert [np.array_equal(mine.image, expected[i].image) for i, mine in enumerate(images)] == [True] * 4
-    assert list(kept.image_ids) == [image.image_id for image in images] == list(expected.image_ids)
+    assert [np.array_equal(sample.image, expected[i].image) for i, sample in enumerate(images)] == [True] * 4
+    assert list(cached.image_ids) == [image.image_id for image in images] == list(expected.image_ids)
 
 
-def test_what_exceeds_the_memory_is_loaded_each_time() -> None:
-    source = Counting(3)
-    kept = CachedDataset(source, memory_bytes=2 * 64 * 64 * 4)
+def test_images_beyond_the_memory_limit_are_loaded_each_time() -> None:
+    source = CountingDataset(3)
+    cached = CachedDataset(source, memory_bytes=2 * 64 * 64 * 4)
     for _ in range(2):
-        assert [kept[index].image_id for index in range(3)] == [1, 2, 3]
+        assert [cached[index].image_id for index in range(3)] == [1, 2, 3]
     assert source.loads == [0, 1, 2, 2]
 
 
-@pytest.mark.parametrize(("asked", "length"), [(None, 3), (2, 2), (9, 3)])
-def test_no_more_images_than_there_are(asked: int | None, length: int) -> None:
-    kept = CachedDataset(Counting(3), asked)
-    assert len(kept) == len(kept.image_ids) == length
+@pytest.mark.parametrize(("num_images", "length"), [(None, 3), (2, 2), (9, 3)])
+def test_the_length_is_at_most_that_of_the_data_set(num_images: int | None, length: int) -> None:
+    cached = CachedDataset(CountingDataset(3), num_images)
+    assert len(cached) == len(cached.image_ids) == length
     with pytest.raises(IndexError):
-        kept[length]
+        cached[length]

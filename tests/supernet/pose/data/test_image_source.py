@@ -1,4 +1,4 @@
-"""Images in folders and zip archives: found by name, read by every process, and refused by name."""
+"""Images in folders and zip archives: found by name, readable in every process, errors that name the file."""
 
 import zipfile
 from multiprocessing import get_context
@@ -28,7 +28,7 @@ def archive(path: Path, inside: str = "", compression: int = zipfile.ZIP_STORED)
 @pytest.mark.parametrize(
     ("inside", "place"), [("", ""), ("", "@"), ("train/", ""), ("train/", "@train"), ("a/b/", "@a/b")]
 )
-def test_images_are_found_at_the_top_of_an_archive_or_in_a_folder_of_it(
+def test_images_are_found_at_the_top_of_an_archive_or_in_a_folder(
     tmp_path: Path, compression: int, inside: str, place: str
 ) -> None:
     source = image_source(f"{archive(tmp_path / 'train.zip', inside, compression)}{place}")
@@ -42,21 +42,21 @@ def test_names_may_begin_with_the_only_folder_of_an_archive(tmp_path: Path) -> N
         image_source(f"{tmp_path / 'all.zip'}@train").read("train/7.jpg")
 
 
-def test_a_folder_is_read_as_before(tmp_path: Path) -> None:
+def test_a_folder_whose_name_ends_in_zip_is_read_as_a_folder(tmp_path: Path) -> None:
     (tmp_path / "one.zip").mkdir()
     (tmp_path / "one.zip" / "1.jpg").write_bytes(b"one")
     assert image_source(tmp_path / "one.zip").read("1.jpg") == b"one"
 
 
-def test_what_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
+def test_errors_name_missing_folders_archives_and_images(tmp_path: Path) -> None:
     archive(tmp_path / "train.zip")
-    with pytest.raises(UserError, match=r"no image folder .*train; .* or give the archive .*train\.zip"):
+    with pytest.raises(UserError, match=r"image folder .*train does not exist; .*train\.zip"):
         image_source(tmp_path / "train")
-    with pytest.raises(UserError, match=r"no image folder .*val; .* or a zip archive"):
+    with pytest.raises(UserError, match=r"image folder .*val does not exist; .* a zip archive"):
         image_source(tmp_path / "val")
     with pytest.raises(UserError, match=r"cannot read the image archive .*val\.zip: No such file"):
         image_source(tmp_path / "val.zip")
-    with pytest.raises(UserError, match=r"no files in a folder '\.\./x'"):
+    with pytest.raises(UserError, match=r"no files in the folder '\.\./x'"):
         image_source(f"{tmp_path / 'train.zip'}@../x")
     source = image_source(tmp_path / "train.zip")
     for name in ("absent.jpg", "../1.jpg", "/1.jpg"):
@@ -66,7 +66,7 @@ def test_what_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.99])
-def test_cut_archives_are_named(tmp_path: Path, share: float) -> None:
+def test_truncated_archives_are_refused(tmp_path: Path, share: float) -> None:
     path = archive(tmp_path / "train.zip")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(UserError, match=r"image archive .*train\.zip is damaged"):
@@ -74,7 +74,7 @@ def test_cut_archives_are_named(tmp_path: Path, share: float) -> None:
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_damaged_entry_is_named_and_the_others_are_read(tmp_path: Path, compression: int) -> None:
+def test_a_damaged_entry_is_refused_and_the_others_are_read(tmp_path: Path, compression: int) -> None:
     path = archive(tmp_path / "train.zip", compression=compression)
     with zipfile.ZipFile(path) as file:
         start = file.getinfo("3.jpg").header_offset
@@ -88,7 +88,7 @@ def test_a_damaged_entry_is_named_and_the_others_are_read(tmp_path: Path, compre
     assert source.read("4.jpg") == CONTENT["4.jpg"]
 
 
-def test_an_entry_without_a_name_is_passed_over(tmp_path: Path) -> None:
+def test_an_entry_without_a_name_is_ignored(tmp_path: Path) -> None:
     path = archive(tmp_path / "train.zip")
     path.write_bytes(path.read_bytes().replace(b"39.jpg", b"\0009.jpg"))
     assert image_source(path).read("4.jpg") == CONTENT["4.jpg"]
@@ -97,18 +97,18 @@ def test_an_entry_without_a_name_is_passed_over(tmp_path: Path) -> None:
 def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "train.zip")
     content = bytearray(path.read_bytes())
-    # The first flag bit of an entry of the central directory says so.
+    # Bit 0 of the flags of an entry in the central directory marks encryption.
     content[content.find(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"train\.zip is encrypted; unpack it"):
+    with pytest.raises(UserError, match=r"train\.zip is encrypted"):
         image_source(path)
 
 
-def test_an_entry_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_too_large_when_unpacked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb.png", bytes(10_000))
-    monkeypatch.setattr(module, "MOST_BYTES", 9_999)
-    with pytest.raises(BadImage, match="has 10000 bytes, more than 9999") as caught:
+    monkeypatch.setattr(module, "MAX_BYTES", 9_999)
+    with pytest.raises(BadImage, match=r"bomb\.png has 10000 bytes; the limit is 9999") as caught:
         image_source(tmp_path / "bomb.zip").read("bomb.png")
     assert caught.value.kind == "impossible_size"
 
@@ -122,12 +122,12 @@ def test_processes_do_not_disturb_each_other(tmp_path: Path, method: str) -> Non
     source = ImageArchive(archive(tmp_path / "train.zip", compression=zipfile.ZIP_DEFLATED))
     source.read("0.jpg")
     with get_context(method).Pool(2) as pool:
-        found = [pool.apply_async(_read_all, (source, 50)) for _ in range(4)]
+        results = [pool.apply_async(_read_all, (source, 50)) for _ in range(4)]
         assert _read_all(source, 50)
-        assert all(each.get(60) for each in found)
+        assert all(result.get(60) for result in results)
 
 
-def test_forked_processes_open_the_archive_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forked_processes_reopen_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = ImageArchive(archive(tmp_path / "train.zip"))
     first = source._zip
     source.read("0.jpg")
@@ -137,7 +137,7 @@ def test_forked_processes_open_the_archive_anew(tmp_path: Path, monkeypatch: pyt
     assert source._zip is not first
 
 
-def test_a_image_from_an_archive_is_that_from_a_folder(tmp_path: Path) -> None:
+def test_an_image_is_the_same_from_an_archive_and_from_a_folder(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:

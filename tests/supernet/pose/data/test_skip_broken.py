@@ -1,8 +1,9 @@
-"""Training goes on with a few broken images: the same ones stand in everywhere, each is named once, many stop it."""
+"""Training skips a few broken images: the same replacements everywhere, one warning per image, an error for many."""
 
 import json
+import logging
 import shutil
-import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.image_decoding import BadImage, read_image
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.skip_broken import SkipBrokenImages
-from supernet.pose.datasets import build
-from supernet.pose.training.augmentation import Augmentation
-from supernet.pose.training.loader import training_loader
+from supernet.pose.datasets import build, resolved
+from supernet.pose.training.augmentation import Augmentation, Batch
+from supernet.pose.training.loader import StepSampler, training_loader
 from tests.helpers.coco_files import write_custom_set
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*another image takes its place")
 NUM = 64
+BROKEN = [5, 6, 7, 20, 30, 40, 50, NUM - 1]
 
 
 def png(value: int) -> bytes:
@@ -48,7 +49,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
 
 @pytest.fixture
 def damaged(originals: tuple[Path, dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
-    """The same with eight images broken in eight ways: numbers 5, 6, 7, 20, 30, 40, 50 and the last."""
+    """A copy with the eight images ``BROKEN`` damaged in eight ways."""
     root = tmp_path / "set"
     shutil.copytree(originals[0], root)
     names = [image["file_name"] for image in json.loads((root / "annotations/train.json").read_text())["images"]]
@@ -70,7 +71,10 @@ def damaged(originals: tuple[Path, dict[str, Any]], tmp_path: Path) -> dict[str,
     return {**originals[1], "root": str(root), "max_bad_share": 0.2}
 
 
-BROKEN = [5, 6, 7, 20, 30, 40, 50, NUM - 1]
+def load(dataset: PoseDataset, num_steps: int, num_workers: int) -> Iterator[Batch]:
+    """Batches of 8 images of 64 px without augmentation."""
+    sampler = StepSampler(len(dataset), [64] * num_steps, 8, 0)
+    return training_loader(dataset, sampler, Augmentation.none(), num_workers)
 
 
 def training_set(config: dict[str, Any]) -> SkipBrokenImages:
@@ -79,40 +83,44 @@ def training_set(config: dict[str, Any]) -> SkipBrokenImages:
     return people
 
 
-def test_the_next_good_image_stands_for_a_broken_one(damaged: dict[str, Any]) -> None:
+def test_the_next_good_image_replaces_a_broken_one(damaged: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     people = training_set(damaged)
     ids = list(people.image_ids)
     expected = list(range(NUM))
     for index in BROKEN:
         expected[index] = next(i % NUM for i in range(index, 2 * NUM) if i % NUM not in BROKEN)
-    with pytest.warns(UserWarning, match="another image takes its place") as told:
-        assert people[BROKEN[0]].image_id == ids[expected[BROKEN[0]]]
-    assert len(told) == 3  # at once where no worker stands between: 5, 6 and 7 are broken
+    assert people[BROKEN[0]].image_id == ids[expected[BROKEN[0]]]
+    # Logged at once without workers: 5, 6 and 7 are broken.
+    assert len(caplog.messages) == 3
+    assert all("another image takes its place" in message for message in caplog.messages)
     for order in (range(NUM), reversed(range(NUM))):
         assert all(people[index].image_id == ids[expected[index]] for index in order)
     assert len(people) == NUM
 
 
-def test_each_broken_image_is_named_once_whichever_process_met_it(damaged: dict[str, Any]) -> None:
+def test_each_broken_image_is_logged_once_whichever_process_met_it(
+    damaged: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     people = training_set(damaged)
-    kept = CachedDataset(people, memory_bytes=0)
+    cached = CachedDataset(people, memory_bytes=0)
     names = [image["file_name"] for image in people.ground_truth()["images"]]
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        for num_workers in (2, 0):
-            for _ in training_loader(kept, [64] * 40, 8, 0, Augmentation.none(), num_workers):
-                pass
-        people.tell()
-    messages = [str(each.message) for each in told]
-    assert len(messages) == len(BROKEN)
+    for num_workers in (2, 0):
+        for _ in load(cached, 40, num_workers):
+            pass
+    people.log_skipped()
+    assert {(record.name, record.levelno) for record in caplog.records} == {
+        ("supernet.pose.data.skip_broken", logging.WARNING)
+    }
+    assert len(caplog.messages) == len(BROKEN)
     for index in BROKEN:
-        assert len([message for message in messages if names[index] in message]) == 1
-    assert all(message.endswith("; another image takes its place") for message in messages)
+        assert len([message for message in caplog.messages if names[index] in message]) == 1
+    assert all(message.endswith("; another image takes its place") for message in caplog.messages)
 
 
 def test_batches_are_the_same_for_every_number_of_workers_and_on_resume(damaged: dict[str, Any]) -> None:
     def batches(num_workers: int, start: int) -> list[torch.Tensor]:
-        loader = training_loader(training_set(damaged), [64] * (20 - start), 8, 3, Augmentation(), num_workers, start)
+        sampler = StepSampler(NUM, [64] * (20 - start), 8, 3, start)
+        loader = training_loader(training_set(damaged), sampler, Augmentation(), num_workers)
         return [torch.cat([batch.images.flatten(1), batch.image_ids[:, None]], 1) for batch in loader]
 
     whole = batches(0, 0)
@@ -121,15 +129,11 @@ def test_batches_are_the_same_for_every_number_of_workers_and_on_resume(damaged:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_too_large_a_share_stops_training_in_one_sentence(damaged: dict[str, Any], num_workers: int) -> None:
+def test_too_many_broken_images_stop_training_in_one_sentence(damaged: dict[str, Any], num_workers: int) -> None:
     people = training_set({**damaged, "max_bad_share": 0.1})
-    loader = training_loader(people, [64] * 40, 8, 0, Augmentation.none(), num_workers)
-    with (
-        warnings.catch_warnings(action="ignore"),
-        pytest.raises(UserError, match=r"cannot be used, more than dataset\.max_bad_share=0\.1 allows") as caught,
-    ):
-        list(loader)
-    # Two workers may each meet one before they see the other's.
+    with pytest.raises(UserError, match=r"cannot be used, more than dataset\.max_bad_share=0\.1 allows") as caught:
+        list(load(people, 40, num_workers))
+    # Two workers may each meet a broken image before they see the other's.
     assert str(caught.value).startswith(
         tuple(f"{count} of the 64 training" for count in (7, 8)[: 1 + num_workers // 2])
     )
@@ -137,7 +141,7 @@ def test_too_large_a_share_stops_training_in_one_sentence(damaged: dict[str, Any
     assert "Traceback" not in str(caught.value)
 
 
-def test_nothing_but_broken_images_stops_whatever_the_share(damaged: dict[str, Any]) -> None:
+def test_only_broken_images_stop_training_for_every_share(damaged: dict[str, Any]) -> None:
     shutil.rmtree(Path(damaged["root"]) / "train")
     (Path(damaged["root"]) / "train").mkdir()
     with pytest.raises(UserError, match="64 of the 64 training images"):
@@ -145,11 +149,11 @@ def test_nothing_but_broken_images_stops_whatever_the_share(damaged: dict[str, A
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_fail_stops_at_the_first(damaged: dict[str, Any], num_workers: int) -> None:
+def test_fail_stops_at_the_first_broken_image(damaged: dict[str, Any], num_workers: int) -> None:
     people = build({**damaged, "on_bad_image": "fail"}, "train")
     assert isinstance(people, CocoPeople)
     with pytest.raises(UserError, match=r"^(cannot read )?image .*\.jpg") as caught:
-        list(training_loader(people, [64] * 8, 8, 0, Augmentation.none(), num_workers))
+        list(load(people, 8, num_workers))
     assert "\n" not in str(caught.value)
 
 
@@ -159,7 +163,7 @@ def test_evaluation_never_skips(damaged: dict[str, Any]) -> None:
         for index in BROKEN[:4] + BROKEN[5:]:
             with pytest.raises(BadImage):
                 people[index]
-        # Data that contradict themselves are used: published figures are measured on such images too.
+        # Images with inconsistent data are used: published figures include them.
         assert people[BROKEN[4]].image_id == people.image_ids[BROKEN[4]]
 
 
@@ -167,9 +171,9 @@ def test_evaluation_never_skips(damaged: dict[str, Any]) -> None:
     ("changes", "message"),
     [
         ({"on_bad_image": "ignore"}, r"dataset.on_bad_image is 'ignore'; choose among \['skip', 'fail'\]"),
-        ({"max_bad_share": 1.0}, "dataset.max_bad_share is 1.0; it must be from 0 to below 1"),
-        ({"max_bad_share": -0.1}, "dataset.max_bad_share is -0.1"),
-        ({"max_bad_shares": 0.1}, "no option dataset.max_bad_shares; did you mean dataset.max_bad_share"),
+        ({"max_bad_share": 1.0}, r"dataset\.max_bad_share must .* got 1\.0"),
+        ({"max_bad_share": -0.1}, r"dataset\.max_bad_share must .* got -0\.1"),
+        ({"max_bad_shares": 0.1}, "no option dataset.max_bad_shares, did you mean dataset.max_bad_share"),
     ],
 )
 def test_wrong_options_are_refused(damaged: dict[str, Any], changes: dict[str, Any], message: str) -> None:
@@ -177,7 +181,21 @@ def test_wrong_options_are_refused(damaged: dict[str, Any], changes: dict[str, A
         build(damaged | changes, "train")
 
 
-def test_an_older_description_without_the_options_skips_up_to_a_hundredth(damaged: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("value", "kind"), [("skip", SkipBrokenImages), ("fail", CocoPeople)])
+def test_a_description_of_an_earlier_release_is_read_and_written_with_todays_names(
+    damaged: dict[str, Any], value: str, kind: type
+) -> None:
+    earlier = damaged | {"on_bad_picture": value}
+    people = build(earlier, "train")
+    assert isinstance(people, kind)
+    assert resolved(earlier, people.keypoints) == resolved(damaged | {"on_bad_image": value}, people.keypoints)
+    with pytest.raises(UserError, match=r"no option dataset\.on_bad_picture"):
+        build(earlier | {"on_bad_image": value}, "train")
+
+
+def test_a_description_without_the_options_skips_up_to_one_percent(
+    damaged: dict[str, Any],
+) -> None:
     del damaged["max_bad_share"]
     people: PoseDataset = training_set(damaged)
     with pytest.raises(UserError, match=r"1 of the 64 training .* more than dataset\.max_bad_share=0\.01"):

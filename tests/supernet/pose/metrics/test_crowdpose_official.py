@@ -1,6 +1,6 @@
-"""CrowdPose's own package is used where it is installed, and says the same as pycocotools does here.
+"""CrowdPose's own package is used where it is installed, with the same figures as pycocotools here.
 
-The package is on no index. A stand-in is built from pycocotools with what the published one does otherwise: it reads
+The package is on no index. A stand-in is built from pycocotools with the differences of the published one: it reads
 files, keeps their names, has its own OKS constants, takes areas from boxes, and its ``summarize`` must not be called.
 """
 
@@ -34,7 +34,7 @@ class OfficialCOCO(PlainCOCO):  # type: ignore[misc]
         self.anno_file = [annotation_file]
 
     def loadRes(self, resFile: str) -> Any:
-        """Read results from a file; its results object is of the plain kind, as it has no annotation file."""
+        """Read results from a file; the results are a plain ``COCO``, as they have no annotation file."""
         assert isinstance(resFile, str)
         plain = PlainCOCO()
         plain.dataset = self.dataset
@@ -47,8 +47,8 @@ class OfficialCOCOeval(PlainCOCOeval):  # type: ignore[misc]
 
     num_evaluated: list[int]
 
-    def __init__(self, truth: OfficialCOCO, found: Any, kind: str) -> None:
-        super().__init__(truth, found, kind)
+    def __init__(self, truth: OfficialCOCO, results: Any, kind: str) -> None:
+        super().__init__(truth, results, kind)
         self.anno_file = truth.anno_file
         self.params.kpt_oks_sigmas = np.array(GOLDEN["sigmas"])
 
@@ -60,13 +60,13 @@ class OfficialCOCOeval(PlainCOCOeval):  # type: ignore[misc]
                 person["area"] = 0.53 * person["bbox"][2] * person["bbox"][3]
 
     def summarize(self) -> None:
-        """Rounds the strata to four digits as published, which would not do."""
+        """Fail: the published one rounds the strata to four digits."""
         raise AssertionError("summarize rounds")
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> type[OfficialCOCOeval]:
-    """The stand-in, installed; what it evaluated is listed in ``num_evaluated``."""
+    """The stand-in, installed; ``num_evaluated`` lists the number of images of each evaluation."""
     monkeypatch.setattr(OfficialCOCOeval, "num_evaluated", [], raising=False)
     for name, content in (("", {}), (".coco", {"COCO": OfficialCOCO}), (".cocoeval", {"COCOeval": OfficialCOCOeval})):
         module = types.ModuleType(f"crowdposetools{name}")
@@ -79,9 +79,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> type[OfficialCOCOeval]:
 def test_the_package_gives_the_figures_of_the_official_evaluation(
     level: str, installed: type[OfficialCOCOeval], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = detections(TRUTH, float(level))
     evaluator = KeypointEvaluator(TRUTH, CROWDPOSE)
-    metrics = evaluator.score(found)
+    metrics = evaluator.score(detections(TRUTH, float(level)))
     assert evaluator.tool == "crowdposetools"
     strata: defaultdict[str, int] = defaultdict(int)
     for image in TRUTH["images"]:
@@ -94,40 +93,47 @@ def test_the_package_gives_the_figures_of_the_official_evaluation(
 
 
 def test_both_ways_agree_to_the_last_digits(installed: type[OfficialCOCOeval], monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluator, found = KeypointEvaluator(TRUTH, CROWDPOSE), detections(TRUTH, 0.1)
-    official = evaluator.score(found)
+    evaluator, results = KeypointEvaluator(TRUTH, CROWDPOSE), detections(TRUTH, 0.1)
+    official = evaluator.score(results)
     monkeypatch.setitem(sys.modules, "crowdposetools.coco", None)
-    plain = evaluator.score(found)
+    plain = evaluator.score(results)
     assert evaluator.tool == "pycocotools"
     assert list(plain) == list(official)
     np.testing.assert_allclose(list(plain.values()), list(official.values()), atol=1e-12)
 
 
-def test_other_keypoint_sets_and_empty_results_are_no_matter_of_the_package(
-    installed: type[OfficialCOCOeval],
+def test_other_keypoint_sets_and_empty_results_are_not_given_to_the_package(
+    installed: type[OfficialCOCOeval], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.warns(UserWarning, match="no detections"):
-        assert set(KeypointEvaluator(TRUTH, CROWDPOSE).score([]).values()) == {0.0}
+    assert set(KeypointEvaluator(TRUTH, CROWDPOSE).score([]).values()) == {0.0}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no detections" in caplog.text
     people = [
-        {**one, "keypoints": [*one["keypoints"], *([0] * 9)], "area": 0.53 * one["bbox"][2] * one["bbox"][3]}
-        for one in TRUTH["annotations"]
+        {
+            **person,
+            "keypoints": [*person["keypoints"], *([0] * 9)],
+            "area": 0.53 * person["bbox"][2] * person["bbox"][3],
+        }
+        for person in TRUTH["annotations"]
     ]
-    found = [{**one, "keypoints": [*one["keypoints"], *([0.0] * 9)]} for one in detections(TRUTH, 0.1)]
+    results = [{**result, "keypoints": [*result["keypoints"], *([0.0] * 9)]} for result in detections(TRUTH, 0.1)]
     evaluator = KeypointEvaluator({**TRUTH, "annotations": people}, COCO)
-    assert evaluator.score(found)["AP"] > 0.05
+    assert evaluator.score(results)["AP"] > 0.05
     assert evaluator.tool == "pycocotools"
     assert installed.num_evaluated == []
 
 
-def test_a_package_that_numpy_has_outgrown_is_told_of_and_replaced(
-    installed: type[OfficialCOCOeval], monkeypatch: pytest.MonkeyPatch
+def test_a_package_that_numpy_has_outgrown_gives_a_warning_and_is_replaced(
+    installed: type[OfficialCOCOeval], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def outdated(*_: Any) -> None:
         raise AttributeError("module 'numpy' has no attribute 'float'")
 
     monkeypatch.setattr(installed, "accumulate", outdated)
     evaluator = KeypointEvaluator(TRUTH, CROWDPOSE)
-    with pytest.warns(UserWarning, match="crowdposetools is installed but does not run here .*no attribute 'float'"):
-        metrics = evaluator.score(detections(TRUTH, 0.06))
+    metrics = evaluator.score(detections(TRUTH, 0.06))
+    (message,) = caplog.messages
+    assert "crowdposetools" in message
+    assert "no attribute 'float'" in message
     assert evaluator.tool == "pycocotools"
     assert metrics["AP_hard"] == pytest.approx(GOLDEN["levels"]["0.06"]["AP_hard"], abs=1e-6)

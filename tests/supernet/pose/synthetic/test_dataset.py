@@ -1,4 +1,4 @@
-"""Built-in people: repeatable, annotated truthfully, and hard enough to need grouping."""
+"""Built-in people: repeatable, annotated correctly, and hard enough to need grouping."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from supernet.errors import UserError
 from supernet.pose.keypoints import COCO, CROWDPOSE, KeypointSet
-from supernet.pose.synthetic.body_parts import LANDMARKS, near_by
+from supernet.pose.synthetic.body_parts import LANDMARKS, neighbouring_landmarks
 from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.pose.synthetic.scene import Scene, sample_scene
 from supernet.pose.synthetic.shapes import SHIFT
@@ -48,22 +48,22 @@ def test_images_depend_on_seed_and_number_only() -> None:
     forwards, backwards = SyntheticPeople(COCO, 6, 3), SyntheticPeople(COCO, 6, 3)
     first = [forwards[index] for index in range(6)]
     second = [backwards[index] for index in reversed(range(6))][::-1]
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one.image, other.image)
-        np.testing.assert_array_equal(one.people, other.people)
-        np.testing.assert_array_equal(one.mask, other.mask)
+    for sample, repeated in zip(first, second, strict=True):
+        np.testing.assert_array_equal(sample.image, repeated.image)
+        np.testing.assert_array_equal(sample.people, repeated.people)
+        np.testing.assert_array_equal(sample.mask, repeated.mask)
 
 
 def test_another_process_draws_the_same_bytes() -> None:
     program = (
         "import hashlib; from supernet.pose.keypoints import COCO\n"
         "from supernet.pose.synthetic.dataset import SyntheticPeople\n"
-        "e = SyntheticPeople(COCO, 9, 3)[8]; print(hashlib.sha256(e.image.tobytes() + e.people.tobytes()).hexdigest())"
+        "s = SyntheticPeople(COCO, 9, 3)[8]; print(hashlib.sha256(s.image.tobytes() + s.people.tobytes()).hexdigest())"
     )
     root = Path(__file__).parents[4]
     ended = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
-    example = SyntheticPeople(COCO, 9, 3)[8]
-    assert ended.stdout.strip() == hashlib.sha256(example.image.tobytes() + example.people.tobytes()).hexdigest()
+    sample = SyntheticPeople(COCO, 9, 3)[8]
+    assert ended.stdout.strip() == hashlib.sha256(sample.image.tobytes() + sample.people.tobytes()).hexdigest()
 
 
 def test_other_numbers_and_other_seeds_give_other_images() -> None:
@@ -79,21 +79,21 @@ def test_first_index_continues_the_series() -> None:
     assert later[1].image_id == 2
 
 
-def test_examples_have_the_promised_shapes() -> None:
+def test_samples_have_the_promised_shapes() -> None:
     people = SyntheticPeople(CROWDPOSE, 3, 0, width=256, height=160)
-    example = people[2]
-    assert example.image.shape == (160, 256, 3)
-    assert example.image.dtype == np.uint8
-    assert example.image.flags.c_contiguous
-    assert example.people.shape[1:] == (14, 3)
-    assert example.people.dtype == np.float32
-    assert example.mask.shape == (160, 256)
-    assert example.mask.all()
+    sample = people[2]
+    assert sample.image.shape == (160, 256, 3)
+    assert sample.image.dtype == np.uint8
+    assert sample.image.flags.c_contiguous
+    assert sample.people.shape[1:] == (14, 3)
+    assert sample.people.dtype == np.float32
+    assert sample.mask.shape == (160, 256)
+    assert sample.mask.all()
     assert len(people) == len(people.image_ids) == 3
 
 
 @pytest.mark.parametrize("keypoints", [COCO, CROWDPOSE], ids=lambda keypoints: keypoints.name)
-def test_examples_and_annotations_agree(keypoints: KeypointSet) -> None:
+def test_samples_and_annotations_agree(keypoints: KeypointSet) -> None:
     people = SyntheticPeople(keypoints, 12, 7)
     truth = people.ground_truth()
     for index in range(12):
@@ -102,9 +102,9 @@ def test_examples_and_annotations_agree(keypoints: KeypointSet) -> None:
         np.testing.assert_array_equal(annotated, people[index].people)
 
 
-def test_truth_scores_full_marks_in_pycocotools() -> None:
+def test_the_ground_truth_scores_ap_1_in_pycocotools() -> None:
     truth = ground_truth(COCO, 30)
-    found = [
+    results = [
         {key: entry[key] for key in ("image_id", "category_id", "keypoints")} | {"score": 1.0}
         for entry in truth["annotations"]
     ]
@@ -112,7 +112,7 @@ def test_truth_scores_full_marks_in_pycocotools() -> None:
         index = CocoIndex()
         index.dataset = truth
         index.createIndex()
-        evaluation = COCOeval(index, index.loadRes(found), "keypoints")
+        evaluation = COCOeval(index, index.loadRes(results), "keypoints")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -148,7 +148,7 @@ def test_visible_keypoints_lie_in_the_box_and_unlabelled_ones_at_zero() -> None:
     assert inside[points[..., 2] == 2].all()
 
 
-def test_both_keypoint_sets_see_the_same_people() -> None:
+def test_both_keypoint_sets_show_the_same_people() -> None:
     seventeen, fourteen = keypoints_of(ground_truth(COCO)), keypoints_of(ground_truth(CROWDPOSE))
     shared = [name for name in COCO.names if name in CROWDPOSE.names]
     assert len(shared) == 12
@@ -159,7 +159,7 @@ def test_both_keypoint_sets_see_the_same_people() -> None:
     np.testing.assert_array_equal(SyntheticPeople(COCO, 1, 7)[0].image, SyntheticPeople(CROWDPOSE, 1, 7)[0].image)
 
 
-def test_a_landmark_inside_the_outline_of_something_nearer_is_never_visible() -> None:
+def test_a_landmark_inside_the_outline_of_a_nearer_part_is_never_visible() -> None:
     checked = 0
     for index in range(25):
         drawn = scene(index)
@@ -195,7 +195,7 @@ def test_the_left_side_is_on_the_right_of_the_image_in_front_views_only(yaw: flo
         assert ((left > right) == left_is_right).all()
 
 
-def test_faces_tell_which_shoulder_is_left() -> None:
+def test_the_left_shoulder_is_on_the_right_when_the_face_is_visible() -> None:
     points = keypoints_of(ground_truth(COCO))
     place = {name: points[:, index] for index, name in enumerate(COCO.names)}
     eyes_seen = (place["left_eye"][:, 2] > 0) & (place["right_eye"][:, 2] > 0)
@@ -220,7 +220,7 @@ def test_faces_seen_from_behind_are_not_labelled() -> None:
         for figure in scene(index).figures:
             ears = figure.landmarks[LANDMARKS.index("left_ear")] - figure.landmarks[LANDMARKS.index("right_ear")]
             neck = figure.landmarks[LANDMARKS.index("neck")] - figure.landmarks[LANDMARKS.index("head")]
-            upright = neck[1] > 0.15 * figure.stature  # who bends forward may show a nose
+            upright = neck[1] > 0.15 * figure.stature  # a person who bends forward may show a nose
             if upright and ears[0] < -0.08 * figure.stature:
                 away += 1
                 assert not figure.labelled[rows].any()
@@ -237,18 +237,18 @@ def test_crowds_small_hidden_and_cut_people_are_common() -> None:
     assert (heights < 50).mean() > 0.08
     assert ((heights >= 50) & (heights <= 150)).mean() > 0.6
     drawn = [scene(index) for index in range(100)]
-    at = np.concatenate([[figure.landmarks for figure in one.figures] for one in drawn])[:, 5:17]
-    in_view = np.concatenate([one.visibility for one in drawn])[:, 5:17] == 2
-    hidden = ((at >= 0) & (at < 192)).all(axis=-1) & ~in_view
+    positions = np.concatenate([[figure.landmarks for figure in drawn_scene.figures] for drawn_scene in drawn])[:, 5:17]
+    is_visible = np.concatenate([drawn_scene.visibility for drawn_scene in drawn])[:, 5:17] == 2
+    hidden = ((positions >= 0) & (positions < 192)).all(axis=-1) & ~is_visible
     assert (hidden.sum(axis=1) >= 3).mean() > 0.2
     assert (points[:, 5:, 2] == 0).any(axis=1).mean() > 0.08
     assert (points[..., 2] == 2).mean() > 0.5
 
 
-def test_hidden_keypoints_are_labelled_where_one_near_by_tells_their_place() -> None:
+def test_hidden_keypoints_are_labelled_if_a_neighbour_is_visible() -> None:
     points = keypoints_of(ground_truth(COCO))
     hidden, seen = points[..., 2] == 1, points[..., 2] == 2
-    assert hidden.sum() / (points[..., 2] > 0).sum() == pytest.approx(0.128, abs=0.03)  # in 86 people of COCO
+    assert hidden.sum() / (points[..., 2] > 0).sum() == pytest.approx(0.128, abs=0.03)  # as in 86 people of COCO
     bones = {frozenset(COCO.names[end] for end in bone) for bone in COCO.skeleton}
     for row, name in enumerate(COCO.names):
         if name.partition("_")[2] in ("elbow", "wrist", "knee", "ankle"):
@@ -256,24 +256,24 @@ def test_hidden_keypoints_are_labelled_where_one_near_by_tells_their_place() -> 
             assert len(near) == 1 + (name.partition("_")[2] in ("elbow", "knee"))
             assert hidden[:, row].sum() > 3
             assert seen[hidden[:, row]][:, near].any(axis=1).all()
-    # Those further from all in view stay without a label, though they lie in the image.
+    # Keypoints without a visible neighbour have no label, although they lie in the image.
     drawn = [scene(index) for index in range(40)]
     wrist, elbow = LANDMARKS.index("left_wrist"), LANDMARKS.index("left_elbow")
     deep = [
         visibility[wrist]
-        for one in drawn
-        for figure, visibility in zip(one.figures, one.visibility, strict=True)
+        for drawn_scene in drawn
+        for figure, visibility in zip(drawn_scene.figures, drawn_scene.visibility, strict=True)
         if ((figure.landmarks[wrist] > 0) & (figure.landmarks[wrist] < 192)).all() and visibility[elbow] < 2
     ]
     assert deep.count(0) > 5
     assert 1 not in deep
 
 
-def test_what_has_no_label_itself_tells_no_place() -> None:
-    """Such as a landmark beyond the border, or the nose of a head seen from behind."""
+def test_landmarks_that_are_not_labelled_do_not_label_their_neighbours() -> None:
+    """For example a landmark beyond the border, or the nose of a head seen from behind."""
     visibility = np.concatenate([scene(index).visibility for index in range(100)])
     assert (visibility == 1).sum() > 300
-    assert not ((visibility == 1) & ~((visibility == 2) @ near_by())).any()
+    assert not ((visibility == 1) & ~((visibility == 2) @ neighbouring_landmarks())).any()
 
 
 def test_other_people_hide_keypoints_in_many_images() -> None:
@@ -291,7 +291,7 @@ def test_other_people_hide_keypoints_in_many_images() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"),
+    ("changed", "name"),
     [
         ({"num_images": -1}, "num_images"),
         ({"seed": -1}, "seed"),
@@ -299,8 +299,8 @@ def test_other_people_hide_keypoints_in_many_images() -> None:
         ({"height": 5000}, "height"),
     ],
 )
-def test_impossible_sizes_are_refused(changed: dict[str, int], named: str) -> None:
-    with pytest.raises(UserError, match=named):
+def test_impossible_sizes_are_refused(changed: dict[str, int], name: str) -> None:
+    with pytest.raises(UserError, match=name):
         SyntheticPeople(COCO, **({"num_images": 1, "seed": 0} | changed))
 
 

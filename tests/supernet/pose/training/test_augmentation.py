@@ -1,4 +1,4 @@
-"""Training inputs: geometry, flips, masks, batches, and what makes a step repeatable."""
+"""Augmented samples: geometry, flips, masks, colours, batches and repeatability."""
 
 import dataclasses
 
@@ -54,7 +54,7 @@ def centre_of_light(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("resolution", [128, 160, 256, 320, 512])
-def test_keypoints_stay_on_what_they_mark(resolution: int) -> None:
+def test_keypoints_move_with_the_image_content(resolution: int) -> None:
     rng = np.random.default_rng(resolution)
     seen = 0
     for _ in range(12):
@@ -72,15 +72,15 @@ def test_keypoints_stay_on_what_they_mark(resolution: int) -> None:
 @pytest.mark.parametrize("resolution", [128, 192, 256, 384, 512])
 def test_keypoints_return_through_the_inverse_map(resolution: int) -> None:
     rng = np.random.default_rng(1)
-    example = image(400, 300)
+    source = image(400, 300)
     matrix = window_matrix(400, 300, resolution, 1.4, 25.0, (190.0, 160.0), flip=True)
-    points = example.people[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+    points = source.people[..., :2] @ matrix[:, :2].T + matrix[:, 2]
     back = (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
-    assert np.abs(back - example.people[..., :2]).max() < 1e-3
-    # The window's own corners: a turn and a zoom keep angles, and the centre goes to the centre.
+    assert np.abs(back - source.people[..., :2]).max() < 1e-3
+    # Rotation and zoom keep angles, and the window's centre maps to the input's centre.
     assert np.allclose(matrix[:, :2] @ (190.0, 160.0) + matrix[:, 2], resolution / 2)
     assert np.allclose(abs(np.linalg.det(matrix[:, :2])) ** 0.5, resolution / (1.4 * 300))
-    sample = augment(example, resolution, rng, Augmentation(scale_min=2.0, scale_max=2.0), COCO)
+    sample = augment(source, resolution, rng, Augmentation(scale_min=2.0, scale_max=2.0), COCO)
     assert sample.people.dtype == np.float32
     assert (sample.people[..., :2] < resolution).all()
 
@@ -92,30 +92,30 @@ def test_keypoints_come_back_from_the_heatmaps_within_half_a_pixel(resolution: i
     rng = np.random.default_rng(resolution)
     returned = 0
     for seed in range(6):
-        example = image(400, 300, num_people=1, seed=seed)
-        sample = augment(example, resolution, rng, augmentation, COCO)
+        source = image(400, 300, num_people=1, seed=seed)
+        sample = augment(source, resolution, rng, augmentation, COCO)
         if not len(sample.people):
             continue
         order = list(COCO.flip_index) if flip else list(range(COCO.num))
-        (found,), marked = sample.people, example.people[0, order]
-        inside = found[:, 2] > 0
+        (moved,), annotated = sample.people, source.people[0, order]
+        inside = moved[:, 2] > 0
         assert inside.sum() > 3
-        # The map from image to input, found anew from the points alone.
-        ones = np.column_stack([marked[inside, :2], np.ones(inside.sum())]).astype(float)
-        linear_and_offset, *_ = np.linalg.lstsq(ones, found[inside, :2].astype(float), rcond=None)
+        # The affine map from image to input, fitted to the points alone.
+        ones = np.column_stack([annotated[inside, :2], np.ones(inside.sum())]).astype(float)
+        linear_and_offset, *_ = np.linalg.lstsq(ones, moved[inside, :2].astype(float), rcond=None)
         linear, offset = linear_and_offset[:2], linear_and_offset[2]
         targets = PoseObjective(COCO.num).targets(collate([sample]))
         for maps, stride in ((targets.low[0].numpy(), 4), (targets.high[0].numpy(), 2)):
             for k in np.flatnonzero(inside):
                 y, x = np.unravel_index(maps[k].argmax(), maps[k].shape)
                 back = ((np.array([x, y]) + 0.5) * stride - offset) @ np.linalg.inv(linear)
-                # Half a map's pixel along the map's own axes, which the image sees turned and scaled.
-                assert np.abs((back - marked[k, :2]) @ linear).max() <= 0.5 * stride + 1e-3
+                # Half a heatmap pixel along the heatmap's axes, which are rotated and scaled in the image.
+                assert np.abs((back - annotated[k, :2]) @ linear).max() <= 0.5 * stride + 1e-3
                 returned += 1
     assert returned > 50
 
 
-def test_a_turn_is_clockwise_on_screen_and_zoom_follows_the_window() -> None:
+def test_rotation_is_clockwise_on_screen_and_zoom_follows_the_window() -> None:
     matrix = window_matrix(200, 100, 64, scale=2.0, degrees=90.0, centre=(80.0, 40.0), flip=False)
     above = matrix[:, :2] @ (80.0, 30.0) + matrix[:, 2]
     # 10 px of a 200 px window are 3.2 px of a 64 px input.
@@ -123,18 +123,18 @@ def test_a_turn_is_clockwise_on_screen_and_zoom_follows_the_window() -> None:
 
 
 def test_variations_fill_their_ranges_and_stay_inside() -> None:
-    example = spot(200, 200, 100, 100)
-    example.people[0, 1] = (100, 80, 2)
+    source = spot(200, 200, 100, 100)
+    source.people[0, 1] = (100, 80, 2)
     varied = Augmentation(flip_probability=0.0, brightness=0.0, contrast=0.0, colour=0.0)
     rng = np.random.default_rng(0)
     shifts, angles, windows = [], [], []
     for _ in range(400):
-        first, second = augment(example, 64, rng, varied, COCO).people[0, :2, :2].astype(np.float64)
+        first, second = augment(source, 64, rng, varied, COCO).people[0, :2, :2].astype(np.float64)
         shifts.append(first / 64 - 0.5)
         step = second - first
         angles.append(np.degrees(np.arctan2(step[0], -step[1])))
         windows.append(20 * 64 / np.hypot(*step) / 200)
-    # The shift of the centre is seen turned, so its length is bounded by the corner's.
+    # The shift of the centre appears rotated, so its length is bounded by that of the corner.
     lengths = np.hypot(*np.transpose(shifts))
     assert 0.25 < lengths.max() <= 0.2 * 2**0.5 + 1e-6
     assert -30.001 <= min(angles) < -28
@@ -143,74 +143,74 @@ def test_variations_fill_their_ranges_and_stay_inside() -> None:
     assert 1.47 < max(windows) <= 1.5001
 
 
-def test_unvaried_square_image_of_the_input_size_is_unchanged() -> None:
-    example = image(96, 96)
-    sample = augment(example, 96, np.random.default_rng(0), NONE, COCO)
-    assert np.array_equal(sample.image, example.image)
-    annotated = example.people[..., 2] > 0
-    assert np.array_equal(sample.people[annotated], example.people[annotated])
+def test_without_variation_a_square_image_of_the_input_size_is_unchanged() -> None:
+    source = image(96, 96)
+    sample = augment(source, 96, np.random.default_rng(0), NONE, COCO)
+    assert np.array_equal(sample.image, source.image)
+    annotated = source.people[..., 2] > 0
+    assert np.array_equal(sample.people[annotated], source.people[annotated])
     assert sample.mask.shape == (48, 48)
     assert sample.mask.all()
 
 
 def test_flipping_twice_is_the_identity() -> None:
     always = dataclasses.replace(NONE, flip_probability=1.0)
-    example = image(64, 64)
-    example.people[example.people[..., 2] == 0] = 0
+    source = image(64, 64)
+    source.people[source.people[..., 2] == 0] = 0
     rng = np.random.default_rng(0)
-    once = augment(example, 64, rng, always, COCO)
-    assert np.array_equal(once.image, example.image[:, ::-1])
+    once = augment(source, 64, rng, always, COCO)
+    assert np.array_equal(once.image, source.image[:, ::-1])
     left, right = COCO.names.index("left_wrist"), COCO.names.index("right_wrist")
-    assert np.array_equal(once.people[:, left, 2], example.people[:, right, 2])
+    assert np.array_equal(once.people[:, left, 2], source.people[:, right, 2])
     again = PoseSample(once.image, once.people, np.ones((64, 64), np.bool_), 1)
     twice = augment(again, 64, rng, always, COCO)
-    assert np.array_equal(twice.image, example.image)
-    assert np.allclose(twice.people, example.people, atol=1e-4)
+    assert np.array_equal(twice.image, source.image)
+    assert np.allclose(twice.people, source.people, atol=1e-4)
 
 
 def test_short_side_fills_the_input_and_the_ends_of_the_long_side_are_cut() -> None:
-    example = image(200, 100, num_people=1)
-    example.people[0, :3] = ((100, 50, 2), (149, 99, 2), (151, 50, 2))
-    example.people[0, 3:] = 0
-    sample = augment(example, 64, np.random.default_rng(0), NONE, COCO)
+    source = image(200, 100, num_people=1)
+    source.people[0, :3] = ((100, 50, 2), (149, 99, 2), (151, 50, 2))
+    source.people[0, 3:] = 0
+    sample = augment(source, 64, np.random.default_rng(0), NONE, COCO)
     assert np.allclose(sample.people[0, :3], ((32, 32, 2), (63.36, 63.36, 2), (0, 0, 0)))
 
 
 def test_sliding_shows_every_place_of_the_long_side_and_nothing_outside() -> None:
-    example = PoseSample(
+    source = PoseSample(
         np.full((100, 240, 3), 200, np.uint8), np.zeros((0, 17, 3), np.float32), np.ones((100, 240), bool), 1
     )
-    example.image[:, :4] = example.image[:, -4:] = 255
+    source.image[:, :4] = source.image[:, -4:] = 255
     rng = np.random.default_rng(0)
-    samples = [augment(example, 64, rng, dataclasses.replace(NONE, slide=True), COCO) for _ in range(200)]
+    samples = [augment(source, 64, rng, dataclasses.replace(NONE, slide=True), COCO) for _ in range(200)]
     assert all(sample.image.min() >= 199 for sample in samples)
     assert any(sample.image[:, 0].max() > 250 for sample in samples)
     assert any(sample.image[:, -1].max() > 250 for sample in samples)
 
 
 def test_people_without_keypoints_inside_are_dropped() -> None:
-    example = image(200, 100, num_people=3)
-    example.people[..., :2] = (100, 50)
-    example.people[..., 2] = 2
-    example.people[1, :, 0] = 10
-    sample = augment(example, 64, np.random.default_rng(0), NONE, COCO)
+    source = image(200, 100, num_people=3)
+    source.people[..., :2] = (100, 50)
+    source.people[..., 2] = 2
+    source.people[1, :, 0] = 10
+    sample = augment(source, 64, np.random.default_rng(0), NONE, COCO)
     assert sample.people.shape == (2, COCO.num, 3)
 
 
 def test_mask_moves_with_the_image() -> None:
-    example = image(128, 128)
-    example.mask[:64, 64:] = False
+    source = image(128, 128)
+    source.mask[:64, 64:] = False
     always = dataclasses.replace(NONE, flip_probability=1.0)
     expected = np.ones((32, 32), np.bool_)
     expected[:16, :16] = False
-    assert np.array_equal(augment(example, 64, np.random.default_rng(0), always, COCO).mask, expected)
+    assert np.array_equal(augment(source, 64, np.random.default_rng(0), always, COCO).mask, expected)
 
 
 def test_outside_the_image_is_black_and_counts() -> None:
-    example = PoseSample(
+    source = PoseSample(
         np.full((64, 64, 3), 255, np.uint8), np.zeros((0, 17, 3), np.float32), np.zeros((64, 64), bool), 1
     )
-    sample = augment(example, 64, np.random.default_rng(0), dataclasses.replace(NONE, scale_min=2, scale_max=2), COCO)
+    sample = augment(source, 64, np.random.default_rng(0), dataclasses.replace(NONE, scale_min=2, scale_max=2), COCO)
     inside = np.zeros((64, 64), bool)
     inside[16:48, 16:48] = True
     assert (sample.image[inside] == 255).all()
@@ -220,12 +220,12 @@ def test_outside_the_image_is_black_and_counts() -> None:
 
 
 def test_changes_of_colour_follow_their_formula() -> None:
-    example = image(32, 32)
+    source = image(32, 32)
     augmentation = dataclasses.replace(NONE, brightness=0.3, contrast=0.5, colour=0.2)
-    sample = augment(example, 32, np.random.default_rng(5), augmentation, COCO)
+    sample = augment(source, 32, np.random.default_rng(5), augmentation, COCO)
     draws = 2 * np.random.default_rng(5).random(11) - 1
     gains = (1 + 0.5 * draws[7]) * (1 + 0.2 * draws[8:11])
-    expected = np.clip((example.image - 127.5) * gains + 127.5 + 255 * 0.3 * draws[6], 0, 255)
+    expected = np.clip((source.image - 127.5) * gains + 127.5 + 255 * 0.3 * draws[6], 0, 255)
     assert np.abs(sample.image - expected).max() <= 0.5
 
 

@@ -1,4 +1,4 @@
-"""Losses agree with the published code's figures and with their formulas."""
+"""Losses equal the published code's values and their formulas."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_tag_loss_equals_its_formula_person_by_person() -> None:
 
 
 @pytest.mark.parametrize("people", [0, 2])
-def test_nobody_costs_nothing_and_leaves_no_bad_gradient(people: int) -> None:
+def test_without_people_the_tag_loss_and_its_gradient_are_zero(people: int) -> None:
     tags = torch.full((2, 3, 4, 4), 1e4, requires_grad=True)
     indices = torch.zeros(2, people, 3, dtype=torch.int64)
     push, pull = tag_loss(tags, indices, torch.zeros(2, people, 3, dtype=torch.bool))
@@ -60,7 +60,7 @@ def test_nobody_costs_nothing_and_leaves_no_bad_gradient(people: int) -> None:
     assert not gradient.any()
 
 
-def test_an_infinite_tag_where_no_keypoint_lies_does_no_harm() -> None:
+def test_an_infinite_tag_without_a_keypoint_does_not_affect_the_gradient() -> None:
     tags = torch.zeros(1, 1, 2, 2)
     tags[0, 0, 1, 1] = torch.inf
     tags.requires_grad_()

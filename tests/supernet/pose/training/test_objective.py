@@ -1,4 +1,4 @@
-"""The objective hands the right maps, masks, indices and weights to targets and losses."""
+"""The objective passes the right maps, masks, indices and weights to targets and losses."""
 
 import pytest
 import torch
@@ -32,15 +32,15 @@ def outputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_targets_peak_at_their_keypoints_on_both_outputs_and_in_the_tags() -> None:
-    given, truth = batch(), PoseObjective(NUM).targets(batch())
+    annotated, truth = batch(), PoseObjective(NUM).targets(batch())
     for maps, stride in ((truth.low, 4), (truth.high, 2)):
         assert maps.shape == (2, NUM, SIDE // stride, SIDE // stride)
-        for b, p, k in given.people[..., 2].nonzero().tolist():
-            x, y, _ = given.people[b, p, k].tolist()
+        for b, p, k in annotated.people[..., 2].nonzero().tolist():
+            x, y, _ = annotated.people[b, p, k].tolist()
             assert maps[b, k, int(y / stride), int(x / stride)] == 1
-        assert maps.sum() == pytest.approx(float(heatmaps(scaled(given.people, stride), maps.shape[2:]).sum()))
-    assert torch.equal(truth.tag_valid, given.people[..., 2] > 0)
-    x, y = (given.people[..., 0] / 4).long(), (given.people[..., 1] / 4).long()
+        assert maps.sum() == pytest.approx(float(heatmaps(scaled(annotated.people, stride), maps.shape[2:]).sum()))
+    assert torch.equal(truth.tag_valid, annotated.people[..., 2] > 0)
+    x, y = (annotated.people[..., 0] / 4).long(), (annotated.people[..., 1] / 4).long()
     expected = (torch.arange(NUM) * 16 + y) * 16 + x
     assert torch.equal(truth.tag_indices[truth.tag_valid], expected[truth.tag_valid])
 
@@ -48,7 +48,7 @@ def test_targets_peak_at_their_keypoints_on_both_outputs_and_in_the_tags() -> No
 @pytest.mark.parametrize("num_keypoints", [14, 17])
 @pytest.mark.parametrize("space", ["nano", "litepose"])
 def test_tag_indices_hit_their_own_channel_and_pixel_at_every_resolution(space: str, num_keypoints: int) -> None:
-    # Indices made at one size and rescaled by a constant, as published, fall into other keypoints' channels.
+    # In the published code, indices of one size are rescaled by a constant and hit other keypoints' channels.
     for resolution in SearchSpace.load(space).resolutions:
         generator = torch.Generator().manual_seed(resolution)
         people = torch.rand(3, 9, num_keypoints, 3, generator=generator) * resolution
@@ -57,7 +57,7 @@ def test_tag_indices_hit_their_own_channel_and_pixel_at_every_resolution(space: 
         mask = torch.ones(3, resolution // 2, resolution // 2, dtype=torch.bool)
         truth = PoseObjective(num_keypoints).targets(Batch(images, people, mask, torch.arange(3)))
         side = resolution // 4
-        # Every pixel of these tags says where it is.
+        # The address (channel, y, x) of each element of the flattened tags.
         addresses = torch.cartesian_prod(torch.arange(num_keypoints), torch.arange(side), torch.arange(side))
         channel, y, x = addresses[truth.tag_indices].unbind(-1)
         assert truth.tag_valid.all()
@@ -68,19 +68,19 @@ def test_tag_indices_hit_their_own_channel_and_pixel_at_every_resolution(space: 
 
 @pytest.mark.gpu
 def test_targets_of_a_gpu_are_those_of_the_cpu() -> None:
-    given, objective = batch(), PoseObjective(NUM)
-    here, there = objective.targets(given), objective.targets(to_device(given, torch.device("cuda")))
+    annotated, objective = batch(), PoseObjective(NUM)
+    on_cpu, on_gpu = objective.targets(annotated), objective.targets(to_device(annotated, torch.device("cuda")))
     for name in ("low", "high", "low_mask", "high_mask", "tag_indices", "tag_valid"):
-        made = getattr(there, name)
+        made = getattr(on_gpu, name)
         assert made.device.type == "cuda"
-        torch.testing.assert_close(made.cpu(), getattr(here, name))
+        torch.testing.assert_close(made.cpu(), getattr(on_cpu, name))
 
 
-@pytest.mark.parametrize("nobody_in", [(), (1,), (0, 1)])
-def test_terms_stay_finite_in_half_precision_and_with_nobody_in_a_image(nobody_in: tuple[int, ...]) -> None:
-    given, objective = batch(), PoseObjective(NUM)
-    given.people[list(nobody_in)] = 0
-    truth = objective.targets(given)
+@pytest.mark.parametrize("without_people", [(), (1,), (0, 1)])
+def test_terms_stay_finite_in_half_precision_and_in_images_without_people(without_people: tuple[int, ...]) -> None:
+    annotated, objective = batch(), PoseObjective(NUM)
+    annotated.people[list(without_people)] = 0
+    truth = objective.targets(annotated)
     weight = torch.ones(NUM, NUM, 1, 1, requires_grad=True)
     low, high = (maps.bfloat16().requires_grad_() for maps in outputs())
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -93,20 +93,20 @@ def test_terms_stay_finite_in_half_precision_and_with_nobody_in_a_image(nobody_i
     for name in ("total", "heatmap", "push", "pull"):
         assert getattr(terms, name).dtype == torch.float32
         torch.testing.assert_close(getattr(terms, name), getattr(exact, name))
-    assert (terms.pull > 0) == (len(nobody_in) < 2)
-    assert (terms.push > 0) == (0 not in nobody_in)
+    assert (terms.pull > 0) == (len(without_people) < 2)
+    assert (terms.push > 0) == (0 not in without_people)
     for gradient in torch.autograd.grad(terms.total + distance, [low, high, weight]):
         assert torch.isfinite(gradient).all()
 
 
 def scaled(people: torch.Tensor, stride: int) -> torch.Tensor:
-    """People (B, P, K, 3) in the pixels of a map that is ``stride`` times smaller than the input."""
+    """People (B, P, K, 3) in pixels of a map that is ``stride`` times smaller than the input."""
     return torch.cat([people[..., :2] / stride, people[..., 2:]], dim=-1)
 
 
-def test_masked_pixels_have_no_say_on_either_output() -> None:
-    objective, given = PoseObjective(NUM), batch()
-    truth, (low, high) = objective.targets(given), outputs()
+def test_masked_pixels_do_not_affect_either_loss() -> None:
+    objective, annotated = PoseObjective(NUM), batch()
+    truth, (low, high) = objective.targets(annotated), outputs()
     before, teacher = objective.loss(low, high, truth), tuple(maps + 1 for maps in outputs())
     distance = objective.distillation(low, high, (teacher[0], teacher[1]), truth)
     low[0, :NUM, :5, :10] += 7
@@ -135,12 +135,12 @@ def test_terms_are_the_losses_of_their_maps_and_the_total_weighs_them() -> None:
     torch.testing.assert_close(terms.total, terms.heatmap + 0.5 * push + 0.03 * pull)
 
 
-def test_distillation_follows_the_heatmaps_of_both_outputs_and_no_tags() -> None:
+def test_distillation_compares_the_heatmaps_of_both_outputs_but_not_tags() -> None:
     objective = PoseObjective(NUM)
     truth, (low, high) = objective.targets(batch()), outputs()
-    taught = low.clone()
-    taught[:, NUM:] += 5
-    assert objective.distillation(low, high, (taught, high), truth) == 0
+    other_tags = low.clone()
+    other_tags[:, NUM:] += 5
+    assert objective.distillation(low, high, (other_tags, high), truth) == 0
     for teacher in ((low + 1, high), (low, high + 1)):
         share = truth.low_mask if teacher[1] is high else truth.high_mask
         torch.testing.assert_close(objective.distillation(low, high, teacher, truth), share.float().mean())

@@ -1,4 +1,4 @@
-"""Targets agree with the published code's and with a slow, obvious twin."""
+"""Targets equal those of the published code and of a slow, plain implementation."""
 
 from pathlib import Path
 
@@ -39,21 +39,21 @@ def test_targets_are_those_of_the_published_code(case: str) -> None:
     indices, valid = tag_indices(keypoints, (resolution, resolution))
     for person in range(people):
         golden = GOLDEN[f"{case}_joints"][person]
-        mine = indices[0, person][valid[0, person]].tolist()
-        assert set(mine) == {place for place, flag in golden.tolist() if flag}
+        used = indices[0, person][valid[0, person]].tolist()
+        assert set(used) == {place for place, flag in golden.tolist() if flag}
 
 
 @pytest.mark.parametrize("people", [0, 1, 3, 9, 20])
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
-def test_each_image_of_a_batch_equals_the_slow_twin(people: int, sigma: float) -> None:
+def test_each_image_of_a_batch_equals_the_slow_implementation(people: int, sigma: float) -> None:
     rng = np.random.default_rng(people)
     keypoints = rng.uniform(-4, 34, (3, people, 5, 3))
     keypoints[..., 2] = rng.integers(0, 3, (3, people, 5))
     made = heatmaps(torch.from_numpy(keypoints), (22, 30), sigma)
     assert made.shape == (3, 5, 22, 30)
     assert made.dtype == torch.float32
-    for one, image in zip(made, keypoints, strict=True):
-        np.testing.assert_allclose(one, slow_heatmaps(image, 22, 30, sigma), atol=1e-6)
+    for image_heatmaps, people_of_image in zip(made, keypoints, strict=True):
+        np.testing.assert_allclose(image_heatmaps, slow_heatmaps(people_of_image, 22, 30, sigma), atol=1e-6)
 
 
 def test_padding_people_changes_nothing() -> None:

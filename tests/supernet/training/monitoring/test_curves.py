@@ -1,14 +1,18 @@
-"""The image of a run's curves, whatever was logged."""
+"""The curves of a run are drawn, whatever was logged."""
 
 import math
 from pathlib import Path
 
+import pytest
+
 from supernet.pose.data.image_decoding import read_image
 from supernet.training.monitoring.curves import draw_curves, phases_of
 
+pytestmark = pytest.mark.drawings
+
 
 def rows() -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
+    lines: list[dict[str, object]] = []
     for step in range(0, 1000, 20):
         phase = "largest" if step < 500 else "width"
         loss = 0.03 * math.exp(-step / 400) + 0.005
@@ -17,18 +21,18 @@ def rows() -> list[dict[str, object]]:
             row |= {"loss_smallest": 1.5 * loss, "loss_random": 1.2 * loss, "loss_gap": 0.5 * loss}
         if step % 200 == 0:
             row |= {"AP_largest": step / 3000, "AP_smallest": step / 4000}
-        found.append(row)
-    return found
+        lines.append(row)
+    return lines
 
 
 def test_curves_are_drawn_of_any_run(tmp_path: Path) -> None:
-    bare = [{"step": 0, "phase": "one", "rate": 0.1, "total": 1.0, "data_share": 0.0}]
+    bare = [{"step": 0, "phase": "only", "rate": 0.1, "total": 1.0, "data_share": 0.0}]
     for name, lines in (("full", rows()), ("bare", bare), ("empty", [])):
         draw_curves(tmp_path / f"{name}.png", lines, [200])
         image = read_image(tmp_path / f"{name}.png")
         assert image.shape == (1100, 1320, 3)
     full, empty = (read_image(tmp_path / f"{name}.png") for name in ("full", "empty"))
-    # Coloured pixels are lines; without any row there are none but grey ones.
+    # Coloured pixels are lines; without any row there are only grey ones.
     assert (full.max(axis=2) - full.min(axis=2) > 60).sum() > 2000
     assert (empty.max(axis=2) - empty.min(axis=2) > 60).sum() == 0
 

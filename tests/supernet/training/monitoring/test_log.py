@@ -1,4 +1,4 @@
-"""The log of a run holds every step once, whatever happened in between."""
+"""The log of a run holds every step once, after any interruption."""
 
 import json
 import threading
@@ -17,12 +17,23 @@ from tests.helpers.training import SPACE
 
 
 def report(step: int) -> StepReport:
-    losses = [LossTerms(*(torch.tensor(float(step)) for _ in range(4)))]
-    ids, norm = torch.tensor([1]), torch.tensor(2.0)
-    return StepReport(step, "one", 48, (SPACE.largest(),), ("largest",), ids, losses, None, norm, 0.1, 0.5, 1.0)
+    return StepReport(
+        step=step,
+        phase="only",
+        resolution=48,
+        archs=(SPACE.largest(),),
+        roles=("largest",),
+        image_ids=torch.tensor([1]),
+        losses=[LossTerms(*(torch.tensor(float(step)) for _ in range(4)))],
+        distillation=None,
+        gradient_norm=torch.tensor(2.0),
+        rate=0.1,
+        data_seconds=0.5,
+        seconds=1.0,
+    )
 
 
-def test_lines_from_a_step_on_are_dropped_when_it_is_run_again_and_so_is_one_cut_off(tmp_path: Path) -> None:
+def test_lines_of_steps_that_run_again_are_removed_and_so_is_a_line_cut_off(tmp_path: Path) -> None:
     with TrainingLog(tmp_path, 0) as log:
         for step in range(6):
             log.write(report(step), {"loss_largest": float(step)})
@@ -41,21 +52,23 @@ def test_lines_from_a_step_on_are_dropped_when_it_is_run_again_and_so_is_one_cut
 @pytest.mark.parametrize(
     "line", [b"garbage", b"", b"5", b"[1]", b"{}", b'{"step": null, "phase": "a"}', b"\xff", b'{"step": 1, "phase": 2}']
 )
-def test_damaged_lines_are_taken_off_with_a_warning(line: bytes, tmp_path: Path) -> None:
+def test_damaged_lines_are_removed_with_a_warning(
+    line: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with TrainingLog(tmp_path, 0) as log:
         for step in range(4):
             log.write(report(step), {})
     path = tmp_path / "train.jsonl"
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:], b""]))
-    with pytest.warns(UserWarning, match=r"train\.jsonl: 1 damaged lines were taken off"):
-        log = TrainingLog(tmp_path, 3)
-    with log:
+    with TrainingLog(tmp_path, 3) as log:
+        (message,) = caplog.messages
+        assert "train.jsonl: removed 1 damaged lines" in message
         assert [row["step"] for row in log.rows()] == [0, 1, 2]
         draw_curves(tmp_path / "curves.png", log.rows())
 
 
-def test_a_full_disk_is_told_with_path_and_free_bytes(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_with_path_and_free_bytes(tmp_path: Path) -> None:
     with TrainingLog(tmp_path, 0) as log:
         full = Path("/dev/full").open("w")  # noqa: SIM115 - the log closes it
         log._lines.close()
@@ -68,7 +81,7 @@ def test_a_full_disk_is_told_with_path_and_free_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_full_disk_that_tensorboards_thread_meets_is_told_in_a_sentence_alone(
+def test_a_full_disk_in_the_thread_of_tensorboard_is_an_error_of_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hook, later = threading.excepthook, time.time() + 1e6
@@ -76,7 +89,7 @@ def test_a_full_disk_that_tensorboards_thread_meets_is_told_in_a_sentence_alone(
     def fail(_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    def write_until_told() -> None:
+    def write_until_error() -> None:
         with TrainingLog(tmp_path, 0) as log:
             monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.flush", fail)
             monkeypatch.setattr(time, "time", lambda: later)  # the thread writes now and then
@@ -84,7 +97,7 @@ def test_a_full_disk_that_tensorboards_thread_meets_is_told_in_a_sentence_alone(
                 log.write(report(step), {})
 
     with pytest.raises(UserError, match=r"cannot write .*train\.jsonl: No space left on device"):
-        write_until_told()
+        write_until_error()
     with pytest.raises(UserError, match="No space left on device"):
         TrainingLog(tmp_path, 0)
     assert capsys.readouterr().err == ""
@@ -93,6 +106,6 @@ def test_a_full_disk_that_tensorboards_thread_meets_is_told_in_a_sentence_alone(
 
 def test_lines_are_json_in_full_precision(tmp_path: Path) -> None:
     with TrainingLog(tmp_path, 0) as log:
-        log.write(report(3), {"rate_of_something": 0.1 + 0.2})
+        log.write(report(3), {"mean_loss": 0.1 + 0.2})
     (line,) = (tmp_path / "train.jsonl").read_text().splitlines()
-    assert json.loads(line)["rate_of_something"] == 0.1 + 0.2
+    assert json.loads(line)["mean_loss"] == 0.1 + 0.2

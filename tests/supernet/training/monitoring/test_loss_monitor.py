@@ -1,4 +1,4 @@
-"""Losses that are not sound numbers are found with their place, and figures are means of what was seen."""
+"""Losses that are not finite or explode are reported with their place, and figures are means over steps."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,19 +15,30 @@ from supernet.training.monitoring.loss_monitor import LossMonitor, TrainingDiver
 from supernet.training.monitoring.monitor import TrainingMonitor
 from supernet.training.optimizer import MaskedAdam
 from supernet.training.trainer import StepReport
-from tests.helpers.training import NUM_STEPS, SPACE, is_equal, tiny_trainer, watched
+from tests.helpers.training import NUM_STEPS, SPACE, is_equal, monitor_of, steps, tiny_trainer, train
 
 LARGEST, SMALLEST = SPACE.largest(), SPACE.smallest()
 
 
 def report(step: int, largest: float, smallest: float, norm: float = 1.0, phase: str = "width") -> StepReport:
-    losses = [LossTerms(*(torch.tensor(value) for value in (total, 0.0, 0.0, 0.0))) for total in (largest, smallest)]
-    roles, ids = ("largest", "smallest"), torch.tensor([7, 11])
-    return StepReport(step, phase, 48, (LARGEST, SMALLEST), roles, ids, losses, None, torch.tensor(norm), 0.1, 0.0, 1.0)
+    return StepReport(
+        step=step,
+        phase=phase,
+        resolution=48,
+        archs=(LARGEST, SMALLEST),
+        roles=("largest", "smallest"),
+        image_ids=torch.tensor([7, 11]),
+        losses=[LossTerms(*(torch.tensor(value) for value in (total, 0.0, 0.0, 0.0))) for total in (largest, smallest)],
+        distillation=None,
+        gradient_norm=torch.tensor(norm),
+        rate=0.1,
+        data_seconds=0.0,
+        seconds=1.0,
+    )
 
 
 @pytest.mark.parametrize(
-    ("losses", "norm", "told", "arch"),
+    ("losses", "norm", "reason", "arch"),
     [
         ((1.0, float("nan")), 1.0, "the loss is nan", SMALLEST),
         ((float("inf"), 1.0), 1.0, "the loss is inf", LARGEST),
@@ -35,29 +46,27 @@ def report(step: int, largest: float, smallest: float, norm: float = 1.0, phase:
     ],
 )
 def test_the_first_step_that_is_not_finite_is_named_with_its_place(
-    losses: tuple[float, float], norm: float, told: str, arch: Any
+    losses: tuple[float, float], norm: float, reason: str, arch: Any
 ) -> None:
-    watch = LossMonitor(10.0)
+    monitor = LossMonitor(10.0)
     for step in range(20):
-        watch.follow(report(step, *losses, norm) if step in (13, 17) else report(step, 1.0, 2.0))
+        monitor.follow(report(step, *losses, norm) if step in (13, 17) else report(step, 1.0, 2.0))
     with pytest.raises(TrainingDiverged) as caught:
-        watch.read()
-    assert str(caught.value) == f"{told} at step 13, phase width, subnet {arch.describe()}, images 7, 11"
+        monitor.read()
+    assert str(caught.value) == f"{reason} at step 13, phase width, subnet {arch.describe()}, images 7, 11"
 
 
 def test_a_loss_explodes_when_its_running_mean_is_ten_times_its_lowest_in_the_phase() -> None:
-    watch = LossMonitor(10.0)
-    watch.follow(report(0, 100.0, 1.0, phase="largest"))  # another phase has another scale
+    monitor = LossMonitor(10.0)
+    monitor.follow(report(0, 100.0, 1.0, phase="largest"))  # another phase has another scale
     for step in range(1, 30):
-        watch.follow(report(step, 1.0, 2.0))
-    watch.read()
+        monitor.follow(report(step, 1.0, 2.0))
+    monitor.read()
     # The mean of the smallest goes from 2 towards 100: 2 * 0.9**n + 100 * (1 - 0.9**n) > 20 first at n = 2.
     for step in (30, 31, 32):
-        watch.follow(report(step, 1.0, 100.0))
-    with pytest.raises(
-        TrainingDiverged, match=r"the loss exploded: its mean is 20\.6 after it had been 2 at step 31, phase"
-    ):
-        watch.read()
+        monitor.follow(report(step, 1.0, 100.0))
+    with pytest.raises(TrainingDiverged, match=r"the loss exploded: .* from 2 to 20\.6 at step 31, phase"):
+        monitor.read()
     noisy = LossMonitor(10.0)
     for step in range(200):
         noisy.follow(report(step, 0.2 + 1.8 * (step % 10 == 0), 1.0))  # tenfold, as losses of single steps are
@@ -66,11 +75,10 @@ def test_a_loss_explodes_when_its_running_mean_is_ten_times_its_lowest_in_the_ph
 
 def test_figures_are_means_since_the_last_call_whenever_they_are_read() -> None:
     at_once, in_parts = LossMonitor(10.0), LossMonitor(10.0)
-    steps = [report(step, 1.0 + step, 4.0 + 2 * step) for step in range(6)]
-    for each in steps:
-        at_once.follow(each)
-        in_parts.follow(each)
-        if each.step == 2:
+    for step in range(6):
+        at_once.follow(report(step, 1.0 + step, 4.0 + 2 * step))
+        in_parts.follow(report(step, 1.0 + step, 4.0 + 2 * step))
+        if step == 2:
             in_parts.read()
             state, in_parts = in_parts.state(), LossMonitor(10.0)
             in_parts.load_state(state)
@@ -97,7 +105,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_running_out_of_memory_is_told_with_subnet_resolution_and_batch(error: RuntimeError) -> None:
+def test_running_out_of_memory_names_subnet_resolution_and_batch(error: RuntimeError) -> None:
     with (
         pytest.raises(UserError, match=r"out of memory with 8 images of 48 px in subnet 48 px, stem 8.*lower batch_"),
         explain_out_of_memory(LARGEST, 8, 48),
@@ -107,7 +115,7 @@ def test_running_out_of_memory_is_told_with_subnet_resolution_and_batch(error: R
         raise RuntimeError("other")
 
 
-def test_running_out_of_memory_in_a_step_names_the_subnet_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_in_a_step_names_its_subnet(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = tiny_trainer()
 
     def fail(*_: Any) -> Any:
@@ -115,64 +123,61 @@ def test_running_out_of_memory_in_a_step_names_the_subnet_at_hand(monkeypatch: p
 
     monkeypatch.setattr(trainer.supernet, "forward", fail)
     with pytest.raises(UserError, match=r"out of memory with 2 images of (32|48) px in subnet"):
-        trainer.run(lambda _: None, lambda _: None)
+        train(trainer)
 
 
 def run_with_poison(folder: Path, poisoned: dict[int, int], every: int = 5) -> tuple[TrainingMonitor, list[str]]:
-    """Train with a checkpoint every few steps, the loss of some steps being NaN as often as told."""
+    """Train with a checkpoint every few steps; the loss of each step in ``poisoned`` is NaN that many times."""
     trainer = tiny_trainer()
-    watch = watched(trainer)
+    monitor = monitor_of(trainer)
     run_folder.write_config(folder, {})
-    told: list[str] = []
+    failures: list[str] = []
 
     def save() -> None:
-        value = {"config": {}, "trainer": trainer.state(), "watch": watch.state()}
+        value = {"config": {}, "trainer": trainer.state(), "watch": monitor.state()}
         run_folder.save_checkpoint(folder, value)
 
-    def on_step(each: StepReport) -> None:
-        if poisoned.get(each.step, 0):
-            poisoned[each.step] -= 1
-            bad = replace(each.losses[0], total=torch.tensor(float("nan")))
-            each = replace(each, losses=[bad, *each.losses[1:]])
-        watch.follow(each)
-        if trainer.step % every == 0 or trainer.step == NUM_STEPS:
-            watch.losses.read()
-            save()
-
     save()
-    while True:
+    while trainer.current_phase() is not None:
         try:
-            trainer.run(on_step, lambda _: None)
-            return watch, told
+            for step_report in steps(trainer):
+                if poisoned.get(step_report.step, 0):
+                    poisoned[step_report.step] -= 1
+                    bad = replace(step_report.losses[0], total=torch.tensor(float("nan")))
+                    step_report = replace(step_report, losses=[bad, *step_report.losses[1:]])
+                monitor.follow(step_report)
+                if trainer.step % every == 0 or trainer.step == NUM_STEPS:
+                    monitor.losses.read()
+                    save()
         except TrainingDiverged as failure:
-            told.append(str(failure))
-            watch.roll_back(failure, folder)
+            failures.append(str(failure))
+            monitor.roll_back(failure, folder)
             save()
+    return monitor, failures
 
 
-def test_the_first_failure_goes_back_to_the_last_checkpoint_with_half_the_rates(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in ("one", "other", "sound")]
+def test_the_first_failure_rolls_back_to_the_last_checkpoint_with_half_the_rates(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second", "sound")]
     for folder in folders:
         folder.mkdir()
-    watches = [run_with_poison(folder, {9: 1})[0] for folder in folders[:2]]
-    # Step 9 belongs to the phase of steps 8 to 13; the last checkpoint had seen 5 steps, before that phase.
-    (rollback,) = watches[0].rollbacks
+    monitors = [run_with_poison(folder, {9: 1})[0] for folder in folders[:2]]
+    # Step 9 is in the phase of steps 8 to 13; the last checkpoint was made after 5 steps, before that phase.
+    (rollback,) = monitors[0].rollbacks
     assert (rollback.failed_step, rollback.back_to, rollback.rate_factor) == (9, 5, 0.5)
     assert "the loss is nan at step 9, phase width" in rollback.reason
-    assert watches[0].trainer.step == NUM_STEPS
-    assert is_equal(watches[0].trainer.state(), watches[1].trainer.state())
-    assert watches[0].state()["rollbacks"] == watches[1].state()["rollbacks"]
-    sound, told = run_with_poison(folders[2], {})
-    assert not told
-    assert not is_equal(sound.trainer.state()["network"], watches[0].trainer.state()["network"])
-    # What was run twice counts once: 4 + 4 steps of one subnet, 6 of three.
-    counts = [sum(table["stages[0].depth"].values()) for table in watches[0].coverage.counts.values()]
+    assert monitors[0].trainer.step == NUM_STEPS
+    assert is_equal(monitors[0].trainer.state(), monitors[1].trainer.state())
+    assert monitors[0].state()["rollbacks"] == monitors[1].state()["rollbacks"]
+    sound, failures = run_with_poison(folders[2], {})
+    assert not failures
+    assert not is_equal(sound.trainer.state()["network"], monitors[0].trainer.state()["network"])
+    # Steps that ran twice count once: 4 + 4 steps of one subnet, 6 of three.
+    counts = [sum(table["stages[0].depth"].values()) for table in monitors[0].coverage.counts.values()]
     assert counts == [4, 4, 18]
 
 
 def test_a_second_failure_stops_and_names_the_last_good_checkpoint(tmp_path: Path) -> None:
-    told = r"the loss is nan at step 9, .*images .* after a return to step 5 with lower rates; .*checkpoint\.pt"
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=r"the loss is nan at step 9, .*images .* step 5 .*checkpoint\.pt"):
         run_with_poison(tmp_path, {9: 2})
     state = run_folder.load_checkpoint(tmp_path)
     assert (state["trainer"]["step"], state["trainer"]["rate_factor"]) == (5, 0.5)
@@ -181,6 +186,6 @@ def test_a_second_failure_stops_and_names_the_last_good_checkpoint(tmp_path: Pat
 
 
 def test_without_a_rollback_factor_the_first_failure_stops(tmp_path: Path) -> None:
-    watch = watched(tiny_trainer(), rollback_factor=0.0)
+    monitor = monitor_of(tiny_trainer(), rollback_factor=0.0)
     with pytest.raises(UserError, match=r"the loss is nan at step 3.*start a new run with a lower learning_rate"):
-        watch.roll_back(TrainingDiverged(report(3, 1.0, 1.0), LARGEST, "the loss is nan"), tmp_path)
+        monitor.roll_back(TrainingDiverged(report(3, 1.0, 1.0), LARGEST, "the loss is nan"), tmp_path)

@@ -1,4 +1,4 @@
-"""What was counted: faults, how they were survived, work done again, and defects."""
+"""Counts of a soak: faults and their outcomes, repeated work, and defects."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,19 +8,20 @@ from typing import Any
 from scripts.soaking.faults import KINDS
 from supernet.compute import machine
 
-CONTINUED, TOLD = "went on to the same result", "refused in one sentence"
+CONTINUED, REPORTED = "completed with the same result", "refused in one sentence"
+"""Outcomes of a fault that is survived."""
 
 
 @dataclass
 class Fault:
-    """One fault that was injected.
+    """One injected fault.
 
     Attributes:
-        stage: Which command it met.
+        stage: Name of the command.
         kind: One of ``KINDS``.
-        detail: What was done, for people.
-        outcome: How it was survived; empty while that is open, and for good if it was not.
-        warned: Whether the command spoke of it.
+        detail: Description of the fault.
+        outcome: ``CONTINUED`` or ``REPORTED``; empty while pending, and for a fault that was not survived.
+        warned: Whether a warning of the command names the damaged file.
     """
 
     stage: str
@@ -36,12 +37,12 @@ class Defect:
 
     Attributes:
         cycle: Number of the cycle.
-        stage: Of which command.
-        what: Happened.
-        faults: Injected into the stage that were still open, the newest last.
-        command: As it was called.
-        output: The last lines that it wrote.
-        folder: Where everything is kept as it was found.
+        stage: Name of the command.
+        what: Description of the defect.
+        faults: Pending faults of the stage, the newest last.
+        command: The command line.
+        output: Last lines of its output.
+        folder: Folder with all files as the defect left them.
     """
 
     cycle: int
@@ -54,47 +55,47 @@ class Defect:
 
 
 @dataclass
-class Tally:
-    """All that a soak counts.
+class Counts:
+    """All counts of a soak.
 
     Attributes:
-        faults: All that were injected.
-        defects: What must not have happened.
-        cycles: That were run to their end.
-        commands: Processes started.
-        half_written: Commands killed while a file was being written, so that a temporary one was left.
-        lost_steps: The steps that each interrupted training had done beyond its newest good checkpoint.
-        repeated_scores: Evaluations that a search did again although they had been written, by cycle.
-        retried_trials: Evaluations that Optuna's search began again, by cycle.
+        faults: Injected faults.
+        defects: Defects found.
+        cycles: Completed cycles.
+        commands: Started processes.
+        kills_during_write: Commands killed during a write, so that a temporary file was left.
+        lost_steps: Steps of each interrupted training beyond its newest good checkpoint.
+        repeated_scores: Evaluations that a search repeated although their scores were written, by cycle.
+        retried_trials: Evaluations that Optuna's search retried, by cycle.
     """
 
     faults: list[Fault] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
     cycles: int = 0
     commands: int = 0
-    half_written: int = 0
+    kills_during_write: int = 0
     lost_steps: list[int] = field(default_factory=list)
     repeated_scores: list[int] = field(default_factory=list)
     retried_trials: list[int] = field(default_factory=list)
 
-    def note(self) -> str:
-        """Return one short line for people."""
+    def summary_line(self) -> str:
+        """Return one line with the most important counts."""
         survived = sum(bool(fault.outcome) for fault in self.faults)
         return f"{self.cycles} cycles, {len(self.faults)} faults, {survived} survived, {len(self.defects)} defects"
 
     def report(self) -> dict[str, Any]:
-        """Return all counts as plain values, with the machine and the versions they were counted with."""
+        """Return all counts as plain values, with the machine and software versions."""
         return {
             "cycles": self.cycles,
             "commands": self.commands,
             "faults": len(self.faults),
             "survived": sum(bool(fault.outcome) for fault in self.faults),
-            "by_kind": {kind: _outcomes([one for one in self.faults if one.kind == kind]) for kind in KINDS},
+            "by_kind": {kind: _outcomes([fault for fault in self.faults if fault.kind == kind]) for kind in KINDS},
             "by_stage": {
-                stage: _outcomes([one for one in self.faults if one.stage == stage])
-                for stage in dict.fromkeys(one.stage for one in self.faults)
+                stage: _outcomes([fault for fault in self.faults if fault.stage == stage])
+                for stage in dict.fromkeys(fault.stage for fault in self.faults)
             },
-            "kills_during_a_write": self.half_written,
+            "kills_during_a_write": self.kills_during_write,
             "work_lost": {
                 "training_steps": {
                     "interruptions": len(self.lost_steps),
@@ -112,4 +113,4 @@ class Tally:
 
 def _outcomes(faults: Sequence[Fault]) -> dict[str, int]:
     counts = Counter(fault.outcome or "open" for fault in faults)
-    return {"injected": len(faults), **counts, "told in a warning": sum(fault.warned for fault in faults)}
+    return {"injected": len(faults), **counts, "named in a warning": sum(fault.warned for fault in faults)}

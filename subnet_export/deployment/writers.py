@@ -1,0 +1,142 @@
+"""Writes a network to the files of each format. Nothing here runs or checks what was written.
+
+To add a format, write its writer and enter it in ``WRITERS``, or in ``QUANTISED_WRITERS`` if it changes the maps. What
+several writers need, such as the ONNX graph, is a property of ``WriterInputs``.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
+from subnet_export.deployment.formats import ONNX, OPENVINO, OPENVINO_INT8, SAFETENSORS, TORCH_EXPORT, Format
+from subnet_export.deployment.onnx_graph import onnx_graph
+from subnet_export.deployment.quantization import quantise
+from subnet_export.deployment.runtimes import openvino_core
+from supernet.io import files
+from supernet.litepose import LitePose
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class WriterInputs:
+    """A network and what its files are made from; each property is computed once, when a writer first needs it.
+
+    Args:
+        network: Calibrated, in evaluation mode; not changed.
+        takes: Input of the graphs.
+        calibration: Returns the images (B, 3, H, W) uint8 that show quantisation the range of every activation.
+    """
+
+    network: LitePose
+    takes: Input
+    calibration: Callable[[], Sequence[Tensor]]
+
+    @cached_property
+    def deployed(self) -> DeploymentNetwork:
+        """The network without batch norm."""
+        return DeploymentNetwork(self.network, self.takes)
+
+    @cached_property
+    def graph(self) -> "onnx.ModelProto":
+        """The deployed network in ONNX."""
+        return onnx_graph(self.deployed)
+
+    @cached_property
+    def calibration_images(self) -> Sequence[Tensor]:
+        """The images that ``calibration`` returns."""
+        return self.calibration()
+
+
+def write_safetensors(inputs: WriterInputs, folder: Path) -> None:
+    """Write the state dict under the published names."""
+    import safetensors.torch
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in inputs.network.state_dict().items()}
+    files.write_bytes(folder / SAFETENSORS.files[0], safetensors.torch.save(state))
+
+
+def write_onnx(inputs: WriterInputs, folder: Path) -> None:
+    """Write the ONNX graph."""
+    files.write_bytes(folder / ONNX.files[0], inputs.graph.SerializeToString())
+
+
+def write_openvino(inputs: WriterInputs, folder: Path) -> None:
+    """Write the OpenVINO model in float32."""
+    save_openvino(openvino_model(inputs.graph), folder, OPENVINO)
+
+
+def write_openvino_int8(inputs: WriterInputs, folder: Path, in_float: tuple[str, ...] = ()) -> None:
+    """Write the OpenVINO model in 8-bit integers, but for layers whose names match the patterns ``in_float``."""
+    model = quantise(openvino_model(inputs.graph), inputs.calibration_images, inputs.takes, in_float)
+    save_openvino(model, folder, OPENVINO_INT8)
+
+
+def write_torch_export(inputs: WriterInputs, folder: Path) -> None:
+    """Write a ``torch.export`` archive with symbolic sizes."""
+    batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height16", "width16"))
+    if inputs.takes == "uint8":
+        shape, sizes = (2, 96, 160, 3), {0: batch, 1: 16 * height, 2: 16 * width}
+    else:
+        shape, sizes = (2, 3, 96, 160), {0: batch, 2: 16 * height, 3: 16 * width}
+    example = torch.zeros(shape, dtype=getattr(torch, inputs.takes))
+    program = torch.export.export(inputs.deployed, (example,), dynamic_shapes={"images": sizes})
+    with files.atomic(folder / TORCH_EXPORT.files[0]) as temporary:
+        torch.export.save(program, temporary)
+
+
+WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
+    SAFETENSORS.name: write_safetensors,
+    ONNX.name: write_onnx,
+    OPENVINO.name: write_openvino,
+    TORCH_EXPORT.name: write_torch_export,
+}
+"""Writers of formats with the network's own maps, by the format's name."""
+QUANTISED_WRITERS: dict[str, Callable[[WriterInputs, Path, tuple[str, ...]], None]] = {
+    OPENVINO_INT8.name: write_openvino_int8,
+}
+"""Writers of formats with rounded weights and activations; they also take the name patterns of layers left in float."""
+
+
+def write_format(chosen: Format, inputs: WriterInputs, folder: Path, in_float: tuple[str, ...] = ()) -> None:
+    """Write the files of a format into ``folder``.
+
+    Args:
+        chosen: Any format but LitePose's own.
+        inputs: The network.
+        folder: Must exist.
+        in_float: For a quantised format, name patterns of layers that stay in float.
+    """
+    if chosen.name in QUANTISED_WRITERS:
+        QUANTISED_WRITERS[chosen.name](inputs, folder, in_float)
+    else:
+        WRITERS[chosen.name](inputs, folder)
+
+
+def openvino_model(graph: "onnx.ModelProto") -> Any:
+    """Return an ONNX graph as ``openvino.Model``."""
+    # Through a file, as OpenVINO reads no ONNX from memory.
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / ONNX.files[0]
+        path.write_bytes(graph.SerializeToString())
+        return openvino_core().read_model(path)
+
+
+def save_openvino(model: Any, folder: Path, chosen: Format) -> None:
+    """Write an ``openvino.Model`` with float32 weights to the two files of ``chosen``."""
+    import openvino
+
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        openvino.save_model(model, Path(unfinished) / chosen.files[0], compress_to_fp16=False)
+        for name in chosen.files:
+            with files.atomic(folder / name) as temporary:
+                os.replace(Path(unfinished) / name, temporary)

@@ -1,0 +1,106 @@
+"""Measurements of kits become a table, and wrong or foreign files are refused."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.lut.merge import merge
+from search.lut.workloads import fitting_networks
+from supernet.costs.latency_blocks import blocks_of_space
+from supernet.errors import UserError
+from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE
+
+Json = dict[str, Any]
+
+
+def written(lines: list[Json], path: Path) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_what_comes_back_becomes_a_table(measured: list[Json], tmp_path: Path) -> None:
+    table = merge([written(measured, tmp_path / "out.jsonl")])
+    assert set(table.entries) == set(blocks_of_space(SPACE, NUM_KEYPOINTS))
+    assert (table.settings.device, table.settings.threads, table.settings.batch) == ("board", 1, 1)
+    assert (table.space, table.num_keypoints) == (SPACE, NUM_KEYPOINTS)
+    assert tuple(network.arch for network in table.networks) == fitting_networks(SPACE, 3, seed=0)
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+        archive.write(tmp_path / "out.jsonl", "back/out.jsonl")
+    assert merge([tmp_path / "out.zip"]).to_dict() == table.to_dict()
+
+
+def test_rounds_of_several_files_are_taken_together(measured: list[Json], tmp_path: Path) -> None:
+    paths = [written(measured, tmp_path / f"{i}.jsonl") for i in range(3)]
+    single, three = merge(paths[:1]), merge(paths)
+    for block, entry in single.entries.items():
+        assert three.entries[block].runs == 3 * entry.runs
+        assert three.entries[block].p50_ms == entry.p50_ms
+
+
+def of_header(**fields: Any) -> Callable[[list[Json]], None]:
+    return lambda lines: lines[0].update(fields)
+
+
+def of_visit(**fields: Any) -> Callable[[list[Json]], None]:
+    return lambda lines: lines[4].update(fields)
+
+
+FAULTS: dict[str, tuple[Callable[[list[Json]], object], str]] = {
+    "unit": (of_header(unit="us"), "unit is 'us'"),
+    "version": (of_header(version=7), "version is 7"),
+    "keypoints": (of_header(num_keypoints=17), "subject is 'prediction .*', which is not in the space"),
+    "space": (of_header(space_digest="ab"), "space_digest is 'ab'"),
+    "networks": (of_header(networks=[{}]), r"networks\[0\]: the arch lacks"),
+    "threads": (lambda lines: lines[0]["settings"].update(threads="2"), "settings.threads must be .*, got '2'"),
+    "missing": (lambda lines: lines.pop(6), r"1 of \d+ subjects were not measured, first"),
+    "twice": (lambda lines: lines.append(lines[5]), r"line \d+ repeats the subject"),
+    "unknown": (of_visit(subject="attention 8"), "line 5: subject is 'attention 8'"),
+    "negative": (of_visit(ms=[0.1, -0.1]), r"line 5: ms\[1\] of .* must be above 0 .* got -0.1;"),
+    "zero": (of_visit(ms=[0]), r"line 5: ms\[0\] of .* must be above 0 .* got 0;"),
+    "not a number": (of_visit(ms=[float("nan")]), r"line 5: ms\[0\] of .* must be above 0 .* got nan;"),
+    "text": (of_visit(ms=["1"]), r"line 5: ms\[0\] of .* must be above 0 .* got '1';"),
+    "none": (of_visit(ms=[]), r"line 5: ms must be .*, got \[\]"),
+    "extra": (of_visit(note=1), "line 5 must be an object with round, subject and ms"),
+    "round": (of_visit(round="1"), "line 5: round must be .*, got '1'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wrong_measurements_are_refused(fault: str, measured: list[Json], tmp_path: Path) -> None:
+    change, named = FAULTS[fault]
+    lines: list[Json] = json.loads(json.dumps(measured))
+    change(lines)
+    with pytest.raises(UserError, match=named) as caught:
+        merge([written(lines, tmp_path / "out.jsonl")])
+    assert "\n" not in str(caught.value)
+
+
+def test_measurements_of_different_devices_are_not_mixed(measured: list[Json], tmp_path: Path) -> None:
+    other: list[Json] = json.loads(json.dumps(measured))
+    other[0]["settings"]["threads"] = 4
+    paths = [written(measured, tmp_path / "one.jsonl"), written(other, tmp_path / "other.jsonl")]
+    with pytest.raises(UserError, match=r"settings\.threads of .*other\.jsonl differs from that of .*one\.jsonl"):
+        merge(paths)
+
+
+def test_a_zip_that_leads_outside_itself_is_refused(measured: list[Json], tmp_path: Path) -> None:
+    good = written(measured, tmp_path / "out.jsonl")
+    for name in ("../out.jsonl", "/etc/out.jsonl", "a/../../out.jsonl", "..\\out.jsonl", "C:\\out.jsonl"):
+        with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+            archive.write(good, "out.jsonl")
+            archive.writestr(zipfile.ZipInfo(name), "{}")
+        with pytest.raises(UserError, match="path outside the zip"):
+            merge([tmp_path / "bad.zip"])
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        for name in ("a.jsonl", "b.jsonl"):
+            archive.write(good, name)
+    with pytest.raises(UserError, match=r"holds 2 files \*\.jsonl"):
+        merge([tmp_path / "two.zip"])
+    whole = (tmp_path / "two.zip").read_bytes()
+    (tmp_path / "damaged.zip").write_bytes(whole[:40] + b"\0" * 2000 + whole[2040:])
+    with pytest.raises(UserError):
+        merge([tmp_path / "damaged.zip"])

@@ -1,0 +1,30 @@
+"""What is measured is reproducible, and is the network that is exported."""
+
+from pathlib import Path
+
+import torch
+
+from subnet_export.benchmarking.targets import BenchmarkTarget, open_runtimes, random_network
+from subnet_export.deployment.runtimes import TorchRuntime
+from subnet_export.exported_model import ExportedModel
+
+Exported = tuple[ExportedModel, Path]
+
+
+def test_random_networks_are_the_same_each_time_and_give_maps(exported: Exported) -> None:
+    networks = [random_network(exported[0].arch, 17) for _ in range(2)]
+    assert all(torch.equal(value, networks[1].state_dict()[name]) for name, value in networks[0].state_dict().items())
+    low, high = networks[0](torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert torch.isfinite(low).all()
+    assert low[:, 17:].std() > 0
+    assert high.std() > 0
+
+
+def test_the_network_that_torch_export_writes_runs_as_the_model_does(exported: Exported) -> None:
+    images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = images.permute(0, 3, 1, 2)
+    model, folder = exported
+    target = BenchmarkTarget("model", model.network, model.keypoints, model.settings)
+    exported_runtime = open_runtimes(["torch_export"], target, folder)["torch_export"]
+    for maps, expected in zip(exported_runtime(images), TorchRuntime(model.network)(images), strict=True):
+        torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,37 @@
+"""Files hold what programs outside this project expect of their formats."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from subnet_export.exported_model import ExportedModel
+from subnet_export.model import load_model
+from supernet.errors import UserError
+from supernet.litepose import LitePose
+
+Exported = tuple[ExportedModel, Path]
+
+
+def test_a_torch_export_archive_takes_other_sizes_and_is_not_loaded_here(all_formats: Exported) -> None:
+    model, folder = all_formats
+    program = torch.export.load(folder / "model.pt2").module()
+    images = torch.zeros(3, 32, 80, 3, dtype=torch.uint8)
+    low, high = program(images)
+    assert (low.shape, high.shape) == ((3, 28, 8, 20), (3, 14, 16, 40))
+    with zipfile.ZipFile(folder / "model.pt2") as archive:
+        assert '"use_pickle": true' not in "".join(
+            archive.read(name).decode() for name in archive.namelist() if name.endswith("_config.json")
+        )
+    with pytest.raises(UserError, match=r"torch_export.*load litepose"):
+        load_model(folder / "model.pt2")
+    assert model.formats["torch_export"].error < 1e-4
+
+
+def test_safetensors_hold_the_published_names(all_formats: Exported) -> None:
+    import safetensors.torch
+
+    state = safetensors.torch.load_file(all_formats[1] / "weights.safetensors")
+    LitePose(all_formats[0].arch, 14).load_state_dict(state, strict=True)
+    assert state.keys() == torch.load(all_formats[1] / "weights.pt", weights_only=True).keys()

@@ -1,0 +1,70 @@
+"""COCO results are those of the evaluation, and files that must be complete appear complete or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from subnet_export.exported_model import ExportedModel
+from subnet_export.prediction.sources import Frame
+from supernet.errors import UserError
+from supernet.pose.datasets import build
+from supernet.pose.drawing import save_image
+from supernet.pose.evaluation import evaluate
+from tests.helpers.prediction import lines, run, write_images, write_video
+
+Exported = tuple[ExportedModel, Path]
+
+
+def test_results_are_those_of_the_evaluation(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder = exported
+    test_set = build(model.dataset, "test")
+    for index, image_id in enumerate(test_set.image_ids):
+        save_image(tmp_path / "images" / f"{image_id:012}.png", test_set[index].image)
+    path = tmp_path / "results.json"
+    arguments = ("--min-score", 0, "--no-drawings", "--results", path, "--output", tmp_path / "out")
+    assert run(monkeypatch, folder, tmp_path / "images", *arguments, "--batch-size", 2) == 0
+    expected = evaluate(model.estimator(batch_size=4), test_set).results
+    assert len(expected) > 1
+    results = json.loads(path.read_text())
+    expected = sorted(expected, key=lambda result: int(result["image_id"]))
+    assert [result["image_id"] for result in results] == [result["image_id"] for result in expected]
+    for result, expected_result in zip(results, expected, strict=True):
+        assert result.keys() == expected_result.keys()
+        np.testing.assert_allclose(result["keypoints"], expected_result["keypoints"], atol=1e-3)
+        assert result["score"] == pytest.approx(expected_result["score"], abs=1e-5)
+    assert sorted(os.listdir(tmp_path / "out")) == ["people.jsonl", "summary.json"]
+    assert all(line["drawing"] is None for line in lines(tmp_path / "out"))
+
+
+def test_results_without_people_are_an_empty_list(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, ["a.png", "b.png"])
+    path = tmp_path / "results.json"
+    arguments = (tmp_path / "a.png", tmp_path / "b.png", "--min-score", 1, "--results", path, "--runs", tmp_path)
+    assert run(monkeypatch, exported[1], *arguments) == 0
+    assert json.loads(path.read_text()) == []
+
+
+def test_an_error_midway_leaves_no_partial_file(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(frame: Frame, *_: object) -> dict[str, Any]:
+        if frame.number == 2:
+            raise UserError("the disk is full; free space")
+        return {"frame": frame.number}
+
+    write_video(tmp_path / "clip.mp4", 9)
+    monkeypatch.setattr("subnet_export.prediction.writer.image_record", full)
+    results, out = tmp_path / "results.json", tmp_path / "out"
+    assert run(monkeypatch, exported[1], tmp_path / "clip.mp4", "--output", out, "--results", results) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: the disk is full; free space"
+    assert sorted(os.listdir(tmp_path)) == ["clip.mp4", "out"]
+    assert lines(out) == [{"frame": 0}, {"frame": 1}]  # these are written line by line
+    assert os.listdir(out) == ["people.jsonl"]
