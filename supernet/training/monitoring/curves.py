@@ -34,7 +34,7 @@ def draw_curves(path: str | Path, rows: Sequence[Mapping[str, Any]], rollbacks: 
             aps, [row for row in rows if f"AP_{role}" in row], f"AP_{role}", f"{role} subnet", color=colour, marker="."
         )
     _line(losses, rows, "loss_gap", "gap within a step", color="tab:gray", linewidth=0.8)
-    losses.set(ylabel="loss, mean since the line before", yscale="log")
+    losses.set(ylabel="mean loss since the previous point", yscale="log")
     aps.set(ylabel="AP, validation", ylim=(0, None))
     if not aps.lines:
         aps.text(0.5, 0.5, "not measured: evaluate_every=0", transform=aps.transAxes, ha="center", va="center")
