@@ -24,10 +24,13 @@ class Effort:
         formats: Number formats of passes and steps.
         warm_up, repeats: Passes or steps before and during a measurement.
         profiled: Steps under the profiler.
+        detailed: Steps whose every operation is recorded; many would take long to add up.
         workers: Worker processes that load images.
         train_batch: Images per step of the short training.
         train_images, test_images: Images of its splits.
         train_seconds: Length of the short training.
+        least_steps: Steps that a training takes at least.
+        export_formats: What the export writes.
         lut_rounds: Visits of each block for the latency table.
         test_seconds: Limit of the GPU tests.
     """
@@ -38,27 +41,60 @@ class Effort:
     warm_up: int
     repeats: int
     profiled: int
+    detailed: int
     workers: int
     train_batch: int
     train_images: int
     test_images: int
     train_seconds: float
+    least_steps: int
+    export_formats: str
     lut_rounds: int
     test_seconds: float
 
 
 def gpu_effort() -> Effort:
     """Return what is measured on a GPU."""
-    workers = max(1, min(num_cores() - 1, 16))
-    batches = {256: 32, 512: 16}
     return Effort(
-        ("litepose", "nano"), batches, ("bf16", "tf32", "fp32"), 3, 10, 20, workers, 32, 4000, 64, 60.0, 5, 120.0
+        spaces=("litepose", "nano"),
+        batches={256: 32, 512: 16},
+        formats=("bf16", "tf32", "fp32"),
+        warm_up=3,
+        repeats=10,
+        profiled=20,
+        detailed=3,
+        workers=max(1, min(num_cores() - 1, 16)),
+        train_batch=32,
+        train_images=4000,
+        test_images=64,
+        train_seconds=60.0,
+        least_steps=20,
+        export_formats="litepose,onnx",
+        lut_rounds=5,
+        test_seconds=120.0,
     )
 
 
 def cpu_effort() -> Effort:
-    """Return a reduced form that takes a minute on a CPU."""
-    return Effort(("nano",), {64: 2}, ("fp32",), 1, 2, 2, 1, 2, 16, 4, 4.0, 1, 60.0)
+    """Return a reduced form that takes a minute or two on a CPU."""
+    return Effort(
+        spaces=("nano",),
+        batches={64: 2},
+        formats=("fp32",),
+        warm_up=1,
+        repeats=2,
+        profiled=2,
+        detailed=1,
+        workers=1,
+        train_batch=2,
+        train_images=8,
+        test_images=2,
+        train_seconds=2.0,
+        least_steps=4,
+        export_formats="litepose",
+        lut_rounds=1,
+        test_seconds=60.0,
+    )
 
 
 @dataclass

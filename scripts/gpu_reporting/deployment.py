@@ -11,13 +11,11 @@ from scripts.gpu_reporting.commands import CommandFailed, checked
 from scripts.gpu_reporting.context import Context
 from supernet.compute.precision import tf32
 
-FORMATS = "litepose,onnx"
-
 
 def evaluation(context: Context) -> dict[str, Any]:
-    """Evaluate the largest and the smallest subnet with ``supernet.evaluate``."""
+    """Evaluate the largest and, on a GPU, the smallest subnet with ``supernet.evaluate``."""
     figures: dict[str, Any] = {}
-    for arch in ("largest", "smallest"):
+    for arch in ("largest", "smallest")[: 2 if context.is_gpu else 1]:
         arguments = [
             f"weights={_trained(context)}",
             f"arch={arch}",
@@ -50,13 +48,13 @@ def export(context: Context) -> dict[str, Any]:
     space.largest().save(arch_file)
     arguments = [
         *("--supernet", str(trained), "--arch", str(arch_file), "--output", str(folder)),
-        *("--device", str(context.device), "--format", FORMATS, "--check-images", "4"),
+        *("--device", str(context.device), "--format", context.effort.export_formats, "--check-images", "4"),
         *("--num-images", str(min(16, context.effort.test_images))),
         *("--calibration-images", str(min(128, context.effort.train_images)), "--runs", str(context.work)),
     ]
     finished = checked("subnet_export", arguments, context.work / "export.log", _limit(context))
     figures: dict[str, Any] = {
-        "formats": FORMATS,
+        "formats": context.effort.export_formats,
         "process_seconds": round(finished.seconds, 1),
         "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
     }

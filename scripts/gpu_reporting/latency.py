@@ -8,9 +8,7 @@ import torch
 
 from scripts.gpu_reporting.context import Context
 
-SPACE, NUM_KEYPOINTS = "litepose", 17
-SIZES = (256, 512)
-"""Resolution on a GPU, and further ones if time is left."""
+SPACE, SIZE, NUM_KEYPOINTS = "litepose", 256, 17
 
 
 def latency(context: Context) -> dict[str, Any]:
@@ -25,7 +23,7 @@ def latency(context: Context) -> dict[str, Any]:
     whole = SearchSpace.load(space_name)
     tables: dict[str, Any] = {}
     for precision in ("f32", "bf16") if context.is_gpu else ("f32",):
-        resolution = SIZES[0] if context.is_gpu else whole.resolutions[0]
+        resolution = SIZE if context.is_gpu else whole.resolutions[0]
         # Where only the depth varies, there are few distinct blocks, but several networks of them to fit on.
         space = replace(whole, resolutions=(resolution,)).restrict(["depth"])
         plan = MeasurementPlan(space, NUM_KEYPOINTS, fitting_networks(space, 4, 0))

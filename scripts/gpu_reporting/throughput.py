@@ -17,8 +17,8 @@ from supernet.pose.training.augmentation import Batch
 from supernet.training.trainer import Trainer
 
 NUM_COSTS = 10
-DETAILED_STEPS = 3
-"""Steps whose every operation is recorded; more would take long to add up."""
+PREFETCHED = 4
+"""Batches that each worker prepares ahead."""
 SIZE = 256
 """Pixels, on a GPU."""
 NEEDED_SECONDS = 25.0
@@ -52,8 +52,9 @@ def seconds_per_step(context: Context, space: str, size: int, batch_size: int, n
 
 def _space(context: Context, space: str, size: int) -> dict[str, Any]:
     effort, batch_size = context.effort, context.effort.batches[size]
-    plain = 2 * effort.repeats
-    num_steps = 2 * effort.warm_up + plain + effort.profiled + DETAILED_STEPS
+    loader_rate = _loader_rate(context, space, size, batch_size)
+    plain = 4 * effort.repeats
+    num_steps = 2 * effort.warm_up + plain + effort.profiled + effort.detailed
     trainer = trainer_of(context, space, size, batch_size, num_steps, effort.workers)
     with tf32(allowed=True):
         batches = steps_of(trainer)
@@ -68,6 +69,7 @@ def _space(context: Context, space: str, size: int) -> dict[str, Any]:
             "workers": effort.workers,
             "step_ms": round(1e3 * step_seconds, 2),
             "images_per_second": round(batch_size / step_seconds, 1),
+            "loader_images_per_second": loader_rate,
             "nvidia_smi_utilisation_percent": smi.mean(),
         }
         if context.is_gpu:
@@ -76,6 +78,23 @@ def _space(context: Context, space: str, size: int) -> dict[str, Any]:
         figures |= _costs(context, trainer, batches)
         batches.close()  # type: ignore[attr-defined]
     return figures
+
+
+def _loader_rate(context: Context, space: str, size: int, batch_size: int) -> float:
+    """Return the images a second that the loader gives a device that does nothing else.
+
+    The batches that workers prepare ahead come first and do not count: they would hide a slow loader.
+    """
+    num_ahead = PREFETCHED * context.effort.workers
+    trainer = trainer_of(context, space, size, batch_size, 2 * num_ahead, context.effort.workers)
+    batches = steps_of(trainer)
+    for _ in range(num_ahead):
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(num_ahead):
+        next(batches)
+    context.synchronise()
+    return round(num_ahead * batch_size / (time.perf_counter() - start), 1)
 
 
 def _run(context: Context, trainer: Trainer, batches: Iterator[Batch], num_steps: int) -> float:
@@ -94,12 +113,14 @@ def _utilisation(context: Context, trainer: Trainer, batches: Iterator[Batch], s
     num_steps = context.effort.profiled
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
         seconds = _run(context, trainer, batches, num_steps)
+    # The raw events: torch's own list of them takes a minute to build for a hundred thousand kernels.
+    assert recorded.profiler is not None
     spans = [
-        (event.time_range.start, event.time_range.end)
-        for event in recorded.events() or []
-        if event.device_type == DeviceType.CUDA
+        (event.start_ns(), event.start_ns() + event.duration_ns())
+        for event in recorded.profiler.kineto_results.events()
+        if event.device_type() == DeviceType.CUDA and not event.is_user_annotation()
     ]
-    busy = busy_microseconds(spans) / 1e6
+    busy = covered(spans) / 1e9
     return {
         "kernels_per_step": round(len(spans) / num_steps),
         "busy_ms_per_step": round(1e3 * busy / num_steps, 2),
@@ -108,23 +129,23 @@ def _utilisation(context: Context, trainer: Trainer, batches: Iterator[Batch], s
     }
 
 
-def busy_microseconds(spans: Sequence[tuple[float, float]]) -> float:
+def covered(spans: Sequence[tuple[float, float]]) -> float:
     """Return the time that the union of ``spans`` (start, end) covers: kernels of several streams may overlap."""
-    covered, reached = 0.0, float("-inf")
+    total, reached = 0.0, float("-inf")
     for start, end in sorted(spans):
-        covered += max(0.0, end - max(start, reached))
+        total += max(0.0, end - max(start, reached))
         reached = max(reached, end)
-    return covered
+    return total
 
 
 def _costs(context: Context, trainer: Trainer, batches: Iterator[Batch]) -> dict[str, Any]:
     """Return the largest costs of a few steps: on the device by kernel, on the host by operation."""
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * context.is_gpu]
-    num_steps = DETAILED_STEPS
+    num_steps = context.effort.detailed
     with profile(activities=activities) as recorded:
         _run(context, trainer, batches, num_steps)
     averages = list(recorded.key_averages())
-    on_device = [item for item in averages if item.device_type == DeviceType.CUDA]
+    on_device = [item for item in averages if item.device_type == DeviceType.CUDA and not item.is_user_annotation]
     on_host = [item for item in averages if item.device_type == DeviceType.CPU]
 
     def largest(items: Sequence[Any], microseconds: Callable[[Any], float]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ SPACE, SIZE = "nano", 144
 """The space of the short training, and its middle resolution."""
 NUM_SHOWN = 12
 """Lines of the loss curve in the report."""
-RESUMED_SHARE = 0.25
+RESUMED_SHARE = 0.15
 """Length of the two trainings of the section ``resume``, relative to the short training."""
 START_SECONDS = 120.0
 """What starting a process, loading images and the report at the end of a training may take at most."""
@@ -22,7 +22,9 @@ COMPARED = ("total", "heatmap", "push", "pull", "gradient_norm")
 def training(context: Context) -> dict[str, Any]:
     """Train for about ``train_seconds``, and return the losses on the way."""
     step_seconds = seconds_per_step(context, SPACE, SIZE, context.effort.train_batch, 3 * context.effort.repeats)
-    num_steps = max(8, int(min(context.effort.train_seconds, context.seconds_left() / 2) / step_seconds))
+    num_steps = max(
+        context.effort.least_steps, int(min(context.effort.train_seconds, context.seconds_left() / 2) / step_seconds)
+    )
     figures: dict[str, Any] = {"measured_step_ms": round(1e3 * step_seconds, 2), "steps": num_steps}
     context.keep(figures)
     folder = context.work / "train" / "short"
@@ -38,14 +40,14 @@ def training(context: Context) -> dict[str, Any]:
         "train_seconds": summary["train_seconds"],
         "images_per_second": summary["images_per_second"],
         "losses": [{key: row[key] for key in ("step", "total", "heatmap", "data_share")} for row in [*shown, rows[-1]]],
-        "subnets": summary["subnets"],
+        "subnets": [{"subnet": row["subnet"], "AP": row["metrics"]["AP"]} for row in summary["subnets"]],
     }
 
 
 def resume(context: Context) -> dict[str, Any]:
     """Train without a stop; train the same with a SIGTERM half way, resume, and compare the losses of every step."""
     step_seconds = seconds_per_step(context, SPACE, SIZE, context.effort.train_batch, context.effort.repeats)
-    num_steps = max(8, int(RESUMED_SHARE * context.effort.train_seconds / step_seconds))
+    num_steps = max(context.effort.least_steps, int(RESUMED_SHARE * context.effort.train_seconds / step_seconds))
     arguments = [*_arguments(context, num_steps), "log_every=1"]
     checked("supernet.train", [*arguments, "name=whole"], context.work / "whole.log", _limit(context))
     whole, halved = context.work / "train" / "whole", context.work / "train" / "halved"

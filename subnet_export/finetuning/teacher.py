@@ -62,5 +62,6 @@ def calibrated(
     """
     device = next(network.parameters()).device
     batches = calibration_batches(train_set, resolution, num_images, settings.size_divisor)
-    calibrate(network, (normalise(batch.to(device)) for batch in batches))
+    with tf32(allowed=False):
+        calibrate(network, (normalise(batch.to(device)) for batch in batches))
     return network
