@@ -1,5 +1,6 @@
 """What every section of the report gets: the device, how much to measure there, the time left, and a work folder."""
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from supernet.compute.device import pick_device
 from supernet.compute.machine import num_cores
 
 Format = Literal["fp32", "tf32", "bf16"]
+_WORKER_BYTES = 64 * 2**20
+"""Twice the batches of 32 images of 256 px that a worker prepares ahead."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,14 @@ class Effort:
     test_seconds: float
 
 
+def shared_memory() -> int:
+    """Return the bytes that are free for what workers hand over; containers often allow little."""
+    try:
+        return shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return 2**40  # not Linux, which hands over in another way
+
+
 def gpu_effort() -> Effort:
     """Return what is measured on a GPU."""
     return Effort(
@@ -63,7 +74,7 @@ def gpu_effort() -> Effort:
         repeats=10,
         profiled=20,
         detailed=3,
-        workers=max(1, min(num_cores() - 1, 16)),
+        workers=max(1, min(num_cores() - 1, 16, shared_memory() // _WORKER_BYTES)),
         train_batch=32,
         train_images=4000,
         test_images=64,

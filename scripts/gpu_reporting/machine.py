@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from scripts.gpu_reporting.context import Context
+from scripts.gpu_reporting.context import Context, shared_memory
 from supernet.compute import machine as computer
 from supernet.version import VERSION
 
@@ -22,7 +22,8 @@ def machine(context: Context) -> dict[str, Any]:
         **computer.versions(),
         "implementation": platform.python_implementation(),
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "shared_memory_mib": shared_memory() // 2**20,
         "torch_threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "tf32_default": {

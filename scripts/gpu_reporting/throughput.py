@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from scripts.gpu_reporting.bench import steps_of, trainer_of
@@ -33,7 +33,8 @@ def throughput(context: Context) -> dict[str, Any]:
         if context.is_gpu and context.seconds_left() < NEEDED_SECONDS:
             spaces[space] = {"left_out": f"{context.seconds_left():.0f} s left"}
         else:
-            spaces[space] = _space(context, space, size)
+            spaces[space] = {}
+            _measure(context, space, size, spaces[space])
         context.keep({"spaces": spaces})
     return {"spaces": spaces}
 
@@ -50,7 +51,8 @@ def seconds_per_step(context: Context, space: str, size: int, batch_size: int, n
     return seconds
 
 
-def _space(context: Context, space: str, size: int) -> dict[str, Any]:
+def _measure(context: Context, space: str, size: int, figures: dict[str, Any]) -> None:
+    """Fill ``figures`` bit by bit: what is measured stays if the profiler fails."""
     effort, batch_size = context.effort, context.effort.batches[size]
     loader_rate = _loader_rate(context, space, size, batch_size)
     plain = 4 * effort.repeats
@@ -63,7 +65,7 @@ def _space(context: Context, space: str, size: int) -> dict[str, Any]:
             torch.cuda.reset_peak_memory_stats(context.device)
         with _SmiSamples(context.is_gpu) as smi:
             step_seconds = _run(context, trainer, batches, plain) / plain
-        figures: dict[str, Any] = {
+        figures |= {
             "size": size,
             "batch": batch_size,
             "workers": effort.workers,
@@ -74,10 +76,10 @@ def _space(context: Context, space: str, size: int) -> dict[str, Any]:
         }
         if context.is_gpu:
             figures["peak_memory_mib"] = round(torch.cuda.max_memory_allocated(context.device) / 2**20)
+            context.keep({})
             figures |= _utilisation(context, trainer, batches, step_seconds)
         figures |= _costs(context, trainer, batches)
         batches.close()  # type: ignore[attr-defined]
-    return figures
 
 
 def _loader_rate(context: Context, space: str, size: int, batch_size: int) -> float:
@@ -118,7 +120,7 @@ def _utilisation(context: Context, trainer: Trainer, batches: Iterator[Batch], s
     spans = [
         (event.start_ns(), event.start_ns() + event.duration_ns())
         for event in recorded.profiler.kineto_results.events()
-        if event.device_type() == DeviceType.CUDA and not event.is_user_annotation()
+        if event.device_type() == DeviceType.CUDA
     ]
     busy = covered(spans) / 1e9
     return {
@@ -145,7 +147,7 @@ def _costs(context: Context, trainer: Trainer, batches: Iterator[Batch]) -> dict
     with profile(activities=activities) as recorded:
         _run(context, trainer, batches, num_steps)
     averages = list(recorded.key_averages())
-    on_device = [item for item in averages if item.device_type == DeviceType.CUDA and not item.is_user_annotation]
+    on_device = [item for item in averages if item.device_type == DeviceType.CUDA]
     on_host = [item for item in averages if item.device_type == DeviceType.CPU]
 
     def largest(items: Sequence[Any], microseconds: Callable[[Any], float]) -> list[dict[str, Any]]:
