@@ -101,7 +101,7 @@ def cpu_effort() -> Effort:
         train_images=8,
         test_images=2,
         train_seconds=2.0,
-        least_steps=4,
+        least_steps=6,
         export_formats="litepose",
         lut_rounds=1,
         test_seconds=60.0,

@@ -142,8 +142,9 @@ def spans_on(recorded: profile, device_type: Any) -> list[tuple[int, int]]:
     These are the profiler's raw events: torch's own list takes a minute to build for a hundred thousand kernels.
     """
     assert recorded.profiler is not None
-    events = recorded.profiler.kineto_results.events()
-    return [(event.start_ns(), event.end_ns()) for event in events if event.device_type() == device_type]
+    results = recorded.profiler.kineto_results
+    assert results is not None
+    return [(event.start_ns(), event.end_ns()) for event in results.events() if event.device_type() == device_type]
 
 
 def covered(spans: Sequence[tuple[float, float]]) -> float:
