@@ -230,7 +230,8 @@ class TrainingRun:
 
     def _new_trainer(self, supernet: SuperNet) -> Trainer:
         setup, settings = self.setup, self.setup.settings
-        objective = PoseObjective(setup.keypoints.num, settings.sigma, settings.push_weight, settings.pull_weight)
+        weights = (settings.push_weight, settings.pull_weight)
+        objective = PoseObjective(setup.keypoints.num, settings.sigma, *weights, settings.targets)
         return Trainer(supernet, objective, setup.train_set, setup.scheduled, settings, self.processes)
 
     def _new_monitor(self, supernet: SuperNet) -> TrainingMonitor:

@@ -8,6 +8,7 @@ from supernet.errors import UserError
 from supernet.io.schema import check_numbers
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.training.augmentation import Augmentation
+from supernet.pose.training.targets import Placement
 from supernet.training.phases import Phase
 
 
@@ -74,6 +75,7 @@ class TrainSettings(StepSettings):
     rank_timeout_seconds: float = 300.0
     init: str | None = None
     init_arch: str | None = None
+    targets: Placement = "published"
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range, or ``init_arch`` without ``init``."""

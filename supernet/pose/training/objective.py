@@ -55,12 +55,14 @@ class PoseObjective:
         push_weight, pull_weight: Weights of the tag losses relative to the heatmap loss. While all tags are equal, they
             spread only if their variance between people outweighs pull / push times that within people, so a small
             pull lets grouping start much sooner.
+        placement: Where the target Gaussians are centred.
     """
 
     num_keypoints: int
     sigma: float = 2.0
     push_weight: float = 1e-3
     pull_weight: float = 1e-3
+    placement: targets.Placement = "published"
 
     def targets(self, batch: Batch) -> Targets:
         """Compute the targets of ``batch`` at its own resolution from its keypoint coordinates."""
@@ -69,7 +71,8 @@ class PoseObjective:
         for stride in (LOW_STRIDE, HIGH_STRIDE):
             people = torch.cat([batch.people[..., :2] / stride, batch.people[..., 2:]], dim=-1)
             scaled.append(people)
-            maps.append(targets.heatmaps(people, (resolution // stride, resolution // stride), self.sigma))
+            size = (resolution // stride, resolution // stride)
+            maps.append(targets.heatmaps(people, size, self.sigma, self.placement))
         indices, valid = targets.tag_indices(scaled[0], (resolution // LOW_STRIDE, resolution // LOW_STRIDE))
         return Targets(maps[0], maps[1], batch.mask[:, ::2, ::2], batch.mask, indices, valid)
 
