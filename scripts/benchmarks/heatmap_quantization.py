@@ -1,8 +1,9 @@
-"""Measure the AP of ideal network outputs at each resolution. Prints JSON.
+"""Measure the AP of ideal network outputs at each resolution, or of noisy ones. Prints JSON.
 
 The loss is due to rounding to heatmap pixels, and to small and colliding people. Run as
 ``python -m scripts.benchmarks.heatmap_quantization``; for a data set in COCO's layout add ``--root FOLDER --annotations
-FILE --images FOLDER``, and for the other way to place and decode keypoints ``--targets unbiased``.
+FILE --images FOLDER``, for the other way to place and decode keypoints ``--targets unbiased``, and for maps more like a
+network's ``--height 0.4 --noise 0.03``.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from scripts.benchmarks.ideal_outputs import (
     TWIN_DISTANCE,
@@ -25,14 +27,15 @@ from scripts.benchmarks.ideal_outputs import (
 )
 from scripts.benchmarks.timing import print_report
 from supernet.pose.coco.dataset import CocoPeople
-from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.pose_dataset import PoseDataset, PoseSample
 from supernet.pose.geometry import input_transform, resized_size
 from supernet.pose.grouping import group
 from supernet.pose.inference import InferenceSettings, PosePredictions, as_results
-from supernet.pose.keypoints import keypoint_set
+from supernet.pose.keypoints import KeypointSet, keypoint_set
 from supernet.pose.metrics.average_precision import KeypointEvaluator
 from supernet.pose.metrics.oks import similarities
 from supernet.pose.multiscale_flip import predict_maps
+from supernet.pose.subpixel import Decoding
 from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.pose.training.targets import Placement
 from supernet.space import SearchSpace
@@ -44,10 +47,29 @@ MIN_OKS = 0.95
 
 @dataclass(frozen=True)
 class IdealMaps:
-    """Which maps are ideal: Gaussians of ``sigma`` pixels of each output, placed and decoded as ``targets`` says."""
+    """What a perfect network outputs, and how it is decoded.
+
+    Attributes:
+        targets: Where the Gaussians are centred.
+        sigma: Their standard deviation, in pixels of each output.
+        decoding: How positions are read; None for as ``targets``.
+        height: Height of the Gaussians.
+        noise: Standard deviation of the noise on every pixel of both outputs' heatmaps.
+    """
 
     targets: Placement = "published"
     sigma: float = 2.0
+    decoding: Decoding | None = None
+    height: float = 1.0
+    noise: float = 0.0
+
+    def outputs(self, people: npt.NDArray[np.float32], size: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
+        """Return both outputs for people in input pixels; see ``ideal_outputs``."""
+        low, high = ideal_outputs(people, size, self.sigma, self.targets)
+        generator = torch.Generator().manual_seed(seed)
+        for maps in (low[:, : people.shape[1]], high):
+            maps.mul_(self.height).add_(torch.randn(maps.shape, generator=generator), alpha=self.noise)
+        return low, high
 
     @property
     def twin_distance(self) -> float:
@@ -74,7 +96,13 @@ def main() -> None:
     parser.add_argument("--num-images", type=int, default=100, help="number of images (default: %(default)s)")
     ways = ("published", "unbiased")
     parser.add_argument("--targets", choices=ways, default="published", help="how keypoints are placed and decoded")
-    parser.add_argument("--sigma", type=float, default=2.0, help="deviation in map pixels (default: %(default)s)")
+    parser.add_argument("--decoding", choices=ways, help="how keypoints are decoded, if not as they are placed")
+    for name, value, meaning in (
+        ("--sigma", 2.0, "standard deviation of the Gaussians, in map pixels"),
+        ("--height", 1.0, "height of the Gaussians"),
+        ("--noise", 0.0, "standard deviation of noise on every pixel"),
+    ):
+        parser.add_argument(name, type=float, default=value, help=f"{meaning} (default: %(default)s)")
     options = parser.parse_args()
 
     keypoints = keypoint_set(options.keypoints)
@@ -82,7 +110,7 @@ def main() -> None:
         people: PoseDataset = SyntheticPeople(keypoints, options.num_images, seed=3, width=192, height=192)
     else:
         people = CocoPeople(options.root / options.annotations, options.root / options.images, keypoints)
-    maps = IdealMaps(options.targets, options.sigma)
+    maps = IdealMaps(options.targets, options.sigma, options.decoding, options.height, options.noise)
     safe_side = maps.smallest_side(keypoints.sigmas)
     results: dict[str, Any] = {"smallest_safe_side_px_with_all_keypoints": round(safe_side, 1)}
     for space in ("nano", "litepose"):
@@ -104,7 +132,7 @@ def measure(dataset: PoseDataset, resolution: int, num_images: int, maps: IdealM
     for index in range(total):
         sample, image_id = dataset[index], dataset.image_ids[index]
         height, width = sample.image.shape[:2]
-        detections = detected_people(sample.people, (width, height), resolution, dataset, maps)
+        detections = detected_people(sample, resolution, dataset.keypoints, maps)
         results += as_results(detections, image_id)
         people = [
             annotation
@@ -118,17 +146,16 @@ def measure(dataset: PoseDataset, resolution: int, num_images: int, maps: IdealM
     return {name: round(value, 4) for name, value in metrics.items() if name in ("AP", "AP50", "AR")} | reasons
 
 
-def detected_people(
-    people: npt.NDArray[np.float32], size: tuple[int, int], resolution: int, dataset: PoseDataset, maps: IdealMaps
-) -> PosePredictions:
-    """The people that evaluation detects in ideal outputs for an image of ``size`` (width, height)."""
-    settings, transform = InferenceSettings(decoding=maps.targets), input_transform(*size, resolution)
+def detected_people(sample: PoseSample, resolution: int, keypoints: KeypointSet, maps: IdealMaps) -> PosePredictions:
+    """The people that evaluation detects in ideal outputs for an image."""
+    size = (sample.image.shape[1], sample.image.shape[0])
+    settings, transform = InferenceSettings(decoding=maps.decoding or maps.targets), input_transform(*size, resolution)
     width, height = resized_size(*size, resolution)
-    moved = people.copy()
-    moved[..., :2] = transform.to_input(people[..., :2])
-    outputs = ideal_outputs(moved, (height, width), maps.sigma, maps.targets)
+    moved = sample.people.copy()
+    moved[..., :2] = transform.to_input(moved[..., :2])
+    outputs = maps.outputs(moved, (height, width), sample.image_id)
     images = {1.0: torch.zeros(1, 3, height, width)}
-    ((heat, tags),) = predict_maps(lambda _: outputs, images, dataset.keypoints, flip_test=False)
+    ((heat, tags),) = predict_maps(lambda _: outputs, images, keypoints, flip_test=False)
     poses, scores = group(heat, tags, **settings.grouping)
     is_detected = poses[..., 2] > 0
     poses[is_detected, :2] = transform.to_image(poses[is_detected, :2])

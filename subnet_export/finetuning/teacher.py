@@ -49,8 +49,8 @@ def load_teacher(
         )
     if objective.placement != placement:
         raise UserError(
-            f"teacher {path} was trained with {objective.placement} targets, but the model with {placement} ones, which "
-            "peak up to half a pixel away; name a teacher with the model's targets or remove --teacher"
+            f"teacher {path} was trained with {objective.placement} targets, but the model with {placement} ones, and "
+            "their heatmaps peak at different places; name a teacher with the model's targets or remove --teacher"
         )
     return network.to(device)
 

@@ -114,7 +114,7 @@ def test_an_exported_model_can_teach_the_keypoints_that_it_predicts(exported: Ex
     assert equal(weights(load_teacher(folder, CROWDPOSE, CPU)), weights(model.network))
     with pytest.raises(UserError, match="predicts the 14 keypoints of crowdpose, but the 17 of coco"):
         load_teacher(folder, COCO, CPU)
-    with pytest.raises(UserError, match="published targets.*unbiased"):
+    with pytest.raises(UserError, match=r"published targets.*unbiased"):
         load_teacher(folder, CROWDPOSE, CPU, "unbiased")
 
 

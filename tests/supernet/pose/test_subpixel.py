@@ -29,7 +29,7 @@ def gaussian(
 def decoded(heatmap: Floats) -> npt.NDArray[np.float64]:
     """The position (x, y) of the highest pixel of a map (H, W) with the step from it."""
     y, x = (np.array([place]) for place in np.unravel_index(heatmap.argmax(), heatmap.shape))
-    return np.array([x[0] + 0.5, y[0] + 0.5]) + fitted_tops(heatmap[None], np.zeros(1, np.int64), x, y)[0]
+    return np.asarray(np.array([x[0] + 0.5, y[0] + 0.5]) + fitted_tops(heatmap[None], np.zeros(1, np.int64), x, y)[0])
 
 
 @pytest.mark.parametrize("height", [1e-4, 0.15, 1.0, 1e3])
@@ -90,7 +90,7 @@ def predicted(outputs: tuple[Tensor, Tensor], mirrored: tuple[Tensor, Tensor] | 
     settings = InferenceSettings(flip_test=mirrored is not None, decoding="unbiased")
     (people,) = PoseEstimator(network, SIZE, COCO, settings)([image])
     assert len(people.poses) == 1
-    return people.poses[0]
+    return np.asarray(people.poses[0])
 
 
 @pytest.mark.parametrize("sigma", [1.0, 1.4, 2.0, 3.0])
@@ -116,7 +116,8 @@ def test_a_mirrored_image_gives_the_mirrored_pose() -> None:
         low, high = ideal_outputs(people_everywhere(rng), (SIZE, SIZE), 2.0, "unbiased")
         low[:, : COCO.num] += 0.05 * torch.rand(low[:, : COCO.num].shape, generator=generator)
         high += 0.05 * torch.rand(high.shape, generator=generator)
-        of_mirror = torch.cat([part.flip(3)[:, swap] for part in low.split(COCO.num, dim=1)], 1), high.flip(3)[:, swap]
+        low_of_mirror = torch.cat([part.flip(3)[:, swap] for part in (low[:, : COCO.num], low[:, COCO.num :])], dim=1)
+        of_mirror = low_of_mirror, high.flip(3)[:, swap]
         pose, mirrored = (predicted(outputs) for outputs in ((low, high), of_mirror))
         np.testing.assert_allclose(SIZE - mirrored[swap, 0], pose[:, 0], atol=1e-3)
         np.testing.assert_allclose(mirrored[swap, 1:], pose[:, 1:], atol=1e-3)
