@@ -1,5 +1,6 @@
 """What every section of the report gets: the device, how much to measure there, the time left, and a work folder."""
 
+import gc
 import shutil
 import time
 from collections.abc import Callable
@@ -101,7 +102,7 @@ def cpu_effort() -> Effort:
         train_images=8,
         test_images=2,
         train_seconds=2.0,
-        least_steps=4,
+        least_steps=6,
         export_formats="litepose",
         lut_rounds=1,
         test_seconds=60.0,
@@ -141,6 +142,12 @@ class Context:
         """Wait for the device."""
         if self.is_gpu:
             torch.cuda.synchronize(self.device)
+
+    def free_memory(self) -> None:
+        """Return unused memory to the device, for what comes next or for another process."""
+        gc.collect()
+        if self.is_gpu:
+            torch.cuda.empty_cache()
 
 
 def build(device: str, work: Path, deadline: float, train_seconds: float | None) -> Context:

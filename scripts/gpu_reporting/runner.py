@@ -41,6 +41,7 @@ SECTIONS = {
     "evaluation": Section("deployment.evaluation", "Evaluation", 15, 60),
     "export": Section("deployment.export", "Export and parity", 20, 60),
     "latency": Section("latency.latency", "Latency table", 15, 40),
+    "graphs": Section("graphs.graphs", "CUDA graphs", 10, 30),
 }
 """The most informative first."""
 
@@ -100,6 +101,7 @@ def run_sections(context: "Context", report: Report, names: Sequence[str]) -> No
         except Exception:  # noqa: BLE001 - a diagnostic tool: a failure is a finding, and must not cost the other sections
             status, figures["error"] = "failed", traceback.format_exc()
             print(figures["error"], flush=True)
+        context.free_memory()
         seconds = round(time.perf_counter() - began, 1)
         report.sections[name] = {"status": status, "seconds": seconds, **figures}
         report.save()

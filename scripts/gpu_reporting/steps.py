@@ -1,6 +1,5 @@
 """Section: times and memory of passes of single subnets and of sandwich steps, in several number formats."""
 
-import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -49,7 +48,7 @@ def steps(context: Context) -> dict[str, Any]:
                     rows.append(row | _measured(context, trainer, batch, workload, name))
                     context.keep({"rows": rows})
             del trainer, batch
-            _free(context)
+            context.free_memory()
     return {"rows": rows, "left_out": num_left_out}
 
 
@@ -76,7 +75,7 @@ def _measured(context: Context, trainer: Trainer, batch: Batch, workload: str, n
             else:
                 figures = _repeated(context, lambda: _pass(trainer, batch, archs[0], precision))
     except (torch.OutOfMemoryError, UserError) as error:
-        _free(context)
+        context.free_memory()
         return {"error": " ".join(str(error).split())[:200]}
     finally:
         for parameter in trainer.supernet.parameters():
@@ -136,10 +135,3 @@ def _repeated(context: Context, run: Callable[[], list[Any]]) -> dict[str, Any]:
     if context.is_gpu:
         figures["peak_memory_mib"] = round(torch.cuda.max_memory_allocated(context.device) / 2**20)
     return figures
-
-
-def _free(context: Context) -> None:
-    """Return unused memory to the device."""
-    gc.collect()
-    if context.is_gpu:
-        torch.cuda.empty_cache()

@@ -26,16 +26,27 @@ NEEDED_SECONDS = 25.0
 
 
 def throughput(context: Context) -> dict[str, Any]:
-    """Measure sandwich steps of every space, with data on."""
+    """Measure sandwich steps of every space, with data on.
+
+    Raises:
+        ExceptionGroup: Some spaces could not be measured; the others were.
+    """
     size = SIZE if context.is_gpu else min(context.effort.batches)
     spaces: dict[str, Any] = {}
+    errors: list[Exception] = []
+    context.keep({"spaces": spaces})
     for space in context.effort.spaces:
         if context.is_gpu and context.seconds_left() < NEEDED_SECONDS:
             spaces[space] = {"left_out": f"{context.seconds_left():.0f} s left"}
         else:
             spaces[space] = {}
-            _measure(context, space, size, spaces[space])
-        context.keep({"spaces": spaces})
+            try:
+                _measure(context, space, size, spaces[space])
+            except Exception as error:  # noqa: BLE001 - the profiler of one space must not cost the figures of another
+                errors.append(error)
+        context.keep({})
+    if errors:
+        raise ExceptionGroup("not every space could be measured", errors)
     return {"spaces": spaces}
 
 
@@ -115,13 +126,7 @@ def _utilisation(context: Context, trainer: Trainer, batches: Iterator[Batch], s
     num_steps = context.effort.profiled
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
         seconds = _run(context, trainer, batches, num_steps)
-    # The raw events: torch's own list of them takes a minute to build for a hundred thousand kernels.
-    assert recorded.profiler is not None
-    spans = [
-        (event.start_ns(), event.start_ns() + event.duration_ns())
-        for event in recorded.profiler.kineto_results.events()
-        if event.device_type() == DeviceType.CUDA
-    ]
+    spans = spans_on(recorded, DeviceType.CUDA)
     busy = covered(spans) / 1e9
     return {
         "kernels_per_step": round(len(spans) / num_steps),
@@ -129,6 +134,17 @@ def _utilisation(context: Context, trainer: Trainer, batches: Iterator[Batch], s
         "busy_share": round(busy / num_steps / step_seconds, 3),
         "busy_share_under_the_profiler": round(busy / seconds, 3),
     }
+
+
+def spans_on(recorded: profile, device_type: Any) -> list[tuple[int, int]]:
+    """Return start and end, in ns, of everything that ran on a device.
+
+    These are the profiler's raw events: torch's own list takes a minute to build for a hundred thousand kernels.
+    """
+    assert recorded.profiler is not None
+    results = recorded.profiler.kineto_results
+    assert results is not None
+    return [(event.start_ns(), event.end_ns()) for event in results.events() if event.device_type() == device_type]
 
 
 def covered(spans: Sequence[tuple[float, float]]) -> float:

@@ -33,13 +33,13 @@ def training(context: Context) -> dict[str, Any]:
     finished = checked("supernet.train", arguments, context.work / "training.log", limit)
     context.trained = folder
     rows, summary = log_rows(folder), json.loads((folder / "summary.json").read_text("utf-8"))
-    shown = rows[:: max(1, len(rows) // NUM_SHOWN)]
+    shown = [*rows[: -1 : max(1, len(rows) // NUM_SHOWN)], rows[-1]]
     return figures | {
         "command": f"python -m supernet.train {' '.join(arguments)}",
         "process_seconds": round(finished.seconds, 1),
         "train_seconds": summary["train_seconds"],
         "images_per_second": summary["images_per_second"],
-        "losses": [{key: row[key] for key in ("step", "total", "heatmap", "data_share")} for row in [*shown, rows[-1]]],
+        "losses": [{key: row[key] for key in ("step", "total", "heatmap", "data_share")} for row in shown],
         "subnets": [{"subnet": row["subnet"], "AP": row["metrics"]["AP"]} for row in summary["subnets"]],
     }
 

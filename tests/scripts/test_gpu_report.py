@@ -90,6 +90,7 @@ def test_help_does_not_import_torch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_every_section_runs_on_a_cpu(tmp_path: Path) -> None:
     sections = report_of(tmp_path, "--minutes", "30")["sections"]
     assert {name: section["status"] for name, section in sections.items()} == dict.fromkeys(runner.SECTIONS, "done")

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.profiler import ProfilerActivity, profile
 
 from scripts.gpu_reporting.commands import CommandFailed, python
 from scripts.gpu_reporting.deployment import difference
 from scripts.gpu_reporting.page import page
 from scripts.gpu_reporting.suite import counts
-from scripts.gpu_reporting.throughput import covered
+from scripts.gpu_reporting.throughput import covered, spans_on
 from scripts.gpu_reporting.training import compared
 
 ROW = {"heatmap": 1.0, "push": 0.0, "pull": 0.0, "gradient_norm": 2.0}
@@ -20,6 +22,16 @@ def test_overlapping_kernels_count_once() -> None:
     assert covered([(0.0, 4.0), (2.0, 3.0), (3.0, 6.0), (10.0, 11.0)]) == 7.0
     assert covered([(10.0, 11.0), (0.0, 4.0)]) == 5.0
     assert covered([]) == 0.0
+
+
+def test_recorded_work_lies_within_the_recording() -> None:
+    began = time.perf_counter_ns()
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        torch.ones(100, 100) @ torch.ones(100, 100)
+    spans = spans_on(recorded, DeviceType.CPU)
+    assert 0 < covered(spans) < time.perf_counter_ns() - began
+    assert all(start <= end for start, end in spans)
+    assert not spans_on(recorded, DeviceType.CUDA)
 
 
 def test_equal_logs_are_equal_to_the_bit_and_others_name_the_first_step() -> None:
