@@ -235,7 +235,9 @@ class TrainingRun:
             settings.sigma,
             settings.push_weight,
             settings.pull_weight,
+            settings.targets,
             settings.foreground_weight,
+            settings.sigma_per_size,
         )
         return Trainer(supernet, objective, setup.train_set, setup.scheduled, settings, self.processes)
 

@@ -8,6 +8,7 @@ from supernet.errors import UserError
 from supernet.io.schema import check_numbers
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.training.augmentation import Augmentation
+from supernet.pose.training.targets import Placement
 from supernet.training.phases import Phase
 
 
@@ -58,6 +59,7 @@ class TrainSettings(StepSettings):
     pull_weight: float
     sigma: float
     foreground_weight: float = 0.0
+    sigma_per_size: float = 0.0
     image_memory_mib: int
     threads: int | None
     device: str
@@ -77,6 +79,7 @@ class TrainSettings(StepSettings):
     rank_timeout_seconds: float = 300.0
     init: str | None = None
     init_arch: str | None = None
+    targets: Placement = "published"
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range, or ``init_arch`` without ``init``."""
@@ -91,4 +94,4 @@ class TrainSettings(StepSettings):
         check_numbers(self, "steps", "log_every", "checkpoint_every", least=1)
         check_numbers(self, "num_calibration_images", "num_evaluate_images", least=1)
         check_numbers(self, "image_memory_mib", "report_random", "evaluate_every", least=0)
-        check_numbers(self, "push_weight", "pull_weight", "foreground_weight", least=0)
+        check_numbers(self, "push_weight", "pull_weight", "foreground_weight", "sigma_per_size", least=0)

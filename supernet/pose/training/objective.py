@@ -15,6 +15,8 @@ from supernet.pose.training.losses import heatmap_loss, pixel_weights, tag_loss
 
 LOW_STRIDE, HIGH_STRIDE = 4, 2
 """Input pixels per pixel of each output."""
+SMALLEST_SIGMA = 0.8
+"""Smallest standard deviation of a Gaussian that follows a person's size, in pixels of the output."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,33 @@ class PoseObjective:
         push_weight, pull_weight: Weights of the tag losses relative to the heatmap loss. While all tags are equal, they
             spread only if their variance between people outweighs pull / push times that within people, so a small
             pull lets grouping start much sooner.
+        placement: Where the target Gaussians are centred.
         foreground_weight: Additional weight of a heatmap's pixels at keypoints, see :func:`losses.pixel_weights`.
+        sigma_per_size: If above 0, Gaussians follow the size of their person: this many sizes of the person, but at
+            most ``sigma`` and at least ``SMALLEST_SIGMA`` pixels of the output.
     """
 
     num_keypoints: int
     sigma: float = 2.0
     push_weight: float = 1e-3
     pull_weight: float = 1e-3
+    placement: targets.Placement = "published"
     foreground_weight: float = 0.0
+    sigma_per_size: float = 0.0
 
     def targets(self, batch: Batch) -> Targets:
         """Compute the targets of ``batch`` at its own resolution from its keypoint coordinates."""
         resolution = batch.images.shape[-1]
+        sizes = targets.person_sizes(batch.people) if self.sigma_per_size else None
         maps, scaled = [], []
         for stride in (LOW_STRIDE, HIGH_STRIDE):
             people = torch.cat([batch.people[..., :2] / stride, batch.people[..., 2:]], dim=-1)
             scaled.append(people)
-            maps.append(targets.heatmaps(people, (resolution // stride, resolution // stride), self.sigma))
+            size = (resolution // stride, resolution // stride)
+            sigmas = None
+            if sizes is not None:
+                sigmas = (self.sigma_per_size * sizes / stride).clamp(min(SMALLEST_SIGMA, self.sigma), self.sigma)
+            maps.append(targets.heatmaps(people, size, self.sigma, self.placement, sigmas))
         indices, valid = targets.tag_indices(scaled[0], (resolution // LOW_STRIDE, resolution // LOW_STRIDE))
         low_weights = pixel_weights(maps[0], batch.mask[:, ::2, ::2], self.foreground_weight)
         high_weights = pixel_weights(maps[1], batch.mask, self.foreground_weight)

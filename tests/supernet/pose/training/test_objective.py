@@ -144,3 +144,12 @@ def test_distillation_compares_the_heatmaps_of_both_outputs_but_not_tags() -> No
     for teacher in ((low + 1, high), (low, high + 1)):
         share = truth.low_weights if teacher[1] is high else truth.high_weights
         torch.testing.assert_close(objective.distillation(low, high, teacher, truth), share.float().mean())
+
+
+def test_unbiased_targets_are_those_of_each_output_and_tags_stay_at_the_keypoints_pixels() -> None:
+    truth, published = PoseObjective(NUM, placement="unbiased").targets(batch()), PoseObjective(NUM).targets(batch())
+    for maps, stride in ((truth.low, 4), (truth.high, 2)):
+        side = SIDE // stride
+        assert torch.equal(maps, heatmaps(scaled(batch().people, stride), (side, side), 2.0, "unbiased"))
+    assert torch.equal(truth.tag_indices, published.tag_indices)
+    assert not torch.equal(truth.low, published.low)
