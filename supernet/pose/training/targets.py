@@ -35,7 +35,11 @@ def pixels(keypoints: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Te
 
 
 def heatmaps(
-    keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0, placement: Placement = "published"
+    keypoints: Tensor,
+    size: tuple[int, int],
+    sigma: float = 2.0,
+    placement: Placement = "published",
+    sigmas: Tensor | None = None,
 ) -> Tensor:
     """Heatmaps with a Gaussian of height 1 at each keypoint; where people overlap, the maximum.
 
@@ -48,6 +52,7 @@ def heatmaps(
         size: Height H and width W of the map.
         sigma: Standard deviation in map pixels.
         placement: See ``Placement``.
+        sigmas: (B, P), at most ``sigma``: the standard deviation of each person's Gaussians instead.
 
     Returns:
         (B, K, H, W) float32.
@@ -73,18 +78,19 @@ def heatmaps(
         else:
             inside = torch.stack([x, y], dim=-1) + 0.5
             shifts = torch.where(valid[..., None], people[..., :2] - inside, 0.0).float()
-        padded.scatter_reduce_(0, positions, (valid[..., None] * _windows(shifts, radius, sigma)).flatten(), "amax")
+        own = sigma if sigmas is None else sigmas[:, start : start + PEOPLE_AT_ONCE, None, None, None]
+        padded.scatter_reduce_(0, positions, (valid[..., None] * _windows(shifts, radius, own)).flatten(), "amax")
     bordered = padded.view(batch, num_keypoints, padded_height, padded_width)
     return bordered[:, :, radius : radius + height, radius : radius + width].contiguous()
 
 
-def _windows(shifts: Tensor, radius: int, sigma: float) -> Tensor:
+def _windows(shifts: Tensor, radius: int, sigma: float | Tensor) -> Tensor:
     """Gaussians around the middle of square windows, moved by ``shifts``.
 
     Args:
         shifts: (..., 2), x and y in pixels.
         radius: Pixels on each side of the middle one.
-        sigma: Standard deviation in pixels.
+        sigma: Standard deviation in pixels; a tensor has two more dimensions than the result.
 
     Returns:
         (..., (2 * radius + 1) ** 2), row by row.
@@ -92,6 +98,21 @@ def _windows(shifts: Tensor, radius: int, sigma: float) -> Tensor:
     offsets = torch.arange(-radius, radius + 1, device=shifts.device)
     bells = torch.exp(-(offsets - shifts[..., None]).square() / (2 * sigma**2))
     return (bells[..., 1, :, None] * bells[..., 0, None, :]).flatten(-2)
+
+
+def person_sizes(people: Tensor) -> Tensor:
+    """The size of each person: the longer side of the box around its labelled keypoints.
+
+    Args:
+        people: (B, P, K, 3) as x, y and visibility.
+
+    Returns:
+        (B, P) in the unit of the coordinates; 0 without any keypoint.
+    """
+    labelled = people[..., 2:] > 0
+    least = torch.where(labelled, people[..., :2], torch.inf).amin(dim=2)
+    most = torch.where(labelled, people[..., :2], -torch.inf).amax(dim=2)
+    return (most - least).amax(dim=-1).clamp(min=0.0)
 
 
 def tag_indices(keypoints: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
