@@ -6,8 +6,8 @@ quarter pixel towards the higher neighbour. ``"unbiased"`` goes to the top of a 
 logarithm of 5 x 5 pixels by least squares, which is also exact for a Gaussian, averages noise and is computed at
 keypoints only.
 
-Each goes with the targets of its name (``training.targets``). Published targets peak at whole pixels of two maps, so the
-top of their average says little of the position within the pixel.
+Each goes with the targets of its name (``training.targets``). Published targets peak at whole pixels of two maps, so
+the top of their average says little of the position within the pixel.
 """
 
 from typing import Literal
