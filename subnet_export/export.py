@@ -28,6 +28,7 @@ from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
 from supernet.pose.datasets import build
+from supernet.pose.evaluation import num_until_people
 from supernet.pose.inference import InferenceSettings
 
 COMPARED_IMAGES = 32
@@ -62,7 +63,7 @@ def extract_model(
     network = scorer.subnet(arch)
     calibrated = subnet_estimator(network, trained.keypoints, settings, batch_size)
     uncalibrated = replace(calibrated, network=trained.supernet.extract(arch).eval(), check_calibration=False)
-    num_compared = min(num_images or len(test_set), len(test_set), COMPARED_IMAGES)
+    num_compared = num_until_people(test_set, min(num_images or len(test_set), len(test_set), COMPARED_IMAGES))
     before = measure(uncalibrated, test_set, "test", num_compared, "before calibration:").metrics["AP"]
     after = measure(calibrated, test_set, "test", num_compared, "after calibration:").metrics["AP"]
     calibration = calibration_record(trained.dataset, train_set, num_calibration_images, arch.resolution)

@@ -24,6 +24,7 @@ from supernet.checkpoints import container, safe_torch
 from supernet.cli.console import progress_bar
 from supernet.cli.signals import stop_request
 from supernet.errors import UserError
+from supernet.evaluation.readiness import check_ready
 from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.evaluation.subnet_scorer import calibration_batches
 from supernet.io import files
@@ -78,12 +79,13 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints))
     splits = {split: CachedDataset(build(plan.dataset, split)) for split in ("val", "test")}
     model, start = starting_model(plan, train_set.keypoints, device)
+    num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
+    check_ready(splits, train_set, num_calibration)
     formats, takes = formats_of(model)
     formats = options.format or formats
     for item in formats:  # before the training, not after it
         require(item.packages, item.extra, f"format {item.name}")
     changed = start.network is not model.network
-    num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
     calibration = calibration_record(plan.dataset, train_set, num_calibration, model.arch.resolution)
 
     def calibrate(network: LitePose) -> LitePose:

@@ -28,7 +28,9 @@ IMAGE_KINDS = {
     "segmentation": Kind("images with a broken segmentation", True),
 }
 """Kinds of faults of single images; training may skip these images."""
-ALL_KINDS = KINDS | IMAGE_KINDS
+SPLIT_KINDS = {"no_people": Kind("splits without a labelled person", True)}
+"""Kinds of faults of a whole split, without which an annotation file can be read but nothing can be measured."""
+ALL_KINDS = KINDS | SPLIT_KINDS | IMAGE_KINDS
 _BLOCK_SIZE = 256
 """Images handed to the threads at a time, which bounds the results that wait."""
 
@@ -142,6 +144,10 @@ def check_part(
     annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
     if people is not None:
         _count_people(people, annotations, report)
+        # Refused annotations are left out, so that their faults would hide the people of a file.
+        if not report.num_people and not any(KINDS[kind].refused and report.counts[kind] for kind in KINDS):
+            rule = f"has no person with labelled keypoints among {len(people.annotations)} annotations"
+            report.add("no_people", f"{part.annotations} {rule}", num_examples)
     work = [(image, annotations[image.id]) for image in islice(images.values(), limit)]
     for fault in _image_faults(image_source(part.images), work, num_threads or os.cpu_count() or 1):
         report.num_opened += 1

@@ -54,6 +54,13 @@ class PoseDataset(Protocol):
         ...
 
 
+def original_of(dataset: PoseDataset) -> PoseDataset:
+    """Return the data set that ``dataset`` wraps, perhaps several times: its ``source``; itself if it wraps none."""
+    while (source := getattr(dataset, "source", None)) is not None:
+        dataset = source
+    return dataset
+
+
 def truth_of(dataset: PoseDataset, image_ids: Sequence[int]) -> dict[str, Any]:
     """Return the ground truth of ``dataset``, restricted to the images with these ids."""
     truth, wanted = dataset.ground_truth(), set(image_ids)

@@ -36,6 +36,11 @@ class SkipBrokenImages:
         self._logged: set[int] = set()
 
     @property
+    def source(self) -> PoseDataset:
+        """The data set whose broken images are replaced."""
+        return self._dataset
+
+    @property
     def keypoints(self) -> KeypointSet:
         """The K keypoints that people are annotated with."""
         return self._dataset.keypoints
@@ -105,5 +110,5 @@ class SkipBrokenImages:
 
 def skip_broken_of(dataset: PoseDataset) -> SkipBrokenImages | None:
     """``dataset``, or the data set that it caches, if that skips broken images; else None."""
-    source = getattr(dataset, "source", dataset)
+    source = dataset if isinstance(dataset, SkipBrokenImages) else getattr(dataset, "source", None)
     return source if isinstance(source, SkipBrokenImages) else None

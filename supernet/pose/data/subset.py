@@ -22,6 +22,11 @@ class Subset:
         self._dataset, self._indices = dataset, tuple(indices)
 
     @property
+    def source(self) -> PoseDataset:
+        """The data set that the images are chosen from."""
+        return self._dataset
+
+    @property
     def keypoints(self) -> KeypointSet:
         """The K keypoints that people are annotated with."""
         return self._dataset.keypoints

@@ -183,6 +183,7 @@ def test_all_faults_of_a_file_are_counted(folder: Folder, people: Any, images: A
         content[key] += junk
         expected["structure"] += len(junk)
     report = folder.check(content)
+    assert report.counts.pop("no_people") == 0  # where nobody is left, refused faults say so
     assert fault_counts(report) == +expected
     for kind, count in expected.items():
         assert len(report.examples[kind]) == min(count, 2)
@@ -294,6 +295,14 @@ def test_the_count_of_keypoints_of_crowdpose_is_not_a_fault(folder: Folder) -> N
     assert not folder.check(content, CROWDPOSE).num_faults
     content["annotations"][0]["num_keypoints"] = 15
     assert fault_counts(folder.check(content, CROWDPOSE)) == {"num_keypoints": 1}
+
+
+def test_a_split_without_a_labelled_person_is_a_fault(folder: Folder) -> None:
+    content = clean()
+    for entry in content["annotations"]:
+        entry |= {"keypoints": [0] * 51, "num_keypoints": 0}
+    assert fault_counts(folder.check(content)) == {"no_people": 1}
+    assert fault_counts(folder.check(content | {"annotations": []})) == {"no_people": 1}
 
 
 def test_crowds_need_no_keypoints_and_boxes_may_be_rounded_over_the_border(folder: Folder) -> None:
