@@ -1,5 +1,6 @@
 """Builds data sets from configuration: one mapping describes all splits of a data set."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.skip_broken import SkipBrokenImages
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.synthetic.dataset import SyntheticPeople
+
+logger = logging.getLogger(__name__)
 
 
 def build(dataset: Mapping[str, Any], split: str) -> PoseDataset:
@@ -65,6 +68,13 @@ def _on_disk(dataset: Mapping[str, Any], split: str) -> PoseDataset:
         # Published figures are measured on all images that decoders accept, so only training is strict.
         strict=split == "train",
     )
+    keypoints = people.keypoints
+    if split == "train" and not keypoints.mirrors:
+        logger.warning(
+            "the mirror images of %s are unknown, so images are not mirrored; set dataset.keypoints.flip_pairs "
+            "(to [] if each keypoint is its own mirror image)",
+            keypoints.unpaired_text,
+        )
     if split == "train" and described.on_bad_image == "skip":
         return SkipBrokenImages(people, described.max_bad_share)
     return people

@@ -11,6 +11,7 @@ from supernet.evaluation.readiness import check_ready
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import build, resolved
 from supernet.pose.geometry import check_scales
+from supernet.pose.inference import check_mirroring
 from supernet.pose.keypoints import KeypointSet
 from supernet.space import SearchSpace
 from supernet.training.phases import ScheduledPhase, schedule
@@ -61,6 +62,7 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
     if not len(train_set):
         raise UserError("the training split has no images; check dataset.train")
     keypoints = train_set.keypoints
+    check_mirroring(settings.evaluation, keypoints)
     dataset = resolved(settings.dataset, keypoints)
     test_set = CachedDataset(build(dataset, "test"))
     val_set = None

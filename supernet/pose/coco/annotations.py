@@ -1,7 +1,7 @@
 """Reads annotation files in COCO's format, including CrowdPose's, and checks them by ``annotation_rules``."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
 from supernet.pose.coco.annotation_rules import KINDS, AnnotationRules, Fault, ImageRules
+from supernet.pose.coco.mirror_images import on_one_side
 from supernet.pose.custom_keypoints import CustomKeypoints, check_names
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.metrics.input_checks import BOX_TO_AREA
@@ -177,6 +178,10 @@ def parse_people(
             on_fault(Fault("unknown_category", f"{place}.category_id", rule))
         elif category_id == annotated["id"] and _passes(rules.faults(entry, place), on_fault):
             people.append(_annotation(entry, complete))
+    if isinstance(keypoints, CustomKeypoints) and not keypoints.lists_pairs(annotated):
+        labelled = [person.keypoints for person in people if person.is_person]
+        one_sided = on_one_side(np.array(labelled).reshape(-1, complete.num, 3), complete)
+        complete = replace(complete, unpaired=complete.unpaired + one_sided)
     return AnnotatedPeople(annotated, complete, people)
 
 

@@ -28,8 +28,11 @@ IMAGE_KINDS = {
     "segmentation": Kind("images with a broken segmentation", True),
 }
 """Kinds of faults of single images; training may skip these images."""
-SPLIT_KINDS = {"no_people": Kind("splits without a labelled person", True)}
-"""Kinds of faults of a whole split, without which an annotation file can be read but nothing can be measured."""
+SPLIT_KINDS = {
+    "no_people": Kind("splits without a labelled person", True),
+    "unpaired": Kind("keypoints with an unknown mirror image", False),
+}
+"""Kinds of faults of a whole split."""
 ALL_KINDS = KINDS | SPLIT_KINDS | IMAGE_KINDS
 _BLOCK_SIZE = 256
 """Images handed to the threads at a time, which bounds the results that wait."""
@@ -144,6 +147,9 @@ def check_part(
     annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
     if people is not None:
         _count_people(people, annotations, report)
+        for keypoint in people.keypoints.unpaired:
+            rule = "has no side in its name, and is in no pair, though it may be on one side; set flip_pairs"
+            report.add("unpaired", f"{keypoint} {rule}", num_examples)
         # Refused annotations are left out, so that their faults would hide the people of a file.
         if not report.num_people and not any(KINDS[kind].refused and report.counts[kind] for kind in KINDS):
             rule = f"has no person with labelled keypoints among {len(people.annotations)} annotations"
