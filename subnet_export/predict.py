@@ -44,6 +44,12 @@ def main() -> None:
         help="leave out people with a lower score; use 0 to measure AP on the results (default: %(default)s)",
     )
     parser.add_argument(
+        "--exif",
+        choices=("turned", "stored"),
+        help="take images as their EXIF orientation turns them, or as stored (default: turned; with --results as the "
+        "model's data set is annotated)",
+    )
+    parser.add_argument(
         "--results",
         metavar="FILE",
         type=Path,

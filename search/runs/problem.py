@@ -135,7 +135,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
     check_ready({"val": val_set, "test": test_set}, train_set, settings.num_calibration_images, processes)
     for number in settings.numbers_of_images(len(val_set)):
         check_people("val", evenly_spread(val_set, number))
-    description = resolved(dataset, trained.keypoints)
+    description = resolved(dataset, trained.keypoints, train_set)
     inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
     scorer = SubnetScorer(
         trained.supernet,

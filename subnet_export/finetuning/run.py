@@ -76,7 +76,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         check_new(plan.checkpoint)
     files.sweep(plan.checkpoint.parent, plan.checkpoint.name)
     train_set = CachedDataset(build(plan.dataset, "train"), memory_bytes=IMAGE_BYTES)
-    plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints))
+    plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints, train_set))
     splits = {split: CachedDataset(build(plan.dataset, split)) for split in ("val", "test")}
     model, start = starting_model(plan, train_set.keypoints, device)
     num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def run(options: argparse.Namespace) -> None:
     model = load_model(model_folder, device, options.format)
     stats = PredictionStats()
     if sources:
+        is_upright = _upright(options.exif, options.results is not None, model.dataset)
+        sources = [replace(source, upright=is_upright) for source in sources]
         frames = _read_sources(sources, stats.errors)
     else:
         frames = iter([_test_image(at_root(model.dataset, options.dataset_root), options.dataset_index or 0)])
@@ -77,6 +80,16 @@ def run(options: argparse.Namespace) -> None:
     _print_report(options, stats)
     if stats.errors or (stats.stopped and not is_live):
         raise SystemExit(1)
+
+
+def _upright(exif: str | None, for_results: bool, dataset: Mapping[str, Any]) -> bool:
+    """Whether images are turned as their EXIF orientation says: as viewers show them, unless results are measured.
+
+    Results are compared with annotations, so ``for_results`` follows the frame of those of the model's data set.
+    """
+    if exif is None and for_results and dataset.get("kind") == "coco":
+        exif = dataset.get("exif", "stored")  # earlier releases knew no other
+    return exif != "stored"
 
 
 def _read_sources(sources: list[Source], errors: list[str]) -> Iterator[Frame]:

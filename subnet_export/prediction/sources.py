@@ -38,10 +38,12 @@ class Source:
     Attributes:
         name: Path of the file, number of the camera, or "-".
         kind: Kind of source.
+        upright: Whether an image is turned as its EXIF orientation says.
     """
 
     name: str
     kind: Literal["image", "video", "camera", "stdin"]
+    upright: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Frame:
 
     Attributes:
         source: Where it comes from.
-        image: (H, W, 3) uint8, RGB, upright.
+        image: (H, W, 3) uint8, RGB.
         number: Frame number from 0; None for an image.
         time_s: Seconds since the video's start.
         fps: Frames per second of the video.
@@ -110,7 +112,7 @@ def read_frames(source: Source) -> Iterator[Frame]:
         UserError: It cannot be read, or not to its end, or an image is too elongated.
     """
     if source.kind == "image":
-        frames = iter([Frame(source, read_image(source.name, upright=True))])
+        frames = iter([Frame(source, read_image(source.name, upright=source.upright))])
     elif source.kind == "stdin":
         frames = iter([_read_standard_input(source)])
     else:
@@ -149,7 +151,7 @@ def _media_files(paths: list[str], where: str) -> list[Source]:
 def _read_standard_input(source: Source) -> Frame:
     if sys.stdin.isatty():
         raise UserError("standard input is a terminal; pipe the bytes of an image into it")
-    return Frame(source, decode_image(sys.stdin.buffer.read(), "on standard input", upright=True))
+    return Frame(source, decode_image(sys.stdin.buffer.read(), "on standard input", upright=source.upright))
 
 
 def _read_video(source: Source) -> Iterator[Frame]:

@@ -63,7 +63,7 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
         raise UserError("the training split has no images; check dataset.train")
     keypoints = train_set.keypoints
     check_mirroring(settings.evaluation, keypoints)
-    dataset = resolved(settings.dataset, keypoints)
+    dataset = resolved(settings.dataset, keypoints, train_set)
     test_set = CachedDataset(build(dataset, "test"))
     val_set = None
     if settings.evaluate_every > 0:

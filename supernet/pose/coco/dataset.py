@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from supernet.errors import UserError
 from supernet.pose.coco.annotations import Annotation, ImageInfo, read_annotations
+from supernet.pose.coco.exif_choice import Exif, choose_exif
 from supernet.pose.coco.masks import box_pixels, segmentation_pixels
 from supernet.pose.custom_keypoints import CustomKeypoints
+from supernet.pose.data.exif import orientation_of, turn
 from supernet.pose.data.image_decoding import BadImage, decode_image
 from supernet.pose.data.image_source import ImageSource, image_source
 from supernet.pose.data.pose_dataset import PoseSample
@@ -32,6 +34,11 @@ class CocoPeople:
         image_ids: Use only these images, in this order; default all, in file order.
         category: Name of the annotated category; None: "person", or the only one with keypoints.
         strict: Also reject JPEGs that can be decoded but are damaged; see ``decode_image``.
+        exif: Whether the annotations refer to images as stored, or as their EXIF orientation shows them; "auto" decides
+            by the sizes (``exif_choice``).
+
+    Attributes:
+        exif: As decided.
 
     Raises:
         UserError: A file or folder is missing, annotations are broken, or no image is left.
@@ -46,6 +53,7 @@ class CocoPeople:
         image_ids: Sequence[int] | None = None,
         category: str | None = None,
         strict: bool = False,
+        exif: Exif = "stored",
     ) -> None:
         self._source = image_source(images)
         self._strict = strict
@@ -65,6 +73,11 @@ class CocoPeople:
             people = " with annotated people" if only_with_people else ""
             raise UserError(f"annotation file {annotation_file} has no images{people}; use another file")
         self._image_ids = tuple(chosen)
+        self.exif = exif
+        if exif == "auto":
+            choice = choose_exif(self._source, (self._file.images[image_id] for image_id in chosen))
+            choice.check(annotation_file)
+            self.exif = choice.exif
 
     @property
     def keypoints(self) -> KeypointSet:
@@ -87,7 +100,7 @@ class CocoPeople:
         """
         image_id = self._image_ids[index]
         info, annotations = self._file.images[image_id], self._file.annotations[image_id]
-        image = load_image(self._source, info, strict=self._strict)
+        image = load_image(self._source, info, strict=self._strict, exif=self.exif)
         mask = loss_mask(info, annotations)
         people = [annotation.keypoints for annotation in annotations if annotation.is_person]
         return PoseSample(image, np.array(people, np.float32).reshape(-1, self.keypoints.num, 3), mask, image_id)
@@ -103,22 +116,46 @@ class CocoPeople:
         }
 
 
-def load_image(source: ImageSource, info: ImageInfo, strict: bool) -> npt.NDArray[np.uint8]:
+def load_image(source: ImageSource, info: ImageInfo, strict: bool, exif: Exif = "stored") -> npt.NDArray[np.uint8]:
     """Read an image (H, W, 3), RGB, that an annotation file lists.
+
+    Args:
+        source: The image files.
+        info: The image's entry in the annotation file.
+        strict: See ``decode_image``.
+        exif: The frame of its annotations; "auto" takes that of the annotated size, and the stored one if both fit.
 
     Raises:
         BadImage: The image is missing, damaged, or not of the annotated size.
     """
     name = source.describe(info.file_name)
-    image = decode_image(source.read(info.file_name), name, strict=strict)
-    height, width = image.shape[:2]
-    if (width, height) != (info.width, info.height):
-        raise BadImage(
-            f"image {name} is {width} x {height}, but the annotation file gives {info.width} x {info.height}; "
-            "use the images that were annotated",
-            "wrong_size",
-        )
+    content = source.read(info.file_name)
+    image = decode_image(content, name, strict=strict)
+    if exif == "turned" or (exif == "auto" and not _has_size(image, info)):
+        image = turn(image, orientation_of(content))
+    if not _has_size(image, info):
+        raise _wrong_size(name, content, image, info, "stored" if exif == "turned" else "turned")
     return image
+
+
+def _has_size(image: npt.NDArray[np.uint8], info: ImageInfo) -> bool:
+    return image.shape[:2] == (info.height, info.width)
+
+
+def _wrong_size(name: str, content: bytes, image: npt.NDArray[np.uint8], info: ImageInfo, other: Exif) -> BadImage:
+    """The error of an image that is not of the annotated size; the ``other`` frame may explain it."""
+    height, width = image.shape[:2]
+    remedy, orientation = "use the images that were annotated", orientation_of(content)
+    if orientation > 4 and (width, height) == (info.height, info.width):
+        frame = "as that orientation turns them" if other == "turned" else "as stored"
+        remedy = (
+            f"its EXIF orientation, {orientation}, swaps the sides; set dataset.exif={other} if the images were "
+            f"annotated {frame}"
+        )
+    return BadImage(
+        f"image {name} is {width} x {height}, but the annotation file gives {info.width} x {info.height}; {remedy}",
+        "wrong_size",
+    )
 
 
 def loss_mask(info: ImageInfo, annotations: Sequence[Annotation]) -> npt.NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from supernet.io.files import LARGE, read_json
 from supernet.pose.coco.annotation_rules import KINDS, Fault, Kind
 from supernet.pose.coco.annotations import AnnotatedPeople, Annotation, ImageInfo, parse_images, parse_people
 from supernet.pose.coco.dataset import load_image, loss_mask
+from supernet.pose.coco.exif_choice import Exif, choose_exif, unclear_rule
 from supernet.pose.coco.splits import DatasetOnDisk, SplitOnDisk
 from supernet.pose.data.image_decoding import BadImage
 from supernet.pose.data.image_source import ImageSource, image_source
@@ -25,6 +26,7 @@ IMAGE_KINDS = {
     "damaged": Kind("images with damaged data", True),
     "impossible_size": Kind("images of an impossible size", True),
     "wrong_size": Kind("images that do not have the annotated size", True),
+    "exif": Kind("images whose EXIF orientation may or may not apply", True),
     "segmentation": Kind("images with a broken segmentation", True),
 }
 """Kinds of faults of single images; training may skip these images."""
@@ -155,7 +157,13 @@ def check_part(
             rule = f"has no person with labelled keypoints among {len(people.annotations)} annotations"
             report.add("no_people", f"{part.annotations} {rule}", num_examples)
     work = [(image, annotations[image.id]) for image in islice(images.values(), limit)]
-    for fault in _image_faults(image_source(part.images), work, num_threads or os.cpu_count() or 1):
+    source, exif = image_source(part.images), dataset.exif
+    if exif == "auto":
+        choice = choose_exif(source, (image for image, _ in work))
+        exif = choice.exif
+        for file_name in choice.unclear:
+            report.add("exif", unclear_rule(file_name), num_examples)
+    for fault in _image_faults(source, work, num_threads or os.cpu_count() or 1, exif):
         report.num_opened += 1
         if fault is not None:
             report.add(fault.kind, str(fault), num_examples)
@@ -173,18 +181,18 @@ def _count_people(people: AnnotatedPeople, annotations: dict[int, list[Annotatio
 
 
 def _image_faults(
-    source: ImageSource, work: Sequence[tuple[ImageInfo, list[Annotation]]], num_threads: int
+    source: ImageSource, work: Sequence[tuple[ImageInfo, list[Annotation]]], num_threads: int, exif: Exif
 ) -> Iterator[BadImage | None]:
     """The fault of each image or None, in order. Decoders release the GIL, so threads run in parallel."""
     with ThreadPoolExecutor(num_threads) as threads:
         for start in range(0, len(work), _BLOCK_SIZE):
-            yield from threads.map(partial(_image_fault, source), work[start : start + _BLOCK_SIZE])
+            yield from threads.map(partial(_image_fault, source, exif), work[start : start + _BLOCK_SIZE])
 
 
-def _image_fault(source: ImageSource, work: tuple[ImageInfo, list[Annotation]]) -> BadImage | None:
+def _image_fault(source: ImageSource, exif: Exif, work: tuple[ImageInfo, list[Annotation]]) -> BadImage | None:
     image, annotations = work
     try:
-        load_image(source, image, strict=True)
+        load_image(source, image, strict=True, exif=exif)
         loss_mask(image, annotations)
     except BadImage as fault:
         return fault

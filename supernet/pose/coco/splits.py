@@ -38,6 +38,7 @@ class _Options:
     category: str | None = None
     on_bad_image: Literal["skip", "fail"] = "skip"
     max_bad_share: float = 0.01
+    exif: Literal["stored", "turned", "auto"] = "stored"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class DatasetOnDisk:
         category: Name of the annotated category; None: "person", or the only one with keypoints.
         on_bad_image: Whether training skips an image that cannot be used, or fails.
         max_bad_share: Share of the training images that may be broken before training fails.
+        exif: Whether annotations refer to images as stored, or as their EXIF orientation shows them.
     """
 
     keypoints: KeypointSet | CustomKeypoints
@@ -57,6 +59,7 @@ class DatasetOnDisk:
     category: str | None
     on_bad_image: Literal["skip", "fail"]
     max_bad_share: float
+    exif: Literal["stored", "turned", "auto"]
 
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> Self:
@@ -79,7 +82,7 @@ class DatasetOnDisk:
             keypoints = keypoint_set(options.keypoints)
         else:
             keypoints = from_mapping(CustomKeypoints, options.keypoints, "dataset.keypoints")
-        return cls(keypoints, splits, options.category, options.on_bad_image, options.max_bad_share)
+        return cls(keypoints, splits, options.category, options.on_bad_image, options.max_bad_share, options.exif)
 
 
 def with_current_names(description: Mapping[str, Any]) -> dict[str, Any]:

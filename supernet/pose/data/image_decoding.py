@@ -13,6 +13,7 @@ import PIL.Image
 import simplejpeg
 
 from supernet.errors import UserError
+from supernet.pose.data.exif import orientation_of, turn
 
 MAX_BYTES: Final = 2**28
 """Largest image file."""
@@ -26,7 +27,7 @@ class BadImage(UserError):
     """An image that cannot be used.
 
     Attributes:
-        kind: "missing", "undecodable", "damaged", "impossible_size", "wrong_size" or "segmentation".
+        kind: "missing", "undecodable", "damaged", "impossible_size", "wrong_size", "exif" or "segmentation".
     """
 
     def __init__(self, message: str, kind: str = "undecodable") -> None:
@@ -44,8 +45,8 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
     return decode_image(read_bytes(path), str(path), upright=upright)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The content of an image file.
+def read_bytes(path: str | Path, num_bytes: int = -1) -> bytes:
+    """The content of an image file, or its first ``num_bytes``.
 
     Raises:
         BadImage: The file is missing, unreadable, not a file, or larger than ``MAX_BYTES``.
@@ -55,7 +56,7 @@ def read_bytes(path: str | Path) -> bytes:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode) and status.st_size > MAX_BYTES:
                 raise BadImage(f"image {path} has {status.st_size} bytes; the limit is {MAX_BYTES}", "impossible_size")
-            return file.read()
+            return file.read(num_bytes)
     except (OSError, ValueError) as error:
         if isinstance(error, BadImage):
             raise
@@ -69,7 +70,7 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
     Args:
         content: A file in a format that both OpenCV and Pillow read, such as JPEG, PNG, BMP, GIF, TIFF or WebP.
         name: Name of the image in error messages.
-        upright: Apply the EXIF orientation. Not for annotated sets: their coordinates refer to the stored pixels.
+        upright: Apply the EXIF orientation. Coordinates of annotated sets may refer to the stored pixels instead.
         strict: Also reject a JPEG with inconsistent data, which decoders otherwise fill in silently.
 
     Raises:
@@ -91,14 +92,20 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
     # of the last scan (FFDA); neither can occur inside a scan.
     if is_jpeg and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda"):
         raise BadImage(f"image {name} is truncated (no end-of-image marker); download it again")
-    if strict and not upright and colour_space in ("YCbCr", "Gray"):
+    image = _decode(content, name, strict and colour_space in ("YCbCr", "Gray"))
+    return turn(image, orientation_of(content)) if upright else image
+
+
+def _decode(content: bytes, name: str, strict: bool) -> npt.NDArray[np.uint8]:
+    """Decode to RGB, as stored; ``strict`` is for JPEGs in common colour spaces."""
+    if strict:
         try:
             # Equal to OpenCV's result to the bit; OpenCV uses the same decoder but hides its warnings.
             return np.asarray(simplejpeg.decode_jpeg(content, strict=True), np.uint8)
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise BadImage(f"image {name} is damaged ({reason}); download it again or remove it", "damaged") from error
-    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error as error:
