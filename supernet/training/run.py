@@ -26,6 +26,8 @@ from supernet.compute.sync_batch_norm import synchronise_batch_norm
 from supernet.errors import UserError
 from supernet.evaluation.subnet_report import report_scores
 from supernet.evaluation.subnet_scorer import SubnetScorer
+from supernet.pose.coco.dataset import CocoPeople
+from supernet.pose.data.pose_dataset import original_of
 from supernet.pose.data.skip_broken import skip_broken_of
 from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import Evaluation
@@ -188,7 +190,8 @@ class TrainingRun:
         if not processes.is_main:
             return
         health = self.monitor.summary()
-        warn_untrained(health)
+        original = original_of(setup.train_set)
+        warn_untrained(health, original.unlabelled if isinstance(original, CocoPeople) else ())
         summary = {
             "supernet": str(path),
             "space": setup.space.name,

@@ -46,6 +46,11 @@ KINDS = {
     "box_outside": Kind("boxes beyond the image", False),
     "zero_area": Kind("people of zero area", False),
     "keypoint_outside": Kind("keypoints outside the image", False),
+    "keypoint_corner": Kind("keypoints labelled at 0, 0 or -1, -1", False),
+    "normalised": Kind("people whose coordinates are shares of the image", False),
+    "area": Kind("people whose area does not fit their box", False),
+    "repeated_person": Kind("people annotated twice", False),
+    "unlabelled_keypoint": Kind("keypoints labelled on no person", False),
     "num_keypoints": Kind("wrong num_keypoints", False),
     "unknown_category": Kind("annotations of unknown categories", False),
 }
@@ -172,7 +177,7 @@ class AnnotationRules:
             faults.append(Fault("visibility", keypoints_place, "contains a visibility other than 0, 1 and 2"))
         labelled = visibility > 0
         if size is not None:
-            outside = labelled & ((x < 0) | (y < 0) | (x > size[0]) | (y > size[1]))
+            outside = labelled & ((x < 0) | (y < 0) | (x > size[0]) | (y > size[1])) & ((x != -1) | (y != -1))
             for k in np.flatnonzero(outside):
                 rule = f"has {self._keypoints.names[k]} at {x[k]:g}, {y[k]:g} in an image of {size[0]} x {size[1]}"
                 faults.append(Fault("keypoint_outside", keypoints_place, rule))

@@ -1,6 +1,8 @@
 """Reads annotation files in COCO's format, including CrowdPose's, and checks them by ``annotation_rules``."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ import numpy.typing as npt
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
 from supernet.pose.coco.annotation_rules import KINDS, AnnotationRules, Fault, ImageRules
+from supernet.pose.coco.consistency import contradictions, warnings_of
 from supernet.pose.coco.mirror_images import on_one_side
 from supernet.pose.custom_keypoints import CustomKeypoints, check_names
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.metrics.input_checks import BOX_TO_AREA
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,16 +114,23 @@ def read_annotations(
 
     Raises:
         UserError: The file is missing, is not JSON, or has a fault of a refused kind; the message names the place.
+            Faults that probably make results meaningless are logged.
     """
+    counts: Counter[str] = Counter()
+    examples: dict[str, Fault] = {}
 
     def refuse(fault: Fault) -> None:
         if KINDS[fault.kind].refused:
             raise UserError(f"annotation file {path}: {fault.place} {fault.rule}; correct the file or use another one")
+        counts[fault.kind] += 1
+        examples.setdefault(fault.kind, fault)
 
     content = read_json(path, "annotation file", LARGE)
     images, sizes = parse_images(content, refuse)
     people = parse_people(content, sizes, keypoints, category, refuse)
     assert people is not None
+    for warning in warnings_of(counts, examples, {kind: details.title for kind, details in KINDS.items()}):
+        logger.warning("annotation file %s, %s; python -m supernet.pose.check lists all", path, warning)
     annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
     for annotation in people.annotations:
         annotations[annotation.image_id].append(annotation)
@@ -182,7 +194,22 @@ def parse_people(
         labelled = [person.keypoints for person in people if person.is_person]
         one_sided = on_one_side(np.array(labelled).reshape(-1, complete.num, 3), complete)
         complete = replace(complete, unpaired=complete.unpaired + one_sided)
+    for fault in _contradictions(people, complete):
+        on_fault(fault)
     return AnnotatedPeople(annotated, complete, people)
+
+
+def _contradictions(annotations: Sequence[Annotation], keypoints: KeypointSet) -> Iterator[Fault]:
+    """The faults that show only in comparison with other values of the file."""
+    people = [annotation for annotation in annotations if not annotation.is_crowd]
+    return contradictions(
+        np.array([person.keypoints for person in people]).reshape(-1, keypoints.num, 3),
+        np.array([person.box for person in people]).reshape(-1, 4),
+        np.array([person.area for person in people], np.float64),
+        [person.image_id for person in people],
+        [person.id for person in people],
+        keypoints,
+    )
 
 
 def _passes(faults: list[Fault], on_fault: OnFault) -> bool:

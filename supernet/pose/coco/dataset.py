@@ -85,6 +85,15 @@ class CocoPeople:
         return self._file.keypoints
 
     @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """The keypoints that no person of the annotation file is labelled with."""
+        labelled = np.zeros(self.keypoints.num, np.bool_)
+        for annotations in self._file.annotations.values():
+            for annotation in annotations:
+                labelled |= annotation.keypoints[:, 2] > 0
+        return tuple(self.keypoints.names[k] for k in np.flatnonzero(~labelled))
+
+    @property
     def image_ids(self) -> Sequence[int]:
         """The id of each image, in index order."""
         return self._image_ids

@@ -36,7 +36,7 @@ def clean(keypoints: KeypointSet = COCO) -> Content:
     """Eight images, two people in each of the first four."""
     annotations = []
     for number in range(8):
-        points = [[20 + k, 30 + k, 2 - k % 2] for k in range(keypoints.num)]
+        points = [[20 + k, 30 + k + number, 2 - k % 2] for k in range(keypoints.num)]
         box = [15, 25, 40, 40]
         annotations.append(
             {
@@ -122,10 +122,18 @@ ON_PEOPLE: list[tuple[str, Callable[[Content], object]]] = [
     ("keypoint_outside", set_item("keypoints", 0, -1)),
     ("keypoint_outside", set_item("keypoints", 1, 80.5)),
     ("negative_box", lambda entry: entry.update(bbox=[5, 5, -3, 4])),
-    ("box_outside", lambda entry: entry.update(bbox=[60, 5, 40, 4])),
-    ("box_outside", lambda entry: entry.update(bbox=[-2, 5, 40, 4])),
+    ("box_outside", lambda entry: entry.update(bbox=[60, 5, 40, 20])),
+    ("box_outside", lambda entry: entry.update(bbox=[-2, 5, 40, 20])),
     ("zero_area", lambda entry: entry.update(bbox=[5, 5, 0, 4])),
     ("zero_area", lambda entry: entry.update(area=0)),
+    ("area", lambda entry: entry.update(area=1.0)),
+    ("area", lambda entry: entry.update(bbox=[5, 5, 10, 10])),
+    ("keypoint_corner", lambda entry: entry["keypoints"].__setitem__(slice(0, 2), [0, 0])),
+    ("keypoint_corner", lambda entry: entry["keypoints"].__setitem__(slice(3, 5), [-1, -1])),
+    (
+        "normalised",
+        lambda entry: entry.update(keypoints=[value for k in range(17) for value in (k / 17, entry["id"] / 9, 2)]),
+    ),
     ("field", lambda entry: entry.update(bbox=[1, 2, 3])),
     ("not_finite", lambda entry: entry.update(bbox=[1, 2, 3, float("inf")])),
     ("huge", lambda entry: entry.update(bbox=[1, 2, 3, 1e8])),
@@ -190,7 +198,7 @@ def test_all_faults_of_a_file_are_counted(folder: Folder, people: Any, images: A
 
 
 def test_every_kind_of_fault_of_annotations_can_be_fault_counts() -> None:
-    of_whole_files = {"not_json", "structure", "category"}
+    of_whole_files = {"not_json", "structure", "category", "repeated_person", "unlabelled_keypoint"}
     assert {kind for kind, _ in ON_PEOPLE + ON_IMAGES} | of_whole_files == KINDS.keys()
 
 
