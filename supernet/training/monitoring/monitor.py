@@ -142,11 +142,8 @@ def warn_untrained(summary: Mapping[str, Any], unlabelled: Sequence[str] = ()) -
             "remove them from the space"
         )
     weights = summary["weights"]
-    if (
-        weights["num_never_trained"]
-        and unlabelled
-        and all(name.startswith(_HEADS) for name in weights["never_trained"])
-    ):
+    is_of_heads = all(any(head in name for head in _HEADS) for name in weights["never_trained"])
+    if weights["num_never_trained"] and unlabelled and is_of_heads:
         logger.warning(
             f"{weights['num_never_trained']:,} weights of the last layers were never trained, because these keypoints "
             f"are labelled on no training image: {', '.join(unlabelled[:_MAX_NAMED])}; label them or remove them from "
