@@ -28,7 +28,7 @@ from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
 from supernet.pose.datasets import build
-from supernet.pose.evaluation import num_until_people
+from supernet.pose.evaluation import category_id_of, num_until_people
 from supernet.pose.inference import InferenceSettings
 
 COMPARED_IMAGES = 32
@@ -78,6 +78,7 @@ def extract_model(
         Origin(space.name, space.digest(), supernet_sha256=hashlib.sha256(trained.path.read_bytes()).hexdigest()),
         measure(calibrated, test_set, "test", num_images, "calibrated subnet:"),
         params_and_macs(arch, trained.keypoints.num),
+        category_id=category_id_of(test_set),
     )
 
 

@@ -115,6 +115,7 @@ class ExportedModel:
             (:func:`supernet.costs.analytic.params_and_macs`).
         formats: Other formats it was exported in, by name (:mod:`subnet_export.deployment.formats`).
         latencies: Its measured latencies.
+        category_id: Id of the category of people in its data set, for results that are compared with annotations.
         runtime: Runs the network instead of PyTorch, where a model was loaded in another format.
     """
 
@@ -129,6 +130,7 @@ class ExportedModel:
     costs: dict[str, int]
     formats: dict[str, FormatRecord] = field(default_factory=dict)
     latencies: tuple[Latency, ...] = ()
+    category_id: int | str = 1
     runtime: Runtime | None = None
 
     @property

@@ -18,6 +18,7 @@ def describe(model: ExportedModel, weights: bytes) -> dict[str, Any]:
         **describe_net(model.arch, model.keypoints, model.settings),
         "objective": asdict(model.objective),
         "dataset": model.dataset,
+        "category_id": model.category_id,
         "calibration": asdict(model.calibration),
         "measurement": asdict(model.measurement),
         "costs": model.costs,
@@ -42,6 +43,9 @@ def from_description(net: ExportedNet) -> ExportedModel:
     for key in ("params", "macs"):
         remedy = "restore the file or export the subnet again"
         check_number(f"costs.{key}", value["costs"].get(key), least=0, whole=True, remedy=remedy)
+    category_id = value.get("category_id", 1)  # earlier releases wrote none
+    if isinstance(category_id, bool) or not isinstance(category_id, int | str):
+        raise UserError(f"category_id must be a whole number or text, got {category_id!r:.80}; export the subnet again")
     return ExportedModel(
         net.network,
         net.keypoints,
@@ -54,6 +58,7 @@ def from_description(net: ExportedNet) -> ExportedModel:
         dict(value["costs"]),
         {name: _format(name, record) for name, record in formats.items()},
         tuple(from_mapping(Latency, latency, "latencies") for latency in latencies),
+        category_id,
     )
 
 

@@ -33,6 +33,7 @@ from supernet.io.schema import from_mapping
 from supernet.litepose import LitePose
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import build, resolved
+from supernet.pose.evaluation import category_id_of
 
 IMAGE_BYTES = 2**30
 """Training images kept in memory by each process that loads them."""
@@ -79,6 +80,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints, train_set))
     splits = {split: CachedDataset(build(plan.dataset, split)) for split in ("val", "test")}
     model, start = starting_model(plan, train_set.keypoints, device)
+    start = replace(start, category_id=category_id_of(splits["test"]))
     num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
     check_ready(splits, train_set, num_calibration)
     formats, takes = formats_of(model)

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from subnet_export.ap_measurement import at_root
 from subnet_export.model import load_model
-from subnet_export.prediction.sources import Frame, Source, ids_from_names, list_sources, read_frames
+from subnet_export.prediction.result_ids import ResultIds, ids_from_names, ids_of_annotations
+from subnet_export.prediction.sources import Frame, Source, list_sources, read_frames
 from subnet_export.prediction.stats import PredictionStats
 from subnet_export.prediction.writer import LINES_FILE, STANDARD_OUTPUT, PredictionWriter, check_output_files
 from subnet_export.run_summary import prepare
@@ -46,10 +47,13 @@ def run(options: argparse.Namespace) -> None:
         frames = _read_sources(sources, stats.errors)
     else:
         frames = iter([_test_image(at_root(model.dataset, options.dataset_root), options.dataset_index or 0)])
+    identity = ResultIds(ids_from_names(sources), model.category_id)
+    if options.annotations is not None:
+        identity = ids_of_annotations(options.annotations, sources, model.keypoints, model.dataset.get("category"))
     is_live = options.show or any(source.kind == "camera" for source in sources)
     batches = _batches(frames, 1 if is_live else options.batch_size, options.limit, stats)
     with (
-        PredictionWriter(options, model, ids_from_names(sources), stats) as writer,
+        PredictionWriter(options, model, identity, stats) as writer,
         stop_request() as stop_requested,
         # On standard error: if the reader of standard output ends, files must still be closed and the summary written.
         progress_bar(Console(stderr=True)) as progress,

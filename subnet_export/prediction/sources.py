@@ -95,16 +95,6 @@ def list_sources(places: Sequence[str]) -> list[Source]:
     return sources
 
 
-def ids_from_names(sources: Sequence[Source]) -> dict[str, int]:
-    """Return COCO's image ids by file name, if every file name is one: that of ``000000000139.jpg`` is 139.
-
-    Empty unless all sources are images whose names are distinct whole numbers.
-    """
-    names = [source.name for source in sources if source.kind == "image" and Path(source.name).stem.isdecimal()]
-    ids = {name: int(Path(name).stem) for name in names}
-    return ids if len(set(ids.values())) == len(sources) else {}
-
-
 def read_frames(source: Source) -> Iterator[Frame]:
     """Yield the images of ``source`` as they are read.
 

@@ -105,7 +105,7 @@ def evaluate(
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
     evaluator = evaluator_of(dataset, total)
     predictions = predict(estimator, dataset, total, progress)
-    category_id = dataset.ground_truth()["categories"][0]["id"]
+    category_id = category_id_of(dataset)
     results = [
         result
         for image_id, people in zip(dataset.image_ids[:total], predictions, strict=True)
@@ -124,6 +124,12 @@ def evaluator_of(dataset: PoseDataset, num_images: int) -> KeypointEvaluator:
     """
     truth = truth_of(dataset, dataset.image_ids[:num_images])
     return KeypointEvaluator(truth, dataset.keypoints)
+
+
+def category_id_of(dataset: PoseDataset) -> int | str:
+    """Return the id of the category of a data set's people, which results are compared with."""
+    category_id: int | str = dataset.ground_truth()["categories"][0]["id"]
+    return category_id
 
 
 def num_until_people(dataset: PoseDataset, num_images: int) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from supernet.errors import UserError
 from supernet.io.schema import check_number
-from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.pose_dataset import ImageId, PoseDataset
 from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normalise, resize_at_scales
 from supernet.pose.grouping import GroupingOptions, Matching, check_options, group
 from supernet.pose.keypoints import KeypointSet
@@ -224,7 +224,7 @@ def check_mirroring(settings: InferenceSettings, keypoints: KeypointSet) -> None
         )
 
 
-def as_results(predictions: PosePredictions, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
+def as_results(predictions: PosePredictions, image_id: ImageId, category_id: int | str = 1) -> list[dict[str, Any]]:
     """Return the people of one image as COCO results.
 
     Returns:

@@ -75,6 +75,7 @@ def test_an_exported_subnet_knows_its_names(trained: Trained, tmp_path: Path) ->
     save_model(tmp_path / "model", model)
     read = load_model(tmp_path / "model")
     assert read.keypoints == KEYPOINTS
+    assert (read.category_id, model.category_id) == (7, 7)
     assert json.loads((tmp_path / "model" / "model.json").read_text())["keypoints"]["names"] == NAMES
     image = build(read.dataset, "test")[0].image
     people = replace(read, settings=InferenceSettings(detection_threshold=0.0)).predict(image)

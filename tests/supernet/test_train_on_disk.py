@@ -17,7 +17,8 @@ from supernet.errors import UserError
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.training.launch import start_or_resume
 from tests.helpers.coco_files import write_custom_set
-from tests.supernet.test_train import TINY, configuration, state_of
+from tests.helpers.spaces import TINY
+from tests.supernet.test_train import configuration, state_of
 
 PHASE = {"name": "all", "share": 1, "elastic": ["resolution"], "subnets": ["largest"], "learning_rate": 1e-3}
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
-from supernet.pose.coco.annotation_rules import KINDS, AnnotationRules, Fault, ImageRules
+from supernet.pose.coco.annotation_rules import KINDS, AnnotationRules, Fault, ImageRules, crowd_flag
+from supernet.pose.coco.categories import AnnotatedCategory, CategoryFault, CategoryName, choose_category
 from supernet.pose.coco.consistency import contradictions, warnings_of
+from supernet.pose.coco.identities import name_below, own_id, whole_number
 from supernet.pose.coco.mirror_images import on_one_side
-from supernet.pose.custom_keypoints import CustomKeypoints, check_names
+from supernet.pose.custom_keypoints import CustomKeypoints
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.metrics.input_checks import BOX_TO_AREA
 
@@ -24,17 +26,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One entry of ``images``; ``crowd_index`` (CrowdPose only) is a measure of crowding, 0 to 1."""
+    """One entry of ``images``.
+
+    Attributes:
+        id: As a whole number.
+        file_name: Below the image folder.
+        width: In pixels.
+        height: In pixels.
+        crowd_index: CrowdPose's measure of crowding, 0 to 1; None elsewhere.
+        own_id: The id as the file has it, which results refer to.
+    """
 
     id: int
     file_name: str
     width: int
     height: int
     crowd_index: float | None
+    own_id: int | str
 
     def to_coco(self) -> dict[str, Any]:
         """The entry in COCO's format."""
-        entry = {"id": self.id, "file_name": self.file_name, "width": self.width, "height": self.height}
+        entry = {"id": self.own_id, "file_name": self.file_name, "width": self.width, "height": self.height}
         return entry if self.crowd_index is None else entry | {"crowdIndex": self.crowd_index}
 
 
@@ -52,7 +64,7 @@ class Annotation:
 
     id: int
     image_id: int
-    category_id: int
+    category_id: int | str
     keypoints: npt.NDArray[np.float64]
     box: tuple[float, float, float, float]
     area: float
@@ -65,11 +77,11 @@ class Annotation:
         """Whether this is a single person with at least one annotated keypoint."""
         return not self.is_crowd and bool((self.keypoints[:, 2] > 0).any())
 
-    def to_coco(self) -> dict[str, Any]:
-        """The entry in COCO's format, without the segmentation, which keypoint evaluation does not read."""
+    def to_coco(self, image_id: int | str) -> dict[str, Any]:
+        """The entry in COCO's format with its image's own id; without the segmentation, which evaluation ignores."""
         return {
             "id": self.id,
-            "image_id": self.image_id,
+            "image_id": image_id,
             "category_id": self.category_id,
             "keypoints": self.keypoints.ravel().tolist(),
             "num_keypoints": self.num_keypoints,
@@ -90,6 +102,21 @@ class AnnotationFile:
 
 
 @dataclass(frozen=True, eq=False)
+class ListedImages:
+    """The images of a file.
+
+    Attributes:
+        images: By id, in file order, without faulty entries and those that repeat a file.
+        sizes: Width and height by id of all listed images; None if faulty.
+        first_ids: By id of an entry that repeats a file, the id of the first entry of that file.
+    """
+
+    images: dict[int, ImageInfo]
+    sizes: dict[int, tuple[int, int] | None]
+    first_ids: dict[int, int]
+
+
+@dataclass(frozen=True, eq=False)
 class AnnotatedPeople:
     """The annotated category of a file, its keypoints, and its annotations in file order."""
 
@@ -103,14 +130,18 @@ OnFault = Callable[[Fault], None]
 
 
 def read_annotations(
-    path: str | Path, keypoints: KeypointSet | CustomKeypoints, category: str | None = None
+    path: str | Path,
+    keypoints: KeypointSet | CustomKeypoints,
+    category: CategoryName = None,
+    images: str | Path | None = None,
 ) -> AnnotationFile:
-    """Read an annotation file; annotations of other categories are skipped.
+    """Read an annotation file; annotations of other categories are skipped, and images of the same file merged.
 
     Args:
         path: The file.
         keypoints: The keypoint set of the annotations; a custom set is completed from the file's category.
-        category: Name of the annotated category; None: "person", or the only one with keypoints.
+        category: See ``CategoryName``.
+        images: Image folder or archive, which absolute file names may lead into.
 
     Raises:
         UserError: The file is missing, is not JSON, or has a fault of a refused kind; the message names the place.
@@ -126,77 +157,89 @@ def read_annotations(
         examples.setdefault(fault.kind, fault)
 
     content = read_json(path, "annotation file", LARGE)
-    images, sizes = parse_images(content, refuse)
-    people = parse_people(content, sizes, keypoints, category, refuse)
+    listed = parse_images(content, images, refuse)
+    people = parse_people(content, listed, keypoints, category, refuse)
     assert people is not None
     for warning in warnings_of(counts, examples, {kind: details.title for kind, details in KINDS.items()}):
         logger.warning("annotation file %s, %s; python -m supernet.pose.check lists all", path, warning)
-    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
+    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in listed.images}
     for annotation in people.annotations:
         annotations[annotation.image_id].append(annotation)
-    return AnnotationFile(images, annotations, people.category, people.keypoints)
+    return AnnotationFile(listed.images, annotations, people.category, people.keypoints)
 
 
-def parse_images(content: Any, on_fault: OnFault) -> tuple[dict[int, ImageInfo], dict[int, tuple[int, int] | None]]:
-    """Read the images of an annotation file's content.
+def parse_images(content: Any, images: str | Path | None, on_fault: OnFault) -> ListedImages:
+    """Read the images of an annotation file's content; those of the same file become one.
 
-    Returns:
-        Images by id, and width and height by id of all listed images, None if faulty.
+    Args:
+        content: Content of the file, as read from JSON.
+        images: Image folder or archive, which absolute file names may lead into.
+        on_fault: Called with every fault.
     """
-    rules = ImageRules()
-    images: dict[int, ImageInfo] = {}
+    folder = None if images is None or not Path(images).is_dir() else Path(images)
+    rules = ImageRules(folder)
+    parsed: dict[int, ImageInfo] = {}
     for number, entry in enumerate(_entries(content, "images", on_fault)):
         if _passes(rules.faults(entry, f"images[{number}]"), on_fault):
-            images[entry["id"]] = ImageInfo(
-                entry["id"], entry["file_name"], entry["width"], entry["height"], entry.get("crowdIndex")
-            )
-    return images, rules.sizes
+            image_id = _whole(entry["id"])
+            if image_id not in rules.first_ids:
+                name = name_below(entry["file_name"], folder)
+                assert name is not None
+                size = _whole(entry["width"]), _whole(entry["height"])
+                parsed[image_id] = ImageInfo(image_id, name, *size, entry.get("crowdIndex"), own_id(entry["id"]))
+    if not all(isinstance(image.own_id, str) for image in parsed.values()):  # results need ids of one type
+        parsed = {image_id: replace(image, own_id=image_id) for image_id, image in parsed.items()}
+    return ListedImages(parsed, rules.sizes, rules.first_ids)
 
 
 def parse_people(
     content: Any,
-    sizes: Mapping[int, tuple[int, int] | None],
+    listed: ListedImages,
     keypoints: KeypointSet | CustomKeypoints,
-    category: str | None,
+    category: CategoryName,
     on_fault: OnFault,
 ) -> AnnotatedPeople | None:
     """Read the annotations of an annotation file's content; None if the annotated category cannot be determined.
 
     Args:
         content: Content of the file, as read from JSON.
-        sizes: Sizes of the images, from ``parse_images``.
+        listed: Its images, from ``parse_images``.
         keypoints: See ``read_annotations``.
         category: See ``read_annotations``.
         on_fault: Called with every fault.
     """
-    category_and_keypoints = _category(content, keypoints, category, on_fault)
-    if category_and_keypoints is None:
+    categories, entries = _entries(content, "categories", on_fault), _entries(content, "annotations", on_fault)
+    used_ids = (entry.get("category_id") for entry in entries if isinstance(entry, dict))
+    try:
+        annotated = choose_category(categories, used_ids, keypoints, category)
+    except CategoryFault as error:
+        on_fault(error.fault)
         return None
-    annotated, complete = category_and_keypoints
-    rules = AnnotationRules(complete, sizes)
-    known_ids = [entry.get("id") for entry in content["categories"] if isinstance(entry, dict)]
+    rules = AnnotationRules(annotated.keypoints, listed.sizes)
+    known_ids = {whole_number(entry.get("id")) for entry in categories if isinstance(entry, dict)}
     people = []
-    for number, entry in enumerate(_entries(content, "annotations", on_fault)):
+    for number, entry in enumerate(entries):
         place = f"annotations[{number}]"
         if not isinstance(entry, dict):
             on_fault(Fault("structure", place, "must be an object"))
             continue
-        category_id = entry.get("category_id")
-        if type(category_id) is not int:
+        category_id = whole_number(entry.get("category_id"))
+        if category_id is None:
             rule = "must be an integer, the id of a category" if "category_id" in entry else "is missing"
             on_fault(Fault("field", f"{place}.category_id", rule))
         elif category_id not in known_ids:
             rule = f"is {category_id}, but no category has this id"
             on_fault(Fault("unknown_category", f"{place}.category_id", rule))
-        elif category_id == annotated["id"] and _passes(rules.faults(entry, place), on_fault):
-            people.append(_annotation(entry, complete))
-    if isinstance(keypoints, CustomKeypoints) and not keypoints.lists_pairs(annotated):
+        elif category_id in annotated.ids and _passes(rules.faults(entry, place), on_fault):
+            people.append(_annotation(entry, listed, annotated))
+    complete = annotated.keypoints
+    if isinstance(keypoints, CustomKeypoints) and not keypoints.lists_pairs(annotated.entry):
         labelled = [person.keypoints for person in people if person.is_person]
         one_sided = on_one_side(np.array(labelled).reshape(-1, complete.num, 3), complete)
         complete = replace(complete, unpaired=complete.unpaired + one_sided)
     for fault in _contradictions(people, complete):
         on_fault(fault)
-    return AnnotatedPeople(annotated, complete, people)
+    return AnnotatedPeople(annotated.entry, complete, people)
 
 
 def _contradictions(annotations: Sequence[Annotation], keypoints: KeypointSet) -> Iterator[Fault]:
@@ -232,50 +275,29 @@ def _entries(content: Any, key: str, on_fault: OnFault) -> list[Any]:
     return entries
 
 
-def _category(
-    content: Any, keypoints: KeypointSet | CustomKeypoints, name: str | None, on_fault: OnFault
-) -> tuple[dict[str, Any], KeypointSet] | None:
-    """The annotated category and its keypoints."""
-    entries = [entry for entry in _entries(content, "categories", on_fault) if isinstance(entry, dict)]
-    candidates = [entry for entry in entries if entry.get("name") == (name or "person")]
-    if name is None:
-        candidates = candidates or [entry for entry in entries if "keypoints" in entry] or entries
-    if len(candidates) != 1:
-        rule = f"must contain one category named {name or 'person'} (set by dataset.category), got {len(candidates)}"
-        on_fault(Fault("category", "categories", rule))
-        return None
-    (category,) = candidates
-    place = f"categories[{content['categories'].index(category)}]"
-    if type(category.get("id")) is not int:
-        on_fault(Fault("category", f"{place}.id", "must be an integer"))
-        return None
-    try:
-        if isinstance(keypoints, CustomKeypoints):
-            return category, keypoints.complete(category)
-        in_file = CustomKeypoints.from_category({"keypoints": category.get("keypoints")})
-        check_names(in_file.names, keypoints.names, keypoints.name)
-    except UserError as error:
-        on_fault(Fault("category", f"{place}.keypoints", str(error)))
-        return None
-    return category, keypoints
-
-
-def _annotation(entry: dict[str, Any], keypoints: KeypointSet) -> Annotation:
+def _annotation(entry: dict[str, Any], listed: ListedImages, category: AnnotatedCategory) -> Annotation:
     """Build from an entry that passed the rules."""
-    is_crowd = bool(entry.get("iscrowd", 0))
+    keypoints, is_crowd, image_id = category.keypoints, bool(crowd_flag(entry)), _whole(entry["image_id"])
     points = np.zeros((keypoints.num, 3))
     if not is_crowd:
         points = np.array(entry["keypoints"], np.float64).reshape(keypoints.num, 3)
     x, y, width, height = map(float, entry["bbox"])
-    annotated = int((points[:, 2] > 0).sum())
+    annotated, num_given = int((points[:, 2] > 0).sum()), whole_number(entry.get("num_keypoints"))
     return Annotation(
-        id=entry["id"],
-        image_id=entry["image_id"],
-        category_id=entry["category_id"],
+        id=_whole(entry["id"]),
+        image_id=listed.first_ids.get(image_id, image_id),
+        category_id=category.entry["id"],
         keypoints=points,
         box=(x, y, width, height),
         area=BOX_TO_AREA * width * height if keypoints.area_from_box else entry["area"],
         is_crowd=is_crowd,
-        num_keypoints=entry.get("num_keypoints", annotated),
+        num_keypoints=annotated if num_given is None else num_given,
         region=None if annotated else entry.get("segmentation") or None,
     )
+
+
+def _whole(value: Any) -> int:
+    """The whole number of a value that passed the rules."""
+    number = whole_number(value)
+    assert number is not None
+    return number

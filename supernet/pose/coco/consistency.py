@@ -10,7 +10,15 @@ from supernet.pose.keypoints import KeypointSet
 
 LEAST_AREA, MOST_AREA = 0.01, 2.0
 """Bounds of a person's area as a share of the box; on COCO it is from about 0.1 to 1."""
-WARNED = ("keypoint_corner", "normalised", "area", "zero_area", "repeated_person", "unlabelled_keypoint")
+WARNED = (
+    "keypoint_corner",
+    "normalised",
+    "area",
+    "zero_area",
+    "repeated_person",
+    "repeated_file",
+    "unlabelled_keypoint",
+)
 """Kinds of faults of which training and evaluation warn, because results are likely to be meaningless."""
 
 Floats = npt.NDArray[np.float64]
@@ -36,22 +44,22 @@ def contradictions(
     """
     labelled, points = people[..., 2] > 0, people[..., :2]
     at_corner = labelled & ((points == 0).all(axis=2) | (points == -1).all(axis=2))
-    for person, k in np.argwhere(at_corner):
+    for person, k in np.argwhere(at_corner).tolist():
         x, y = points[person, k]
         rule = f"labels {keypoints.names[k]} at {x:g}, {y:g}; keypoints that are not annotated need the visibility 0"
         yield Fault("keypoint_corner", f"annotation {ids[person]}", rule)
-    for person in np.flatnonzero(_normalised(points, labelled)):
+    for person in np.flatnonzero(_normalised(points, labelled)).tolist():
         rule = "has all coordinates from 0 to 1, as if they were shares of the image; give pixels"
         yield Fault("normalised", f"annotation {ids[person]}", rule)
     if not keypoints.area_from_box:
         box_areas = boxes[:, 2] * boxes[:, 3]
         wrong = (areas > 0) & (box_areas > 0) & ((areas < LEAST_AREA * box_areas) | (areas > MOST_AREA * box_areas))
-        for person in np.flatnonzero(wrong):
+        for person in np.flatnonzero(wrong).tolist():
             rule = f"has the area {areas[person]:g} in a box of {boxes[person, 2]:g} x {boxes[person, 3]:g}"
             yield Fault("area", f"annotation {ids[person]}", rule)
     yield from _repeats(points * labelled[..., None], labelled, images, ids)
     if len(people) and labelled.any():
-        for k in np.flatnonzero(~labelled.any(axis=0)):
+        for k in np.flatnonzero(~labelled.any(axis=0)).tolist():
             yield Fault("unlabelled_keypoint", f"keypoint {keypoints.names[k]}", "is labelled on nobody")
 
 
@@ -69,7 +77,7 @@ def _repeats(
 ) -> Iterator[Fault]:
     """People with exactly the keypoints of an earlier person of the same image."""
     first: dict[tuple[int, int], int] = {}
-    for person in np.flatnonzero(labelled.any(axis=1)):
+    for person in np.flatnonzero(labelled.any(axis=1)).tolist():
         key = images[person], hash(points[person].tobytes() + labelled[person].tobytes())
         earlier = first.setdefault(key, person)
         if earlier != person and np.array_equal(points[earlier], points[person]):

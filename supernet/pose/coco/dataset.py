@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from supernet.errors import UserError
 from supernet.pose.coco.annotations import Annotation, ImageInfo, read_annotations
+from supernet.pose.coco.categories import CategoryName
 from supernet.pose.coco.exif_choice import Exif, choose_exif
 from supernet.pose.coco.masks import box_pixels, segmentation_pixels
 from supernet.pose.custom_keypoints import CustomKeypoints
 from supernet.pose.data.exif import orientation_of, turn
 from supernet.pose.data.image_decoding import BadImage, decode_image
 from supernet.pose.data.image_source import ImageSource, image_source
-from supernet.pose.data.pose_dataset import PoseSample
+from supernet.pose.data.pose_dataset import ImageId, PoseSample
 from supernet.pose.keypoints import KeypointSet
 
 
@@ -32,7 +33,7 @@ class CocoPeople:
         keypoints: The keypoint set of the annotations; a custom set is completed from the file's category.
         only_with_people: Leave out images without a person with keypoints.
         image_ids: Use only these images, in this order; default all, in file order.
-        category: Name of the annotated category; None: "person", or the only one with keypoints.
+        category: Name of the annotated category, or of several; None: "person", or the only one with keypoints.
         strict: Also reject JPEGs that can be decoded but are damaged; see ``decode_image``.
         exif: Whether the annotations refer to images as stored, or as their EXIF orientation shows them; "auto" decides
             by the sizes (``exif_choice``).
@@ -50,21 +51,23 @@ class CocoPeople:
         images: str | Path,
         keypoints: KeypointSet | CustomKeypoints,
         only_with_people: bool = True,
-        image_ids: Sequence[int] | None = None,
-        category: str | None = None,
+        image_ids: Sequence[ImageId] | None = None,
+        category: CategoryName = None,
         strict: bool = False,
         exif: Exif = "stored",
     ) -> None:
         self._source = image_source(images)
         self._strict = strict
-        self._file = read_annotations(annotation_file, keypoints, category)
-        chosen = list(self._file.images if image_ids is None else image_ids)
-        unknown = [image_id for image_id in chosen if image_id not in self._file.images]
+        self._file = read_annotations(annotation_file, keypoints, category, images)
+        by_own_id = {image.own_id: image.id for image in self._file.images.values()}
+        own_ids = list(by_own_id) if image_ids is None else list(image_ids)
+        unknown = [image_id for image_id in own_ids if image_id not in by_own_id]
         if unknown:
             raise UserError(
                 f"annotation file {annotation_file} has no images with the ids {unknown[:5]}"
                 f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}; remove them"
             )
+        chosen = [by_own_id[image_id] for image_id in own_ids]
         if len(set(chosen)) != len(chosen):
             raise UserError(f"image_ids for {annotation_file} contain an id twice; give each id once")
         if only_with_people:
@@ -72,7 +75,8 @@ class CocoPeople:
         if not chosen:
             people = " with annotated people" if only_with_people else ""
             raise UserError(f"annotation file {annotation_file} has no images{people}; use another file")
-        self._image_ids = tuple(chosen)
+        self._ids = tuple(chosen)
+        self._own_ids = tuple(self._file.images[image_id].own_id for image_id in chosen)
         self.exif = exif
         if exif == "auto":
             choice = choose_exif(self._source, (self._file.images[image_id] for image_id in chosen))
@@ -94,12 +98,12 @@ class CocoPeople:
         return tuple(self.keypoints.names[k] for k in np.flatnonzero(~labelled))
 
     @property
-    def image_ids(self) -> Sequence[int]:
-        """The id of each image, in index order."""
-        return self._image_ids
+    def image_ids(self) -> Sequence[ImageId]:
+        """The id of each image as the file has it, in index order."""
+        return self._own_ids
 
     def __len__(self) -> int:
-        return len(self._image_ids)
+        return len(self._ids)
 
     def __getitem__(self, index: int) -> PoseSample:
         """Read one image.
@@ -107,7 +111,7 @@ class CocoPeople:
         Raises:
             BadImage: The image is missing, damaged, not of the annotated size, or has a broken segmentation.
         """
-        image_id = self._image_ids[index]
+        image_id = self._ids[index]
         info, annotations = self._file.images[image_id], self._file.annotations[image_id]
         image = load_image(self._source, info, strict=self._strict, exif=self.exif)
         mask = loss_mask(info, annotations)
@@ -116,10 +120,11 @@ class CocoPeople:
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of exactly these images, in COCO's format."""
+        images = [self._file.images[image_id] for image_id in self._ids]
         return {
-            "images": [self._file.images[image_id].to_coco() for image_id in self._image_ids],
+            "images": [image.to_coco() for image in images],
             "annotations": [
-                annotation.to_coco() for image_id in self._image_ids for annotation in self._file.annotations[image_id]
+                annotation.to_coco(image.own_id) for image in images for annotation in self._file.annotations[image.id]
             ],
             "categories": [self._file.category],
         }

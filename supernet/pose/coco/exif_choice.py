@@ -69,7 +69,7 @@ def choose_exif(source: ImageSource, images: Iterable[ImageInfo]) -> ExifChoice:
             votes[fitting[0]] += 1
         elif fitting:
             unclear.append(image.file_name)
-    winners: list[Exif] = [kind for kind in ("stored", "turned") if votes[kind]]  # type: ignore[misc]
+    winners: list[Exif] = [kind for kind in ("stored", "turned") if votes[kind]]
     if len(winners) == 1:
         return ExifChoice(winners[0])
     return ExifChoice("auto", tuple(unclear))

@@ -143,10 +143,10 @@ def check_part(
     except UserError as error:
         report.add("not_json", str(error), num_examples)
         return report
-    images, sizes = parse_images(content, on_fault)
-    people = parse_people(content, sizes, dataset.keypoints, dataset.category, on_fault)
-    report.num_images = len(images)
-    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
+    listed = parse_images(content, part.images, on_fault)
+    people = parse_people(content, listed, dataset.keypoints, dataset.category, on_fault)
+    report.num_images = len(listed.images)
+    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in listed.images}
     if people is not None:
         _count_people(people, annotations, report)
         for keypoint in people.keypoints.unpaired:
@@ -156,7 +156,7 @@ def check_part(
         if not report.num_people and not any(KINDS[kind].refused and report.counts[kind] for kind in KINDS):
             rule = f"has no person with labelled keypoints among {len(people.annotations)} annotations"
             report.add("no_people", f"{part.annotations} {rule}", num_examples)
-    work = [(image, annotations[image.id]) for image in islice(images.values(), limit)]
+    work = [(image, annotations[image.id]) for image in islice(listed.images.values(), limit)]
     source, exif = image_source(part.images), dataset.exif
     if exif == "auto":
         choice = choose_exif(source, (image for image, _ in work))

@@ -9,7 +9,7 @@ from torch.utils.data import get_worker_info
 
 from supernet.errors import UserError
 from supernet.pose.data.image_decoding import BadImage
-from supernet.pose.data.pose_dataset import PoseDataset, PoseSample
+from supernet.pose.data.pose_dataset import ImageId, PoseDataset, PoseSample
 from supernet.pose.keypoints import KeypointSet
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class SkipBrokenImages:
         return self._dataset.keypoints
 
     @property
-    def image_ids(self) -> Sequence[int]:
+    def image_ids(self) -> Sequence[ImageId]:
         """The id of each image, in index order, broken ones included."""
         return self._dataset.image_ids
 

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from subnet_export.prediction.sources import Frame, Source, ids_from_names, list_sources, read_frames
+from subnet_export.prediction.result_ids import ids_from_names
+from subnet_export.prediction.sources import Frame, Source, list_sources, read_frames
 from supernet.errors import UserError
+from supernet.pose.data.pose_dataset import ImageId
 from tests.helpers.prediction import FakeCamera, noise, write_images, write_video
 
 
@@ -147,7 +149,7 @@ def test_a_vanished_image_is_named(tmp_path: Path) -> None:
 
 
 def test_images_are_numbered_by_their_names_only_if_all_can_be() -> None:
-    def numbers(*names: str, kind: Any = "image") -> dict[str, int]:
+    def numbers(*names: str, kind: Any = "image") -> dict[str, ImageId]:
         return ids_from_names([Source(name, kind) for name in names])
 
     assert numbers("a/000139.jpg", "b/7.png") == {"a/000139.jpg": 139, "b/7.png": 7}

@@ -75,15 +75,15 @@ def test_faults_exit_with_1_and_stand_in_the_table_and_the_summary(root: Path, r
     (root / "train" / "1_2.png").write_bytes(b"no image")
     file = root / "annotations" / "train.json"
     content = json.loads(file.read_text())
-    content["annotations"][0]["id"] = 0
+    content["annotations"][0]["id"] = content["annotations"][1]["id"]
     file.write_text(json.dumps(content))
     done = run(*OWN, f"dataset.root={root}", f"output={root / 'out'}", "splits=[train]")
     assert done.returncode == 1
-    assert "annotations with the id 0" in done.stdout
+    assert "repeated ids" in done.stdout
     assert "images that cannot be decoded" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     (part,) = json.loads((root / "out" / "summary.json").read_text())["splits"]
-    assert {kind: fault["count"] for kind, fault in part["faults"].items()} == {"id_zero": 1, "undecodable": 1}
+    assert {kind: fault["count"] for kind, fault in part["faults"].items()} == {"repeated_id": 1, "undecodable": 1}
     assert "1_2.png cannot be decoded" in part["faults"]["undecodable"]["examples"][0]
 
 

@@ -31,7 +31,7 @@ def data_set(root: Path, images: list[tuple[Shape, int, bool]]) -> dict[str, Any
         (root / "images" / f"{number}.jpg").write_bytes(with_orientation(stored, orientation))
         height, width = (turn(stored, orientation) if is_turned else stored).shape[:2]
         entries.append({"id": number, "file_name": f"{number}.jpg", "width": width, "height": height})
-    people = [annotation(number + 1, number, bbox=[2, 2, 20, 20], area=200) for number in range(len(images))]
+    people = [annotation(number + 1, number, 17, bbox=[2, 2, 20, 20], area=200) for number in range(len(images))]
     category = {"id": 1, "name": "person", "keypoints": list(COCO.names)}
     content = {"images": entries, "annotations": people, "categories": [category]}
     (root / "people.json").write_text(json.dumps(content))

@@ -148,8 +148,8 @@ ON_PEOPLE: list[tuple[str, Callable[[Content], object]]] = [
     ("field", lambda entry: entry.update(num_keypoints=1.5)),
     ("field", lambda entry: entry.update(iscrowd=2)),
     ("field", lambda entry: entry.update(iscrowd=[])),
-    ("id_zero", lambda entry: entry.update(id=0)),
-    ("field", lambda entry: entry.update(id="7")),
+    ("field", lambda entry: entry.update(id="seven")),
+    ("field", lambda entry: entry.update(id=True)),
     ("field", lambda entry: entry.update(id=2**63)),
     ("dangling_image_id", lambda entry: entry.update(image_id=99)),
     ("field", lambda entry: entry.update(image_id=[10])),
@@ -159,7 +159,7 @@ ON_PEOPLE: list[tuple[str, Callable[[Content], object]]] = [
 ON_IMAGES: list[tuple[str, Callable[[Content], object]]] = [
     ("field", lambda entry: entry.pop("width")),
     ("field", lambda entry: entry.update(height=0)),
-    ("field", lambda entry: entry.update(height=80.0)),
+    ("field", lambda entry: entry.update(height=80.5)),
     ("field", lambda entry: entry.update(file_name=7)),
     ("field", lambda entry: entry.update(file_name="a\0b")),
     ("field", lambda entry: entry.update(file_name="\ud800.jpg")),
@@ -199,6 +199,7 @@ def test_all_faults_of_a_file_are_counted(folder: Folder, people: Any, images: A
 
 def test_every_kind_of_fault_of_annotations_can_be_fault_counts() -> None:
     of_whole_files = {"not_json", "structure", "category", "repeated_person", "unlabelled_keypoint"}
+    of_whole_files |= {"repeated_file", "repeated_file_size"}
     assert {kind for kind, _ in ON_PEOPLE + ON_IMAGES} | of_whole_files == KINDS.keys()
 
 
@@ -278,7 +279,7 @@ def test_no_random_bytes_end_the_check(folder: Folder, cut: int, flips: list[tup
         ("structure", '{"images": [], "annotations": 7, "categories": [{"id": 1, "name": "person"}]}'),
         ("category", '{"images": [], "annotations": [], "categories": []}'),
         ("category", '{"images": [], "annotations": [], "categories": [{"id": 1}, {"id": 2}]}'),
-        ("category", '{"images": [], "annotations": [], "categories": [{"id": "1", "name": "person"}]}'),
+        ("category", '{"images": [], "annotations": [], "categories": [{"id": "one", "name": "person"}]}'),
         ("category", '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "person", "keypoints": 4}]}'),
         ("category", '{"images": [], "annotations": [], "categories": [{"id": 1, "keypoints": ["nose", "left_eye"]}]}'),
     ],
