@@ -2,6 +2,7 @@
 
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, PROJECT
 from subnet_export.exported_model import ExportedModel, FormatRecord
+from supernet.evaluation.metrics_table import format_metric
 
 INPUTS = {
     "uint8": "RGB images as `uint8` (B, H, W, 3), normalised inside",
@@ -50,7 +51,7 @@ it where people can be harmed if it misses them."""
 
 def _quality(model: ExportedModel) -> str:
     measurement = model.measurement
-    lines = [f"| {name} | {value:.4f} |" for name, value in measurement.metrics.items()]
+    lines = [f"| {name} | {format_metric(value, 4)} |" for name, value in measurement.metrics.items()]
     heading = f"| measured on {measurement.num_images} images of the {measurement.split} split | |"
     return "\n".join([f"## Quality\n\nData set: {_dataset(model)}.\n", heading, "|---|---|", *lines])
 

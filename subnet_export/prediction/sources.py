@@ -13,16 +13,18 @@ from typing import Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 from supernet.errors import UserError
-from supernet.pose.data.image_decoding import decode_image, read_image
+from supernet.pose.data.image_decoding import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, read_image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
 STANDARD_INPUT = "-"
 MAX_ASPECT_RATIO = 16
 """Limit of the longest side over the shortest; beyond it, the network's input would need gigabytes."""
 _DEFAULT_FPS = 25.0
+_GIF_FPS = 10.0
+"""Of a GIF that tells no delays, as browsers show it."""
 _MISSING_SHARE = 0.1
 """Share of the announced frames that a video may lack: the number is often an estimate from its length."""
 # Silences OpenCV and FFmpeg, as errors are reported by this module. FFmpeg reads the variable when it opens the first
@@ -105,6 +107,8 @@ def read_frames(source: Source) -> Iterator[Frame]:
         frames = iter([Frame(source, read_image(source.name, upright=source.upright))])
     elif source.kind == "stdin":
         frames = iter([_read_standard_input(source)])
+    elif source.name.lower().endswith(".gif"):
+        frames = _read_gif(source)
     else:
         frames = _read_video(source)
     for frame in frames:
@@ -177,6 +181,29 @@ def _read_video(source: Source) -> Iterator[Frame]:
         _check_end(source, number, num_announced)
     finally:
         capture.release()
+
+
+def _read_gif(source: Source) -> Iterator[Frame]:
+    """Yield the frames of a GIF; of one without delays, OpenCV's video reader gives the first frame only."""
+    number = 0
+    try:
+        with PIL.Image.open(source.name) as image:
+            num_announced = int(getattr(image, "n_frames", 1))
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"video {source.name} is {image.width} x {image.height}; scale it down")
+            time_s = 0.0
+            for number in range(num_announced):
+                image.seek(number)
+                delay_s = float(image.info.get("duration") or 0) / 1000 or 1 / _GIF_FPS
+                rgb = np.asarray(image.convert("RGB"), np.uint8)
+                yield Frame(source, rgb, number, time_s, 1 / delay_s, num_announced)
+                time_s += delay_s
+    except FileNotFoundError as error:
+        raise UserError(f"cannot read video {source.name}: there is no such file; check the path") from error
+    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError) as error:
+        raise UserError(
+            f"video {source.name} is damaged: it ends after {number} frames ({error}); restore the file"
+        ) from error
 
 
 def _check_end(source: Source, num_read: int, num_announced: int) -> None:

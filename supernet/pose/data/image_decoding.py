@@ -3,7 +3,8 @@
 import io
 import os
 import stat
-from pathlib import Path
+import warnings
+from pathlib import Path, PurePath
 from typing import Final
 
 import cv2
@@ -21,6 +22,16 @@ MAX_PIXELS: Final = 2**27
 """Largest image, 134 million pixels or 400 MB decoded; the header of a small file can claim far more."""
 MAX_ASPECT_RATIO: Final = 64
 """Largest ratio of long to short side. The network's input has the same ratio: longer strips would fill the memory."""
+IMAGE_SUFFIXES: Final = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif"),
+    *(".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""How the names of files end that ``decode_image`` reads: formats that both OpenCV and Pillow know. It looks at the
+content, so other names are read too; a GIF as its first frame."""
+
+
+# Their sizes are checked here, in one sentence that names the image.
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
 class BadImage(UserError):
@@ -68,7 +79,7 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
     """Decode an image to (H, W, 3) uint8, RGB; grey, CMYK, 16-bit and transparent images are converted.
 
     Args:
-        content: A file in a format that both OpenCV and Pillow read, such as JPEG, PNG, BMP, GIF, TIFF or WebP.
+        content: A file in one of the formats of ``IMAGE_SUFFIXES``.
         name: Name of the image in error messages.
         upright: Apply the EXIF orientation. Coordinates of annotated sets may refer to the stored pixels instead.
         strict: Also reject a JPEG with inconsistent data, which decoders otherwise fill in silently.
@@ -81,7 +92,7 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
     if not width:
         width, height = _claimed_size(content)
     if not width or not height:  # the decoder might find a huge one
-        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); download it again or remove it")
+        raise _undecodable(name)
     if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise BadImage(
             f"image {name} is {width} x {height}; at most {MAX_PIXELS} pixels and an aspect ratio of "
@@ -94,6 +105,15 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
         raise BadImage(f"image {name} is truncated (no end-of-image marker); download it again")
     image = _decode(content, name, strict and colour_space in ("YCbCr", "Gray"))
     return turn(image, orientation_of(content)) if upright else image
+
+
+def _undecodable(name: str) -> BadImage:
+    """The error of an image without a reason that a decoder tells."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix and suffix not in IMAGE_SUFFIXES:
+        formats = ", ".join(IMAGE_SUFFIXES)
+        return BadImage(f"image {name} cannot be decoded (not in a known format); convert it: {formats} are read")
+    return BadImage(f"image {name} cannot be decoded (damaged, or not an image); download it again or remove it")
 
 
 def _decode(content: bytes, name: str, strict: bool) -> npt.NDArray[np.uint8]:
@@ -111,7 +131,7 @@ def _decode(content: bytes, name: str, strict: bool) -> npt.NDArray[np.uint8]:
     except cv2.error as error:
         raise BadImage(f"image {name} cannot be decoded ({error.err}); download it again or remove it") from error
     if decoded is None:
-        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); download it again or remove it")
+        raise _undecodable(name)
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
