@@ -67,7 +67,7 @@ def extract_model(
     before = measure(uncalibrated, test_set, "test", num_compared, "before calibration:").metrics["AP"]
     after = measure(calibrated, test_set, "test", num_compared, "after calibration:").metrics["AP"]
     calibration = calibration_record(trained.dataset, train_set, num_calibration_images, arch.resolution)
-    space = trained.supernet.space
+    space, file_digest = trained.supernet.space, hashlib.sha256(trained.path.read_bytes()).hexdigest()
     return ExportedModel(
         network,
         trained.keypoints,
@@ -75,7 +75,7 @@ def extract_model(
         trained.objective,
         trained.dataset,
         replace(calibration, AP_before=before, AP_after=after, num_compared=num_compared),
-        Origin(space.name, space.digest(), supernet_sha256=hashlib.sha256(trained.path.read_bytes()).hexdigest()),
+        Origin(space.name, space.digest(), 0, file_digest, trained.trained_on),
         measure(calibrated, test_set, "test", num_images, "calibrated subnet:"),
         params_and_macs(arch, trained.keypoints.num),
         category_id=category_id_of(test_set),

@@ -2,6 +2,7 @@
 
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, PROJECT
 from subnet_export.exported_model import ExportedModel, FormatRecord
+from supernet.checkpoints.lineage import saw_only_drawings
 from supernet.evaluation.metrics_table import format_metric
 
 INPUTS = {
@@ -18,6 +19,7 @@ def model_card(model: ExportedModel) -> str:
         f"Finds the {keypoints.num} keypoints ({keypoints.name}) of every person in an image: bottom-up, with a single "
         "pass of one network.",
         _use(model),
+        _trained_on(model),
         _quality(model),
         _cost(model),
         _files(model),
@@ -47,6 +49,16 @@ heatmaps followed by {num} tag maps; output `high`, at 1/2, holds {num} heatmaps
 Intended for finding the poses of people in images like those it was measured on. It does not identify people. The
 figures below do not apply to other images: measure the model on your own images before you rely on it, and do not use
 it where people can be harmed if it misses them."""
+
+
+def _trained_on(model: ExportedModel) -> str:
+    lines = [f"- {data.description}" for data in model.origin.trained_on]
+    if saw_only_drawings(model.origin.trained_on):
+        lines.append(
+            "\nThis model has never seen a photograph. On photographs it finds people where there are none and misses "
+            "others: fine-tune it on photographs before you use it there."
+        )
+    return "\n".join(["## Trained on\n", *lines])
 
 
 def _quality(model: ExportedModel) -> str:

@@ -1,7 +1,7 @@
 """Converts an exported model to the content of ``model.json`` and back."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from subnet_export.deployment.formats import FORMATS
@@ -55,7 +55,7 @@ def from_description(net: ExportedNet) -> ExportedModel:
         from_mapping(PoseObjective, value["objective"], "objective"),
         net.dataset,
         from_mapping(Calibration, value["calibration"], "calibration"),
-        from_mapping(Origin, value["origin"], "origin"),
+        replace(from_mapping(Origin, value["origin"], "origin"), trained_on=net.trained_on),
         from_mapping(Measurement, {**measurement, "metrics": without_null(measurement.get("metrics"))}, "measurement"),
         dict(value["costs"]),
         {name: _format(name, record) for name, record in formats.items()},

@@ -21,6 +21,7 @@ from subnet_export.format_writer import FormatOptions, FormatWriter, formats_of
 from subnet_export.model import save_model
 from subnet_export.run_summary import finish, prepare
 from supernet.checkpoints import container, safe_torch
+from supernet.checkpoints.lineage import extended, training_data_of
 from supernet.cli.console import progress_bar
 from supernet.cli.signals import stop_request
 from supernet.errors import UserError
@@ -135,7 +136,9 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     improved = after["val"].metrics["AP"] > before["val"].metrics["AP"]
     if improved or changed:
         steps = (0 if plan.from_scratch else model.origin.num_finetune_steps) + plan.settings.num_steps
-        origin = replace(model.origin, num_finetune_steps=steps)
+        earlier = () if plan.from_scratch else model.origin.trained_on
+        trained_on = extended(earlier, training_data_of(plan.dataset))
+        origin = replace(model.origin, num_finetune_steps=steps, trained_on=trained_on)
         result = replace(
             start, network=network, calibration=calibration, origin=origin, measurement=after["test"], latencies=()
         )

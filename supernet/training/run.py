@@ -14,6 +14,7 @@ import cv2
 import torch
 
 from supernet.checkpoints import safe_torch
+from supernet.checkpoints.lineage import Lineage, from_plain, to_plain
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
 from supernet.cli.console import progress_bar
 from supernet.cli.runs import point_latest, write_summary
@@ -90,7 +91,10 @@ class TrainingRun:
             "processes": processes.count,
             "space_digest": setup.space.digest(),
         }
+        warm_start = setup.warm_start
+        self.started_from: Lineage = () if warm_start is None else warm_start.trained_on
         if state is not None:
+            self.started_from = from_plain(state.get("started_from"))
             self._resume(state)
         if processes.is_main:
             settings, shared = setup.settings, f", {processes.count} processes" if processes.count > 1 else ""
@@ -169,6 +173,7 @@ class TrainingRun:
                 setup.dataset,
                 asdict(settings.evaluation),
                 self.trainer.objective,
+                started_from=self.started_from,
             )
         scorer = SubnetScorer(
             supernet,
@@ -269,6 +274,7 @@ class TrainingRun:
                 "config": dict(self.config),
                 "made_with": self.environment,
                 "seconds": self._seconds(),
+                "started_from": to_plain(self.started_from),
                 "trainer": self.trainer.state(),
                 "watch": self.monitor.state(),
             }

@@ -7,6 +7,7 @@ import torch
 
 from supernet.arch import Arch
 from supernet.checkpoints.exported_network import is_exported, load_net
+from supernet.checkpoints.lineage import PUBLISHED, Lineage
 from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.errors import UserError
 from supernet.litepose import LitePose
@@ -26,11 +27,13 @@ class WarmStart:
         network: The network, on the CPU, with its batch-norm statistics.
         keypoints: The keypoints that it predicts; None for a published checkpoint, which has only their number.
         path: File or folder it was read from.
+        trained_on: The data sets of its weights.
     """
 
     network: LitePose
     keypoints: KeypointSet | None
     path: Path
+    trained_on: Lineage = (PUBLISHED,)
 
     def predicts(self, keypoints: KeypointSet) -> bool:
         """Whether the network's last layers predict these keypoints."""
@@ -58,7 +61,7 @@ def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> War
                 f"init_arch={arch_path} is for published checkpoints; {path} has its own arch, remove init_arch"
             )
         exported = load_net(path)
-        start = WarmStart(exported.network, exported.keypoints, Path(path))
+        start = WarmStart(exported.network, exported.keypoints, Path(path), exported.trained_on)
     elif Path(path).is_dir():
         raise UserError(f"init={path} contains no exported model; name a folder that python -m subnet_export wrote")
     elif arch_path is None:
