@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _warn_of_drawings(model: ExportedModel) -> None:
-    """Log a warning if the model has never seen a photograph."""
+    """Log a warning if the model has learned poses from drawn people only."""
     if saw_only_drawings(model.origin.trained_on):
         logger.warning(
             "this model was trained on built-in drawn people only; on photographs it finds people where there are "

@@ -28,6 +28,7 @@ Lineage = tuple[TrainingData, ...]
 """All data sets of some weights, the first one first."""
 
 PUBLISHED = TrainingData("published", "photographs, by the authors of LitePose")
+IMAGENET = TrainingData("imagenet", "ImageNet's photographs without poses (the backbone)")
 
 
 def training_data_of(dataset: Mapping[str, Any]) -> TrainingData:
@@ -47,8 +48,8 @@ def extended(lineage: Iterable[TrainingData], data: TrainingData) -> Lineage:
 
 
 def saw_only_drawings(lineage: Lineage) -> bool:
-    """Whether weights were trained on built-in people alone."""
-    return all(data.is_drawn for data in lineage)
+    """Whether weights learned poses from built-in people alone; a backbone from ImageNet has learned none."""
+    return all(data.is_drawn or data == IMAGENET for data in lineage)
 
 
 def to_plain(lineage: Lineage) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from subnet_export.export import extract_model
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model, save_model
 from supernet.checkpoints.lineage import (
+    IMAGENET,
     PUBLISHED,
     TrainingData,
     extended,
@@ -43,6 +44,7 @@ def test_a_lineage_names_each_data_set_once_in_order() -> None:
         with pytest.raises(UserError):
             from_plain(malformed)
     assert saw_only_drawings((DRAWN,))
+    assert saw_only_drawings((IMAGENET, DRAWN))
     assert not saw_only_drawings(lineage)
     assert not saw_only_drawings((PUBLISHED,))
 
@@ -62,7 +64,7 @@ def test_training_from_drawn_people_to_photographs_is_recorded(tmp_path: Path, m
     assert data == training_data_of(configuration(tmp_path)["dataset"])
     assert data.is_drawn
     assert load_model(tmp_path / "drawn_model").origin == drawn.origin
-    assert "never seen a photograph" in (tmp_path / "drawn_model" / "README.md").read_text()
+    assert "learned poses from drawn people only" in (tmp_path / "drawn_model" / "README.md").read_text()
 
     dataset = write_custom_set(tmp_path / "set", 4)
     config = configuration(tmp_path / "disk", dataset=dataset, **short) | {"init": str(tmp_path / "drawn_model")}
@@ -76,7 +78,7 @@ def test_training_from_drawn_people_to_photographs_is_recorded(tmp_path: Path, m
     card = (tmp_path / "disk_model" / "README.md").read_text()
     assert data.description in card
     assert "annotations/train.json" in card
-    assert "never seen a photograph" not in card
+    assert "learned poses from drawn people only" not in card
 
 
 def test_a_file_of_an_earlier_release_was_trained_on_its_data_set() -> None:
