@@ -59,8 +59,8 @@ def _trained_on(model: ExportedModel) -> str:
     lines = [f"- {data.description}" for data in model.origin.trained_on]
     if saw_only_drawings(model.origin.trained_on):
         lines.append(
-            "\nThis model has learned poses from drawn people only. On photographs it finds people where there are none "
-            "and misses others: fine-tune it on photographs before you use it there."
+            "\nThis model has learned poses from drawn people only. On photographs it finds people where there are "
+            "none and misses others: fine-tune it on photographs before you use it there."
         )
     return "\n".join(["## Trained on\n", *lines])
 

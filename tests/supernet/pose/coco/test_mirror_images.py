@@ -1,6 +1,7 @@
 """Keypoints whose names tell no side are their own mirror images unless people show that they lie on one side."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_training_does_not_mirror_where_a_mirror_image_is_unknown(
     image = np.zeros((64, 64, 3), np.uint8)
     image[:, :32] = 255
     sample = PoseSample(image, np.zeros((0, 5, 3), np.float32), np.ones((64, 64), bool), 1)
-    always = Augmentation(0.0, 1.0, 1.0, 0.0, False, 1.0, 0.0, 0.0, 0.0)
+    always = replace(Augmentation.none(), flip_probability=1.0)
     rng = np.random.default_rng(0)
     assert augment(sample, 64, rng, always, images.keypoints).image[0, 0, 0] == 255
     listed = from_plain({**described["keypoints"], "flip_pairs": [[2, 3], [4, 5]], "unpaired": []})
