@@ -7,8 +7,7 @@ from typing import Any
 
 from subnet_export.prediction.sources import Source
 from supernet.errors import UserError
-from supernet.io.files import LARGE, read_json
-from supernet.pose.coco.annotations import parse_images
+from supernet.pose.coco.annotations import read_content
 from supernet.pose.coco.categories import CategoryFault, choose_category
 from supernet.pose.coco.splits import category_name
 from supernet.pose.data.pose_dataset import ImageId
@@ -50,17 +49,14 @@ def ids_of_annotations(path: Path, sources: Sequence[Source], keypoints: Keypoin
     Raises:
         UserError: The file cannot be read, or lists no image, or several, of a source's name.
     """
-    content = read_json(path, "annotation file", LARGE)
-    listed = parse_images(content, None, lambda _: None).images
-    entries = content.get("categories") if isinstance(content, dict) else None
+    content = read_content(path)
+    listed = content.images.table(None, lambda _: None)
     try:
-        annotated = choose_category(
-            entries if isinstance(entries, list) else [], (), keypoints=keypoints, name=category_name(category)
-        )
+        annotated = choose_category(content.categories, (), keypoints, category_name(category))
     except CategoryFault as error:
         raise UserError(f"annotation file {path}: {error.fault.place} {error.fault.rule}") from error
     by_name: dict[str, list[tuple[tuple[str, ...], ImageId]]] = {}
-    for image in listed.values():
+    for image in (listed[row] for row in range(len(listed))):
         parts = PurePath(image.file_name).parts
         by_name.setdefault(parts[-1], []).append((parts, image.own_id))
     ids = {}

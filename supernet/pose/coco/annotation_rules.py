@@ -6,10 +6,10 @@ fault; ``python -m supernet.pose.check`` counts all of them.
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,10 @@ class Fault(NamedTuple):
     kind: str
     place: str
     rule: str
+
+
+OnFault = Callable[[Fault], None]
+"""Called with every fault. It may raise to stop reading; else entries with faults of refused kinds are skipped."""
 
 
 class ImageRules:
@@ -135,15 +139,27 @@ def crowd_flag(entry: Mapping[str, Any]) -> bool | None:
     return bool(number) if number in (0, 1) else None
 
 
+class KnownSizes(Protocol):
+    """The listed images."""
+
+    def get(self, image_id: int) -> tuple[int, int] | None:
+        """Width and height of an image, None if unknown."""
+        ...
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether an image is listed."""
+        ...
+
+
 class AnnotationRules:
     """Checks the entries of ``annotations`` of the annotated category in file order.
 
     Args:
         keypoints: The keypoint set of the annotations.
-        sizes: Width and height by id of each listed image, None if unknown.
+        sizes: Width and height of each listed image.
     """
 
-    def __init__(self, keypoints: KeypointSet, sizes: Mapping[int, tuple[int, int] | None]) -> None:
+    def __init__(self, keypoints: KeypointSet, sizes: KnownSizes) -> None:
         self._keypoints, self._sizes = keypoints, sizes
         self._seen_ids: set[int] = set()
 

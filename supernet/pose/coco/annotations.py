@@ -2,131 +2,58 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
-from supernet.pose.coco.annotation_rules import KINDS, AnnotationRules, Fault, ImageRules, crowd_flag
-from supernet.pose.coco.categories import AnnotatedCategory, CategoryFault, CategoryName, choose_category
-from supernet.pose.coco.consistency import contradictions, warnings_of
-from supernet.pose.coco.identities import name_below, own_id, whole_number
+from supernet.io.json_lists import Unusual, read_lists
+from supernet.pose.coco.annotation_rules import KINDS, Fault, OnFault
+from supernet.pose.coco.categories import CategoryFault, CategoryName, choose_category
+from supernet.pose.coco.columns import RowCollector, Rows
+from supernet.pose.coco.consistency import warnings_of
+from supernet.pose.coco.identities import whole_number
+from supernet.pose.coco.image_table import ImageCollector, ImageTable
 from supernet.pose.coco.mirror_images import on_one_side
+from supernet.pose.coco.people_table import PeopleTable, faults_of_people, people_table
 from supernet.pose.custom_keypoints import CustomKeypoints
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.metrics.input_checks import BOX_TO_AREA
+
+_LISTS = ("images", "annotations", "categories")
+_BATCH_SIZE = 4096
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ImageInfo:
-    """One entry of ``images``.
-
-    Attributes:
-        id: As a whole number.
-        file_name: Below the image folder.
-        width: In pixels.
-        height: In pixels.
-        crowd_index: CrowdPose's measure of crowding, 0 to 1; None elsewhere.
-        own_id: The id as the file has it, which results refer to.
-    """
-
-    id: int
-    file_name: str
-    width: int
-    height: int
-    crowd_index: float | None
-    own_id: int | str
-
-    def to_coco(self) -> dict[str, Any]:
-        """The entry in COCO's format."""
-        entry = {"id": self.own_id, "file_name": self.file_name, "width": self.width, "height": self.height}
-        return entry if self.crowd_index is None else entry | {"crowdIndex": self.crowd_index}
-
-
-@dataclass(frozen=True, eq=False)
-class Annotation:
-    """One entry of ``annotations``: a person, or a crowd annotated as one region.
-
-    Attributes:
-        keypoints: (K, 3) float64: x, y in image pixels and visibility; zeros for a crowd.
-        box: x, y, width, height in image pixels.
-        area: Square pixels of the segment; for sets without segments, ``BOX_TO_AREA`` times the box.
-        num_keypoints: As in the file (CrowdPose counts differently), else the number with visibility above 0.
-        region: Segmentation of a crowd or of a person without keypoints: polygons, run lengths, or None for the box.
-    """
-
-    id: int
-    image_id: int
-    category_id: int | str
-    keypoints: npt.NDArray[np.float64]
-    box: tuple[float, float, float, float]
-    area: float
-    is_crowd: bool
-    num_keypoints: int
-    region: Any
-
-    @property
-    def is_person(self) -> bool:
-        """Whether this is a single person with at least one annotated keypoint."""
-        return not self.is_crowd and bool((self.keypoints[:, 2] > 0).any())
-
-    def to_coco(self, image_id: int | str) -> dict[str, Any]:
-        """The entry in COCO's format with its image's own id; without the segmentation, which evaluation ignores."""
-        return {
-            "id": self.id,
-            "image_id": image_id,
-            "category_id": self.category_id,
-            "keypoints": self.keypoints.ravel().tolist(),
-            "num_keypoints": self.num_keypoints,
-            "bbox": list(self.box),
-            "area": self.area,
-            "iscrowd": int(self.is_crowd),
-        }
-
-
 @dataclass(frozen=True, eq=False)
 class AnnotationFile:
-    """A checked file: images by id in file order, annotations by image id, the annotated category, its keypoints."""
+    """A checked file: its images, the annotations of the annotated category, the category, and its keypoints."""
 
-    images: dict[int, ImageInfo]
-    annotations: dict[int, list[Annotation]]
+    images: ImageTable
+    people: PeopleTable
     category: dict[str, Any]
     keypoints: KeypointSet
 
 
 @dataclass(frozen=True, eq=False)
-class ListedImages:
-    """The images of a file.
+class FileContent:
+    """The lists of a file, unchecked.
 
     Attributes:
-        images: By id, in file order, without faulty entries and those that repeat a file.
-        sizes: Width and height by id of all listed images; None if faulty.
-        first_ids: By id of an entry that repeats a file, the id of the first entry of that file.
+        images: Collected images.
+        annotations: Annotations in columns.
+        categories: The entries of ``categories``.
+        faults: Lists that are missing or no lists, by name.
     """
 
-    images: dict[int, ImageInfo]
-    sizes: dict[int, tuple[int, int] | None]
-    first_ids: dict[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class AnnotatedPeople:
-    """The annotated category of a file, its keypoints, and its annotations in file order."""
-
-    category: dict[str, Any]
-    keypoints: KeypointSet
-    annotations: list[Annotation]
-
-
-OnFault = Callable[[Fault], None]
-"""Called with every fault. It may raise to stop reading; else entries with faults of refused kinds are skipped."""
+    images: ImageCollector
+    annotations: Rows
+    categories: list[Any]
+    faults: dict[str, Fault]
 
 
 def read_annotations(
@@ -156,148 +83,94 @@ def read_annotations(
         counts[fault.kind] += 1
         examples.setdefault(fault.kind, fault)
 
-    content = read_json(path, "annotation file", LARGE)
-    listed = parse_images(content, images, refuse)
-    people = parse_people(content, listed, keypoints, category, refuse)
-    assert people is not None
+    checked, _ = check_content(read_content(path), keypoints, category, images, refuse)
+    assert checked is not None
     for warning in warnings_of(counts, examples, {kind: details.title for kind, details in KINDS.items()}):
         logger.warning("annotation file %s, %s; python -m supernet.pose.check lists all", path, warning)
-    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in listed.images}
-    for annotation in people.annotations:
-        annotations[annotation.image_id].append(annotation)
-    return AnnotationFile(listed.images, annotations, people.category, people.keypoints)
+    return checked
 
 
-def parse_images(content: Any, images: str | Path | None, on_fault: OnFault) -> ListedImages:
-    """Read the images of an annotation file's content; those of the same file become one.
+def read_content(path: str | Path) -> FileContent:
+    """Read the lists of an annotation file, a large one in batches.
 
-    Args:
-        content: Content of the file, as read from JSON.
-        images: Image folder or archive, which absolute file names may lead into.
-        on_fault: Called with every fault.
+    Raises:
+        UserError: The file is missing, is not JSON, or too large.
     """
-    folder = None if images is None or not Path(images).is_dir() else Path(images)
-    rules = ImageRules(folder)
-    parsed: dict[int, ImageInfo] = {}
-    for number, entry in enumerate(_entries(content, "images", on_fault)):
-        if _passes(rules.faults(entry, f"images[{number}]"), on_fault):
-            image_id = _whole(entry["id"])
-            if image_id not in rules.first_ids:
-                name = name_below(entry["file_name"], folder)
-                assert name is not None
-                size = _whole(entry["width"]), _whole(entry["height"])
-                parsed[image_id] = ImageInfo(image_id, name, *size, entry.get("crowdIndex"), own_id(entry["id"]))
-    if not all(isinstance(image.own_id, str) for image in parsed.values()):  # results need ids of one type
-        parsed = {image_id: replace(image, own_id=image_id) for image_id, image in parsed.items()}
-    return ListedImages(parsed, rules.sizes, rules.first_ids)
+    images, rows = ImageCollector(), RowCollector()
+    categories: list[Any] = []
+    collectors = {"images": images.add, "annotations": rows.add, "categories": categories.extend}
+    seen = set()
+    try:
+        for name, batch in read_lists(path, _LISTS, LARGE):
+            seen.add(name)
+            collectors[name](batch)
+    except Unusual:
+        return _content_of(read_json(path, "annotation file", LARGE))
+    faults = {name: Fault("structure", name, "is missing") for name in _LISTS if name not in seen}
+    return FileContent(images, rows.rows(), categories, faults)
 
 
-def parse_people(
-    content: Any,
-    listed: ListedImages,
+def _content_of(content: Any) -> FileContent:
+    """The lists of a file that was read as a whole."""
+    images, rows = ImageCollector(), RowCollector()
+    lists, faults = {}, {}
+    for name in _LISTS:
+        entries = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            rule = "must be an object with images, annotations and categories"
+            faults[name] = Fault("structure", "the top level", rule)
+        elif not isinstance(entries, list):
+            faults[name] = Fault("structure", name, "must be a list" if name in content else "is missing")
+        lists[name] = entries if isinstance(entries, list) else []
+    for collector, name in ((images.add, "images"), (rows.add, "annotations")):
+        for start in range(0, len(lists[name]), _BATCH_SIZE):
+            collector(lists[name][start : start + _BATCH_SIZE])
+    return FileContent(images, rows.rows(), lists["categories"], faults)
+
+
+def check_content(
+    content: FileContent,
     keypoints: KeypointSet | CustomKeypoints,
     category: CategoryName,
+    images: str | Path | None,
     on_fault: OnFault,
-) -> AnnotatedPeople | None:
-    """Read the annotations of an annotation file's content; None if the annotated category cannot be determined.
+) -> tuple[AnnotationFile | None, ImageTable]:
+    """Check the content of a file.
 
     Args:
-        content: Content of the file, as read from JSON.
-        listed: Its images, from ``parse_images``.
+        content: From ``read_content``.
         keypoints: See ``read_annotations``.
         category: See ``read_annotations``.
-        on_fault: Called with every fault.
+        images: See ``read_annotations``.
+        on_fault: Called with every fault. It may raise to stop; else entries with faults of refused kinds are skipped.
+
+    Returns:
+        The checked file, None if the annotated category cannot be determined; and its images.
     """
-    categories, entries = _entries(content, "categories", on_fault), _entries(content, "annotations", on_fault)
-    used_ids = (entry.get("category_id") for entry in entries if isinstance(entry, dict))
+    for name in ("images", "categories", "annotations"):
+        if name in content.faults:
+            on_fault(content.faults[name])
+    table = content.images.table(images, on_fault)
+    rows, others = content.annotations, content.annotations.others.values()
+    used_ids = [*np.unique(rows.columns["category_id"]).tolist()]
+    used_ids += [entry.get("category_id") for entry in others if isinstance(entry, dict)]
     try:
-        annotated = choose_category(categories, used_ids, keypoints, category)
+        annotated = choose_category(content.categories, used_ids, keypoints, category)
     except CategoryFault as error:
         on_fault(error.fault)
-        return None
-    rules = AnnotationRules(annotated.keypoints, listed.sizes)
-    known_ids = {whole_number(entry.get("id")) for entry in categories if isinstance(entry, dict)}
-    people = []
-    for number, entry in enumerate(entries):
-        place = f"annotations[{number}]"
-        if not isinstance(entry, dict):
-            on_fault(Fault("structure", place, "must be an object"))
-            continue
-        category_id = whole_number(entry.get("category_id"))
-        if category_id is None:
-            rule = "must be an integer, the id of a category" if "category_id" in entry else "is missing"
-            on_fault(Fault("field", f"{place}.category_id", rule))
-        elif category_id not in known_ids:
-            rule = f"is {category_id}, but no category has this id"
-            on_fault(Fault("unknown_category", f"{place}.category_id", rule))
-        elif category_id in annotated.ids and _passes(rules.faults(entry, place), on_fault):
-            people.append(_annotation(entry, listed, annotated))
+        return None, table
+    known_ids = _known_ids(content.categories)
+    people = people_table(rows, table, annotated, known_ids, on_fault)
     complete = annotated.keypoints
     if isinstance(keypoints, CustomKeypoints) and not keypoints.lists_pairs(annotated.entry):
-        labelled = [person.keypoints for person in people if person.is_person]
-        one_sided = on_one_side(np.array(labelled).reshape(-1, complete.num, 3), complete)
+        one_sided = on_one_side(people.keypoints[people.is_person].astype(np.float64), complete)
         complete = replace(complete, unpaired=complete.unpaired + one_sided)
-    for fault in _contradictions(people, complete):
+    for fault in faults_of_people(people, table.ids, complete):
         on_fault(fault)
-    return AnnotatedPeople(annotated.entry, complete, people)
+    return AnnotationFile(table, people, annotated.entry, complete), table
 
 
-def _contradictions(annotations: Sequence[Annotation], keypoints: KeypointSet) -> Iterator[Fault]:
-    """The faults that show only in comparison with other values of the file."""
-    people = [annotation for annotation in annotations if not annotation.is_crowd]
-    return contradictions(
-        np.array([person.keypoints for person in people]).reshape(-1, keypoints.num, 3),
-        np.array([person.box for person in people]).reshape(-1, 4),
-        np.array([person.area for person in people], np.float64),
-        [person.image_id for person in people],
-        [person.id for person in people],
-        keypoints,
-    )
-
-
-def _passes(faults: list[Fault], on_fault: OnFault) -> bool:
-    """Report ``faults``; whether none is of a refused kind."""
-    for fault in faults:
-        on_fault(fault)
-    return not any(KINDS[fault.kind].refused for fault in faults)
-
-
-def _entries(content: Any, key: str, on_fault: OnFault) -> list[Any]:
-    """The list under ``key``; empty, with a fault reported, if there is none."""
-    if not isinstance(content, dict):
-        rule = "must be an object with images, annotations and categories"
-        on_fault(Fault("structure", "the top level", rule))
-        return []
-    entries = content.get(key)
-    if not isinstance(entries, list):
-        on_fault(Fault("structure", key, "must be a list" if key in content else "is missing"))
-        return []
-    return entries
-
-
-def _annotation(entry: dict[str, Any], listed: ListedImages, category: AnnotatedCategory) -> Annotation:
-    """Build from an entry that passed the rules."""
-    keypoints, is_crowd, image_id = category.keypoints, bool(crowd_flag(entry)), _whole(entry["image_id"])
-    points = np.zeros((keypoints.num, 3))
-    if not is_crowd:
-        points = np.array(entry["keypoints"], np.float64).reshape(keypoints.num, 3)
-    x, y, width, height = map(float, entry["bbox"])
-    annotated, num_given = int((points[:, 2] > 0).sum()), whole_number(entry.get("num_keypoints"))
-    return Annotation(
-        id=_whole(entry["id"]),
-        image_id=listed.first_ids.get(image_id, image_id),
-        category_id=category.entry["id"],
-        keypoints=points,
-        box=(x, y, width, height),
-        area=BOX_TO_AREA * width * height if keypoints.area_from_box else entry["area"],
-        is_crowd=is_crowd,
-        num_keypoints=annotated if num_given is None else num_given,
-        region=None if annotated else entry.get("segmentation") or None,
-    )
-
-
-def _whole(value: Any) -> int:
-    """The whole number of a value that passed the rules."""
-    number = whole_number(value)
-    assert number is not None
-    return number
+def _known_ids(categories: Sequence[Any]) -> list[int]:
+    """The ids of all categories that have one."""
+    ids = [whole_number(entry.get("id")) for entry in categories if isinstance(entry, dict)]
+    return [number for number in ids if number is not None and abs(number) < 2**63]

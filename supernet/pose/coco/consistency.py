@@ -21,7 +21,10 @@ WARNED = (
 )
 """Kinds of faults of which training and evaluation warn, because results are likely to be meaningless."""
 
-Floats = npt.NDArray[np.float64]
+_BLOCK = 16_384
+"""People who are looked at together."""
+
+Floats = npt.NDArray[np.floating]
 
 
 def contradictions(
@@ -42,6 +45,23 @@ def contradictions(
         ids: (P,) the id of each person's annotation.
         keypoints: The K keypoints.
     """
+    for start in range(0, len(people), _BLOCK):
+        yield from _odd_points(people[start : start + _BLOCK], ids[start : start + _BLOCK], keypoints)
+    if not keypoints.area_from_box:
+        box_areas = boxes[:, 2] * boxes[:, 3]
+        wrong = (areas > 0) & (box_areas > 0) & ((areas < LEAST_AREA * box_areas) | (areas > MOST_AREA * box_areas))
+        for person in np.flatnonzero(wrong).tolist():
+            rule = f"has the area {areas[person]:g} in a box of {boxes[person, 2]:g} x {boxes[person, 3]:g}"
+            yield Fault("area", f"annotation {ids[person]}", rule)
+    yield from _repeats(people, images, ids)
+    is_labelled = (people[..., 2] > 0).any(axis=0)
+    if is_labelled.any():
+        for k in np.flatnonzero(~is_labelled).tolist():
+            yield Fault("unlabelled_keypoint", f"keypoint {keypoints.names[k]}", "is labelled on nobody")
+
+
+def _odd_points(people: Floats, ids: Sequence[int], keypoints: KeypointSet) -> Iterator[Fault]:
+    """Keypoints labelled at a corner, and people whose coordinates are shares of the image."""
     labelled, points = people[..., 2] > 0, people[..., :2]
     at_corner = labelled & ((points == 0).all(axis=2) | (points == -1).all(axis=2))
     for person, k in np.argwhere(at_corner).tolist():
@@ -51,16 +71,6 @@ def contradictions(
     for person in np.flatnonzero(_normalised(points, labelled)).tolist():
         rule = "has all coordinates from 0 to 1, as if they were shares of the image; give pixels"
         yield Fault("normalised", f"annotation {ids[person]}", rule)
-    if not keypoints.area_from_box:
-        box_areas = boxes[:, 2] * boxes[:, 3]
-        wrong = (areas > 0) & (box_areas > 0) & ((areas < LEAST_AREA * box_areas) | (areas > MOST_AREA * box_areas))
-        for person in np.flatnonzero(wrong).tolist():
-            rule = f"has the area {areas[person]:g} in a box of {boxes[person, 2]:g} x {boxes[person, 3]:g}"
-            yield Fault("area", f"annotation {ids[person]}", rule)
-    yield from _repeats(points * labelled[..., None], labelled, images, ids)
-    if len(people) and labelled.any():
-        for k in np.flatnonzero(~labelled.any(axis=0)).tolist():
-            yield Fault("unlabelled_keypoint", f"keypoint {keypoints.names[k]}", "is labelled on nobody")
 
 
 def _normalised(points: Floats, labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -72,17 +82,23 @@ def _normalised(points: Floats, labelled: npt.NDArray[np.bool_]) -> npt.NDArray[
     return chosen
 
 
-def _repeats(
-    points: Floats, labelled: npt.NDArray[np.bool_], images: Sequence[int], ids: Sequence[int]
-) -> Iterator[Fault]:
+def _repeats(people: Floats, images: Sequence[int], ids: Sequence[int]) -> Iterator[Fault]:
     """People with exactly the keypoints of an earlier person of the same image."""
     first: dict[tuple[int, int], int] = {}
+    labelled = people[..., 2] > 0
     for person in np.flatnonzero(labelled.any(axis=1)).tolist():
-        key = images[person], hash(points[person].tobytes() + labelled[person].tobytes())
+        key = images[person], hash(_points_as_bytes(people[person], labelled[person]))
         earlier = first.setdefault(key, person)
-        if earlier != person and np.array_equal(points[earlier], points[person]):
+        if earlier != person and _points_as_bytes(people[earlier], labelled[earlier]) == _points_as_bytes(
+            people[person], labelled[person]
+        ):
             rule = f"has the keypoints of annotation {ids[earlier]} of the same image; keep one of the two"
             yield Fault("repeated_person", f"annotation {ids[person]}", rule)
+
+
+def _points_as_bytes(person: Floats, labelled: npt.NDArray[np.bool_]) -> bytes:
+    """Which keypoints of a person (K, 3) are labelled, and where."""
+    return labelled.tobytes() + person[labelled, :2].tobytes()
 
 
 def warnings_of(counts: Mapping[str, int], examples: Mapping[str, Fault], titles: Mapping[str, str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Data sets on disk in COCO's format: an annotation file, and images in a folder or archive."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from supernet.errors import UserError
-from supernet.pose.coco.annotations import Annotation, ImageInfo, read_annotations
+from supernet.pose.coco.annotations import read_annotations
 from supernet.pose.coco.categories import CategoryName
 from supernet.pose.coco.exif_choice import Exif, choose_exif
+from supernet.pose.coco.image_table import ImageInfo
 from supernet.pose.coco.masks import box_pixels, segmentation_pixels
+from supernet.pose.coco.people_table import PeopleTable
 from supernet.pose.custom_keypoints import CustomKeypoints
 from supernet.pose.data.exif import orientation_of, turn
 from supernet.pose.data.image_decoding import BadImage, decode_image
@@ -59,27 +62,30 @@ class CocoPeople:
         self._source = image_source(images)
         self._strict = strict
         self._file = read_annotations(annotation_file, keypoints, category, images)
-        by_own_id = {image.own_id: image.id for image in self._file.images.values()}
-        own_ids = list(by_own_id) if image_ids is None else list(image_ids)
-        unknown = [image_id for image_id in own_ids if image_id not in by_own_id]
-        if unknown:
-            raise UserError(
-                f"annotation file {annotation_file} has no images with the ids {unknown[:5]}"
-                f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}; remove them"
-            )
-        chosen = [by_own_id[image_id] for image_id in own_ids]
+        table = self._file.images
+        chosen = list(range(len(table)))
+        if image_ids is not None:
+            row_of = {table.own_id(row): row for row in chosen}
+            unknown = [image_id for image_id in image_ids if image_id not in row_of]
+            if unknown:
+                raise UserError(
+                    f"annotation file {annotation_file} has no images with the ids {unknown[:5]}"
+                    f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}; remove them"
+                )
+            chosen = [row_of[image_id] for image_id in image_ids]
         if len(set(chosen)) != len(chosen):
             raise UserError(f"image_ids for {annotation_file} contain an id twice; give each id once")
         if only_with_people:
-            chosen = [i for i in chosen if any(annotation.is_person for annotation in self._file.annotations[i])]
+            has_person = np.zeros(len(table), np.bool_)
+            has_person[self._file.people.image_rows[self._file.people.is_person]] = True
+            chosen = [row for row in chosen if has_person[row]]
         if not chosen:
             people = " with annotated people" if only_with_people else ""
             raise UserError(f"annotation file {annotation_file} has no images{people}; use another file")
-        self._ids = tuple(chosen)
-        self._own_ids = tuple(self._file.images[image_id].own_id for image_id in chosen)
+        self._rows = np.array(chosen)
         self.exif = exif
         if exif == "auto":
-            choice = choose_exif(self._source, (self._file.images[image_id] for image_id in chosen))
+            choice = choose_exif(self._source, (table[row] for row in chosen))
             choice.check(annotation_file)
             self.exif = choice.exif
 
@@ -91,19 +97,19 @@ class CocoPeople:
     @property
     def unlabelled(self) -> tuple[str, ...]:
         """The keypoints that no person of the annotation file is labelled with."""
-        labelled = np.zeros(self.keypoints.num, np.bool_)
-        for annotations in self._file.annotations.values():
-            for annotation in annotations:
-                labelled |= annotation.keypoints[:, 2] > 0
+        labelled = (self._file.people.keypoints[..., 2] > 0).any(axis=0)
         return tuple(self.keypoints.names[k] for k in np.flatnonzero(~labelled))
 
-    @property
+    @cached_property
     def image_ids(self) -> Sequence[ImageId]:
         """The id of each image as the file has it, in index order."""
-        return self._own_ids
+        table = self._file.images
+        if table.own_ids is None:
+            return tuple(table.ids[self._rows].tolist())
+        return tuple(table.own_id(row) for row in self._rows.tolist())
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> PoseSample:
         """Read one image.
@@ -111,22 +117,34 @@ class CocoPeople:
         Raises:
             BadImage: The image is missing, damaged, not of the annotated size, or has a broken segmentation.
         """
-        image_id = self._ids[index]
-        info, annotations = self._file.images[image_id], self._file.annotations[image_id]
+        info = self._file.images[int(self._rows[index])]
         image = load_image(self._source, info, strict=self._strict, exif=self.exif)
-        mask = loss_mask(info, annotations)
-        people = [annotation.keypoints for annotation in annotations if annotation.is_person]
-        return PoseSample(image, np.array(people, np.float32).reshape(-1, self.keypoints.num, 3), mask, image_id)
+        people, mask = self.annotations_of(index)
+        return PoseSample(image, people, mask, info.id)
+
+    def annotations_of(self, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """People (P, K, 3) and mask (H, W) of the image at ``index``, which is not read.
+
+        Raises:
+            BadImage: A segmentation is broken.
+        """
+        row, table = int(self._rows[index]), self._file.people
+        annotations = table.of_image(row)
+        mask = loss_mask(self._file.images[row], table, annotations)
+        rows = np.arange(annotations.start, annotations.stop)
+        return table.keypoints[rows[table.is_person[rows]]].astype(np.float32), mask
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of exactly these images, in COCO's format."""
-        images = [self._file.images[image_id] for image_id in self._ids]
+        table, people, category = self._file.images, self._file.people, self._file.category
         return {
-            "images": [image.to_coco() for image in images],
+            "images": [table[row].to_coco() for row in self._rows.tolist()],
             "annotations": [
-                annotation.to_coco(image.own_id) for image in images for annotation in self._file.annotations[image.id]
+                people.to_coco(person, table.own_id(row), category["id"])
+                for row in self._rows.tolist()
+                for person in people.of_image(row)
             ],
-            "categories": [self._file.category],
+            "categories": [category],
         }
 
 
@@ -172,28 +190,34 @@ def _wrong_size(name: str, content: bytes, image: npt.NDArray[np.uint8], info: I
     )
 
 
-def loss_mask(info: ImageInfo, annotations: Sequence[Annotation]) -> npt.NDArray[np.bool_]:
+def loss_mask(info: ImageInfo, people: PeopleTable, rows: Iterable[int]) -> npt.NDArray[np.bool_]:
     """The loss mask (H, W): False inside crowds and people without annotated keypoints.
+
+    Args:
+        info: The image.
+        people: The table of annotations.
+        rows: Those of the image.
 
     Raises:
         BadImage: A segmentation is broken.
     """
     mask = np.ones((info.height, info.width), np.bool_)
-    for annotation in annotations:
-        if not annotation.is_person:
-            mask &= ~_region(annotation, info)
+    for row in rows:
+        if not people.is_person[row]:
+            mask &= ~_region(people, row, info)
     return mask
 
 
-def _region(annotation: Annotation, info: ImageInfo) -> npt.NDArray[np.bool_]:
+def _region(people: PeopleTable, row: int, info: ImageInfo) -> npt.NDArray[np.bool_]:
     """The pixels (H, W) of an annotation's segmentation, or of its box if it has none."""
-    if annotation.region is None:
-        return box_pixels(annotation.box, info.width, info.height)
+    region = people.region(row)
+    if region is None:
+        return box_pixels(people.box(row), info.width, info.height)
     try:
-        return segmentation_pixels(annotation.region, info.width, info.height)
+        return segmentation_pixels(region, info.width, info.height)
     except ValueError as error:
         raise BadImage(
-            f"the segmentation of annotation {annotation.id} of image {info.file_name} cannot be used: {error}; "
+            f"the segmentation of annotation {people.ids[row]} of image {info.file_name} cannot be used: {error}; "
             "correct the annotation file",
             "segmentation",
         ) from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from supernet.errors import UserError
-from supernet.pose.coco.annotations import ImageInfo
+from supernet.pose.coco.image_table import ImageInfo
 from supernet.pose.data.exif import HEAD_BYTES, Header, read_header
 from supernet.pose.data.image_decoding import BadImage
 from supernet.pose.data.image_source import ImageSource
