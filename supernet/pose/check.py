@@ -129,6 +129,8 @@ def _effect(kind: str, dataset: Mapping[str, Any]) -> str:
     """Return how training reacts to a fault."""
     if kind in IMAGE_KINDS:
         return "skips" if with_current_names(dataset).get("on_bad_image", "skip") == "skip" else "stops"
+    if kind == "unpaired":
+        return "does not mirror"
     return "stops" if ALL_KINDS[kind].refused else "continues"
 
 

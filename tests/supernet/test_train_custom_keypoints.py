@@ -121,6 +121,17 @@ def test_a_search_on_a_set_with_other_keypoints_is_refused(trained: Trained, tmp
         search(config)
 
 
+def test_a_search_sees_a_missing_test_image_before_it_starts(trained: Trained, tmp_path: Path) -> None:
+    folder, _, _ = trained
+    dataset = write_custom_set(tmp_path / "set", 4)
+    missing = sorted((tmp_path / "set" / "val").iterdir())[-1]
+    missing.unlink()
+    config = search_configuration(f"supernet={folder}", f"runs={tmp_path / 'runs'}") | {"dataset": dataset}
+    with pytest.raises(UserError, match=f"val split.*{missing.name}"):
+        search(config)
+    assert not (tmp_path / "runs").exists()
+
+
 def search_configuration(*overrides: str) -> dict[str, Any]:
     with initialize_config_module("conf", version_base="1.3"):
         config = OmegaConf.to_container(compose("evolve", list(overrides)), resolve=True)

@@ -1,6 +1,7 @@
 """Reads annotation files in COCO's format, including CrowdPose's, and checks them by ``annotation_rules``."""
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
 from supernet.io.json_lists import Unusual, read_lists
+from supernet.io.limits import check_limits
 from supernet.pose.coco.annotation_rules import KINDS, Fault, OnFault
 from supernet.pose.coco.categories import CategoryFault, CategoryName, choose_category
 from supernet.pose.coco.columns import RowCollector, Rows
@@ -104,10 +106,13 @@ def read_content(path: str | Path) -> FileContent:
         for name, batch in read_lists(path, _LISTS, LARGE):
             seen.add(name)
             collectors[name](batch)
-    except Unusual:
+        collected = rows.rows()
+        # Regular entries are not nested; code that prints the others may recurse once per level.
+        check_limits([categories, images.entries, *collected.others.values()], sys.maxsize)
+    except (Unusual, ValueError):
         return _content_of(read_json(path, "annotation file", LARGE))
     faults = {name: Fault("structure", name, "is missing") for name in _LISTS if name not in seen}
-    return FileContent(images, rows.rows(), categories, faults)
+    return FileContent(images, collected, categories, faults)
 
 
 def _content_of(content: Any) -> FileContent:

@@ -117,11 +117,15 @@ class ImageTable:
 
 
 class ImageCollector:
-    """Collects the images of a file, batch by batch: in columns as long as all are regular, else as they are."""
+    """Collects the images of a file, batch by batch: in columns as long as all are regular, else as they are.
+
+    Attributes:
+        entries: All images so far, if one is not regular.
+    """
 
     def __init__(self) -> None:
+        self.entries: list[Any] = []
         self._columns: list[dict[str, Any]] = []
-        self._entries: list[Any] = []
         self._is_regular = True
 
     def add(self, entries: Sequence[Any]) -> None:
@@ -131,9 +135,9 @@ class ImageCollector:
             self._columns.append(columns)
             return
         self._is_regular = False
-        self._entries += [entry for earlier in self._columns for entry in _entries_of(earlier)]
+        self.entries += [entry for earlier in self._columns for entry in _entries_of(earlier)]
         self._columns.clear()
-        self._entries += entries
+        self.entries += entries
 
     def table(self, images: str | Path | None, on_fault: OnFault) -> ImageTable:
         """Return all images so far, those of the same file as one.
@@ -146,8 +150,8 @@ class ImageCollector:
             table = _regular_table(self._columns)
             if table is not None:
                 return table
-            self._entries = [entry for columns in self._columns for entry in _entries_of(columns)]
-        return _checked_table(self._entries, images, on_fault)
+            self.entries = [entry for columns in self._columns for entry in _entries_of(columns)]
+        return _checked_table(self.entries, images, on_fault)
 
 
 def _columns(entries: Sequence[Any]) -> dict[str, Any] | None:
