@@ -52,9 +52,11 @@ def read_header(content: bytes) -> Header:
         return _jpeg_header(content)
     if content.startswith(_WITHOUT_EXIF):
         return Header(1, None)
-    is_png = content.startswith(b"\x89PNG")
     if content[8:12] == b"WEBP" and len(content) > 20 and (content[12:16] != b"VP8X" or not content[20] & 8):
         return Header(1, None)  # its flags say that it has no EXIF block
+    is_png = content.startswith(b"\x89PNG")
+    if is_png and b"eXIf" not in content[: content.find(b"IDAT")]:
+        return Header(1, None)  # much faster than opening it
     try:
         with PIL.Image.open(io.BytesIO(content)) as image:
             return Header(_checked(image.getexif().get(_TAG, 1)), image.size)
