@@ -129,13 +129,14 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
     weights = file_digest(trained.path)
 
     def images(split: str) -> PoseDataset:
-        return split_for(trained.keypoints, dataset, split, f"the supernet {trained.path}")
+        return split_for(trained.keypoints, description, split, f"the supernet {trained.path}")
 
-    train_set, val_set, test_set = images("train"), CachedDataset(images("val")), CachedDataset(images("test"))
+    train_set = split_for(trained.keypoints, dataset, "train", f"the supernet {trained.path}")
+    description = resolved(dataset, trained.keypoints, train_set)
+    val_set, test_set = CachedDataset(images("val")), CachedDataset(images("test"))
     check_ready({"val": val_set, "test": test_set}, train_set, settings.num_calibration_images, processes)
     for number in settings.numbers_of_images(len(val_set)):
         check_people("val", evenly_spread(val_set, number))
-    description = resolved(dataset, trained.keypoints, train_set)
     inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
     scorer = SubnetScorer(
         trained.supernet,

@@ -51,6 +51,7 @@ class Report:
         num_opened: Images opened.
         num_people: People with annotated keypoints.
         keypoints: Their keypoint set; None if unknown.
+        exif: The frame of the annotations, as configured or decided.
         counts: Number of faults by kind, in the order of ``ALL_KINDS``.
         examples: A few messages by kind.
     """
@@ -61,6 +62,7 @@ class Report:
     num_opened: int = 0
     num_people: int = 0
     keypoints: KeypointSet | None = None
+    exif: Exif = "auto"
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ALL_KINDS, 0))
     examples: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in ALL_KINDS})
 
@@ -81,6 +83,7 @@ class Report:
             "split": self.split,
             "annotation_file": self.annotation_file,
             "keypoints": None if self.keypoints is None else self.keypoints.to_plain(),
+            "exif": self.exif,
             "num_images": self.num_images,
             "num_opened": self.num_opened,
             "num_people": self.num_people,
@@ -133,7 +136,7 @@ def check_part(
         num_threads: Threads that open images; all cores if None.
         progress: Called with (images opened, images to open).
     """
-    report = Report(name, part.annotations)
+    report = Report(name, part.annotations, exif=dataset.exif)
 
     def on_fault(fault: Fault) -> None:
         report.add(fault.kind, f"{fault.place} {fault.rule}", num_examples)
@@ -152,6 +155,7 @@ def check_part(
     if exif == "auto":
         choice = choose_exif(source, (images[row] for row in rows))
         exif = choice.exif
+        report.exif = exif
         for file_name in choice.unclear:
             report.add("exif", unclear_rule(file_name), num_examples)
     check = partial(_image_fault, source, images, None if file is None else file.people, exif)

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from supernet.errors import UserError
 from supernet.pose.check import check, main
 from tests.helpers.coco_files import CATEGORY, write_custom_set
+from tests.supernet.pose.coco.test_exif_choice import data_set
 
 OWN = ["dataset=custom", "dataset.category=dancer", "dataset.keypoints.sigmas=[0.05,0.06,0.06,0.08,0.08]"]
 
@@ -148,3 +149,16 @@ def test_the_real_samples_have_no_faults(data_folder: Path) -> None:
     sample = ["dataset=crowdpose", f"dataset.root={data_folder / 'crowdpose_sample'}", "splits=[val]"]
     (crowd,) = check(configured(*sample, "dataset.val.annotations=annotations/crowdpose_val.json"))
     assert (crowd.num_faults, crowd.num_opened, crowd.num_people) == (0, 2, 4)
+
+
+def test_the_training_split_decides_the_frame_of_the_others(tmp_path: Path) -> None:
+    for name, images in (("a", [((48, 32), 6, True)]), ("b", [((32, 32), 6, True)])):
+        (tmp_path / name).mkdir()
+        data_set(tmp_path / name, images)
+    options = ["dataset=coco", f"dataset.root={tmp_path}", "dataset.exif=auto"]
+    for split, name in (("train", "a"), ("val", "b")):
+        options += [f"dataset.{split}.annotations={name}/people.json", f"dataset.{split}.images={name}/images"]
+    reports = check(configured(*options, "splits=[train,val]"))
+    assert [(report.exif, report.num_faults) for report in reports] == [("turned", 0), ("turned", 0)]
+    (alone,) = check(configured(*options, "splits=[val]"))
+    assert alone.counts["exif"] == 1
