@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,6 +15,8 @@ from supernet.errors import UserError, printable
 
 CONSOLE = Console(markup=False, emoji=False)
 """Standard output. Markup is off, because the names of files, spaces and images that it prints may look like markup."""
+
+logger = logging.getLogger(__name__)
 
 LOGGERS = ("supernet", "search", "subnet_export")
 """Parent loggers of all modules of this project."""
@@ -54,6 +57,7 @@ def show_logs(console: Console = CONSOLE) -> None:
     Args:
         console: Shows information; warnings go to standard error.
     """
+    _keep_python_warnings_off_the_terminal()
     handler = _ConsoleHandler(console)
     for name in LOGGERS:
         logger = logging.getLogger(name)
@@ -61,6 +65,27 @@ def show_logs(console: Console = CONSOLE) -> None:
             logger.removeHandler(previous)
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+
+
+def _keep_python_warnings_off_the_terminal() -> None:
+    """Log the warnings of libraries for debugging only, unless Python's own options (``-W``) ask for them.
+
+    They are addressed to programmers and name files and lines; what concerns a user is logged by this project.
+    """
+    if not sys.warnoptions:
+        warnings.showwarning = _log_python_warning
+
+
+def _log_python_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Takes the place of ``warnings.showwarning``."""
+    logger.debug("%s: %s (%s, line %d)", category.__name__, message, filename, lineno)
 
 
 def fail(error: UserError) -> NoReturn:

@@ -1,7 +1,7 @@
 """Checks a data set for faults: ``python -m supernet.pose.check dataset=coco dataset.root=FOLDER`` (``--help``)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ def check(config: Mapping[str, Any]) -> list[Report]:
             )
             total = report.num_opened
             progress.update(task, completed=total, total=total, note=f"{report.num_faults} faults")
+            dataset = replace(dataset, exif=report.exif)  # one split decides for the next, as in training
             reports.append(report)
     for report in reports:
         _print(report, settings.dataset)
@@ -129,6 +130,8 @@ def _effect(kind: str, dataset: Mapping[str, Any]) -> str:
     """Return how training reacts to a fault."""
     if kind in IMAGE_KINDS:
         return "skips" if with_current_names(dataset).get("on_bad_image", "skip") == "skip" else "stops"
+    if kind == "unpaired":
+        return "does not mirror"
     return "stops" if ALL_KINDS[kind].refused else "continues"
 
 
