@@ -32,6 +32,7 @@ from supernet.pose.evaluation import Evaluation
 from supernet.pose.plots import batch_sheet, prediction_sheet
 from supernet.pose.training.augmentation import Batch
 from supernet.pose.training.objective import PoseObjective
+from supernet.pose.training.worker_processes import explain_dead_worker
 from supernet.training import run_folder
 from supernet.training.monitoring.curves import CURVES_FILE, draw_curves
 from supernet.training.monitoring.log import TrainingLog
@@ -114,6 +115,7 @@ class TrainingRun:
             TrainingLog(self.folder, trainer.step) if processes.is_main else nullcontext() as log,
             progress_bar(disable=not processes.is_main) as progress,
             stop_request() as stop_requested,
+            explain_dead_worker(settings.num_workers),
             tf32(allowed=True),
         ):
             task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
