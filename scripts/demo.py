@@ -8,21 +8,26 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from supernet.cli.interrupts import begin_work, command
+
 CONSOLE = Console()
 RUNS = Path("runs")
 BUDGET = "80M"
 
 
+@command
 def main() -> None:
     """Run the four steps and print a table of results and their files."""
     description = (__doc__ or "").partition("\n\n")
     argparse.ArgumentParser(description=description[0], epilog=description[2]).parse_args()
+    begin_work()
     start = time.perf_counter()
     seconds = {
         "train": run("supernet.train", "evaluation.flip_test=true"),  # as published figures are measured
@@ -57,13 +62,19 @@ def main() -> None:
 
 
 def run(module: str, *arguments: str) -> float:
-    """Run ``python -m module arguments`` and return the seconds; a failure ends the demo with its exit status."""
+    """Run ``python -m module arguments`` and return the seconds; a failure ends the demo with its exit status.
+
+    Ctrl-C reaches the command, too, which then saves its work and ends the demo.
+    """
     command = [sys.executable, "-m", module, *arguments]
     CONSOLE.rule(f"python -m {' '.join(command[2:])}")
     start = time.perf_counter()
-    status = subprocess.run(command, check=False).returncode
-    if status:
-        raise SystemExit(status)
+    process = subprocess.Popen(command)
+    while process.poll() is None:
+        with suppress(KeyboardInterrupt):
+            process.wait()
+    if process.returncode:
+        raise SystemExit(process.returncode)
     return time.perf_counter() - start
 
 

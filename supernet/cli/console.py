@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
+from supernet.cli.interrupts import begin_work
 from supernet.errors import UserError, printable
 
 CONSOLE = Console(markup=False, emoji=False)
@@ -74,6 +75,7 @@ def run_command(job: Callable[[], None]) -> None:
     show_logs()
     try:
         with exit_on_broken_pipe():
+            begin_work()
             job()
     except UserError as error:
         fail(error)

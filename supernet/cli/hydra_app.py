@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
 from supernet.cli.console import fail, show_logs
+from supernet.cli.interrupts import begin_work
 from supernet.errors import UserError, suggestion
 
 # How long an idle thread spins before it sleeps, in iterations of GNU OpenMP. Waking threads costs up to a fifth of a
@@ -37,6 +38,7 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
+            begin_work()
             job({str(key): value for key, value in plain.items()})
             return
         except OmegaConfBaseException as error:

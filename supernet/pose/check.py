@@ -11,6 +11,7 @@ from rich.text import Text
 
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.hydra_app import run_with_config
+from supernet.cli.interrupts import command
 from supernet.cli.runs import write_summary
 from supernet.errors import UserError
 from supernet.io.schema import check_numbers, from_mapping
@@ -39,6 +40,7 @@ class CheckSettings:
             raise UserError("a synthetic data set has no files to check; give one on disk, such as dataset=coco")
 
 
+@command
 def main() -> None:
     """Run the entry point."""
     run_with_config("check", _job)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from supernet.checkpoints import container
-from supernet.cli.runs import create_run
+from supernet.cli.runs import create_run, find_run
 from supernet.compute.distributed import Processes, process_group, restarts
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
@@ -41,8 +41,7 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
         elif folder is not None:
             _resume(config, overrides, folder, processes, same_config=True)
         else:
-            latest = Path(settings.runs) / "train" / "latest"
-            folder = latest if settings.resume == "latest" else Path(settings.resume or "")
+            folder = find_run(settings.runs, "train", settings.resume or "")
             _resume(config, overrides, folder, processes, same_config=False)
 
 

@@ -163,6 +163,7 @@ WRITES_ELSEWHERE = {
     "subnet_export.deployment.writers": "a temporary folder that another program reads or writes",
     "subnet_export.prediction.outputs": "lines that are appended during prediction",
     "supernet.io.new_folder": "a folder that is complete when it is renamed",
+    "supernet.cli.interrupts": "a line on standard error, from a signal handler",
     "supernet.cli.runs": "the link `latest`, by renaming",
     "supernet.checkpoints.container": "a damaged file, by renaming",
 }

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supernet import train
+from supernet import evaluate, train
 from supernet.cli.hydra_app import compose_config, dataset_config
-from supernet.cli.runs import create_run, discard_empty, point_latest
+from supernet.cli.runs import create_run, discard_empty, find_run, point_latest
 from supernet.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -70,6 +70,28 @@ def test_runs_that_start_in_the_same_second_get_different_folders(tmp_path: Path
     folders = [create_run(tmp_path, "train") for _ in range(4)]
     assert len({folder.name for folder in folders}) == 4
     assert sorted(os.listdir(tmp_path / "train")) == sorted(folder.name for folder in folders)
+
+
+def test_a_run_is_found_by_its_name_or_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("latest", "mine", "nowhere"):
+        assert find_run("runs", "train", name) == Path("runs/train") / name
+    for path in ("runs/train/mine", "../mine", str(tmp_path / "mine")):
+        assert find_run("runs", "train", path) == Path(path)
+    (tmp_path / "mine").mkdir()
+    assert find_run("runs", "train", "mine") == Path("mine")
+
+
+def test_a_sweep_writes_only_to_the_folder_of_all_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--multirun", "weights=nowhere", "runs=mine", "split=val,test"])
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    assert "there is no trained supernet or exported model at nowhere" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["mine"]
+    assert os.listdir(tmp_path / "mine") == ["multirun"]
 
 
 def test_a_folder_is_discarded_only_while_it_is_empty(tmp_path: Path) -> None:
