@@ -40,7 +40,7 @@ TORCH_FREE = (
 MOST_FILES = 15
 """Limit on the files in a folder."""
 
-HYDRA = ("supernet.cli.hydra_app",)
+HYDRA = ("supernet.cli.hydra_app", "supernet.cli.text_options")
 """Modules that may import Hydra."""
 
 COMMANDS = {

@@ -158,3 +158,24 @@ def test_threads_spin_briefly_unless_the_environment_says_how_long(
         command, cwd=ROOT, env=others | variables, capture_output=True, text=True, timeout=250, check=True
     )
     assert ended.stdout.split() == [str(spins), "False"]  # torch reads it when it is imported
+
+
+def test_a_folder_conf_of_the_user_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "__init__.py").write_text("raise SystemExit('the user's code')")
+    (tmp_path / "conf" / "evaluate.yaml").write_text("weights: theirs")
+    done = subprocess.run(
+        [sys.executable, "-m", "supernet.evaluate", "weights=mine"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.startswith("error: there is no trained supernet or exported model at mine;")
+
+
+def test_with_option_p_of_python_files_of_the_user_are_not_imported(tmp_path: Path) -> None:
+    for name in ("search.py", "conf.py", "supernet.py"):
+        (tmp_path / name).write_text("raise SystemExit('the user's code')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "search.evolve", "stepz=1"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.startswith("error: there is no option stepz")
