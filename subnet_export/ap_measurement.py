@@ -7,6 +7,7 @@ from typing import Any
 
 from subnet_export.exported_model import ExportedModel, Measurement
 from supernet.cli.console import progress_bar
+from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.metrics_table import format_metric
 from supernet.pose.data.pose_dataset import PoseDataset
@@ -23,7 +24,7 @@ def measure(
 
     ``note`` stands beside the progress bar.
     """
-    with progress_bar() as progress:
+    with progress_bar() as progress, tf32(allowed=False):  # a GPU then measures what a CPU does
         task = progress.add_task(f"evaluating on {split}", total=len(images), note=note)
 
         def on_image(done: int, total: int) -> None:

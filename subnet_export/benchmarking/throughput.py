@@ -91,6 +91,8 @@ def measure_throughput(
         resize_end = time.perf_counter()
         inputs = torch.from_numpy(resized)[None].permute(0, 3, 1, 2)
         outputs = runtime(inputs)
+        if outputs[0].is_cuda:
+            torch.cuda.synchronize(outputs[0].device)
         network_end = time.perf_counter()
         if true_maps:
             on_input = people.copy()

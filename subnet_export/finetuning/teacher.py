@@ -7,6 +7,7 @@ import torch
 from subnet_export.model import load_model
 from supernet.checkpoints.exported_network import is_exported
 from supernet.checkpoints.supernet_file import load_supernet
+from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
 from supernet.evaluation.subnet_scorer import calibration_batches
@@ -62,5 +63,6 @@ def calibrated(
     """
     device = next(network.parameters()).device
     batches = calibration_batches(train_set, resolution, num_images, settings.size_divisor)
-    calibrate(network, (normalise(batch.to(device)) for batch in batches))
+    with tf32(allowed=False):
+        calibrate(network, (normalise(batch.to(device)) for batch in batches))
     return network

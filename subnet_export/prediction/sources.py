@@ -138,7 +138,7 @@ def _kind(path: str) -> Literal["image", "video"]:
 
 
 def _pattern(place: str) -> str:
-    """Return a pattern in which the folders that exist stand for themselves, such as ``dir [1]`` of ``dir [1]/*.jpg``."""
+    """Return a pattern in which folders that exist stand for themselves, such as ``dir [1]`` of ``dir [1]/*.jpg``."""
     parts = Path(place).parts
     num = len(parts) - 1
     while num and not os.path.isdir(os.path.join(*parts[:num])):

@@ -1,12 +1,12 @@
 """Options that hold paths and names: taken as they are typed or completed by a shell, whatever characters they have.
 
-Hydra reads every value by a grammar in which letters beyond ASCII, brackets, ``~``, ``#``, ``=`` or commas are errors or
-have a meaning. Here such values are quoted before Hydra sees them.
+Hydra reads every value by a grammar in which letters beyond ASCII, brackets, ``~``, ``#``, ``=`` or commas are errors
+or have a meaning. Here such values are quoted before Hydra sees them.
 """
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -73,7 +73,7 @@ def _parsed(value: str) -> Override | None:
         return None
 
 
-def with_home(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def with_home(config: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     """Return a plain configuration whose paths may begin with ``~``, the user's folder, with that folder's path."""
 
     def expanded(key: str, value: Any) -> Any:

@@ -18,6 +18,7 @@ from supernet.checkpoints.supernet_file import load_supernet
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import create_run, discard_empty, point_latest, write_summary
 from supernet.compute.distributed import Processes, process_group
+from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.metrics_table import format_metric, metrics_table
 from supernet.evaluation.sharded_inference import predict_sharded
@@ -179,7 +180,7 @@ def _write(folder: Path, evaluation: Evaluation, drawn: PoseDataset | None, summ
 
 def _evaluate(target: EvaluationTarget, processes: Processes) -> Evaluation:
     """Calibrate if needed and evaluate, under a progress bar in the main process."""
-    with progress_bar(disable=not processes.is_main) as progress:
+    with progress_bar(disable=not processes.is_main) as progress, tf32(allowed=False):
         task = progress.add_task("evaluating", total=len(target.dataset), note="calibrating")
 
         def show(done: int, total: int) -> None:  # of this process; the others are about as far

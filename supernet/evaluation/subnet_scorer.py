@@ -57,7 +57,8 @@ class SubnetScorer:
     def __call__(self, arch: Arch) -> Evaluation:
         """Extract, calibrate and evaluate ``arch``."""
         predict = partial(predict_sharded, self.processes)
-        return evaluate(self.estimator(arch), self.evaluation_set, predict=predict)
+        with tf32(allowed=False):  # a GPU then scores as a CPU does, also within a training that allows TF32
+            return evaluate(self.estimator(arch), self.evaluation_set, predict=predict)
 
     def estimator(self, arch: Arch) -> PoseEstimator:
         """Return the calibrated subnet as an estimator."""

@@ -1,0 +1,109 @@
+"""Runs the sections of the report one after the other and writes the report after each; imports nothing slow."""
+
+import importlib
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supernet.io import files
+
+if TYPE_CHECKING:
+    from scripts.gpu_reporting.context import Context
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section.
+
+    Attributes:
+        place: Module and function that measures it, imported only when it is its turn.
+        title: Its heading.
+        seconds: What it needs on a GPU at least; it is left out if less time is left.
+        most: Its share of the time; a long section stops there and says what it left out.
+    """
+
+    place: str
+    title: str
+    seconds: float
+    most: float
+
+
+SECTIONS = {
+    "machine": Section("machine.machine", "Machine and versions", 0, 30),
+    "throughput": Section("throughput.throughput", "Training with data on", 30, 90),
+    "steps": Section("steps.steps", "Passes and steps", 20, 130),
+    "training": Section("training.training", "Short training", 40, 150),
+    "resume": Section("training.resume", "Resumed training", 40, 90),
+    "tests": Section("suite.suite", "Tests that need a GPU", 15, 120),
+    "evaluation": Section("deployment.evaluation", "Evaluation", 15, 60),
+    "export": Section("deployment.export", "Export and parity", 20, 60),
+    "latency": Section("latency.latency", "Latency table", 15, 40),
+    "graphs": Section("graphs.graphs", "CUDA graphs", 10, 30),
+}
+"""The most informative first."""
+
+
+@dataclass
+class Report:
+    """The report, in ``folder`` as JSON and as a page.
+
+    Attributes:
+        folder: Where it is written.
+        render: Returns the page.
+        head: Entries before the sections.
+        sections: By name: status, seconds and figures.
+    """
+
+    folder: Path
+    render: Callable[[dict[str, Any]], str]
+    head: dict[str, Any]
+    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def path(self, ending: str) -> Path:
+        """Return the file in JSON ("json") or the page ("md")."""
+        return self.folder / f"report.{ending}"
+
+    def save(self) -> None:
+        """Write both files, each at once."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        value = {**self.head, "sections": self.sections}
+        files.write_json(self.path("json"), value)
+        files.write_text(self.path("md"), self.render(value))
+
+
+def run_sections(context: "Context", report: Report, names: Sequence[str]) -> None:
+    """Run the sections called ``names``; whatever happens in one of them, the others run and the report is written."""
+    deadline = context.deadline
+    for name in names:
+        section, began = SECTIONS[name], time.perf_counter()
+        left = deadline - began
+        if left < (section.seconds if context.is_gpu else 0):
+            report.sections[name] = {"status": "left out", "reason": f"{left:.0f} s left, it needs {section.seconds:g}"}
+            report.save()
+            continue
+        figures: dict[str, Any] = {}
+
+        def keep(partial: dict[str, Any], figures: dict[str, Any] = figures, name: str = name) -> None:
+            figures |= partial
+            report.sections[name] = {"status": "running", **figures}
+            report.save()
+
+        context.deadline, context.keep = min(deadline, began + section.most), keep
+        keep({})
+        print(f"{name} ...", flush=True)
+        try:
+            module, _, function = section.place.partition(".")
+            figures |= getattr(importlib.import_module(f"scripts.gpu_reporting.{module}"), function)(context)
+            status = "done"
+        except Exception:  # noqa: BLE001 - a diagnostic tool: a failure is a finding, and must not cost the other sections
+            status, figures["error"] = "failed", traceback.format_exc()
+            print(figures["error"], flush=True)
+        context.free_memory()
+        seconds = round(time.perf_counter() - began, 1)
+        report.sections[name] = {"status": status, "seconds": seconds, **figures}
+        report.save()
+        print(f"{name} {status} after {seconds} s", flush=True)
+    context.deadline = deadline
