@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from supernet.cli.interrupts import begin_work, command
 
-CONSOLE = Console()
+CONSOLE = Console(markup=False, highlight=False)
 RUNS = Path("runs")
 BUDGET = "80M"
 
@@ -36,27 +35,29 @@ def main() -> None:
         "predict": run("subnet_export.predict", "--model", str(RUNS / "export" / "latest"), "--dataset-index", "0"),
     }
     trained, searched, exported = (summary(name) for name in ("train", "evolve", "export"))
-    table = Table("result", "value", "file", title=f"demo: {time.perf_counter() - start:.0f} s", show_lines=False)
-    for row in trained["subnets"]:
-        table.add_row(f"{row['subnet']} subnet", f"AP {row['metrics']['AP']:.3f}", "")
-    table.add_row("supernet", f"{seconds['train']:.0f} s", str(RUNS / "train" / "latest" / "supernet.pt"))
     chosen, baseline = searched["chosen"], searched["baseline"]
     macs = chosen["costs"]["macs"] / 1e6
-    table.add_row(
-        f"searched subnet, {BUDGET} MACs",
-        f"AP {chosen['metrics']['test']['AP']:.3f} at {macs:.1f} M",
-        str(RUNS / "evolve" / "latest" / "arch.json"),
-    )
-    table.add_row(
-        f"mean of {baseline['num']} random within {BUDGET}",
-        f"AP {baseline['ap_mean']:.3f}",
-        str(RUNS / "evolve" / "latest" / "report.html"),
-    )
-    table.add_row(
-        "exported subnet", f"AP {exported['measurement']['metrics']['AP']:.3f}", str(RUNS / "export" / "latest")
-    )
-    table.add_row("prediction beside truth", "", str(RUNS / "predict" / "latest"))
-    CONSOLE.print(table)
+    rows: list[tuple[str, str, Path | str]] = [
+        (f"{row['subnet']} subnet", f"AP {row['metrics']['AP']:.3f}", "") for row in trained["subnets"]
+    ]
+    rows += [
+        ("supernet", f"{seconds['train']:.0f} s", RUNS / "train" / "latest" / "supernet.pt"),
+        (
+            f"searched subnet, {BUDGET} MACs",
+            f"AP {chosen['metrics']['test']['AP']:.3f} at {macs:.1f} M",
+            RUNS / "evolve" / "latest" / "arch.json",
+        ),
+        (
+            f"mean of {baseline['num']} random within {BUDGET}",
+            f"AP {baseline['ap_mean']:.3f}",
+            RUNS / "evolve" / "latest" / "report.html",
+        ),
+        ("exported subnet", f"AP {exported['measurement']['metrics']['AP']:.3f}", RUNS / "export" / "latest"),
+        ("prediction beside truth", "", RUNS / "predict" / "latest"),
+    ]
+    CONSOLE.print(f"demo: {time.perf_counter() - start:.0f} s", style="italic")
+    for name, value, path in rows:  # lines, because a table would break paths
+        CONSOLE.print(f"{name:29} {value:18} {path}".rstrip(), soft_wrap=True)
     num_images = trained["num_test_images"]
     CONSOLE.print(f"APs are on {num_images} test images that neither training nor search saw, with flip test.")
 

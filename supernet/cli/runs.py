@@ -33,6 +33,11 @@ def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
             folder = first.with_name(f"{first.name}_{number}")
         except OSError as error:
             raise UserError(f"cannot create the run folder {folder}: {error.strerror}; choose another place") from error
+    try:
+        files.check_writable(folder / "summary.json")
+    except UserError:
+        discard_empty(folder)
+        raise
     return folder
 
 

@@ -9,11 +9,12 @@ import cv2
 from rich.table import Table
 from rich.text import Text
 
-from supernet.cli.console import CONSOLE, progress_bar
+from supernet.cli.console import CONSOLE, print_wide, progress_bar
 from supernet.cli.hydra_app import run_with_config
 from supernet.cli.interrupts import command
 from supernet.cli.runs import write_summary
 from supernet.errors import UserError
+from supernet.io import files
 from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.coco.fault_report import ALL_KINDS, IMAGE_KINDS, Report, check_part, distinct_parts
 from supernet.pose.coco.splits import DatasetOnDisk, with_current_names
@@ -61,6 +62,8 @@ def check(config: Mapping[str, Any]) -> list[Report]:
     settings = from_mapping(CheckSettings, config, "")
     dataset = DatasetOnDisk.from_plain(settings.dataset)
     parts = distinct_parts(dataset, settings.splits)
+    if settings.output is not None:
+        files.check_writable(Path(settings.output) / "summary.json")
     cv2.setNumThreads(0)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # the report lists what it would warn of
     reports = []
@@ -124,7 +127,7 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
         if count:
             examples = report.examples[kind] + ["..."] * (len(report.examples[kind]) < count)
             table.add_row(ALL_KINDS[kind].title, str(count), _effect(kind, dataset), "\n".join(examples))
-    CONSOLE.print(table)
+    print_wide(table)
 
 
 def _effect(kind: str, dataset: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ import torch
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
 from supernet.cli.console import progress_bar
+from supernet.cli.progress import Speed
 from supernet.cli.runs import point_latest, write_summary
 from supernet.cli.signals import stop_request
 from supernet.compute import machine
@@ -119,6 +120,7 @@ class TrainingRun:
             tf32(allowed=True),
         ):
             task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
+            speed = Speed(settings.batch_size, trainer.step)
             monitor.validate_if_due()  # a stopped run leaves it out
             while (scheduled := trainer.current_phase()) is not None:
                 trainer.start_phase(scheduled)  # makes a teacher, sorts channels
@@ -136,7 +138,7 @@ class TrainingRun:
                         if logs:
                             figures = monitor.figures()
                             if log is not None:
-                                progress.update(task, note=log.write(report, figures))
+                                progress.update(task, note=f"{log.write(report, figures)}, {speed(trainer.step)}")
                         progress.update(task, completed=trainer.step)
                         if not stops:
                             monitor.validate_if_due()

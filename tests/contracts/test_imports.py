@@ -45,6 +45,7 @@ HYDRA = ("supernet.cli.hydra_app", "supernet.cli.text_options")
 
 COMMANDS = {
     "supernet.cli.console": "prints logs, and the error that ends a command",
+    "supernet.cli.progress": "prints lines of progress where there is no terminal",
     "supernet.cli.arguments": "prints errors in the command line",
     "supernet.doctor": "prints its report, also where packages are missing",
     "supernet.pose.check": "prints its report",
