@@ -7,6 +7,10 @@ INPUTS = {
     "uint8": "RGB images as `uint8` (B, H, W, 3), normalised inside",
     "float32": "RGB images as `float32` (B, 3, H, W), normalised outside (`input` in `model.json`)",
 }
+PEAKS = {
+    "published": "A heatmap peaks at the pixel that contains the keypoint.",
+    "unbiased": "A heatmap is a Gaussian around the exact position of the keypoint, where pixel i covers i to i + 1.",
+}
 
 
 def model_card(model: ExportedModel) -> str:
@@ -41,7 +45,7 @@ people = model.predict(image)  # (H, W, 3) uint8 RGB -> people.poses (P, K, 3) a
 
 Other programs run the network on images with a short side of {side} px and a long side that is a multiple of
 {divisor} (any multiples of 16 are accepted) and group its maps. Output `low`, at 1/4 of the input size, holds {num}
-heatmaps followed by {num} tag maps; output `high`, at 1/2, holds {num} heatmaps.
+heatmaps followed by {num} tag maps; output `high`, at 1/2, holds {num} heatmaps. {PEAKS[model.objective.placement]}
 
 Intended for finding the poses of people in images like those it was measured on. It does not identify people. The
 figures below do not apply to other images: measure the model on your own images before you rely on it, and do not use

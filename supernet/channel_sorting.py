@@ -65,7 +65,8 @@ def channel_orders(weights: Mapping[str, Tensor], arch: Arch, dimension: str) ->
     """Return the order by importance of each group of channels of a dimension.
 
     Args:
-        weights: Tensors of LitePose(arch) by state-dict name.
+        weights: Tensors of LitePose(arch) by state-dict name; layers that are missing, such as the head of a pretrained
+            backbone, do not count.
         arch: The largest arch.
         dimension: "expand_ratio" or "width".
 
@@ -76,7 +77,7 @@ def channel_orders(weights: Mapping[str, Tensor], arch: Arch, dimension: str) ->
     for module, (axes, read) in channel_axes(arch).items():
         for axis in read:
             group = axes[axis]
-            if group is not None and group.startswith(f"{dimension}:"):
+            if group is not None and group.startswith(f"{dimension}:") and f"{module}.weight" in weights:
                 weight = weights[f"{module}.weight"].detach().abs()
                 others = [other for other in range(weight.dim()) if other != axis]
                 # In float64, so that rounding, which depends on the order of the other axes, cannot decide.

@@ -110,6 +110,11 @@ class SuperNet(nn.Module):
         return weight
 
 
+def is_backbone(parameter: str) -> bool:
+    """Whether a supernet's parameter, given by its name, belongs to the backbone; the others belong to the head."""
+    return parameter.startswith(("network.first.", "network.stage.", "kernel_transforms."))
+
+
 def _transform_name(stage: int, block: int, size: int) -> str:
     """Name of the transformation of ``stage``, ``block`` from kernel ``size + 2`` to ``size``."""
     return f"stage{stage}_block{block}_{size + 2}to{size}"

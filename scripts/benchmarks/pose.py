@@ -33,7 +33,8 @@ from supernet.pose.grouping import Matching, group, match_by_tag
 from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.pose.peaks import peaks
-from supernet.pose.refinement import complete, quarter_pixels
+from supernet.pose.refinement import complete
+from supernet.pose.subpixel import fitted_tops, quarter_pixels
 from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.pose.training.augmentation import Augmentation, Batch, TrainingImages, augment, collate, window_matrix
 from supernet.pose.training.objective import PoseObjective, to_device
@@ -103,6 +104,7 @@ def bench_crowd(heat: Floats, tags: Floats, matching: Matching, repeats: int) ->
         ),
         "refine": timed(partial(complete, heat, tags, places, values, means), repeats),
         "adjust": timed(partial(quarter_pixels, heat, keypoints, x, y), repeats),
+        "adjust_unbiased": timed(partial(fitted_tops, heat, keypoints, x, y), repeats),
         "plain_suppression_and_top_k": timed(partial(plain_peaks, heat), 3),
         "plain_refine": timed(partial(plain_complete, heat, tags, places, means), 3),
     }

@@ -100,7 +100,9 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
             for split, images in splits.items()
         }
 
-    teacher = None if plan.teacher is None else load_teacher(plan.teacher, start.keypoints, device)
+    teacher = None
+    if plan.teacher is not None:
+        teacher = load_teacher(plan.teacher, start.keypoints, device, start.objective.placement)
     digests = [digest(network) for network in (start.network, teacher) if network is not None]
     if teacher is not None:
         calibrate(teacher)

@@ -16,31 +16,41 @@ from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.geometry import normalise
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import KeypointSet
+from supernet.pose.training.targets import Placement
 
 
-def load_teacher(path: str | Path, keypoints: KeypointSet, device: torch.device) -> LitePose:
+def load_teacher(
+    path: str | Path, keypoints: KeypointSet, device: torch.device, placement: Placement = "published"
+) -> LitePose:
     """Read a teacher, whose batch-norm statistics still have to be calibrated on the training images.
 
     Args:
         path: Folder of an exported model, or a training run's folder or supernet, whose largest subnet is the teacher.
         keypoints: The keypoints that it must predict.
         device: Where to put it.
+        placement: Where its heatmaps must peak.
 
     Raises:
-        UserError: There is nothing at ``path``, or it predicts other keypoints.
+        UserError: There is nothing at ``path``, or it predicts other keypoints or peaks elsewhere.
     """
     if is_exported(path):
         model = load_model(path)
-        network, own = model.network, model.keypoints
+        network, own, objective = model.network, model.keypoints, model.objective
     elif Path(path).exists():
         trained = load_supernet(path)
-        network, own = trained.supernet.extract(trained.supernet.space.largest()), trained.keypoints
+        network = trained.supernet.extract(trained.supernet.space.largest())
+        own, objective = trained.keypoints, trained.objective
     else:
         raise UserError(f"there is no teacher at {path}; name an exported model's folder or a training run's")
     if own != keypoints:
         raise UserError(
             f"teacher {path} predicts the {own.num} keypoints of {own.name}, but the {keypoints.num} of "
             f"{keypoints.name} are to be learned; name a teacher of these or remove --teacher"
+        )
+    if objective.placement != placement:
+        raise UserError(
+            f"teacher {path} was trained with {objective.placement} targets, but the model with {placement} ones, and "
+            "their heatmaps peak at different places; name a teacher with the model's targets or remove --teacher"
         )
     return network.to(device)
 

@@ -35,6 +35,7 @@ from supernet.pose.geometry import check_scales
 from supernet.pose.grouping import Matching
 from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.plots import prediction_sheet
+from supernet.pose.subpixel import Decoding
 
 WAIT_SECONDS = 1800.0
 """How long a process waits for the others, whose images may take longer."""
@@ -57,6 +58,7 @@ class EvaluateSettings:
     adjust: bool | None
     refine: bool | None
     matching: Matching | None
+    decoding: Decoding | None
     batch_size: int
     num_calibration_images: int
     plots: bool
@@ -76,7 +78,7 @@ class EvaluateSettings:
         Raises:
             UserError: A value is out of range, or ``arch`` cannot take the scales.
         """
-        names = ("flip_test", "scales", "adjust", "refine", "matching")
+        names = ("flip_test", "scales", "adjust", "refine", "matching", "decoding")
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         settings = replace(measured, **changes)
         check_scales(settings.scales, settings.size_divisor, arch.resolution)

@@ -17,7 +17,8 @@ from torch import Tensor
 from supernet.errors import UserError
 from supernet.io.schema import check_number
 from supernet.pose.peaks import peaks
-from supernet.pose.refinement import complete, quarter_pixels
+from supernet.pose.refinement import complete
+from supernet.pose.subpixel import Decoding, fitted_tops, quarter_pixels
 
 Matching = Literal["thresholded", "reference"]
 Maps = npt.NDArray[np.floating[Any]] | Tensor
@@ -35,6 +36,7 @@ class GroupingOptions(TypedDict, total=False):
     adjust: bool
     refine: bool
     matching: Matching
+    decoding: Decoding
 
 
 # Order in which keypoints are matched, in COCO's numbering, for every keypoint set: the uncertain ends come last.
@@ -55,6 +57,7 @@ def group(
     adjust: bool = True,
     refine: bool = True,
     matching: Matching = "thresholded",
+    decoding: Decoding = "published",
 ) -> tuple[Floats, Floats]:
     """Find the people of one image.
 
@@ -66,9 +69,11 @@ def group(
         detection_threshold: Heatmap value that a detection must exceed.
         tag_threshold: Distance of a detection's tag to a person's mean tag from which they do not match.
         nms_kernel: Side, in pixels, of the square in which only the highest pixel is a detection; odd.
-        adjust: Move positions by a quarter pixel towards the higher neighbour in x and in y.
+        adjust: Move positions from the centres of their pixels, as ``decoding`` says.
         refine: Add the keypoints that a person lacks, where heatmap and mean tag agree best.
         matching: "thresholded" or "reference"; see the module's docstring.
+        decoding: "published", a quarter pixel towards the higher neighbour in x and in y, or "unbiased", to the top of
+            a fitted Gaussian; see ``subpixel``.
 
     Returns:
         Poses (P, K, 3) float32 as x, y in map pixels and the heatmap's value, all 0 for a keypoint not found; a peak in
@@ -78,7 +83,7 @@ def group(
     Raises:
         UserError: A map is not finite, the shapes disagree, or an option is out of range.
     """
-    check_options(max_people, detection_threshold, tag_threshold, nms_kernel, matching)
+    check_options(max_people, detection_threshold, tag_threshold, nms_kernel, matching, decoding)
     heat, tag = _checked(heatmaps, tags)
 
     detections = [peaks(heatmap, max_people, detection_threshold, nms_kernel) for heatmap in heat]
@@ -98,7 +103,8 @@ def group(
     poses[people, keypoints, 1] = y + 0.5
     poses[people, keypoints, 2] = values[people, keypoints]
     if adjust:
-        poses[people, keypoints, :2] += quarter_pixels(heat, keypoints, x, y)
+        steps = quarter_pixels if decoding == "published" else fitted_tops
+        poses[people, keypoints, :2] += steps(heat, keypoints, x, y)
     return poses, scores
 
 
@@ -125,7 +131,7 @@ def group_batch(heatmaps: Maps, tags: Maps, **settings: Unpack[GroupingOptions])
 
 
 def check_options(
-    max_people: int, detection_threshold: float, tag_threshold: float, nms_kernel: int, matching: str
+    max_people: int, detection_threshold: float, tag_threshold: float, nms_kernel: int, matching: str, decoding: str
 ) -> None:
     """Raise UserError if an option of :func:`group` is out of range."""
     check_number("nms_kernel", nms_kernel, least=1, most=MAX_PEOPLE)
@@ -136,6 +142,8 @@ def check_options(
     check_number("max_people", max_people, least=1, most=MAX_PEOPLE)
     if matching not in ("thresholded", "reference"):
         raise UserError(f"matching must be 'thresholded' or 'reference', got {matching!r}")
+    if decoding not in ("published", "unbiased"):
+        raise UserError(f"decoding must be 'published' or 'unbiased', got {decoding!r}")
 
 
 def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:

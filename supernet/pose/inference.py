@@ -16,6 +16,7 @@ from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normal
 from supernet.pose.grouping import GroupingOptions, Matching, check_options, group
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.multiscale_flip import Network, predict_maps
+from supernet.pose.subpixel import Decoding
 
 Image = npt.NDArray[np.uint8]
 
@@ -47,10 +48,12 @@ class InferenceSettings:
     matching: Matching = "thresholded"
     size_divisor: int = 64
     scales: tuple[float, ...] = (1.0,)
+    decoding: Decoding = "published"
 
     def __post_init__(self) -> None:
         """Raise UserError for a value out of range: now, not after hours of training."""
-        check_options(self.max_people, self.detection_threshold, self.tag_threshold, self.nms_kernel, self.matching)
+        thresholds = (self.max_people, self.detection_threshold, self.tag_threshold)
+        check_options(*thresholds, self.nms_kernel, self.matching, self.decoding)
         if not TOTAL_STRIDE <= self.size_divisor <= _MAX_SIZE_DIVISOR or self.size_divisor % TOTAL_STRIDE:
             raise UserError(
                 f"size_divisor must be a multiple of {TOTAL_STRIDE}, the network's total stride, and at most "
@@ -69,6 +72,7 @@ class InferenceSettings:
             adjust=self.adjust,
             refine=self.refine,
             matching=self.matching,
+            decoding=self.decoding,
         )
 
 

@@ -44,7 +44,7 @@ def batch_sheet(batch: Batch, targets: Targets, keypoints: KeypointSet) -> Image
         people = people[(people[..., 2] > 0).any(axis=1)]
         factor = _SAMPLE_SIDE / image.shape[0]
         enlarged = scaled(image, factor)
-        mask = targets.high_mask[index].cpu().numpy()
+        mask = (targets.high_weights[index].amin(dim=0) > 0).cpu().numpy()
         low, high = targets.low[index].cpu().numpy(), targets.high[index].cpu().numpy()
         indices, valid = targets.tag_indices[index].cpu().numpy(), targets.tag_valid[index].cpu().numpy()
         drawn = mask_overlay(draw_people_at(image, people, keypoints, factor), mask)

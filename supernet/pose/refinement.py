@@ -1,8 +1,8 @@
-"""Refines positions to a quarter of a pixel and adds the keypoints that a person lacks.
+"""Adds the keypoints that a person lacks.
 
-Source: the 'adjust' and 'refine' steps of HigherHRNet's evaluation (arXiv 1908.10357), with equal results. For
-every person that lacks a keypoint, refining searches the whole map for the pixel where the heatmap minus the rounded
-tag distance is highest. We search block by block and skip the blocks that cannot contain it.
+Source: the 'refine' step of HigherHRNet's evaluation (arXiv 1908.10357), with equal results. For every person that
+lacks a keypoint, refining searches the whole map for the pixel where the heatmap minus the rounded tag distance is
+highest. We search block by block and skip the blocks that cannot contain it.
 """
 
 import cv2
@@ -18,23 +18,6 @@ SEEDS = 8
 """Number of blocks with the highest bounds that are searched first; their best score excludes most other blocks."""
 SMALL = 2**20
 """People times size of the tag maps up to which searching everywhere is faster."""
-
-
-def quarter_pixels(heatmaps: Floats, keypoints: Integers, x: Integers, y: Integers) -> Floats:
-    """Return steps (N, 2) of a quarter pixel in x and y, towards the higher of a pixel's two neighbours.
-
-    Between equal neighbours the step is negative. At the border a pixel is its own neighbour.
-
-    Args:
-        heatmaps: (K, H, W).
-        keypoints: (N,) map of each position.
-        x: (N,) column of each position.
-        y: (N,) row of each position.
-    """
-    _, height, width = heatmaps.shape
-    right = heatmaps[keypoints, y, np.minimum(x + 1, width - 1)] > heatmaps[keypoints, y, np.maximum(x - 1, 0)]
-    down = heatmaps[keypoints, np.minimum(y + 1, height - 1), x] > heatmaps[keypoints, np.maximum(y - 1, 0), x]
-    return np.where(np.stack([right, down], axis=1), np.float32(0.25), np.float32(-0.25))
 
 
 def complete(

@@ -95,6 +95,7 @@ class MaskedAdam:
         parameters: Trainable weights, float32, all on one device.
         clip_norm: Largest norm of the whole gradient.
         reduce: Averages the flat gradient over the processes that train together.
+        rate_factors: The learning rate of each parameter as a multiple of the step's; None: 1 for all.
         betas, epsilon: As in Adam (arXiv 1412.6980), algorithm 1.
     """
 
@@ -103,6 +104,7 @@ class MaskedAdam:
         parameters: Iterable[nn.Parameter],
         clip_norm: float,
         reduce: Callable[[Tensor], Tensor] | None = None,
+        rate_factors: Iterable[float] | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
@@ -111,6 +113,10 @@ class MaskedAdam:
         self.num_steps = 0
         first = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
         self.moments = (torch.zeros_like(first), torch.zeros_like(first))
+        self._rate_factors: Tensor | None = None
+        if rate_factors is not None:
+            sizes = torch.tensor([parameter.numel() for parameter in self.parameters])
+            self._rate_factors = torch.tensor(list(rate_factors)).repeat_interleave(sizes).to(first)
 
     @torch.no_grad()
     def step(self, rate: float) -> Tensor:
@@ -130,6 +136,8 @@ class MaskedAdam:
         corrections = [1 - beta**self.num_steps for beta in self.betas]
         scale = (square / corrections[1]).sqrt_().add_(self.epsilon)
         change = (mean / scale).mul_(touched).mul_(-rate / corrections[0])
+        if self._rate_factors is not None:
+            change *= self._rate_factors
         torch._foreach_add_([parameter.data for parameter in self.parameters], self._in_shape(change))
         for parameter in self.parameters:
             parameter.grad = None

@@ -234,7 +234,15 @@ class TrainingRun:
 
     def _new_trainer(self, supernet: SuperNet) -> Trainer:
         setup, settings = self.setup, self.setup.settings
-        objective = PoseObjective(setup.keypoints.num, settings.sigma, settings.push_weight, settings.pull_weight)
+        objective = PoseObjective(
+            setup.keypoints.num,
+            settings.sigma,
+            settings.push_weight,
+            settings.pull_weight,
+            settings.targets,
+            settings.foreground_weight,
+            settings.sigma_per_size,
+        )
         return Trainer(supernet, objective, setup.train_set, setup.scheduled, settings, self.processes)
 
     def _new_monitor(self, supernet: SuperNet) -> TrainingMonitor:

@@ -8,6 +8,7 @@ from supernet.errors import UserError
 from supernet.io.schema import check_numbers
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.training.augmentation import Augmentation
+from supernet.pose.training.targets import Placement
 from supernet.training.phases import Phase
 
 
@@ -20,6 +21,7 @@ class StepSettings:
         seed: Seed of image order, augmentation, resolutions and sampled subnets.
         clip_norm: Largest gradient norm.
         average_decay: Decay of the averaged weights, which are the ones evaluated and exported.
+        backbone_rate: Learning rate of the backbone as a multiple of the head's, which is that of the phase.
         distillation_weight: Weight of the distance to the teacher's heatmaps beside the subnet's own loss.
         num_workers: Worker processes that load images; 0 loads them in the training process.
         augmentation: How images are varied.
@@ -30,6 +32,7 @@ class StepSettings:
     seed: int
     clip_norm: float
     average_decay: float
+    backbone_rate: float = 1.0
     distillation_weight: float
     num_workers: int
     augmentation: Augmentation
@@ -39,7 +42,7 @@ class StepSettings:
         """Raise UserError for a number out of range."""
         check_numbers(self, "batch_size", least=1)
         check_numbers(self, "seed", "num_workers", "distillation_weight", least=0)
-        check_numbers(self, "clip_norm", above=0)
+        check_numbers(self, "clip_norm", "backbone_rate", above=0)
         check_numbers(self, "average_decay", least=0, below=1)
 
 
@@ -55,6 +58,8 @@ class TrainSettings(StepSettings):
     push_weight: float
     pull_weight: float
     sigma: float
+    foreground_weight: float = 0.0
+    sigma_per_size: float = 0.0
     image_memory_mib: int
     threads: int | None
     device: str
@@ -74,6 +79,7 @@ class TrainSettings(StepSettings):
     rank_timeout_seconds: float = 300.0
     init: str | None = None
     init_arch: str | None = None
+    targets: Placement = "published"
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range, or ``init_arch`` without ``init``."""
@@ -88,4 +94,4 @@ class TrainSettings(StepSettings):
         check_numbers(self, "steps", "log_every", "checkpoint_every", least=1)
         check_numbers(self, "num_calibration_images", "num_evaluate_images", least=1)
         check_numbers(self, "image_memory_mib", "report_random", "evaluate_every", least=0)
-        check_numbers(self, "push_weight", "pull_weight", least=0)
+        check_numbers(self, "push_weight", "pull_weight", "foreground_weight", "sigma_per_size", least=0)

@@ -22,7 +22,7 @@ from supernet.training.network_trainer import NetworkTrainer, Outputs
 from supernet.training.optimizer import MaskedAdam, learning_rate
 from supernet.training.phases import ScheduledPhase, step_archs
 from supernet.training.settings import StepSettings
-from supernet.weight_sharing import SuperNet
+from supernet.weight_sharing import SuperNet, is_backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,8 @@ class Trainer(NetworkTrainer):
     ) -> None:
         processes.check_batch_size(settings.batch_size)
         processes.copy_from_main(supernet.parameters())
-        self.adam = MaskedAdam(supernet.parameters(), settings.clip_norm, processes.mean)
+        factors = [settings.backbone_rate if is_backbone(name) else 1.0 for name, _ in supernet.named_parameters()]
+        self.adam = MaskedAdam(supernet.parameters(), settings.clip_norm, processes.mean, factors)
         super().__init__(supernet, objective, self.adam, settings.average_decay, settings.distillation_weight)
         self.supernet, self.dataset, self.scheduled = supernet, dataset, scheduled
         self.settings, self.processes = settings, processes

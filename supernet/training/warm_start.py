@@ -1,11 +1,15 @@
-"""Warm start: a supernet that starts from a trained network, one of our exports or a published LitePose."""
+"""Warm start: a supernet that starts from an exported network, a published LitePose or a pretrained backbone."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
+from torch import Tensor
 
 from supernet.arch import Arch
+from supernet.channel_sorting import DIMENSIONS, channel_axes, channel_orders, reorder_channels
+from supernet.checkpoints import efficientnet_lite
 from supernet.checkpoints.exported_network import is_exported, load_net
 from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.errors import UserError
@@ -20,53 +24,76 @@ _LAST_LAYERS = tuple(f"final_{branch}.{level}.conv.3.weight" for branch in ("ref
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A trained network whose arch is in the supernet's space.
+    """Trained weights of a network, or of its backbone alone, whose arch is in the supernet's space.
 
     Attributes:
-        network: The network, on the CPU, with its batch-norm statistics.
-        keypoints: The keypoints that it predicts; None for a published checkpoint, which has only their number.
-        path: File or folder it was read from.
+        arch: The network's arch.
+        tensors: Weights and batch-norm statistics by LitePose name, on the CPU; a pretrained backbone has no head.
+        keypoints: The keypoints that the network predicts; None for a published checkpoint, which has only their
+            number, and for a backbone.
+        source: File, folder or name that they were read from.
+        licence: Of the weights, as an SPDX identifier; None if it is not known here.
     """
 
-    network: LitePose
+    arch: Arch
+    tensors: dict[str, Tensor]
     keypoints: KeypointSet | None
-    path: Path
+    source: str
+    licence: str | None = None
+
+    @classmethod
+    def from_network(cls, network: LitePose, keypoints: KeypointSet | None, source: str) -> Self:
+        """Return the start from all weights of ``network``."""
+        return cls(network.arch, dict(network.state_dict()), keypoints, source)
 
     def predicts(self, keypoints: KeypointSet) -> bool:
         """Whether the network's last layers predict these keypoints."""
-        if self.keypoints is None:
-            return self.network.num_keypoints == keypoints.num
-        return self.keypoints.names == keypoints.names
+        if self.keypoints is not None:
+            return self.keypoints.names == keypoints.names
+        last = self.tensors.get(_LAST_LAYERS[1])
+        return last is not None and last.shape[0] == keypoints.num
 
 
 def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> WarmStart:
-    """Read the network that a supernet of ``space`` starts from.
+    """Read the weights that a supernet of ``space`` starts from.
 
     Args:
-        path: Folder of an exported model, or a checkpoint of the published code.
+        path: Name of a pretrained backbone (:data:`supernet.checkpoints.efficientnet_lite.VARIANTS`), folder of an
+            exported model, or a checkpoint of the published code.
         arch_path: LitePose JSON of a published checkpoint's arch, which the checkpoint does not contain.
         space: The supernet's space.
 
     Raises:
         UserError: A file is missing or damaged, arch and checkpoint do not match, or the arch is outside the space.
     """
-    if not Path(path).exists():
-        raise UserError(f"init={path} does not exist; name an exported model or a published checkpoint")
-    if is_exported(path):
-        if arch_path is not None:
-            raise UserError(
-                f"init_arch={arch_path} is for published checkpoints; {path} has its own arch, remove init_arch"
-            )
+    is_backbone = path in efficientnet_lite.VARIANTS
+    if not is_backbone and not Path(path).exists():
+        raise UserError(
+            f"init={path} does not exist; name an exported model, a published checkpoint, or one of "
+            f"{', '.join(efficientnet_lite.VARIANTS)}"
+        )
+    if arch_path is not None and (is_backbone or is_exported(path)):
+        raise UserError(
+            f"init_arch={arch_path} is for published checkpoints; {path} has its own arch, remove init_arch"
+        )
+    if is_backbone:
+        largest = space.largest()
+        arch = efficientnet_lite.backbone_arch(path, largest.deconv_widths, largest.resolution)
+        tensors = efficientnet_lite.read_backbone(path, arch)
+        for dimension in DIMENSIONS:  # so that narrower subnets start from the most important channels
+            reorder_channels(tensors, arch, channel_orders(tensors, arch, dimension))
+        start = WarmStart(arch, tensors, None, path, efficientnet_lite.LICENCE)
+    elif is_exported(path):
         exported = load_net(path)
-        start = WarmStart(exported.network, exported.keypoints, Path(path))
+        start = WarmStart.from_network(exported.network, exported.keypoints, path)
     elif Path(path).is_dir():
         raise UserError(f"init={path} contains no exported model; name a folder that python -m subnet_export wrote")
     elif arch_path is None:
         raise UserError(f"init={path} does not contain its arch; add init_arch=FILE, the arch in LitePose's JSON")
     else:
-        start = WarmStart(read_published(path, Arch.load(arch_path)), None, Path(path))
+        start = WarmStart.from_network(read_published(path, Arch.load(arch_path)), None, path)
     try:
-        space.check(replace(start.network.arch, resolution=space.resolutions[-1]))  # weights fit any resolution
+        space.check(replace(start.arch, resolution=space.resolutions[-1]))  # weights fit any resolution
     except UserError as error:
         raise UserError(f"init={path} is not a subnet of the space {space.name}: {error}") from error
     return start
@@ -74,31 +101,52 @@ def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> War
 
 @torch.no_grad()
 def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet) -> str:
-    """Copy a network's weights into its slices of the supernet, so that this subnet equals the network.
+    """Copy trained weights into their slices of the supernet, so that their subnet equals the network.
 
-    All other weights stay as they are, and so do the last layers if the network predicts other keypoints.
+    The largest subnet, which may have more channels and blocks and larger kernels, becomes the same function: larger
+    kernels get a border of 0, blocks beyond the network's last one a last gain of 0, and added channels reach the
+    others with a weight of 0 ("function-preserving", Net2Net, arXiv 1511.05641). Everything else stays random, and so
+    do the last layers if the network predicts other keypoints.
 
     Args:
         supernet: Changed in place.
-        start: The network.
+        start: The weights.
         keypoints: The keypoints of the supernet.
 
     Returns:
         One sentence with the number of weights that come from the network.
     """
     same_keypoints = start.predicts(keypoints)
-    own, num_copied = supernet.network.state_dict(), 0
+    copied = {name: value for name, value in start.tensors.items() if same_keypoints or name not in _LAST_LAYERS}
+    own, largest = supernet.network.state_dict(), supernet.space.largest()
+    layers = channel_axes(largest)
+    for name, value in copied.items():
+        _, input_axes = layers.get(name.rpartition(".")[0], ((), ()))
+        _embed(own[name], value, input_axes)
+    for i, (stage, trained) in enumerate(zip(largest.stages, start.arch.stages, strict=True)):
+        for j in range(trained.depth, stage.depth):
+            own[f"stage.{i}.{j}.point_conv.1.weight"].zero_()
     parameters = dict(supernet.network.named_parameters())
-    for name, value in start.network.state_dict().items():
-        if name in _LAST_LAYERS and not same_keypoints:
-            continue
-        place = own[name][tuple(slice(size) for size in value.shape[:2])]
-        if value.dim() == 4:  # smaller kernels lie in the centre of larger ones
-            border = (place.shape[-1] - value.shape[-1]) // 2
-            place = place[..., border : border + value.shape[-2], border : border + value.shape[-1]]
-        place.copy_(value)
-        num_copied += value.numel() if name in parameters else 0
+    num_copied = sum(value.numel() for name, value in copied.items() if name in parameters)
     total = sum(parameter.numel() for parameter in parameters.values())
-    heads = "" if same_keypoints else "; last layers are random too, because they are for other keypoints"
+    if not any(name in start.tensors for name in _LAST_LAYERS):
+        heads = ", among them the head"
+    else:
+        heads = "" if same_keypoints else "; last layers are random too, because they are for other keypoints"
     share = f"{num_copied:,} of {total:,} weights ({num_copied / total:.0%})"
-    return f"{share} come from {start.path}, the others start at random{heads}"
+    return f"{share} come from {start.source}, the others start at random{heads}"
+
+
+def _embed(place: Tensor, value: Tensor, input_axes: tuple[int, ...]) -> None:
+    """Write ``value`` to the leading channels and central pixels of ``place``; its outputs ignore added inputs."""
+    leading = tuple(slice(size) for size in value.shape[:2])
+    for axis in input_axes:
+        added = [*leading]
+        added[axis] = slice(value.shape[axis], None)
+        place[tuple(added)] = 0.0
+    inner = place[leading]
+    if value.dim() == 4:  # smaller kernels lie in the centre of larger ones
+        border = (inner.shape[-1] - value.shape[-1]) // 2
+        inner.zero_()
+        inner = inner[..., border : border + value.shape[-2], border : border + value.shape[-1]]
+    inner.copy_(value)

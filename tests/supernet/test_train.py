@@ -44,7 +44,7 @@ from tests.helpers.training import step_settings, steps, train
 def composed() -> dict[str, Any]:
     """The configuration that Hydra composes; cached because that takes long."""
     with initialize_config_module("conf", version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", overrides=["phases=progressive"]))
+        config = OmegaConf.to_container(compose("train", overrides=["phases=progressive"]), resolve=True)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
 
@@ -228,7 +228,7 @@ def test_every_phase_list_and_experiment_in_conf_composes_and_schedules() -> Non
     assert names
     for override in ["phases=progressive", "phases=sandwich", *(f"experiment={name}" for name in names)]:
         with initialize_config_module("conf", version_base="1.3"):
-            config = OmegaConf.to_container(compose("train", overrides=[override]))
+            config = OmegaConf.to_container(compose("train", overrides=[override]), resolve=True)
         assert isinstance(config, dict)
         phases = [
             Phase(**{**p, "elastic": tuple(p["elastic"]), "subnets": tuple(p["subnets"])}) for p in config["phases"]

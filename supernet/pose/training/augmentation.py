@@ -17,6 +17,9 @@ from supernet.io.schema import check_numbers
 from supernet.pose.data.pose_dataset import PoseDataset, PoseSample
 from supernet.pose.keypoints import KeypointSet
 
+SMALLEST_FOCUS = 0.3
+"""Smallest window around a person, as a multiple of the short side; a smaller one would show little but blur."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -32,6 +35,12 @@ class Augmentation:
         translation: Largest shift of the window's centre along either axis, as a fraction of the window.
         slide: Whether the window first moves to a random place along the long side, so that all of the image is used.
         flip_probability: Probability that the image is mirrored, with left and right keypoints exchanged.
+        focus_probability: Probability of a window around one random person instead of scale, translation and slide. In
+            images of few and small people, most other windows hold hardly anything to learn from.
+        focus_min, focus_max: Smallest and largest side of such a window, in sizes of the person: the longer side of the
+            box around its keypoints. A window is never smaller than ``SMALLEST_FOCUS`` of the short side.
+        smallest_person: People whose size in the input is below this number of pixels are masked in the loss; 0 keeps
+            all.
         brightness: Largest shift of all intensities, as a fraction of full intensity.
         contrast: Largest relative change of the distance to mid-grey.
         colour: Largest relative change of each single channel.
@@ -46,6 +55,10 @@ class Augmentation:
     translation: float = 0.2
     slide: bool = False
     flip_probability: float = 0.5
+    focus_probability: float = 0.0
+    focus_min: float = 1.5
+    focus_max: float = 4.0
+    smallest_person: float = 0.0
     brightness: float = 0.1
     contrast: float = 0.2
     colour: float = 0.1
@@ -54,14 +67,26 @@ class Augmentation:
         place = "augmentation."
         check_numbers(self, "scale_min", above=0, place=place)
         check_numbers(self, "scale_max", least=self.scale_min, place=place, remedy="lower scale_min or raise it")
-        check_numbers(self, "flip_probability", least=0, most=1, place=place)
+        check_numbers(self, "flip_probability", "focus_probability", least=0, most=1, place=place)
+        check_numbers(self, "focus_min", least=1, place=place)
+        check_numbers(self, "focus_max", least=self.focus_min, place=place, remedy="lower focus_min or raise it")
+        check_numbers(self, "smallest_person", least=0, place=place, remedy="0 keeps all people")
         strengths = ("rotation_degrees", "translation", "brightness", "contrast", "colour")
         check_numbers(self, *strengths, least=0, place=place, remedy="0 switches it off")
 
     @classmethod
     def none(cls) -> Self:
         """No variation: the centred window."""
-        return cls(0.0, 1.0, 1.0, 0.0, False, 0.0, 0.0, 0.0, 0.0)
+        return cls(
+            rotation_degrees=0.0,
+            scale_min=1.0,
+            scale_max=1.0,
+            translation=0.0,
+            flip_probability=0.0,
+            brightness=0.0,
+            contrast=0.0,
+            colour=0.0,
+        )
 
 
 @dataclass(frozen=True)
@@ -176,6 +201,17 @@ def augment(
     flip = bool(draws[4] < augmentation.flip_probability)
     centre = (width / 2 + float(shift[0]), height / 2 + float(shift[1]))
     degrees = augmentation.rotation_degrees * float(signed[5])
+    focus_draws = rng.random(5) if augmentation.focus_probability else np.ones(5)
+    boxes = keypoint_boxes(source.people)
+    if focus_draws[0] < augmentation.focus_probability and len(boxes):
+        box = boxes[int(focus_draws[1] * len(boxes))]
+        ratio = augmentation.focus_max / augmentation.focus_min
+        side = float((box[2:] - box[:2]).max()) * augmentation.focus_min * ratio ** float(focus_draws[2])
+        scale = min(max(side / short, SMALLEST_FOCUS), augmentation.scale_max)
+        # The person may lie anywhere in the window, up to a tenth of its size beyond the border.
+        room = np.maximum(0.5 * scale * short - 0.4 * (box[2:] - box[:2]), 0.0)
+        middle = 0.5 * (box[:2] + box[2:]) + room * (2.0 * focus_draws[3:5] - 1.0)
+        centre = (float(middle[0]), float(middle[1]))
     matrix = window_matrix(width, height, resolution, scale, degrees, centre, flip)
 
     image = _warp(source.image, matrix, resolution, border=0)
@@ -192,9 +228,40 @@ def augment(
     else:
         mask = _warp(source.mask.astype(np.uint8) * 255, matrix * 0.5, half, border=255) > 127
     people = move_people(source.people, matrix, resolution)
+    if augmentation.smallest_person > 0:
+        people, mask = _mask_small(people, mask, augmentation.smallest_person)
     if flip:
         people = people[:, keypoints.flip_index]
     return Sample(image, people, mask, source.image_id)
+
+
+def keypoint_boxes(people: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The boxes (N, 4), as x0, y0, x1, y1, around those of the ``people`` (P, K, 3) with at least two keypoints."""
+    labelled = people[..., 2:] > 0
+    some = labelled.sum(axis=(1, 2)) > 1
+    points, labelled = people[some, :, :2], labelled[some]
+    low = np.where(labelled, points, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(labelled, points, -np.inf).max(axis=1, initial=-np.inf)
+    return np.concatenate([low, high], axis=1).astype(np.float32)
+
+
+def _mask_small(
+    people: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], smallest: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Remove people (P, K, 3) smaller than ``smallest`` px, and mask their boxes in a copy of ``mask`` (R/2, R/2)."""
+    labelled = people[..., 2] > 0
+    keep, mask = np.ones(len(people), dtype=np.bool_), mask.copy()
+    for i in range(len(people)):
+        points = people[i, labelled[i], :2]
+        low, high = points.min(axis=0), points.max(axis=0)
+        size = float((high - low).max())
+        if size < smallest:
+            keep[i] = False
+            margin = 0.3 * size + 2.0
+            x0, y0 = np.maximum((low - margin) / 2, 0).astype(int)
+            x1, y1 = np.ceil((high + margin) / 2).astype(int)
+            mask[y0:y1, x0:x1] = False
+    return people[keep], mask
 
 
 def move_people(

@@ -8,27 +8,38 @@ import torch
 from torch import Tensor
 
 
-def heatmap_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of each image's heatmaps over all keypoints and pixels.
+def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean weighted squared error of each image's heatmaps over all keypoints and pixels.
 
     Args:
         predicted: (B, K, H, W).
-        target: (B, K, H, W).
-        mask: (B, H, W), bool or number; masked pixels (0) contribute no error but still count in the mean.
+        target: (B, K, H, W); of a teacher: it receives no gradient.
+        weights: (B, 1 or K, H, W), bool or number; masked pixels (0) contribute no error but still count in the mean.
 
     Returns:
         (B,) float32.
     """
-    squared = (predicted.float() - target.float()).square()
-    return (squared * mask[:, None].float()).mean(dim=(1, 2, 3))
+    squared = (predicted.float() - target.detach().float()).square()
+    return (squared * weights.float()).mean(dim=(1, 2, 3))
 
 
-def distillation_loss(student_heatmaps: Tensor, teacher_heatmaps: Tensor, mask: Tensor) -> Tensor:
-    """``heatmap_loss`` against a teacher's heatmaps (B, K, H, W), which receive no gradient; returns (B,) float32.
+def pixel_weights(target: Tensor, mask: Tensor, foreground_weight: float) -> Tensor:
+    """Weights of the pixels of :func:`heatmap_loss`: 1 in the background, 1 + ``foreground_weight`` at a keypoint.
 
-    Tags are not distilled: their values are arbitrary from image to image.
+    A keypoint's Gaussian covers about one pixel in a hundred of its map, so that with equal weights the loss of a
+    network that predicts 0 everywhere is already small.
+
+    Args:
+        target: (B, K, H, W), heatmaps of height 1.
+        mask: (B, H, W) bool, False for pixels that the loss ignores.
+        foreground_weight: At least 0; 0 gives all pixels the same weight.
+
+    Returns:
+        (B, 1 or K, H, W).
     """
-    return heatmap_loss(student_heatmaps, teacher_heatmaps.detach(), mask)
+    if foreground_weight == 0:
+        return mask[:, None]
+    return (1.0 + foreground_weight * target) * mask[:, None]
 
 
 def tag_loss(tags: Tensor, indices: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

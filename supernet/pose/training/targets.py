@@ -1,11 +1,17 @@
 """Training targets of a batch, computed on its device from keypoint coordinates at the step's own map size.
 
 Source: the heatmap and tag targets of HigherHRNet (arXiv 1908.10357): a Gaussian cropped to a square window, and the
-position of every keypoint in the flattened tag maps.
+position of every keypoint in the flattened tag maps. ``"unbiased"`` places the Gaussian at the keypoint itself, as in
+"The Devil is in the Details" (arXiv 1911.07524), and not at its pixel.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Placement = Literal["published", "unbiased"]
+"""Centre of a keypoint's Gaussian: that of the pixel that contains it, or the keypoint itself."""
 
 PEOPLE_AT_ONCE = 8
 """Bounds the memory of the windows."""
@@ -28,16 +34,25 @@ def pixels(keypoints: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Te
     return torch.where(valid, x, 0.0).long(), torch.where(valid, y, 0.0).long(), valid
 
 
-def heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0) -> Tensor:
-    """Heatmaps with a Gaussian of height 1 at each keypoint's pixel; where people overlap, the maximum.
+def heatmaps(
+    keypoints: Tensor,
+    size: tuple[int, int],
+    sigma: float = 2.0,
+    placement: Placement = "published",
+    sigmas: Tensor | None = None,
+) -> Tensor:
+    """Heatmaps with a Gaussian of height 1 at each keypoint; where people overlap, the maximum.
 
-    A Gaussian reaches 3 * sigma + 1 pixels from its peak in x and in y and is 0 beyond. Only these windows are
-    written, so the cost grows with the number of keypoints rather than with people times pixels.
+    A Gaussian reaches 3 * sigma + 1 pixels from the keypoint's pixel in x and in y and is 0 beyond. Only these windows
+    are written, so the cost grows with the number of keypoints rather than with people times pixels. Each pixel has the
+    Gaussian's value at its centre, so that the highest pixel of an unbiased Gaussian may be below 1.
 
     Args:
         keypoints: (B, P, K, 3) as x, y in map pixels and visibility; P may be 0.
         size: Height H and width W of the map.
         sigma: Standard deviation in map pixels.
+        placement: See ``Placement``.
+        sigmas: (B, P), at most ``sigma``: the standard deviation of each person's Gaussians instead.
 
     Returns:
         (B, K, H, W) float32.
@@ -46,9 +61,6 @@ def heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0) -> Te
     height, width = size
     device = keypoints.device
     radius = int(3 * sigma + 1)
-    offsets = torch.arange(-radius, radius + 1, device=device)
-    bell = torch.exp(-offsets.square() / (2 * sigma**2))
-    window = (bell[:, None] * bell).flatten()
 
     # With a border as wide as the window, no window needs clipping.
     padded_height, padded_width = height + 2 * radius, width + 2 * radius
@@ -57,12 +69,50 @@ def heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0) -> Te
     window_offsets = (side[:, None] * padded_width + side).flatten()
     maps = torch.arange(batch * num_keypoints, device=device).view(batch, 1, num_keypoints)
     for start in range(0, num_people, PEOPLE_AT_ONCE):
-        x, y, valid = pixels(keypoints[:, start : start + PEOPLE_AT_ONCE], size)
+        people = keypoints[:, start : start + PEOPLE_AT_ONCE]
+        x, y, valid = pixels(people, size)
         corners = (maps * padded_height + y) * padded_width + x
         positions = (corners[..., None] + window_offsets).flatten()
-        padded.scatter_reduce_(0, positions, (valid[..., None] * window).flatten(), "amax")
+        if placement == "published":
+            shifts = torch.zeros(2, device=device)
+        else:
+            inside = torch.stack([x, y], dim=-1) + 0.5
+            shifts = torch.where(valid[..., None], people[..., :2] - inside, 0.0).float()
+        own = sigma if sigmas is None else sigmas[:, start : start + PEOPLE_AT_ONCE, None, None, None]
+        padded.scatter_reduce_(0, positions, (valid[..., None] * _windows(shifts, radius, own)).flatten(), "amax")
     bordered = padded.view(batch, num_keypoints, padded_height, padded_width)
     return bordered[:, :, radius : radius + height, radius : radius + width].contiguous()
+
+
+def _windows(shifts: Tensor, radius: int, sigma: float | Tensor) -> Tensor:
+    """Gaussians around the middle of square windows, moved by ``shifts``.
+
+    Args:
+        shifts: (..., 2), x and y in pixels.
+        radius: Pixels on each side of the middle one.
+        sigma: Standard deviation in pixels; a tensor has two more dimensions than the result.
+
+    Returns:
+        (..., (2 * radius + 1) ** 2), row by row.
+    """
+    offsets = torch.arange(-radius, radius + 1, device=shifts.device)
+    bells = torch.exp(-(offsets - shifts[..., None]).square() / (2 * sigma**2))
+    return (bells[..., 1, :, None] * bells[..., 0, None, :]).flatten(-2)
+
+
+def person_sizes(people: Tensor) -> Tensor:
+    """The size of each person: the longer side of the box around its labelled keypoints.
+
+    Args:
+        people: (B, P, K, 3) as x, y and visibility.
+
+    Returns:
+        (B, P) in the unit of the coordinates; 0 without any keypoint.
+    """
+    labelled = people[..., 2:] > 0
+    least = torch.where(labelled, people[..., :2], torch.inf).amin(dim=2)
+    most = torch.where(labelled, people[..., :2], -torch.inf).amax(dim=2)
+    return (most - least).amax(dim=-1).clamp(min=0.0)
 
 
 def tag_indices(keypoints: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

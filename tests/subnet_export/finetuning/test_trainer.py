@@ -114,6 +114,8 @@ def test_an_exported_model_can_teach_the_keypoints_that_it_predicts(exported: Ex
     assert equal(weights(load_teacher(folder, CROWDPOSE, CPU)), weights(model.network))
     with pytest.raises(UserError, match="predicts the 14 keypoints of crowdpose, but the 17 of coco"):
         load_teacher(folder, COCO, CPU)
+    with pytest.raises(UserError, match=r"published targets.*unbiased"):
+        load_teacher(folder, CROWDPOSE, CPU, "unbiased")
 
 
 def test_a_loss_that_is_not_finite_ends_training(exported: Exported) -> None:

@@ -75,9 +75,9 @@ def test_a_loss_that_is_slightly_wrong_lies_beyond_the_bound(change: Change) -> 
 
 
 def test_heatmaps_averaged_over_marked_pixels_alone_lie_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    def masked_mean(predicted: Any, target: Any, mask: Any) -> Any:
-        squared = (predicted - target).square() * mask[:, None]
-        return squared.sum((1, 2, 3)) / (mask.sum((1, 2)) * predicted.shape[1])
+    def masked_mean(predicted: Any, target: Any, weights: Any) -> Any:
+        squared = (predicted - target).square() * weights
+        return squared.sum((1, 2, 3)) / (weights.sum((1, 2, 3)) * predicted.shape[1])
 
     monkeypatch.setattr(objective, "heatmap_loss", masked_mean)
     assert_noticed(lambda _: None)

@@ -43,6 +43,20 @@ def test_where_everything_is_touched_it_is_plain_adam() -> None:
     torch.testing.assert_close(weight, reference, rtol=0, atol=1e-7)
 
 
+def test_rate_factors_scale_the_steps_of_their_parameters_only() -> None:
+    torch.manual_seed(0)
+    start = [torch.randn(5, 3), torch.randn(4)]
+    plain, scaled = ([nn.Parameter(value.clone()) for value in start] for _ in range(2))
+    adam, slower = MaskedAdam(plain, clip_norm=1e9), MaskedAdam(scaled, clip_norm=1e9, rate_factors=(1.0, 0.25))
+    for first, second in zip(plain, scaled, strict=True):
+        first.grad = torch.randn_like(first)
+        second.grad = first.grad.clone()
+    adam.step(0.01)
+    slower.step(0.01)
+    torch.testing.assert_close(scaled[0], plain[0], rtol=0, atol=0)
+    torch.testing.assert_close(scaled[1] - start[1], 0.25 * (plain[1] - start[1]))
+
+
 def test_a_weight_without_any_gradient_stays_and_layouts_do_not_matter() -> None:
     torch.manual_seed(0)
     idle, weight, plain = (nn.Parameter(torch.randn(4, 3, 2, 2)) for _ in range(3))

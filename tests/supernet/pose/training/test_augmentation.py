@@ -10,7 +10,15 @@ import torch
 from supernet.errors import UserError
 from supernet.pose.data.pose_dataset import PoseSample
 from supernet.pose.keypoints import COCO, CROWDPOSE
-from supernet.pose.training.augmentation import Augmentation, Sample, TrainingImages, augment, collate, window_matrix
+from supernet.pose.training.augmentation import (
+    SMALLEST_FOCUS,
+    Augmentation,
+    Sample,
+    TrainingImages,
+    augment,
+    collate,
+    window_matrix,
+)
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
 
@@ -281,3 +289,52 @@ def test_impossible_amounts_are_refused() -> None:
         Augmentation(flip_probability=1.5)
     with pytest.raises(UserError, match="rotation_degrees"):
         Augmentation(rotation_degrees=float("nan"))
+
+
+def test_a_focused_window_shows_its_person_at_the_wanted_size() -> None:
+    person = np.zeros((1, COCO.num, 3), np.float32)
+    person[0, :2] = [[300, 100, 2], [340, 180, 2]]  # 80 px high
+    source = PoseSample(np.zeros((240, 400, 3), np.uint8), person, np.ones((240, 400), np.bool_), 1)
+    focused = Augmentation(
+        rotation_degrees=0.0, scale_max=2.0, flip_probability=0.0, focus_probability=1.0, focus_min=2.0, focus_max=3.0
+    )
+    heights, tops = [], []
+    for seed in range(50):
+        sample = augment(source, 64, np.random.default_rng(seed), focused, COCO)
+        if not (sample.people[0, :2, 2] > 0).all():
+            continue  # part of the person may lie outside
+        heights.append(float(np.ptp(sample.people[0, :2, 1])) / 64)
+        tops.append(float(sample.people[0, 0, 1]) / 64)
+    assert 1 / 3 - 1e-3 <= min(heights) < 0.36 < 0.47 < max(heights) <= 1 / 2 + 1e-3
+    assert max(tops) - min(tops) > 0.4  # the person is not always in the middle
+
+
+def test_a_focused_window_is_not_smaller_than_its_limit() -> None:
+    person = np.zeros((1, COCO.num, 3), np.float32)
+    person[0, :2] = [[200, 100, 2], [204, 108, 2]]
+    source = PoseSample(np.zeros((200, 400, 3), np.uint8), person, np.ones((200, 400), np.bool_), 1)
+    focused = Augmentation(rotation_degrees=0.0, flip_probability=0.0, focus_probability=1.0)
+    sample = augment(source, 100, np.random.default_rng(0), focused, COCO)
+    zoom = float(np.ptp(sample.people[0, :2, 1])) / 8
+    assert zoom == pytest.approx(100 / (SMALLEST_FOCUS * 200))
+
+
+def test_without_people_a_focused_window_is_an_ordinary_one() -> None:
+    source = image(400, 200, num_people=0)
+    ordinary, focused = (
+        augment(source, 64, np.random.default_rng(1), choice, COCO)
+        for choice in (Augmentation(), Augmentation(focus_probability=1.0))
+    )
+    assert np.array_equal(ordinary.image, focused.image)
+
+
+def test_people_below_the_smallest_size_are_masked_and_not_trained() -> None:
+    two = np.zeros((2, COCO.num, 3), np.float32)
+    two[0, :2] = [[20, 20, 2], [24, 30, 2]]
+    two[1, :2] = [[60, 30, 2], [70, 80, 2]]
+    source = PoseSample(np.zeros((100, 100, 3), np.uint8), two, np.ones((100, 100), np.bool_), 1)
+    sample = augment(source, 100, np.random.default_rng(0), dataclasses.replace(NONE, smallest_person=20.0), COCO)
+    assert len(sample.people) == 1
+    np.testing.assert_allclose(sample.people[0, :2, :2], two[1, :2, :2], atol=1e-3)
+    assert not sample.mask[10:15, 10:12].any()
+    assert sample.mask[15:40, 30:35].all()

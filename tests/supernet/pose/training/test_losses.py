@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from supernet.pose.training.losses import distillation_loss, heatmap_loss, tag_loss
+from supernet.pose.training.losses import heatmap_loss, pixel_weights, tag_loss
 from supernet.pose.training.targets import heatmaps, tag_indices
 from tests.golden.recipes import people_joints
 
@@ -27,7 +27,7 @@ def test_losses_are_those_of_the_published_code(case: dict[str, Any]) -> None:
     tags = torch.from_numpy(rng.standard_normal((batch, num_keypoints * resolution**2, 1)))
     mask = torch.from_numpy(rng.random_sample((batch, *size)) < 0.9)
 
-    np.testing.assert_allclose(heatmap_loss(predicted, target, mask), case["heatmap_loss"], rtol=1e-5)
+    np.testing.assert_allclose(heatmap_loss(predicted, target, mask[:, None]), case["heatmap_loss"], rtol=1e-5)
     push, pull = tag_loss(tags.view(batch, num_keypoints, *size), *tag_indices(keypoints, size))
     np.testing.assert_allclose((push, pull), (case["push"], case["pull"]), rtol=1e-5)
 
@@ -73,7 +73,7 @@ def test_an_infinite_tag_without_a_keypoint_does_not_affect_the_gradient() -> No
 
 def test_half_precision_outputs_are_summed_in_single_precision() -> None:
     predicted = torch.full((1, 17, 64, 64), 0.1, dtype=torch.bfloat16)
-    loss = heatmap_loss(predicted, torch.zeros(1, 17, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool))
+    loss = heatmap_loss(predicted, torch.zeros(1, 17, 64, 64), torch.ones(1, 1, 64, 64, dtype=torch.bool))
     assert loss.dtype == torch.float32
     np.testing.assert_allclose(loss, predicted[0, 0, 0, 0].float() ** 2, rtol=1e-5)
     push, pull = tag_loss(
@@ -87,9 +87,18 @@ def test_half_precision_outputs_are_summed_in_single_precision() -> None:
 
 def test_the_gradient_reaches_the_student_only() -> None:
     student, teacher = (torch.rand(2, 3, 4, 4, requires_grad=True) for _ in range(2))
-    mask = torch.ones(2, 4, 4, dtype=torch.bool)
-    loss = distillation_loss(student, teacher, mask)
-    assert torch.equal(loss, heatmap_loss(student, teacher, mask))
+    loss = heatmap_loss(student, teacher, torch.ones(2, 1, 4, 4, dtype=torch.bool))
     of_student, of_teacher = torch.autograd.grad(loss.sum(), [student, teacher], allow_unused=True)
     assert of_student.any()
     assert of_teacher is None
+
+
+def test_pixels_weigh_more_the_nearer_they_are_to_a_keypoint_and_nothing_where_masked() -> None:
+    target = torch.tensor([[[[0.0, 0.5], [1.0, 1.0]], [[0.0, 0.0], [0.25, 1.0]]]])
+    mask = torch.tensor([[[True, True], [True, False]]])
+    weights = pixel_weights(target, mask, 8.0)
+    assert torch.equal(weights, torch.tensor([[[[1.0, 5.0], [9.0, 0.0]], [[1.0, 1.0], [3.0, 0.0]]]]))
+    loss = heatmap_loss(target - 1.0, target, weights)  # every error is 1
+    torch.testing.assert_close(loss, weights.mean(dim=(1, 2, 3)))
+    uniform = pixel_weights(target, mask, 0.0)
+    assert torch.equal(uniform.float().expand_as(target), mask[:, None].float().expand_as(target))

@@ -70,7 +70,7 @@ def test_tag_indices_hit_their_own_channel_and_pixel_at_every_resolution(space: 
 def test_targets_of_a_gpu_are_those_of_the_cpu() -> None:
     annotated, objective = batch(), PoseObjective(NUM)
     on_cpu, on_gpu = objective.targets(annotated), objective.targets(to_device(annotated, torch.device("cuda")))
-    for name in ("low", "high", "low_mask", "high_mask", "tag_indices", "tag_valid"):
+    for name in ("low", "high", "low_weights", "high_weights", "tag_indices", "tag_valid"):
         made = getattr(on_gpu, name)
         assert made.device.type == "cuda"
         torch.testing.assert_close(made.cpu(), getattr(on_cpu, name))
@@ -126,8 +126,8 @@ def test_terms_are_the_losses_of_their_maps_and_the_total_weighs_them() -> None:
     objective = PoseObjective(NUM, push_weight=0.5, pull_weight=0.03)
     truth, (low, high) = objective.targets(batch()), outputs()
     terms = objective.loss(low, high, truth)
-    coarse = heatmap_loss(low[:, :NUM], truth.low, truth.low_mask)
-    fine = heatmap_loss(high, truth.high, truth.high_mask)
+    coarse = heatmap_loss(low[:, :NUM], truth.low, truth.low_weights)
+    fine = heatmap_loss(high, truth.high, truth.high_weights)
     push, pull = tag_loss(low[:, NUM:], truth.tag_indices, truth.tag_valid)
     torch.testing.assert_close(terms.heatmap, (coarse.mean() + fine.mean()))
     assert (terms.push, terms.pull) == (push, pull)
@@ -142,5 +142,14 @@ def test_distillation_compares_the_heatmaps_of_both_outputs_but_not_tags() -> No
     other_tags[:, NUM:] += 5
     assert objective.distillation(low, high, (other_tags, high), truth) == 0
     for teacher in ((low + 1, high), (low, high + 1)):
-        share = truth.low_mask if teacher[1] is high else truth.high_mask
+        share = truth.low_weights if teacher[1] is high else truth.high_weights
         torch.testing.assert_close(objective.distillation(low, high, teacher, truth), share.float().mean())
+
+
+def test_unbiased_targets_are_those_of_each_output_and_tags_stay_at_the_keypoints_pixels() -> None:
+    truth, published = PoseObjective(NUM, placement="unbiased").targets(batch()), PoseObjective(NUM).targets(batch())
+    for maps, stride in ((truth.low, 4), (truth.high, 2)):
+        side = SIDE // stride
+        assert torch.equal(maps, heatmaps(scaled(batch().people, stride), (side, side), 2.0, "unbiased"))
+    assert torch.equal(truth.tag_indices, published.tag_indices)
+    assert not torch.equal(truth.low, published.low)

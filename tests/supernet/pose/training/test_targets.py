@@ -83,3 +83,54 @@ def test_unlabelled_non_finite_and_outside_keypoints_leave_no_trace() -> None:
     assert not valid.any()
     assert ((indices >= 0) & (indices < 7 * 20 * 20)).all()
     assert not heatmaps(keypoints, (20, 20)).any()
+
+
+def slow_unbiased(keypoints: npt.NDArray[np.float64], height: int, width: int, sigma: float) -> npt.NDArray[np.float64]:
+    """As ``slow_heatmaps``, with each Gaussian around the keypoint itself, at the distances of pixel centres."""
+    reach = int(3 * sigma + 1)
+    out = np.zeros((keypoints.shape[1], height, width))
+    for person in keypoints:
+        for k, (x, y, visibility) in enumerate(person):
+            if visibility == 0 or not (-1 < x < width and -1 < y < height):
+                continue
+            for r in range(max(0, int(y) - reach), min(height, int(y) + reach + 1)):
+                for c in range(max(0, int(x) - reach), min(width, int(x) + reach + 1)):
+                    value = np.exp(-((r + 0.5 - y) ** 2 + (c + 0.5 - x) ** 2) / (2 * sigma**2))
+                    out[k, r, c] = max(out[k, r, c], value)
+    return out
+
+
+@pytest.mark.parametrize("people", [0, 1, 9, 20])
+@pytest.mark.parametrize("sigma", [1.0, 1.4, 2.0])
+def test_unbiased_targets_equal_the_slow_implementation(people: int, sigma: float) -> None:
+    rng = np.random.default_rng(people)
+    keypoints = rng.uniform(-4, 34, (3, people, 5, 3))
+    keypoints[..., 2] = rng.integers(0, 3, (3, people, 5))
+    keypoints[1, :, 0, 0] = np.nan
+    made = heatmaps(torch.from_numpy(keypoints), (22, 30), sigma, "unbiased")
+    assert made.shape == (3, 5, 22, 30)
+    assert made.dtype == torch.float32
+    for image_heatmaps, people_of_image in zip(made, keypoints, strict=True):
+        np.testing.assert_allclose(image_heatmaps, slow_unbiased(people_of_image, 22, 30, sigma), atol=1e-6)
+
+
+def test_a_keypoint_in_the_centre_of_a_pixel_has_the_published_target_and_a_mirrored_one_the_mirrored_target() -> None:
+    centred = torch.tensor([[[[3.5, 7.5, 2.0], [0.5, 0.5, 1.0], [18.5, 11.5, 2.0]]]])
+    torch.testing.assert_close(heatmaps(centred, (12, 19), placement="unbiased"), heatmaps(centred, (12, 19)))
+    keypoints = torch.rand(2, 3, 4, 3, generator=torch.Generator().manual_seed(0)) * 20
+    keypoints[..., 2] = 2
+    mirrored = torch.cat([20 - keypoints[..., :1], keypoints[..., 1:]], dim=-1)
+    of_mirrored = heatmaps(mirrored, (20, 20), placement="unbiased")
+    torch.testing.assert_close(of_mirrored, heatmaps(keypoints, (20, 20), placement="unbiased").flip(3))
+
+
+def test_unbiased_targets_of_both_outputs_have_their_tops_at_the_same_place() -> None:
+    """The logarithm of each is a quadratic, of which three pixels in a row give the top."""
+    place = torch.tensor([[[[37.3, 26.9, 2.0]]]])
+    for stride in (4, 2):
+        (heat,) = heatmaps(place / torch.tensor([stride, stride, 1]), (64 // stride, 64 // stride), 2.0, "unbiased")[0]
+        y, x = divmod(int(heat.argmax()), 64 // stride)
+        for row, middle, exact in ((heat[y, x - 1 : x + 2], x, 37.3), (heat[y - 1 : y + 2, x], y, 26.9)):
+            before, here, after = row.double().log()
+            top = middle + 0.5 + (before - after) / (2 * (before - 2 * here + after))
+            assert float(top) * stride == pytest.approx(exact, abs=1e-4)
