@@ -39,9 +39,11 @@ from supernet.training.monitoring.curves import CURVES_FILE, draw_curves
 from supernet.training.monitoring.log import TrainingLog
 from supernet.training.monitoring.loss_monitor import TrainingDiverged
 from supernet.training.monitoring.monitor import TrainingMonitor, warn_untrained
+from supernet.training.monitoring.remaining_time import RemainingTime
 from supernet.training.monitoring.validation import PeriodicValidation
 from supernet.training.phases import ScheduledPhase
 from supernet.training.setup import TrainingSetup
+from supernet.training.step_costs import step_macs
 from supernet.training.trainer import Trainer
 from supernet.training.warm_start import load_warm_start
 from supernet.version import VERSION
@@ -120,7 +122,7 @@ class TrainingRun:
             tf32(allowed=True),
         ):
             task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
-            speed = Speed(settings.batch_size, trainer.step)
+            speed, remaining = Speed(settings.batch_size, trainer.step), self._remaining_time()
             monitor.validate_if_due()  # a stopped run leaves it out
             while (scheduled := trainer.current_phase()) is not None:
                 trainer.start_phase(scheduled)  # makes a teacher, sorts channels
@@ -139,7 +141,7 @@ class TrainingRun:
                             figures = monitor.figures()
                             if log is not None:
                                 progress.update(task, note=f"{log.write(report, figures)}, {speed(trainer.step)}")
-                        progress.update(task, completed=trainer.step)
+                        progress.update(task, completed=trainer.step, seconds_left=remaining.follow(trainer.step))
                         if not stops:
                             monitor.validate_if_due()
                         if saves:
@@ -258,6 +260,12 @@ class TrainingRun:
             )
             validation = PeriodicValidation(scorer, settings.evaluate_every)
         return TrainingMonitor(self.trainer, settings.explosion_factor, settings.rollback_factor, validation)
+
+    def _remaining_time(self) -> RemainingTime:
+        setup = self.setup
+        largest, num_keypoints, seed = setup.space.largest(), setup.keypoints.num, setup.settings.seed
+        costs = [step_macs(scheduled, largest, num_keypoints, seed) for scheduled in setup.scheduled]
+        return RemainingTime(setup.scheduled, costs)
 
     def _seconds(self) -> float:
         """Time that the run has taken, including the time before it was resumed."""
