@@ -6,11 +6,9 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 
 from supernet.checkpoints import safe_torch
@@ -20,10 +18,8 @@ from supernet.cli.progress import Speed
 from supernet.cli.runs import point_latest, write_summary
 from supernet.cli.signals import stop_request
 from supernet.compute import machine
-from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.distributed import Processes
 from supernet.compute.precision import tf32
-from supernet.compute.sync_batch_norm import synchronise_batch_norm
 from supernet.errors import UserError
 from supernet.evaluation.subnet_report import report_scores
 from supernet.evaluation.subnet_scorer import SubnetScorer
@@ -32,9 +28,9 @@ from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.plots import batch_sheet, prediction_sheet
 from supernet.pose.training.augmentation import Batch
-from supernet.pose.training.objective import PoseObjective
 from supernet.pose.training.worker_processes import explain_dead_worker
 from supernet.training import run_folder
+from supernet.training.assembly import configure_process, new_supernet, new_trainer
 from supernet.training.monitoring.curves import CURVES_FILE, draw_curves
 from supernet.training.monitoring.log import TrainingLog
 from supernet.training.monitoring.loss_monitor import TrainingDiverged
@@ -43,9 +39,7 @@ from supernet.training.monitoring.remaining_time import RemainingTime
 from supernet.training.monitoring.validation import PeriodicValidation
 from supernet.training.phases import ScheduledPhase
 from supernet.training.setup import TrainingSetup
-from supernet.training.step_costs import step_macs
-from supernet.training.trainer import Trainer
-from supernet.training.warm_start import load_warm_start
+from supernet.training.step_costs import step_costs
 from supernet.version import VERSION
 from supernet.weight_sharing import SuperNet
 
@@ -79,9 +73,10 @@ class TrainingRun:
         self.setup, self.config, self.folder, self.processes = setup, config, folder, processes
         self._draws = setup.settings.plots and processes.is_main
         self._start_time, self._seconds_before = time.perf_counter(), 0.0 if state is None else state["seconds"]
-        self._configure_libraries()
-        supernet = self._new_supernet(is_resumed=state is not None)
-        self.trainer = self._new_trainer(supernet)
+        configure_process(setup)
+        torch.manual_seed(setup.settings.seed)
+        supernet = new_supernet(setup, processes, is_resumed=state is not None)
+        self.trainer = new_trainer(setup, supernet, processes)
         self.monitor = self._new_monitor(supernet)
         self.environment = {
             "code": VERSION,
@@ -122,7 +117,8 @@ class TrainingRun:
             tf32(allowed=True),
         ):
             task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
-            speed, remaining = Speed(settings.batch_size, trainer.step), self._remaining_time()
+            speed = Speed(settings.batch_size, trainer.step)
+            remaining = RemainingTime(self.setup.scheduled, step_costs(self.setup))
             monitor.validate_if_due()  # a stopped run leaves it out
             while (scheduled := trainer.current_phase()) is not None:
                 trainer.start_phase(scheduled)  # makes a teacher, sorts channels
@@ -213,40 +209,6 @@ class TrainingRun:
             f"tensorboard --logdir {self.folder}"
         )
 
-    def _configure_libraries(self) -> None:
-        """Set threads and the random seed of this process, and tune it for training on a CPU."""
-        settings = self.setup.settings
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        if self.setup.device.type == "cpu":
-            prefer_throughput()
-        cv2.setNumThreads(0)
-        torch.manual_seed(settings.seed)
-
-    def _new_supernet(self, is_resumed: bool) -> SuperNet:
-        setup, adapt = self.setup, None
-        if setup.settings.sync_batch_norm and self.processes.count > 1:
-            adapt = partial(synchronise_batch_norm, processes=self.processes)
-        supernet = SuperNet(setup.space, setup.keypoints.num, adapt)
-        if setup.warm_start is not None and not is_resumed:
-            message = load_warm_start(supernet, setup.warm_start, setup.keypoints)
-            if self.processes.is_main:
-                logger.info(f"init: {message}")
-        return supernet.to(setup.device)
-
-    def _new_trainer(self, supernet: SuperNet) -> Trainer:
-        setup, settings = self.setup, self.setup.settings
-        objective = PoseObjective(
-            setup.keypoints.num,
-            settings.sigma,
-            settings.push_weight,
-            settings.pull_weight,
-            settings.targets,
-            settings.foreground_weight,
-            settings.sigma_per_size,
-        )
-        return Trainer(supernet, objective, setup.train_set, setup.scheduled, settings, self.processes)
-
     def _new_monitor(self, supernet: SuperNet) -> TrainingMonitor:
         setup, settings, validation = self.setup, self.setup.settings, None
         if setup.val_set is not None:
@@ -260,12 +222,6 @@ class TrainingRun:
             )
             validation = PeriodicValidation(scorer, settings.evaluate_every)
         return TrainingMonitor(self.trainer, settings.explosion_factor, settings.rollback_factor, validation)
-
-    def _remaining_time(self) -> RemainingTime:
-        setup = self.setup
-        largest, num_keypoints, seed = setup.space.largest(), setup.keypoints.num, setup.settings.seed
-        costs = [step_macs(scheduled, largest, num_keypoints, seed) for scheduled in setup.scheduled]
-        return RemainingTime(setup.scheduled, costs)
 
     def _seconds(self) -> float:
         """Time that the run has taken, including the time before it was resumed."""
