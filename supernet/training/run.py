@@ -137,7 +137,8 @@ class TrainingRun:
                             figures = monitor.figures()
                             if log is not None:
                                 progress.update(task, note=f"{log.write(report, figures)}, {speed(trainer.step)}")
-                        progress.update(task, completed=trainer.step, seconds_left=remaining.follow(trainer.step))
+                        left = remaining.follow(trainer.step, report.data_seconds)
+                        progress.update(task, completed=trainer.step, seconds_left=left)
                         if not stops:
                             monitor.validate_if_due()
                         if saves:

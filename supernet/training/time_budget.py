@@ -11,15 +11,17 @@ from supernet.arch import layers
 from supernet.compute.distributed import Processes
 from supernet.costs.analytic import macs
 from supernet.errors import UserError
+from supernet.random_streams import Stream
 from supernet.training.assembly import configure_process, new_supernet, new_trainer
 from supernet.training.phases import schedule
 from supernet.training.setup import TrainingSetup
 from supernet.training.step_costs import macs_of_step, step_costs
 from supernet.training.trainer import Trainer
 
-_MEASURED_STEPS = 4
+_MEASURED_STEPS = 3
 """Steps of each phase that are measured, after a first one."""
-_GROUPING_SECONDS = 0.02
+_EVALUATED_IMAGES = 8
+_GROUPING_SECONDS = 0.01
 """Time from the maps of an image to its people, on one core."""
 
 logger = logging.getLogger(__name__)
@@ -32,12 +34,12 @@ class Speeds:
     Attributes:
         step_seconds: Of a mean step of each phase, without the time to load images.
         image_seconds: To load an image, unless it is cached.
-        forward_seconds: Of a forward pass of one image through the largest subnet.
+        seconds_per_mac: Of the evaluation of an image, per multiply-add of the network.
     """
 
     step_seconds: tuple[float, ...]
     image_seconds: float
-    forward_seconds: float
+    seconds_per_mac: float
 
 
 def with_steps_for_minutes(setup: TrainingSetup, processes: Processes, started: float) -> TrainingSetup:
@@ -96,12 +98,24 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
                 break
         seconds_per_mac.append(seconds / work)
     per_image = setup.settings.batch_size // processes.count
-    cost_of_forward = macs(layers(setup.space.largest(), setup.keypoints.num))
     return Speeds(
         tuple(cost * value for cost, value in zip(costs, seconds_per_mac, strict=True)),
         max(0.0, sum(waits) / len(waits)) / per_image,
-        seconds_per_mac[-1] * cost_of_forward / per_image,
+        _evaluation_seconds(setup, trainer),
     )
+
+
+@torch.no_grad()
+def _evaluation_seconds(setup: TrainingSetup, trainer: Trainer) -> float:
+    """Return the time of a forward pass of the largest subnet in evaluation, per image and multiply-add."""
+    largest = setup.space.largest()
+    network = trainer.supernet.extract(largest)
+    images = torch.zeros(_EVALUATED_IMAGES, 3, largest.resolution, largest.resolution, device=trainer.device)
+    network(images)
+    before = _now(trainer)
+    network(images)
+    seconds = _now(trainer) - before
+    return seconds / _EVALUATED_IMAGES / macs(layers(largest, setup.keypoints.num))
 
 
 def steps_within(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
@@ -131,12 +145,14 @@ def steps_within(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
 
 
 def report_seconds(setup: TrainingSetup, speeds: Speeds) -> float:
-    """Return the time of the report at the end: calibration and evaluation of some subnets, at most the largest one."""
-    settings = setup.settings
+    """Return the time of the report at the end: the calibration and evaluation of some subnets."""
+    settings, rng = setup.settings, Stream.REPORT_ARCHS.generator(setup.settings.seed)
+    archs = [setup.space.largest(), setup.space.smallest()]
+    archs += [setup.space.sample(rng) for _ in range(settings.report_random)]
     num_passes = settings.num_calibration_images + len(setup.test_set) * (1 + settings.evaluation.flip_test)
-    images = len(setup.test_set) * speeds.image_seconds
-    subnet = num_passes * speeds.forward_seconds + len(setup.test_set) * _GROUPING_SECONDS
-    return images + (2 + settings.report_random) * subnet
+    num_macs = num_passes * sum(macs(layers(arch, setup.keypoints.num)) for arch in archs)
+    seconds_per_image = speeds.image_seconds + len(archs) * _GROUPING_SECONDS
+    return num_macs * speeds.seconds_per_mac + len(setup.test_set) * seconds_per_image
 
 
 def _is_cached(setup: TrainingSetup) -> bool:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
         ("evaluation.flip_tset=true", "did you mean evaluation.flip_test?"),
         (
             "dataset=nowhere",
-            "Could not find 'dataset/nowhere' Available options in 'dataset': coco crowdpose custom synthetic",
+            "Could not find 'dataset/nowhere' Available options in 'dataset': coco",
         ),
         ("steps=${nothing}", "Interpolation key 'nothing' not found"),
         ("steps=???", "Missing mandatory value: steps"),

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from supernet.arch import layers
 from supernet.compute.distributed import SINGLE_PROCESS
+from supernet.costs.analytic import macs
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
+from supernet.pose.keypoints import COCO
 from supernet.training import time_budget
 from supernet.training.launch import start_or_resume
 from supernet.training.settings import TrainSettings
@@ -18,8 +21,9 @@ from supernet.training.setup import TrainingSetup, build_setup
 from supernet.training.time_budget import Speeds, measure, report_seconds, steps_within
 from tests.supernet.test_train import configuration, state_of
 
+K = COCO.num
 SECONDS = (0.5, 1.0, 2.0, 2.0, 3.0, 4.0)
-SPEEDS = Speeds(SECONDS, image_seconds=0.25, forward_seconds=0.01)
+SPEEDS = Speeds(SECONDS, image_seconds=0.25, seconds_per_mac=1e-6)
 
 
 @pytest.fixture
@@ -57,9 +61,13 @@ def test_the_report_takes_the_time_of_its_subnets(setup: TrainingSetup) -> None:
     def report(**changes: object) -> float:
         return report_seconds(replace(setup, settings=replace(setup.settings, **changes)), SPEEDS)  # type: ignore[arg-type]
 
-    once = report(report_random=0)
-    assert report(report_random=2) - once == pytest.approx(once - len(setup.test_set) * SPEEDS.image_seconds)
-    assert report(num_calibration_images=104, report_random=0) - once == pytest.approx(2 * 100 * 0.01)
+    both = sum(macs(layers(arch, K)) for arch in (setup.space.largest(), setup.space.smallest()))
+    more_images = report(num_calibration_images=104, report_random=0) - report(report_random=0)
+    assert more_images == pytest.approx(100 * both * SPEEDS.seconds_per_mac)
+    mirrored = replace(setup.settings.evaluation, flip_test=not setup.settings.evaluation.flip_test)
+    change = abs(report(evaluation=mirrored, report_random=0) - report(report_random=0))
+    assert change == pytest.approx(len(setup.test_set) * both * SPEEDS.seconds_per_mac)
+    assert report(report_random=2) > report(report_random=0) > report(report_random=0, num_calibration_images=1)
 
 
 def test_a_run_of_some_minutes_is_the_run_of_the_steps_that_it_chose(

@@ -17,13 +17,16 @@ K = 5
 
 def test_the_time_of_later_phases_is_known_from_the_first_steps_on(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduled, costs = schedule(PHASES, SPACE, 1400), (1.0, 3.0, 2.0)
-    seconds = [0.5 * cost for phase, cost in zip(scheduled, costs, strict=True) for _ in range(phase.start, phase.stop)]
+    wait = 0.25
+    seconds = [
+        wait + cost for phase, cost in zip(scheduled, costs, strict=True) for _ in range(phase.start, phase.stop)
+    ]
     now = 0.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     remaining = RemainingTime(scheduled, costs)
     for step, step_seconds in enumerate(seconds, start=1):
         now += step_seconds + 20.0 * (step == 1)  # kernels are compiled in the first step
-        left = remaining.follow(step)
+        left = remaining.follow(step, wait)
         if step > 2:
             assert left == pytest.approx(sum(seconds[step:]))
     assert left == 0.0
@@ -35,7 +38,7 @@ def test_after_a_rollback_only_new_steps_count(monkeypatch: pytest.MonkeyPatch) 
     remaining = RemainingTime(schedule(PHASES, SPACE, 140), (1.0, 1.0, 1.0))
     for step in (10, 11, 12, 5, 6, 7, 8):
         now += 1.0 if step >= 10 else 3.0
-        left = remaining.follow(step)
+        left = remaining.follow(step, 0.0)
     assert left == pytest.approx(3.0 * (140 - 8))
 
 
