@@ -118,7 +118,7 @@ class TrainingRun:
         ):
             task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
             speed = Speed(settings.batch_size, trainer.step)
-            remaining = RemainingTime(self.setup.scheduled, step_costs(self.setup))
+            remaining = RemainingTime(self.setup.scheduled, self.setup.step_seconds or step_costs(self.setup))
             monitor.validate_if_due()  # a stopped run leaves it out
             while (scheduled := trainer.current_phase()) is not None:
                 trainer.start_phase(scheduled)  # makes a teacher, sorts channels

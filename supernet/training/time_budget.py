@@ -70,7 +70,8 @@ def with_steps_for_minutes(setup: TrainingSetup, processes: Processes, started: 
             f"{time.perf_counter() - began:.0f} s with {torch.get_num_threads()} threads"
         )
     settings = replace(settings, steps=steps)
-    return replace(setup, settings=settings, scheduled=schedule(settings.phases, setup.space, steps))
+    scheduled = schedule(settings.phases, setup.space, steps)
+    return replace(setup, settings=settings, scheduled=scheduled, step_seconds=speeds.step_seconds)
 
 
 def measure(setup: TrainingSetup, processes: Processes) -> Speeds:

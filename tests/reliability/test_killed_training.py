@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import os
+import pty
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -99,6 +101,22 @@ def test_a_signal_to_a_run_and_its_loading_processes_saves_it(tmp_path: Path, nu
     assert process.returncode == 2
     step = load_checkpoint(run)["trainer"]["step"]
     assert stderr == f"error: stopped after {step} steps; continue with resume={run.resolve()}\n"
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_saves_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "train" / "run"
+    arguments = command(tmp_path, "num_workers=1")
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.execv(arguments[0], arguments)
+    while not ((log := run / "train.jsonl").exists() and log.stat().st_size):
+        if select.select([terminal], [], [], 0.1)[0]:
+            os.read(terminal, 65536)
+    os.close(terminal)
+    os.waitpid(child, 0)
+    assert 0 < load_checkpoint(run)["trainer"]["step"] < 2000
 
 
 @pytest.mark.slow
