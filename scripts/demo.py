@@ -35,11 +35,11 @@ def main() -> None:
     # With flip test, as published figures are measured.
     train_seconds = run("supernet.train", f"minutes={TRAIN_MINUTES}", "evaluation.flip_test=true")
     share = min(1.0, summary("train")["steps"] / FULL_STEPS)
-    shorter = {"generations": 5, "num_images": 100, "baseline": 10}
-    search = [f"{name}={max(2, round(share * value))}" for name, value in shorter.items()] if share < 1 else []
+    ranges = {"generations": (2, 5), "num_images": (40, 100), "baseline": (3, 10)}  # the shortest and the full search
+    shorter = [f"{name}={least + round(share * (full - least))}" for name, (least, full) in ranges.items()]
     seconds = {
         "train": train_seconds,
-        "evolve": run("search.evolve", f"constraint.macs={BUDGET}", *search),
+        "evolve": run("search.evolve", f"constraint.macs={BUDGET}", *(shorter if share < 1 else ())),
         "export": run("subnet_export", "--arch", str(RUNS / "evolve" / "latest" / "arch.json")),
         "predict": run("subnet_export.predict", "--model", str(RUNS / "export" / "latest"), "--dataset-index", "0"),
     }
@@ -77,7 +77,7 @@ def run(module: str, *arguments: str) -> float:
     Ctrl-C reaches the command, too, which then saves its work and ends the demo.
     """
     command = [sys.executable, "-m", module, *arguments]
-    CONSOLE.rule(f"python -m {' '.join(command[2:])}")
+    CONSOLE.print(f"\n== python -m {' '.join(command[2:])}", style="bold", soft_wrap=True)
     start = time.perf_counter()
     process = subprocess.Popen(command)
     while process.poll() is None:
