@@ -20,7 +20,7 @@ from supernet.cli.interrupts import begin_work, command
 CONSOLE = Console(markup=False, highlight=False)
 RUNS = Path("runs")
 BUDGET = "80M"
-TRAIN_MINUTES = 12
+TRAIN_MINUTES = 11
 FULL_STEPS = 5800
 """Steps of a full training, after which the search is a full one."""
 

@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--images", default="val2017", help="relative to ROOT")
     parser.add_argument("--keypoints", default="coco", help="keypoint set (default: %(default)s)")
     parser.add_argument("--num-images", type=int, default=100, help="number of images (default: %(default)s)")
+    parser.add_argument("--resolutions", type=int, nargs="+", help="only these (default: all of both spaces)")
     ways = ("published", "unbiased")
     parser.add_argument("--targets", choices=ways, default="published", help="how keypoints are placed and decoded")
     parser.add_argument("--decoding", choices=ways, help="how keypoints are decoded, if not as they are placed")
@@ -115,6 +116,8 @@ def main() -> None:
     results: dict[str, Any] = {"smallest_safe_side_px_with_all_keypoints": round(safe_side, 1)}
     for space in ("nano", "litepose"):
         for resolution in SearchSpace.load(space).resolutions:
+            if options.resolutions and resolution not in options.resolutions:
+                continue
             results[f"{space} {resolution}"] = measure(people, resolution, options.num_images, maps)
     workload = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     print_report(workload, results)

@@ -7,7 +7,7 @@ logarithm of 5 x 5 pixels by least squares, which is also exact for a Gaussian, 
 keypoints only.
 
 Each goes with the targets of its name (``training.targets``). Published targets peak at whole pixels of two maps, so
-their average has no top at the keypoint that a fit could find.
+the top of their average says little of the position within the pixel.
 """
 
 from typing import Literal

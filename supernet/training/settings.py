@@ -26,6 +26,7 @@ class StepSettings:
         num_workers: Worker processes that load images; 0 loads them in the training process.
         augmentation: How images are varied.
         precision: Number format of forward passes.
+        fixed_shapes: Whether all subnets are computed with the shapes of the largest; None: on GPUs.
     """
 
     batch_size: int
@@ -37,6 +38,7 @@ class StepSettings:
     num_workers: int
     augmentation: Augmentation
     precision: Precision = "auto"
+    fixed_shapes: bool | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range."""

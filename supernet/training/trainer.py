@@ -14,6 +14,7 @@ from supernet.arch import Arch
 from supernet.compute.device import explain_out_of_memory
 from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.precision import forward_precision
+from supernet.masking import can_mask
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.training.augmentation import Batch
 from supernet.pose.training.loader import StepSampler, on_device, step_resolution, training_loader
@@ -170,10 +171,10 @@ class Trainer(NetworkTrainer):
                 teacher_outputs = self.teacher(images, largest)
         terms: list[LossTerms] = []
         distances: list[Tensor] = []
-        for arch, weight in zip(archs, phase.loss_weights(), strict=True):
+        for arch, role, weight in zip(archs, phase.subnets, phase.loss_weights(), strict=True):
             with explain_out_of_memory(arch, len(images), resolution):
                 with precision:
-                    low, high = self.supernet(images, arch)
+                    low, high = self._outputs(images, arch, role)
                 loss = self.loss((low, high), targets, teacher_outputs)
                 if phase.teacher == "inplace" and teacher_outputs is None:
                     teacher_outputs = (low.detach(), high.detach())
@@ -197,6 +198,16 @@ class Trainer(NetworkTrainer):
             data_seconds=data_seconds,
             seconds=data_seconds + time.perf_counter() - step_start,
         )
+
+    def _outputs(self, images: Tensor, arch: Arch, role: str) -> Outputs:
+        """Compute a subnet, with the shapes of the largest if the settings ask for it and masks can express it."""
+        fixed_shapes = self.settings.fixed_shapes
+        if fixed_shapes is None:
+            fixed_shapes = self.device.type == "cuda"
+        if fixed_shapes and role != "largest" and can_mask(self.supernet.space.largest(), arch):
+            return self.supernet.forward_masked(images, arch)
+        outputs: Outputs = self.supernet(images, arch)
+        return outputs
 
     def averaged(self) -> SuperNet:
         """Return a copy of the supernet with the averaged weights, in training mode and without gradients."""

@@ -1,0 +1,85 @@
+"""Subnets as the largest network with masked channels, so that every subnet has the same tensor shapes.
+
+A subnet's channels are the leading ones of the largest network. If the gain and bias of a batch norm are 0 for the
+others, these channels are 0 from there on and affect nothing; blocks that the subnet does not have add 0 to their
+input. The gradients of everything that is masked are exactly 0, as if the subnet were computed with slices.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from supernet.arch import Arch, make_divisible
+from supernet.channel_sorting import channel_axes
+
+
+def can_mask(largest: Arch, arch: Arch) -> bool:
+    """Whether ``arch`` has the same residual connections as ``largest``, which masks cannot add or remove."""
+    return _residual_stages(largest) == _residual_stages(arch)
+
+
+def masked_norms(parameters: Mapping[str, Tensor], largest: Arch, arch: Arch) -> dict[str, Tensor]:
+    """Return the gains and biases of all batch norms, 0 for channels and blocks that ``arch`` does not have.
+
+    Args:
+        parameters: Of LitePose(largest), by name.
+        largest: The largest arch of a space.
+        arch: Another arch of the space.
+    """
+    names = [f"{module}.{kind}" for module in _norms(largest) for kind in ("weight", "bias")]
+    norms = [parameters[name] for name in names]
+    masks = torch.cat([_mask(largest, arch, name.rpartition(".")[0]) for name in names])
+    if norms[0].device.type == "cuda":
+        masks = masks.pin_memory().to(norms[0].device, non_blocking=True)
+    parts = torch.split(masks.to(norms[0].dtype), [norm.numel() for norm in norms])
+    return dict(zip(names, torch._foreach_mul(norms, list(parts)), strict=True))
+
+
+@lru_cache(maxsize=8)
+def _norms(largest: Arch) -> dict[str, str]:
+    """Return by module name the group of channels of every batch norm that is not the same in all subnets."""
+    axes = channel_axes(largest)
+    return {
+        module: own[0]
+        for module, (own, _) in axes.items()
+        if len(own) == 1 and own[0] is not None and module != "first.1"
+    }
+
+
+def _mask(largest: Arch, arch: Arch, norm: str) -> Tensor:
+    """Return (C,) float32, 1 for the channels of the batch norm that ``arch`` has."""
+    group = _norms(largest)[norm]
+    mask = torch.zeros(_num_channels(largest, group))
+    if norm.startswith("stage."):
+        stage, block = map(int, norm.split(".")[1:3])
+        if block >= arch.stages[stage].depth:
+            if not norm.endswith("point_conv.1"):
+                mask.fill_(1.0)  # its last batch norm masks the block
+            return mask
+        if norm.endswith("point_conv.1"):
+            mask[: arch.stages[stage].width] = 1.0
+            return mask
+    mask[: _num_channels(arch, group)] = 1.0
+    return mask
+
+
+def _num_channels(arch: Arch, group: str) -> int:
+    """Return the number of channels of a group of ``channel_sorting.channel_axes``."""
+    kind, _, place = group.partition(":")
+    if kind == "expand_ratio":
+        stage, block = map(int, place.split(".")[1:])
+        inputs = (arch.stem_width, *(stage.width for stage in arch.stages))[stage]
+        width = inputs if block == 0 else arch.stages[stage].width
+        return make_divisible(width * arch.stages[stage].expand_ratios[block])
+    if place == "stem":
+        return arch.stem_width
+    part, _, index = place.partition(".")
+    return arch.stages[int(index)].width if part == "stage" else arch.deconv_widths[int(index)]
+
+
+def _residual_stages(arch: Arch) -> list[bool]:
+    """Return whether each stage's first block adds its input."""
+    widths = (arch.stem_width, *(stage.width for stage in arch.stages))
+    return [stage.stride == 1 and stage.width == widths[i] for i, stage in enumerate(arch.stages)]

@@ -1,0 +1,56 @@
+"""A masked subnet computes and trains what the subnet computed with slices does."""
+
+import numpy as np
+import pytest
+import torch
+
+from supernet.masking import can_mask
+from supernet.space import SearchSpace
+from supernet.weight_sharing import SuperNet
+
+
+def varied(space: SearchSpace) -> SuperNet:
+    """A supernet in which nothing is 0 or the identity."""
+    torch.manual_seed(0)
+    supernet = SuperNet(space, 3).double().train()
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return supernet
+
+
+@pytest.mark.parametrize("name", ["nano", "photos"])
+def test_outputs_and_gradients_are_those_of_slices(name: str) -> None:
+    space = SearchSpace.load(name)
+    supernet, rng = varied(space), np.random.default_rng(0)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    for arch in [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(2))]:
+        assert can_mask(space.largest(), arch)
+        gradients = []
+        for forward in (supernet.forward, supernet.forward_masked):
+            low, high = forward(images, arch)
+            (low.square().mean() + high.sin().mean()).backward()  # type: ignore[no-untyped-call]
+            gradients.append((low.detach(), high.detach(), {n: p.grad for n, p in supernet.named_parameters()}))
+            supernet.zero_grad(set_to_none=True)
+        sliced, masked = gradients
+        for actual, expected in zip(masked[:2], sliced[:2], strict=True):
+            torch.testing.assert_close(actual, expected)
+        for parameter, expected in sliced[2].items():
+            actual = masked[2][parameter]
+            if actual is None or expected is None:
+                assert not any(gradient is not None and gradient.any() for gradient in (actual, expected)), parameter
+            else:
+                torch.testing.assert_close(actual, expected, msg=parameter)
+                assert not actual[expected == 0].any(), parameter  # exactly 0, so that Adam leaves the weight alone
+
+
+def test_an_arch_with_other_residual_connections_is_not_masked() -> None:
+    value = SearchSpace.load("nano").to_dict()
+    value["stages"][3]["widths"] = [48, 96]
+    space = SearchSpace.from_dict(value)
+    rng = np.random.default_rng(0)
+    archs = [space.sample(rng) for _ in range(40)]
+    adds = [arch.stages[3].width == arch.stages[2].width for arch in archs]
+    assert any(adds)
+    assert not all(adds)
+    assert [can_mask(space.largest(), arch) for arch in archs] == [not add for add in adds]
