@@ -28,6 +28,7 @@ from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
 from supernet.pose.datasets import build
+from supernet.pose.evaluation import category_id_of, num_until_people
 from supernet.pose.inference import InferenceSettings
 
 COMPARED_IMAGES = 32
@@ -62,11 +63,11 @@ def extract_model(
     network = scorer.subnet(arch)
     calibrated = subnet_estimator(network, trained.keypoints, settings, batch_size)
     uncalibrated = replace(calibrated, network=trained.supernet.extract(arch).eval(), check_calibration=False)
-    num_compared = min(num_images or len(test_set), len(test_set), COMPARED_IMAGES)
+    num_compared = num_until_people(test_set, min(num_images or len(test_set), len(test_set), COMPARED_IMAGES))
     before = measure(uncalibrated, test_set, "test", num_compared, "before calibration:").metrics["AP"]
     after = measure(calibrated, test_set, "test", num_compared, "after calibration:").metrics["AP"]
     calibration = calibration_record(trained.dataset, train_set, num_calibration_images, arch.resolution)
-    space = trained.supernet.space
+    space, file_digest = trained.supernet.space, hashlib.sha256(trained.path.read_bytes()).hexdigest()
     return ExportedModel(
         network,
         trained.keypoints,
@@ -74,9 +75,10 @@ def extract_model(
         trained.objective,
         trained.dataset,
         replace(calibration, AP_before=before, AP_after=after, num_compared=num_compared),
-        Origin(space.name, space.digest(), supernet_sha256=hashlib.sha256(trained.path.read_bytes()).hexdigest()),
+        Origin(space.name, space.digest(), 0, file_digest, trained.trained_on),
         measure(calibrated, test_set, "test", num_images, "calibrated subnet:"),
         params_and_macs(arch, trained.keypoints.num),
+        category_id=category_id_of(test_set),
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from subnet_export.deployment.runtimes import Runtime
 from supernet.arch import Arch
+from supernet.checkpoints.lineage import Lineage
 from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.litepose import LitePose
 from supernet.pose.inference import InferenceSettings, PoseEstimator, PosePredictions
@@ -53,13 +54,14 @@ class Calibration:
 class Origin:
     """Where weights come from: the supernet's search space, and the steps of fine-tuning after extraction.
 
-    ``supernet_sha256`` is the checksum of the supernet's file.
+    ``supernet_sha256`` is the checksum of the supernet's file; ``trained_on`` are the data sets of all training.
     """
 
     space: str
     space_digest: str
     num_finetune_steps: int = 0
     supernet_sha256: str | None = None
+    trained_on: Lineage = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class ExportedModel:
             (:func:`supernet.costs.analytic.params_and_macs`).
         formats: Other formats it was exported in, by name (:mod:`subnet_export.deployment.formats`).
         latencies: Its measured latencies.
+        category_id: Id of the category of people in its data set, for results that are compared with annotations.
         runtime: Runs the network instead of PyTorch, where a model was loaded in another format.
     """
 
@@ -129,6 +132,7 @@ class ExportedModel:
     costs: dict[str, int]
     formats: dict[str, FormatRecord] = field(default_factory=dict)
     latencies: tuple[Latency, ...] = ()
+    category_id: int | str = 1
     runtime: Runtime | None = None
 
     @property

@@ -26,6 +26,7 @@ from subnet_export.deployment.writers import QUANTISED_WRITERS, WriterInputs, wr
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from supernet.errors import UserError
 from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.evaluation import num_until_people
 
 AP_TOLERANCE = 1e-3
 """Largest difference between the AP of a file in float and the network's."""
@@ -155,7 +156,7 @@ class _Candidates:
         self, chosen: Format, runtime: Runtime, error: float, num_images: int, in_float: tuple[str, ...] = ()
     ) -> FormatRecord:
         """Measure AP of a file and of the network on the first ``num_images`` images and return the format's record."""
-        num_images = min(num_images, len(self._test_set))
+        num_images = num_until_people(self._test_set, min(num_images, len(self._test_set)))
         ap = self._measure_ap(num_images, chosen.name, runtime)
         if num_images not in self._network_ap:
             self._network_ap[num_images] = self._measure_ap(num_images, "network", None)

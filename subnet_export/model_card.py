@@ -2,6 +2,8 @@
 
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, PROJECT
 from subnet_export.exported_model import ExportedModel, FormatRecord
+from supernet.checkpoints.lineage import saw_only_drawings
+from supernet.evaluation.metrics_table import format_metric
 
 INPUTS = {
     "uint8": "RGB images as `uint8` (B, H, W, 3), normalised inside",
@@ -21,6 +23,7 @@ def model_card(model: ExportedModel) -> str:
         f"Finds the {keypoints.num} keypoints ({keypoints.name}) of every person in an image: bottom-up, with a single "
         "pass of one network.",
         _use(model),
+        _trained_on(model),
         _quality(model),
         _cost(model),
         _files(model),
@@ -52,9 +55,19 @@ figures below do not apply to other images: measure the model on your own images
 it where people can be harmed if it misses them."""
 
 
+def _trained_on(model: ExportedModel) -> str:
+    lines = [f"- {data.description}" for data in model.origin.trained_on]
+    if saw_only_drawings(model.origin.trained_on):
+        lines.append(
+            "\nThis model has learned poses from drawn people only. On photographs it finds people where there are "
+            "none and misses others: fine-tune it on photographs before you use it there."
+        )
+    return "\n".join(["## Trained on\n", *lines])
+
+
 def _quality(model: ExportedModel) -> str:
     measurement = model.measurement
-    lines = [f"| {name} | {value:.4f} |" for name, value in measurement.metrics.items()]
+    lines = [f"| {name} | {format_metric(value, 4)} |" for name, value in measurement.metrics.items()]
     heading = f"| measured on {measurement.num_images} images of the {measurement.split} split | |"
     return "\n".join([f"## Quality\n\nData set: {_dataset(model)}.\n", heading, "|---|---|", *lines])
 

@@ -1,13 +1,14 @@
 """Converts an exported model to the content of ``model.json`` and back."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import Calibration, ExportedModel, FormatRecord, Latency, Measurement, Origin
 from supernet.checkpoints.exported_network import ExportedNet, check_objects, describe_net, describe_weights
 from supernet.errors import UserError
+from supernet.io.metric_values import with_null, without_null
 from supernet.io.schema import check_number, from_mapping
 from supernet.pose.training.objective import PoseObjective
 
@@ -18,8 +19,9 @@ def describe(model: ExportedModel, weights: bytes) -> dict[str, Any]:
         **describe_net(model.arch, model.keypoints, model.settings),
         "objective": asdict(model.objective),
         "dataset": model.dataset,
+        "category_id": model.category_id,
         "calibration": asdict(model.calibration),
-        "measurement": asdict(model.measurement),
+        "measurement": with_null(asdict(model.measurement)),
         "costs": model.costs,
         "origin": asdict(model.origin),
         "weights": describe_weights(weights),
@@ -42,6 +44,10 @@ def from_description(net: ExportedNet) -> ExportedModel:
     for key in ("params", "macs"):
         remedy = "restore the file or export the subnet again"
         check_number(f"costs.{key}", value["costs"].get(key), least=0, whole=True, remedy=remedy)
+    measurement = value["measurement"]
+    category_id = value.get("category_id", 1)  # earlier releases wrote none
+    if isinstance(category_id, bool) or not isinstance(category_id, int | str):
+        raise UserError(f"category_id must be a whole number or text, got {category_id!r:.80}; export the subnet again")
     return ExportedModel(
         net.network,
         net.keypoints,
@@ -49,11 +55,12 @@ def from_description(net: ExportedNet) -> ExportedModel:
         from_mapping(PoseObjective, value["objective"], "objective"),
         net.dataset,
         from_mapping(Calibration, value["calibration"], "calibration"),
-        from_mapping(Origin, value["origin"], "origin"),
-        from_mapping(Measurement, value["measurement"], "measurement"),
+        replace(from_mapping(Origin, value["origin"], "origin"), trained_on=net.trained_on),
+        from_mapping(Measurement, {**measurement, "metrics": without_null(measurement.get("metrics"))}, "measurement"),
         dict(value["costs"]),
         {name: _format(name, record) for name, record in formats.items()},
         tuple(from_mapping(Latency, latency, "latencies") for latency in latencies),
+        category_id,
     )
 
 

@@ -47,11 +47,25 @@ def main() -> None:
         help="leave out people with a lower score; use 0 to measure AP on the results (default: %(default)s)",
     )
     parser.add_argument(
+        "--exif",
+        choices=("turned", "stored"),
+        help="take images as their EXIF orientation turns them, or as stored (default: turned; with --results as the "
+        "model's data set is annotated)",
+    )
+    parser.add_argument(
         "--results",
         metavar="FILE",
         type=Path,
-        help="also write the people as COCO results to a new file; image_id is the number in the file's name if all "
-        "names are numbers (000000000139.jpg), otherwise images are counted from 1, as in people.jsonl",
+        help="also write the people as COCO results to a new file, with the category of the model's data set; image_id "
+        "is the number in the file's name if all names are numbers (000000000139.jpg), otherwise images are counted "
+        "from 1, as in people.jsonl, unless --annotations is given",
+    )
+    parser.add_argument(
+        "--annotations",
+        metavar="FILE",
+        type=Path,
+        help="take the ids of images, by the names of their files, and of the category from a COCO annotation file, so "
+        "that results can be compared with it",
     )
     parser.add_argument(
         "--jsonl",

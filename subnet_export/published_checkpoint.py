@@ -4,6 +4,7 @@ from pathlib import Path
 
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
 from supernet.arch import Arch
+from supernet.checkpoints.lineage import PUBLISHED
 from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.cli.hydra_app import dataset_config
 from supernet.costs.analytic import params_and_macs
@@ -33,7 +34,7 @@ def published_model(path: str | Path, arch: Arch, keypoints_name: str) -> Export
         PoseObjective(keypoints.num),
         dataset_config(keypoints_name, []),
         Calibration("train, as published", 0, arch.resolution),
-        Origin("published", ""),
+        Origin("published", "", trained_on=(PUBLISHED,)),
         Measurement("test", 0, {}),
         params_and_macs(arch, keypoints.num),
     )

@@ -17,10 +17,12 @@ from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
 from supernet.compute.distributed import Processes
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
+from supernet.evaluation.readiness import check_people, check_ready
 from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
 from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.subset import evenly_spread
 from supernet.pose.datasets import resolved
 from supernet.pose.evaluation import evaluate
 from supernet.pose.inference import InferenceSettings
@@ -127,10 +129,14 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
     weights = file_digest(trained.path)
 
     def images(split: str) -> PoseDataset:
-        return split_for(trained.keypoints, dataset, split, f"the supernet {trained.path}")
+        return split_for(trained.keypoints, description, split, f"the supernet {trained.path}")
 
-    train_set, val_set, test_set = images("train"), images("val"), images("test")
-    description = resolved(dataset, trained.keypoints)
+    train_set = split_for(trained.keypoints, dataset, "train", f"the supernet {trained.path}")
+    description = resolved(dataset, trained.keypoints, train_set)
+    val_set, test_set = CachedDataset(images("val")), CachedDataset(images("test"))
+    check_ready({"val": val_set, "test": test_set}, train_set, settings.num_calibration_images, processes)
+    for number in settings.numbers_of_images(len(val_set)):
+        check_people("val", evenly_spread(val_set, number))
     inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
     scorer = SubnetScorer(
         trained.supernet,
@@ -149,7 +155,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
             "num_calibration_images": settings.num_calibration_images,
         }
         measure = partial(measure_subnet, scorer)
-        return Evaluator(measure, CachedDataset(images), weights, score_settings, settings.cache, processes)
+        return Evaluator(measure, images, weights, score_settings, settings.cache, processes)
 
     validation = evaluator("val", val_set)
     constraint = {name: limit for name, limit in settings.constraint.items() if limit is not None}

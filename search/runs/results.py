@@ -10,6 +10,7 @@ from search.candidate import Candidate, Score
 from search.runs.final_check import FinalCheck
 from search.runs.problem import Problem
 from supernet.io import files
+from supernet.io.metric_values import with_null
 
 ARCH_FILE = "arch.json"
 FRONT_FILE = "front.json"
@@ -27,7 +28,7 @@ def save_archs(folder: Path, finalists: Sequence[Candidate], origin: dict[str, A
         for finalist in finalists:
             _save_arch(folder / FRONT_FOLDER / f"{finalist.arch.digest()}.json", finalist, origin)
         by_macs = sorted(finalists, key=lambda finalist: finalist.costs["macs"])
-        files.write_json(folder / FRONT_FILE, [finalist.row() for finalist in by_macs])
+        files.write_json(folder / FRONT_FILE, with_null([finalist.row() for finalist in by_macs]))
 
 
 def _save_arch(path: Path, finalist: Candidate, origin: dict[str, Any]) -> None:

@@ -21,9 +21,11 @@ from subnet_export.format_writer import FormatOptions, FormatWriter, formats_of
 from subnet_export.model import save_model
 from subnet_export.run_summary import finish, prepare
 from supernet.checkpoints import container, safe_torch
+from supernet.checkpoints.lineage import extended, training_data_of
 from supernet.cli.console import progress_bar
 from supernet.cli.signals import stop_request
 from supernet.errors import UserError
+from supernet.evaluation.readiness import check_ready
 from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.evaluation.subnet_scorer import calibration_batches
 from supernet.io import files
@@ -32,6 +34,7 @@ from supernet.io.schema import from_mapping
 from supernet.litepose import LitePose
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import build, resolved
+from supernet.pose.evaluation import category_id_of
 from supernet.pose.training.worker_processes import explain_dead_worker
 
 IMAGE_BYTES = 2**30
@@ -76,15 +79,17 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         check_new(plan.checkpoint)
     files.sweep(plan.checkpoint.parent, plan.checkpoint.name)
     train_set = CachedDataset(build(plan.dataset, "train"), memory_bytes=IMAGE_BYTES)
-    plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints))
+    plan = replace(plan, dataset=resolved(plan.dataset, train_set.keypoints, train_set))
     splits = {split: CachedDataset(build(plan.dataset, split)) for split in ("val", "test")}
     model, start = starting_model(plan, train_set.keypoints, device)
+    start = replace(start, category_id=category_id_of(splits["test"]))
+    num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
+    check_ready(splits, train_set, num_calibration)
     formats, takes = formats_of(model)
     formats = options.format or formats
     for item in formats:  # before the training, not after it
         require(item.packages, item.extra, f"format {item.name}")
     changed = start.network is not model.network
-    num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
     calibration = calibration_record(plan.dataset, train_set, num_calibration, model.arch.resolution)
 
     def calibrate(network: LitePose) -> LitePose:
@@ -135,7 +140,9 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     improved = after["val"].metrics["AP"] > before["val"].metrics["AP"]
     if improved or changed:
         steps = (0 if plan.from_scratch else model.origin.num_finetune_steps) + plan.settings.num_steps
-        origin = replace(model.origin, num_finetune_steps=steps)
+        earlier = () if plan.from_scratch else model.origin.trained_on
+        trained_on = extended(earlier, training_data_of(plan.dataset))
+        origin = replace(model.origin, num_finetune_steps=steps, trained_on=trained_on)
         result = replace(
             start, network=network, calibration=calibration, origin=origin, measurement=after["test"], latencies=()
         )

@@ -12,6 +12,7 @@ from typing import Any, Self, TextIO
 from subnet_export.prediction.sources import Frame
 from supernet.errors import UserError
 from supernet.io import files
+from supernet.pose.data.pose_dataset import ImageId
 from supernet.pose.inference import PosePredictions, as_results
 
 
@@ -70,27 +71,28 @@ class CocoResults(Output):
 
     Args:
         path: The new file.
+        category_id: Of the people in the data set that the results are for.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, category_id: int | str = 1) -> None:
         super().__init__()
-        self._path = path
+        self._path, self._category_id = path, category_id
         self._file: TextIO | None = None
         self._is_first = True
 
-    def write(self, people: PosePredictions, image_id: int) -> None:
+    def write(self, people: PosePredictions, image_id: ImageId) -> None:
         """Append the people of one image."""
         if self._file is None:
             temporary = self._opened.enter_context(files.atomic(self._path))
             self._file = self._opened.enter_context(temporary.open("w", encoding="utf-8"))
             self._opened.callback(self._file.write, "\n]\n")
             self._file.write("[")
-        for result in as_results(people, image_id):
+        for result in as_results(people, image_id, self._category_id):
             self._file.write(("\n" if self._is_first else ",\n") + json.dumps(result, allow_nan=False))
             self._is_first = False
 
 
-def image_record(frame: Frame, people: PosePredictions, image_id: int, drawing: str | None) -> dict[str, Any]:
+def image_record(frame: Frame, people: PosePredictions, image_id: ImageId, drawing: str | None) -> dict[str, Any]:
     """Return the JSON object of one image.
 
     ``keypoints`` holds x, y in pixels of the image and the heatmap's value for each of K keypoints, all 0 where a

@@ -6,17 +6,21 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from subnet_export.ap_measurement import at_root
+from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model
-from subnet_export.prediction.sources import Frame, Source, ids_from_names, list_sources, read_frames
+from subnet_export.prediction.result_ids import ResultIds, ids_from_names, ids_of_annotations
+from subnet_export.prediction.sources import Frame, Source, list_sources, read_frames
 from subnet_export.prediction.stats import PredictionStats
 from subnet_export.prediction.writer import LINES_FILE, STANDARD_OUTPUT, PredictionWriter, check_output_files
 from subnet_export.run_summary import prepare
+from supernet.checkpoints.lineage import saw_only_drawings
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import point_latest, write_summary
 from supernet.cli.signals import stop_request
@@ -40,17 +44,24 @@ def run(options: argparse.Namespace) -> None:
     model = load_model(model_folder, device, options.format)
     stats = PredictionStats()
     if sources:
+        is_upright = _upright(options.exif, options.results is not None, model.dataset)
+        sources = [replace(source, upright=is_upright) for source in sources]
         frames = _read_sources(sources, stats.errors)
     else:
         frames = iter([_test_image(at_root(model.dataset, options.dataset_root), options.dataset_index or 0)])
+    identity = ResultIds(ids_from_names(sources), model.category_id)
+    if options.annotations is not None:
+        identity = ids_of_annotations(options.annotations, sources, model.keypoints, model.dataset.get("category"))
     is_live = options.show or any(source.kind == "camera" for source in sources)
     batches = _batches(frames, 1 if is_live else options.batch_size, options.limit, stats)
     with (
-        PredictionWriter(options, model, ids_from_names(sources), stats) as writer,
+        PredictionWriter(options, model, identity, stats) as writer,
         stop_request() as stop_requested,
         # On standard error: if the reader of standard output ends, files must still be closed and the summary written.
         progress_bar(Console(stderr=True)) as progress,
     ):
+        if sources:
+            _warn_of_drawings(model)
         task = progress.add_task("predicting", total=_expected_images(sources, options.limit), note="")
         try:
             for batch in batches:
@@ -71,12 +82,32 @@ def run(options: argparse.Namespace) -> None:
     if not stats.num_frames:
         raise _no_image_error(stats)
     origin = {"model": str(model_folder.resolve()), "keypoints": list(model.keypoints.names)}
+    origin["trained_on"] = [data.description for data in model.origin.trained_on]
     write_summary(options.folder, origin | stats.summary())
     if options.is_default_folder:
         point_latest(options.folder)
-    _print_report(options, stats)
+    _print_report(options, stats, model)
     if stats.errors or (stats.stopped and not is_live):
         raise SystemExit(1)
+
+
+def _warn_of_drawings(model: ExportedModel) -> None:
+    """Log a warning if the model has learned poses from drawn people only."""
+    if saw_only_drawings(model.origin.trained_on):
+        logger.warning(
+            "this model was trained on built-in drawn people only; on photographs it finds people where there are "
+            "none; fine-tune it on photographs: python -m subnet_export.finetune --dataset coco --dataset-root FOLDER"
+        )
+
+
+def _upright(exif: str | None, for_results: bool, dataset: Mapping[str, Any]) -> bool:
+    """Whether images are turned as their EXIF orientation says: as viewers show them, unless results are measured.
+
+    Results are compared with annotations, so ``for_results`` follows the frame of those of the model's data set.
+    """
+    if exif is None and for_results and dataset.get("kind") == "coco":
+        exif = dataset.get("exif", "stored")  # earlier releases knew no other
+    return exif != "stored"
 
 
 def _read_sources(sources: list[Source], errors: list[str]) -> Iterator[Frame]:
@@ -128,8 +159,10 @@ def _no_image_error(stats: PredictionStats) -> UserError:
     return UserError(f"none of {len(stats.errors)} sources could be read; see the messages above")
 
 
-def _print_report(options: argparse.Namespace, stats: PredictionStats) -> None:
+def _print_report(options: argparse.Namespace, stats: PredictionStats, model: ExportedModel) -> None:
+    trained_on = "; ".join(data.description for data in model.origin.trained_on)
     lines = [*stats.report(options.folder), f"keypoints: {options.folder / LINES_FILE}"]
+    lines.append(f"model trained on: {trained_on}")
     # Standard output may belong to the program that reads the lines.
     console = Console(stderr=True) if options.jsonl == STANDARD_OUTPUT else CONSOLE
     text = "\n".join(lines).encode(console.encoding, "backslashreplace")  # file names may be any bytes

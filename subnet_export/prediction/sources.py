@@ -13,16 +13,18 @@ from typing import Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 from supernet.errors import UserError
-from supernet.pose.data.image_decoding import decode_image, read_image
+from supernet.pose.data.image_decoding import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, read_image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
 STANDARD_INPUT = "-"
 MAX_ASPECT_RATIO = 16
 """Limit of the longest side over the shortest; beyond it, the network's input would need gigabytes."""
 _DEFAULT_FPS = 25.0
+_GIF_FPS = 10.0
+"""Of a GIF that tells no delays, as browsers show it."""
 _MISSING_SHARE = 0.1
 """Share of the announced frames that a video may lack: the number is often an estimate from its length."""
 # Silences OpenCV and FFmpeg, as errors are reported by this module. FFmpeg reads the variable when it opens the first
@@ -38,10 +40,12 @@ class Source:
     Attributes:
         name: Path of the file, number of the camera, or "-".
         kind: Kind of source.
+        upright: Whether an image is turned as its EXIF orientation says.
     """
 
     name: str
     kind: Literal["image", "video", "camera", "stdin"]
+    upright: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class Frame:
 
     Attributes:
         source: Where it comes from.
-        image: (H, W, 3) uint8, RGB, upright.
+        image: (H, W, 3) uint8, RGB.
         number: Frame number from 0; None for an image.
         time_s: Seconds since the video's start.
         fps: Frames per second of the video.
@@ -93,16 +97,6 @@ def list_sources(places: Sequence[str]) -> list[Source]:
     return sources
 
 
-def ids_from_names(sources: Sequence[Source]) -> dict[str, int]:
-    """Return COCO's image ids by file name, if every file name is one: that of ``000000000139.jpg`` is 139.
-
-    Empty unless all sources are images whose names are distinct whole numbers.
-    """
-    names = [source.name for source in sources if source.kind == "image" and Path(source.name).stem.isdecimal()]
-    ids = {name: int(Path(name).stem) for name in names}
-    return ids if len(set(ids.values())) == len(sources) else {}
-
-
 def read_frames(source: Source) -> Iterator[Frame]:
     """Yield the images of ``source`` as they are read.
 
@@ -110,9 +104,11 @@ def read_frames(source: Source) -> Iterator[Frame]:
         UserError: It cannot be read, or not to its end, or an image is too elongated.
     """
     if source.kind == "image":
-        frames = iter([Frame(source, read_image(source.name, upright=True))])
+        frames = iter([Frame(source, read_image(source.name, upright=source.upright))])
     elif source.kind == "stdin":
         frames = iter([_read_standard_input(source)])
+    elif source.name.lower().endswith(".gif"):
+        frames = _read_gif(source)
     else:
         frames = _read_video(source)
     for frame in frames:
@@ -161,7 +157,7 @@ def _media_files(paths: list[str], where: str) -> list[Source]:
 def _read_standard_input(source: Source) -> Frame:
     if sys.stdin.isatty():
         raise UserError("standard input is a terminal; pipe the bytes of an image into it")
-    return Frame(source, decode_image(sys.stdin.buffer.read(), "on standard input", upright=True))
+    return Frame(source, decode_image(sys.stdin.buffer.read(), "on standard input", upright=source.upright))
 
 
 def _read_video(source: Source) -> Iterator[Frame]:
@@ -197,6 +193,29 @@ def _read_video(source: Source) -> Iterator[Frame]:
         _check_end(source, number, num_announced)
     finally:
         capture.release()
+
+
+def _read_gif(source: Source) -> Iterator[Frame]:
+    """Yield the frames of a GIF; of one without delays, OpenCV's video reader gives the first frame only."""
+    number = 0
+    try:
+        with PIL.Image.open(source.name) as image:
+            num_announced = int(getattr(image, "n_frames", 1))
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"video {source.name} is {image.width} x {image.height}; scale it down")
+            time_s = 0.0
+            for number in range(num_announced):
+                image.seek(number)
+                delay_s = float(image.info.get("duration") or 0) / 1000 or 1 / _GIF_FPS
+                rgb = np.asarray(image.convert("RGB"), np.uint8)
+                yield Frame(source, rgb, number, time_s, 1 / delay_s, num_announced)
+                time_s += delay_s
+    except FileNotFoundError as error:
+        raise UserError(f"cannot read video {source.name}: there is no such file; check the path") from error
+    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError) as error:
+        raise UserError(
+            f"video {source.name} is damaged: it ends after {number} frames ({error}); restore the file"
+        ) from error
 
 
 def _check_end(source: Source, num_read: int, num_announced: int) -> None:

@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.prediction.drawings import Drawings, draw_frame
 from subnet_export.prediction.outputs import CocoResults, JsonLines, Output, image_record
+from subnet_export.prediction.result_ids import ResultIds
 from subnet_export.prediction.sources import Frame
 from subnet_export.prediction.stats import PredictionStats
 from subnet_export.prediction.window import Window
@@ -34,7 +34,7 @@ class PredictionWriter(Output):
     Args:
         options: Of the command line: ``folder``, ``jsonl``, ``results``, ``no_drawings`` and ``show``.
         model: Its keypoints are drawn, those above its detection threshold.
-        image_ids: Ids of images by the name of their source; other images are counted from 1.
+        identity: Ids that results carry.
         stats: Counts what is written, and the time it takes.
 
     Raises:
@@ -42,16 +42,16 @@ class PredictionWriter(Output):
     """
 
     def __init__(
-        self, options: argparse.Namespace, model: ExportedModel, image_ids: Mapping[str, int], stats: PredictionStats
+        self, options: argparse.Namespace, model: ExportedModel, identity: ResultIds, stats: PredictionStats
     ) -> None:
         super().__init__()
-        self._model, self._image_ids, self._stats = model, image_ids, stats
+        self._model, self._image_ids, self._stats = model, identity.images, stats
         enter = self._opened.enter_context
         self._lines = [enter(JsonLines(options.folder / LINES_FILE))]
         if options.jsonl is not None:
             self._lines.append(enter(JsonLines(sys.stdout if options.jsonl == STANDARD_OUTPUT else options.jsonl)))
         self._drawings = None if options.no_drawings else enter(Drawings(options.folder))
-        self._results = None if options.results is None else enter(CocoResults(options.results))
+        self._results = None if options.results is None else enter(CocoResults(options.results, identity.category))
         self._window = Window() if options.show else None
         if self._window is not None:
             self._opened.callback(self._window.close)

@@ -15,6 +15,7 @@ import torch
 from supernet.arch import Arch
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.container import check_state, load_state
+from supernet.checkpoints.lineage import Lineage, from_plain, training_data_of
 from supernet.errors import UserError
 from supernet.io import checksum, files
 from supernet.io.schema import from_mapping
@@ -46,6 +47,13 @@ class ExportedNet:
     settings: InferenceSettings
     dataset: dict[str, Any]
     description: dict[str, Any]
+
+    @property
+    def trained_on(self) -> Lineage:
+        """The data sets of its weights; of a file of an earlier release, the one that it describes."""
+        origin = self.description.get("origin")
+        known = from_plain(origin.get("trained_on")) if isinstance(origin, Mapping) else ()
+        return known or (training_data_of(self.dataset),)
 
 
 def describe_net(arch: Arch, keypoints: KeypointSet, settings: InferenceSettings) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from supernet.checkpoints.container import Parts, check_parts, check_state, load, load_state, save
+from supernet.checkpoints.lineage import Lineage, extended, to_plain, training_data_of
+from supernet.checkpoints.lineage import from_plain as from_plain_lineage
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
 from supernet.pose.custom_keypoints import from_plain
@@ -38,6 +40,7 @@ class TrainedSupernet:
         evaluation: Plain inference settings that its AP was measured with.
         objective: The training objective, which fine-tuning a subnet uses, too.
         path: The file that it was read from.
+        trained_on: All data sets of its weights; ``dataset`` is the last one.
     """
 
     supernet: SuperNet
@@ -46,6 +49,7 @@ class TrainedSupernet:
     evaluation: dict[str, Any]
     objective: PoseObjective
     path: Path
+    trained_on: Lineage
 
 
 def save_supernet(
@@ -56,13 +60,19 @@ def save_supernet(
     dataset: Mapping[str, Any],
     evaluation: Mapping[str, Any],
     objective: PoseObjective,
+    *,
+    started_from: Lineage = (),
 ) -> None:
-    """Write a supernet's weights with its space, keypoint set, data set and evaluation settings."""
+    """Write a supernet's weights with its space, keypoint set, data set and evaluation settings.
+
+    ``started_from`` are the data sets of the weights that its training started from.
+    """
     value = {
         "space": space.to_dict(),
         "space_digest": space.digest(),
         "keypoints": keypoints.to_plain(),
         "dataset": dict(dataset),
+        "trained_on": to_plain(extended(started_from, training_data_of(dataset))),
         "evaluation": dict(evaluation),
         "objective": asdict(objective),
         "state": dict(state),
@@ -88,6 +98,7 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
     try:
         space, keypoints = SearchSpace.from_dict(value["space"]), from_plain(value["keypoints"])
         objective = from_mapping(PoseObjective, value["objective"], "objective")
+        trained_on = from_plain_lineage(value.get("trained_on")) or (training_data_of(value["dataset"]),)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if space.digest() != value["space_digest"]:
@@ -96,4 +107,6 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
         check_state(SuperNet(space, keypoints.num), value["state"], path)
     supernet = SuperNet(space, keypoints.num)
     load_state(supernet, value["state"], path)
-    return TrainedSupernet(supernet.eval(), keypoints, value["dataset"], value["evaluation"], objective, path)
+    return TrainedSupernet(
+        supernet.eval(), keypoints, value["dataset"], value["evaluation"], objective, path, trained_on
+    )

@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -22,6 +23,8 @@ CONSOLE = Console(markup=False, emoji=False, highlight=False)
 so is highlighting, which would colour parts of them."""
 
 _WIDEST = 10_000
+
+logger = logging.getLogger(__name__)
 
 LOGGERS = ("supernet", "search", "subnet_export")
 """Parent loggers of all modules of this project."""
@@ -62,6 +65,7 @@ def show_logs(console: Console = CONSOLE) -> None:
     Args:
         console: Shows information; warnings go to standard error.
     """
+    _keep_python_warnings_off_the_terminal()
     handler = _ConsoleHandler(console)
     for name in LOGGERS:
         logger = logging.getLogger(name)
@@ -69,6 +73,27 @@ def show_logs(console: Console = CONSOLE) -> None:
             logger.removeHandler(previous)
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+
+
+def _keep_python_warnings_off_the_terminal() -> None:
+    """Log the warnings of libraries for debugging only, unless Python's own options (``-W``) ask for them.
+
+    They are addressed to programmers and name files and lines; what concerns a user is logged by this project.
+    """
+    if not sys.warnoptions:
+        warnings.showwarning = _log_python_warning
+
+
+def _log_python_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Takes the place of ``warnings.showwarning``."""
+    logger.debug("%s: %s (%s, line %d)", category.__name__, message, filename, lineno)
 
 
 def fail(error: UserError) -> NoReturn:

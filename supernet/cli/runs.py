@@ -9,6 +9,7 @@ from typing import Any
 from supernet.compute import machine
 from supernet.errors import UserError
 from supernet.io import files
+from supernet.io.metric_values import with_null
 
 
 def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
@@ -79,5 +80,5 @@ def point_latest(folder: Path) -> None:
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Write ``summary.json``: the run's results and the software versions."""
-    files.write_json(folder / "summary.json", summary | {"versions": machine.versions()})
+    """Write ``summary.json``: the run's results, null for metrics without people to measure on, and the versions."""
+    files.write_json(folder / "summary.json", with_null(summary) | {"versions": machine.versions()})

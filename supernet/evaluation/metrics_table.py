@@ -6,9 +6,9 @@ from rich import box
 from rich.table import Table
 
 
-def format_metric(value: float) -> str:
-    """Return a metric with three digits, or a dash where there were no people to measure it on (-1)."""
-    return "-" if value < 0 else f"{value:.3f}"
+def format_metric(value: float, digits: int = 3) -> str:
+    """Return a metric as text, "n/a" where there were no people to measure it on (-1)."""
+    return "n/a" if value < 0 else f"{value:.{digits}f}"
 
 
 def metrics_table(title: str, metrics: Mapping[str, float]) -> Table:

@@ -234,7 +234,7 @@ def _subnet(settings: EvaluateSettings, device: torch.device, processes: Process
     inference = settings.inference(from_mapping(InferenceSettings, trained.evaluation, "evaluation"), arch)
     description = trained.dataset if settings.dataset is None else settings.dataset
     train_set = split_for(trained.keypoints, description, "train", place)
-    description = resolved(description, trained.keypoints)
+    description = resolved(description, trained.keypoints, train_set)
     images = split_for(trained.keypoints, description, settings.split, place)
     dataset = CachedDataset(images, settings.num_images)
     trained.supernet.to(device)

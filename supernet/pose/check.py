@@ -4,7 +4,7 @@ Imports that take long are inside functions: the command can be stopped while th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,7 @@ def check(config: Mapping[str, Any]) -> "list[Report]":
             )
             total = report.num_opened
             progress.update(task, completed=total, total=total, note=f"{report.num_faults} faults")
+            dataset = replace(dataset, exif=report.exif)  # one split decides for the next, as in training
             reports.append(report)
     for report in reports:
         _print(report, settings.dataset)
@@ -149,6 +150,8 @@ def _effect(kind: str, dataset: Mapping[str, Any]) -> str:
 
     if kind in IMAGE_KINDS:
         return "skips" if with_current_names(dataset).get("on_bad_image", "skip") == "skip" else "stops"
+    if kind == "unpaired":
+        return "does not mirror"
     return "stops" if ALL_KINDS[kind].refused else "continues"
 
 

@@ -6,7 +6,6 @@ Source: COCO's category entries hold ``keypoints`` (names) and ``skeleton`` (pai
 
 import logging
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,18 +13,19 @@ from typing import Any, Self
 
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
+from supernet.pose.keypoint_names import Pairs, derived_pairs, sides_of, without_mirror_image, words_of
 from supernet.pose.keypoints import BUILT_IN, COCO, CROWDPOSE, MAX_KEYPOINTS, KeypointSet, keypoint_set
 
 DEFAULT_SIGMA = 0.072
 """OKS sigma of a keypoint that is in no published set: the median of COCO's 17."""
 
+_MAX_NAMED = 5
+"""Keypoints that a warning names."""
 _KNOWN_SIGMAS = dict(zip(CROWDPOSE.names, CROWDPOSE.sigmas, strict=True)) | dict(
     zip(COCO.names, COCO.sigmas, strict=True)
 )
 _IN_CATEGORY = {"keypoints": "names", "sigmas": "sigmas", "flip_pairs": "flip_pairs", "skeleton": "skeleton"}
 """Key in a category -> field of ``CustomKeypoints``."""
-
-Pairs = tuple[tuple[int, int], ...]
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class CustomKeypoints:
         flip_pairs: Pairs (left, right) of names, or of numbers from 1.
         skeleton: Pairs that a drawing connects, given in the same way.
         area_from_box: Take 0.53 of a person's box for the area, as in CrowdPose; otherwise files must hold it.
+        unpaired: Keypoints whose mirror image is unknown; if there are any, images are not mirrored.
     """
 
     name: str = "custom"
@@ -49,6 +50,7 @@ class CustomKeypoints:
     flip_pairs: tuple[tuple[Any, ...], ...] | None = None
     skeleton: tuple[tuple[Any, ...], ...] | None = None
     area_from_box: bool = False
+    unpaired: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError for an empty name or that of a built-in set."""
@@ -68,8 +70,9 @@ class CustomKeypoints:
     def complete(self, category: Mapping[str, Any]) -> KeypointSet:
         """Build the keypoint set, taking from a category of an annotation file what the configuration leaves out.
 
-        Missing mirror pairs are derived from left and right in the names. A missing OKS sigma is the published one of a
-        keypoint of that name, or ``DEFAULT_SIGMA``, with a warning.
+        Missing mirror pairs are derived from left and right in the names; where no name has a side, their mirror images
+        are unknown. A missing OKS sigma is the published one of a keypoint of that name, or ``DEFAULT_SIGMA``, with a
+        warning.
 
         Raises:
             UserError: The two disagree on the names, or an entry is missing, wrong, or contradicts the names.
@@ -87,6 +90,11 @@ class CustomKeypoints:
         check_names(file.names, names, self.name)
         pairs = self.flip_pairs if self.flip_pairs is not None else file.flip_pairs
         bones = self.skeleton if self.skeleton is not None else file.skeleton
+        unpaired = self.unpaired
+        if unpaired is None:
+            unpaired = without_mirror_image(names) if pairs is None else ()
+        if unknown := set(unpaired) - set(names):
+            raise UserError(f"unpaired names {sorted(unknown)[0]!r}, which is no keypoint; give names of keypoints")
         return KeypointSet(
             name=self.name,
             names=names,
@@ -94,7 +102,16 @@ class CustomKeypoints:
             flip_pairs=derived_pairs(names) if pairs is None else _checked_pairs(pairs, names),
             skeleton=_pairs(bones or (), names, "skeleton"),
             area_from_box=self.area_from_box,
+            unpaired=unpaired,
         )
+
+    def lists_pairs(self, category: Mapping[str, Any]) -> bool:
+        """Whether mirror pairs are listed, here or in a category of an annotation file, and not derived from names."""
+        return self.flip_pairs is not None or self.unpaired is not None or category.get("flip_pairs") is not None
+
+
+_REQUIRED = {field.name for field in fields(CustomKeypoints)} - {"unpaired"}
+"""Entries of a complete description; earlier releases knew the mirror images of all keypoints."""
 
 
 def from_plain(value: Any) -> KeypointSet:
@@ -105,7 +122,7 @@ def from_plain(value: Any) -> KeypointSet:
     """
     if isinstance(value, str):
         return keypoint_set(value)
-    if isinstance(value, Mapping) and (missing := {field.name for field in fields(CustomKeypoints)} - value.keys()):
+    if isinstance(value, Mapping) and (missing := _REQUIRED - value.keys()):
         raise UserError(
             f"keypoint set {value.get('name')!r} is unknown ({', '.join(BUILT_IN)} are known) and its description has "
             f"no {', '.join(sorted(missing))}; add them"
@@ -145,27 +162,8 @@ def check_names(listed: Sequence[str] | None, names: Sequence[str], name: str) -
     if len(listed) != len(names):
         raise UserError(f"lists {len(listed)} keypoints, but the keypoint set {name} has {len(names)}")
     for number, (actual, expected) in enumerate(zip(listed, names, strict=True), start=1):
-        if _tokens(actual) != _tokens(expected):
+        if words_of(actual) != words_of(expected):
             raise UserError(f"calls keypoint {number} {actual!r}, but in the keypoint set {name} it is {expected!r}")
-
-
-def derived_pairs(names: Sequence[str]) -> Pairs:
-    """Derive the pairs (left, right) of ``names`` that differ in their side only, such as left_eye and right_eye.
-
-    Raises:
-        UserError: A side has no counterpart, or no name has a side, so that mirrored training images would be wrong.
-    """
-    parts = _sides(names)
-    for lefts, rights in parts:
-        if len(lefts) != 1 or len(rights) != 1:
-            ambiguous = ", ".join(repr(names[index]) for index in (*lefts, *rights))
-            raise UserError(f"the names do not pair {ambiguous}, one left with one right; set flip_pairs")
-    if not parts:
-        raise UserError(
-            "no keypoint's name contains left or right, so the pairs that a mirrored image swaps are unknown; set "
-            "flip_pairs (to [] if there are none)"
-        )
-    return tuple((lefts[0], rights[0]) for lefts, rights in parts)
 
 
 def _checked_pairs(listed: Sequence[Sequence[Any]], names: Sequence[str]) -> Pairs:
@@ -173,7 +171,7 @@ def _checked_pairs(listed: Sequence[Sequence[Any]], names: Sequence[str]) -> Pai
     pairs = _pairs(listed, names, "flip_pairs")
     if len({end for pair in pairs for end in pair}) != 2 * len(pairs):
         raise UserError("flip_pairs name a keypoint twice; name each once")
-    for lefts, rights in _sides(names):
+    for lefts, rights in sides_of(names):
         if len(lefts) == len(rights) == 1 and not {(lefts[0], rights[0]), (rights[0], lefts[0])} & set(pairs):
             left, right = names[lefts[0]], names[rights[0]]
             raise UserError(
@@ -201,40 +199,13 @@ def _sigmas(listed: tuple[float, ...] | None, names: Sequence[str]) -> tuple[flo
         if len(listed) != len(names) or not all(0 < sigma < math.inf for sigma in listed):
             raise UserError(f"sigmas must be {len(names)} numbers above 0, one for each keypoint")
         return listed
-    known = {_tokens(name): sigma for name, sigma in _KNOWN_SIGMAS.items()}
-    unknown = [name for name in names if _tokens(name) not in known]
+    known = {words_of(name): sigma for name, sigma in _KNOWN_SIGMAS.items()}
+    unknown = [name for name in names if words_of(name) not in known]
     if unknown:
         logger.warning(
             "the OKS sigmas of %s are unknown and taken as %s, the median of COCO's; AP is comparable only where the "
             "same sigmas are used; set them as dataset.keypoints.sigmas",
-            ", ".join(unknown),
+            ", ".join(unknown[:_MAX_NAMED]) + f" and {len(unknown) - _MAX_NAMED} more" * (len(unknown) > _MAX_NAMED),
             DEFAULT_SIGMA,
         )
-    return tuple(known.get(_tokens(name), DEFAULT_SIGMA) for name in names)
-
-
-def _tokens(name: str) -> tuple[str, ...]:
-    """Split a name into words in lower case; left_eye, LeftEye and "left eye" give the same two."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    return tuple(word for word in re.split(r"[\W_]+", spaced.lower()) if word)
-
-
-def _side(name: str) -> tuple[str, tuple[str, ...]]:
-    """Return the side in a name, "left", "right" or "", and the other words of the name."""
-    words = _tokens(name)
-    for place, word in enumerate(words):
-        for side in ("left", "right"):
-            if word == side[0] or word.startswith(side):
-                rest = "" if word == side[0] else word[len(side) :]
-                return side, (*words[:place], rest, *words[place + 1 :])
-    return "", words
-
-
-def _sides(names: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-    """Return the indices of the left and of the right keypoints, for each body part whose names have a side."""
-    parts: dict[tuple[str, ...], dict[str, list[int]]] = {}
-    for index, name in enumerate(names):
-        side, part = _side(name)
-        if side:
-            parts.setdefault(part, {"left": [], "right": []})[side].append(index)
-    return [(part["left"], part["right"]) for part in parts.values()]
+    return tuple(known.get(words_of(name), DEFAULT_SIGMA) for name in names)

@@ -1,5 +1,6 @@
 """Builds data sets from configuration: one mapping describes all splits of a data set."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,10 +9,12 @@ from supernet.io.schema import check_number
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.coco.splits import SPLITS, DatasetOnDisk, with_current_names
 from supernet.pose.custom_keypoints import from_plain
-from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.pose_dataset import PoseDataset, original_of
 from supernet.pose.data.skip_broken import SkipBrokenImages
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.synthetic.dataset import SyntheticPeople
+
+logger = logging.getLogger(__name__)
 
 
 def build(dataset: Mapping[str, Any], split: str) -> PoseDataset:
@@ -64,12 +67,30 @@ def _on_disk(dataset: Mapping[str, Any], split: str) -> PoseDataset:
         category=described.category,
         # Published figures are measured on all images that decoders accept, so only training is strict.
         strict=split == "train",
+        exif=described.exif,
     )
+    keypoints = people.keypoints
+    if split == "train" and not keypoints.mirrors:
+        logger.warning(
+            "the mirror images of %s are unknown, so images are not mirrored; set dataset.keypoints.flip_pairs "
+            "(to [] if each keypoint is its own mirror image)",
+            keypoints.unpaired_text,
+        )
     if split == "train" and described.on_bad_image == "skip":
         return SkipBrokenImages(people, described.max_bad_share)
     return people
 
 
-def resolved(dataset: Mapping[str, Any], keypoints: KeypointSet) -> dict[str, Any]:
-    """Return the description of a data set with its keypoints written out, which may come from the annotation file."""
-    return {**with_current_names(dataset), "keypoints": keypoints.to_plain()}
+def resolved(dataset: Mapping[str, Any], keypoints: KeypointSet, images: PoseDataset | None = None) -> dict[str, Any]:
+    """Return the description of a data set with what its files decide written out.
+
+    Args:
+        dataset: The description.
+        keypoints: Its keypoints, which may come from the annotation file.
+        images: One of its splits, which may have decided the frame of its annotations (``exif``).
+    """
+    described = {**with_current_names(dataset), "keypoints": keypoints.to_plain()}
+    original = None if images is None else original_of(images)
+    if isinstance(original, CocoPeople) and "exif" in described:
+        described["exif"] = original.exif
+    return described

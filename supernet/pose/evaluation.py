@@ -12,7 +12,7 @@ from pathlib import Path
 
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
-from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.pose_dataset import PoseDataset, truth_of
 from supernet.pose.inference import PoseEstimator, PosePredictions, Progress, as_results
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 from supernet.pose.metrics.average_precision import KeypointEvaluator
@@ -103,13 +103,9 @@ def evaluate(
             "choose a data set with its keypoints"
         )
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
-    chosen = {dataset.image_ids[index] for index in range(total)}
-    truth = dataset.ground_truth()
-    images = [image for image in truth["images"] if image["id"] in chosen]
-    annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in chosen]
-    evaluator = KeypointEvaluator({**truth, "images": images, "annotations": annotations}, dataset.keypoints)
+    evaluator = evaluator_of(dataset, total)
     predictions = predict(estimator, dataset, total, progress)
-    category_id = truth["categories"][0]["id"]
+    category_id = category_id_of(dataset)
     results = [
         result
         for image_id, people in zip(dataset.image_ids[:total], predictions, strict=True)
@@ -118,3 +114,35 @@ def evaluate(
     # A network without calibration often finds no one; that needs no warning.
     metrics = evaluator.score(results, allow_empty=not estimator.check_calibration)
     return Evaluation(metrics, results, predictions, evaluator.tool, time.perf_counter() - started)
+
+
+def evaluator_of(dataset: PoseDataset, num_images: int) -> KeypointEvaluator:
+    """Return what scores results on the first ``num_images`` images of a data set.
+
+    Raises:
+        UserError: Their ground truth cannot be evaluated against; above all, it holds no labelled person.
+    """
+    truth = truth_of(dataset, dataset.image_ids[:num_images])
+    return KeypointEvaluator(truth, dataset.keypoints)
+
+
+def category_id_of(dataset: PoseDataset) -> int | str:
+    """Return the id of the category of a data set's people, which results are compared with."""
+    category_id: int | str = dataset.ground_truth()["categories"][0]["id"]
+    return category_id
+
+
+def num_until_people(dataset: PoseDataset, num_images: int) -> int:
+    """Return ``num_images``, or more if the first so many images hold no labelled person, on whom AP is measured.
+
+    Raises:
+        UserError: No image of the data set holds a labelled person.
+    """
+    truth = dataset.ground_truth()
+    labelled = {
+        person["image_id"] for person in truth["annotations"] if person["num_keypoints"] and not person["iscrowd"]
+    }
+    for number, image_id in enumerate(dataset.image_ids, start=1):
+        if image_id in labelled:
+            return min(max(number, num_images), len(dataset))
+    raise UserError("the data set holds no labelled person, so AP has no meaning; give images with people")

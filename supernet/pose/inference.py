@@ -11,7 +11,7 @@ from torch import Tensor
 
 from supernet.errors import UserError
 from supernet.io.schema import check_number
-from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.pose_dataset import ImageId, PoseDataset
 from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normalise, resize_at_scales
 from supernet.pose.grouping import GroupingOptions, Matching, check_options, group
 from supernet.pose.keypoints import KeypointSet
@@ -118,9 +118,10 @@ class PoseEstimator:
     check_calibration: bool = True
 
     def __post_init__(self) -> None:
-        """Raise UserError for scales or a batch size that cannot run."""
+        """Raise UserError for scales, a batch size or a flip test that cannot run."""
         check_scales(self.settings.scales, self.settings.size_divisor, self.resolution)
         check_number("batch_size", self.batch_size, least=1)
+        check_mirroring(self.settings, self.keypoints)
 
     def __call__(self, images: Sequence[Image]) -> list[PosePredictions]:
         """Return the people of each image (H, W, 3) uint8 RGB, in the order of ``images``; raises as ``stream``."""
@@ -218,7 +219,16 @@ class _ResizedImage:
     transform: Transform
 
 
-def as_results(predictions: PosePredictions, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
+def check_mirroring(settings: InferenceSettings, keypoints: KeypointSet) -> None:
+    """Raise UserError if mirrored images are asked for and the mirror image of a keypoint is unknown."""
+    if settings.flip_test and not keypoints.mirrors:
+        raise UserError(
+            f"flip_test mirrors images, but the mirror images of {keypoints.unpaired_text} are unknown; set "
+            "dataset.keypoints.flip_pairs or flip_test=false"
+        )
+
+
+def as_results(predictions: PosePredictions, image_id: ImageId, category_id: int | str = 1) -> list[dict[str, Any]]:
     """Return the people of one image as COCO results.
 
     Returns:

@@ -4,13 +4,15 @@ Source: COCO's annotation format and evaluation constants (17 keypoints); CrowdP
 evaluation (14 keypoints).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from supernet.errors import UserError
 
 MAX_KEYPOINTS = 1000
 """Keypoints in one set."""
+_MAX_NAMED = 5
+"""Keypoints that a message names."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class KeypointSet:
         flip_pairs: Indices (left, right) that are swapped when an image is mirrored.
         skeleton: Pairs of indices that a drawing connects.
         area_from_box: Annotation files hold no segment area; 0.53 * width * height of the box takes its place.
+        unpaired: Names of keypoints that are in no pair, though perhaps not their own mirror images; see ``mirrors``.
     """
 
     name: str
@@ -32,11 +35,23 @@ class KeypointSet:
     flip_pairs: tuple[tuple[int, int], ...]
     skeleton: tuple[tuple[int, int], ...]
     area_from_box: bool = False
+    unpaired: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def num(self) -> int:
         """Number of keypoints, K."""
         return len(self.names)
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the mirror image of every keypoint is known, so that images can be mirrored."""
+        return not self.unpaired
+
+    @property
+    def unpaired_text(self) -> str:
+        """The keypoints without a known mirror image, the first few by name."""
+        more = len(self.unpaired) - _MAX_NAMED
+        return ", ".join(self.unpaired[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
     @property
     def flip_index(self) -> tuple[int, ...]:
@@ -58,6 +73,7 @@ class KeypointSet:
         """Return the name of a built-in set, or a description that ``custom_keypoints.from_plain`` reads."""
         if _SETS.get(self.name) == self:
             return self.name
+        unpaired = {"unpaired": list(self.unpaired)} if self.unpaired else {}
         return {
             "name": self.name,
             "names": list(self.names),
@@ -65,6 +81,7 @@ class KeypointSet:
             "flip_pairs": [[self.names[end] for end in pair] for pair in self.flip_pairs],
             "skeleton": [[self.names[end] for end in bone] for bone in self.skeleton],
             "area_from_box": self.area_from_box,
+            **unpaired,
         }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from supernet.checkpoints import safe_torch
+from supernet.checkpoints.lineage import Lineage, from_plain, to_plain
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
 from supernet.cli.console import progress_bar
 from supernet.cli.progress import Speed
@@ -23,6 +24,8 @@ from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.subnet_report import report_scores
 from supernet.evaluation.subnet_scorer import SubnetScorer
+from supernet.pose.coco.dataset import CocoPeople
+from supernet.pose.data.pose_dataset import original_of
 from supernet.pose.data.skip_broken import skip_broken_of
 from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import Evaluation
@@ -87,7 +90,10 @@ class TrainingRun:
             "processes": processes.count,
             "space_digest": setup.space.digest(),
         }
+        warm_start = setup.warm_start
+        self.started_from: Lineage = () if warm_start is None else warm_start.trained_on
         if state is not None:
+            self.started_from = from_plain(state.get("started_from"))
             self._resume(state)
         if processes.is_main:
             settings, shared = setup.settings, f", {processes.count} processes" if processes.count > 1 else ""
@@ -170,6 +176,7 @@ class TrainingRun:
                 setup.dataset,
                 asdict(settings.evaluation),
                 self.trainer.objective,
+                started_from=self.started_from,
             )
         scorer = SubnetScorer(
             supernet,
@@ -191,7 +198,8 @@ class TrainingRun:
         if not processes.is_main:
             return
         health = self.monitor.summary()
-        warn_untrained(health)
+        original = original_of(setup.train_set)
+        warn_untrained(health, original.unlabelled if isinstance(original, CocoPeople) else ())
         summary = {
             "supernet": str(path),
             "space": setup.space.name,
@@ -243,6 +251,7 @@ class TrainingRun:
                 "config": dict(self.config),
                 "made_with": self.environment,
                 "seconds": self._seconds(),
+                "started_from": to_plain(self.started_from),
                 "trainer": self.trainer.state(),
                 "watch": self.monitor.state(),
             }

@@ -7,9 +7,11 @@ import torch
 
 from supernet.compute.distributed import Processes
 from supernet.errors import UserError
+from supernet.evaluation.readiness import check_ready
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import build, resolved
 from supernet.pose.geometry import check_scales
+from supernet.pose.inference import check_mirroring
 from supernet.pose.keypoints import KeypointSet
 from supernet.space import SearchSpace
 from supernet.training.phases import ScheduledPhase, schedule
@@ -62,8 +64,15 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
     if not len(train_set):
         raise UserError("the training split has no images; check dataset.train")
     keypoints = train_set.keypoints
-    dataset = resolved(settings.dataset, keypoints)
-    validates = settings.evaluate_every > 0
+    check_mirroring(settings.evaluation, keypoints)
+    dataset = resolved(settings.dataset, keypoints, train_set)
+    test_set = CachedDataset(build(dataset, "test"))
+    val_set = None
+    if settings.evaluate_every > 0:
+        val_set = CachedDataset(build(dataset, "val"), settings.num_evaluate_images)
+    evaluated = {"test": test_set} if val_set is None else {"val": val_set, "test": test_set}
+    num_calibration = max(settings.num_calibration_images, settings.num_evaluate_images * (val_set is not None))
+    check_ready(evaluated, train_set, num_calibration, processes)
     return TrainingSetup(
         settings=settings,
         device=processes.device(settings.device),
@@ -72,7 +81,7 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
         keypoints=keypoints,
         dataset=dataset,
         train_set=train_set,
-        test_set=CachedDataset(build(dataset, "test")),
-        val_set=CachedDataset(build(dataset, "val"), settings.num_evaluate_images) if validates else None,
+        test_set=test_set,
+        val_set=val_set,
         warm_start=None if settings.init is None else read_warm_start(settings.init, settings.init_arch, space),
     )

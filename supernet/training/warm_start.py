@@ -11,6 +11,7 @@ from supernet.arch import Arch
 from supernet.channel_sorting import DIMENSIONS, channel_axes, channel_orders, reorder_channels
 from supernet.checkpoints import efficientnet_lite
 from supernet.checkpoints.exported_network import is_exported, load_net
+from supernet.checkpoints.lineage import IMAGENET, PUBLISHED, Lineage
 from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.errors import UserError
 from supernet.litepose import LitePose
@@ -33,6 +34,7 @@ class WarmStart:
             number, and for a backbone.
         source: File, folder or name that they were read from.
         licence: Of the weights, as an SPDX identifier; None if it is not known here.
+        trained_on: The data sets of the weights.
     """
 
     arch: Arch
@@ -40,11 +42,14 @@ class WarmStart:
     keypoints: KeypointSet | None
     source: str
     licence: str | None = None
+    trained_on: Lineage = (PUBLISHED,)
 
     @classmethod
-    def from_network(cls, network: LitePose, keypoints: KeypointSet | None, source: str) -> Self:
+    def from_network(
+        cls, network: LitePose, keypoints: KeypointSet | None, source: str, trained_on: Lineage = (PUBLISHED,)
+    ) -> Self:
         """Return the start from all weights of ``network``."""
-        return cls(network.arch, dict(network.state_dict()), keypoints, source)
+        return cls(network.arch, dict(network.state_dict()), keypoints, source, trained_on=trained_on)
 
     def predicts(self, keypoints: KeypointSet) -> bool:
         """Whether the network's last layers predict these keypoints."""
@@ -82,10 +87,10 @@ def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> War
         tensors = efficientnet_lite.read_backbone(path, arch)
         for dimension in DIMENSIONS:  # so that narrower subnets start from the most important channels
             reorder_channels(tensors, arch, channel_orders(tensors, arch, dimension))
-        start = WarmStart(arch, tensors, None, path, efficientnet_lite.LICENCE)
+        start = WarmStart(arch, tensors, None, path, efficientnet_lite.LICENCE, (IMAGENET,))
     elif is_exported(path):
         exported = load_net(path)
-        start = WarmStart.from_network(exported.network, exported.keypoints, path)
+        start = WarmStart.from_network(exported.network, exported.keypoints, path, exported.trained_on)
     elif Path(path).is_dir():
         raise UserError(f"init={path} contains no exported model; name a folder that python -m subnet_export wrote")
     elif arch_path is None:

@@ -267,3 +267,18 @@ def test_a_model_whose_metrics_differ_when_read_back_is_not_kept(exported: Expor
     with pytest.raises(UserError, match=r"AP of the model read back is .* nothing was kept"):
         save_model(tmp_path / "wrong", wrong, lambda read: check_measurement(read, images, 4))
     assert os.listdir(tmp_path) == ["right"]
+
+
+def test_a_stratum_without_people_is_null_in_the_description_and_not_a_figure_on_the_card(
+    exported: Exported, tmp_path: Path
+) -> None:
+    model, _ = exported
+    metrics = {**model.measurement.metrics, "APL": -1.0}
+    written = replace(model, measurement=replace(model.measurement, metrics=metrics))
+    save_model(tmp_path / "model", written)
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert description["measurement"]["metrics"]["APL"] is None
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| APL | n/a |" in card
+    assert "-1.0" not in card
+    assert load_model(tmp_path / "model").measurement == written.measurement

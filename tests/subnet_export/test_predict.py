@@ -1,6 +1,7 @@
 """Prediction draws people, writes their keypoints, and names the sources that it cannot read."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy.typing as npt
 import pytest
 
 from subnet_export.exported_model import ExportedModel
+from subnet_export.model import save_model
 from supernet.pose.data.image_decoding import read_image
 from supernet.pose.datasets import build
 from supernet.pose.drawing import draw_people, save_image
 from tests.helpers.prediction import distance, lines, noise, run, summary, write_images, write_video
+from tests.supernet.pose.data.test_exif import with_orientation
 
 Exported = tuple[ExportedModel, Path]
 ROOT = Path(__file__).parents[2]
@@ -229,3 +232,29 @@ def test_a_user_error_is_reported(
     assert error.startswith("error: ")
     assert message in error
     assert os.listdir(tmp_path) == []
+
+
+def test_images_are_turned_as_viewers_show_them_unless_results_are_compared_with_stored_ones(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = exported
+    (tmp_path / "1.jpg").write_bytes(with_orientation(noise(0, 120, 160), 6))
+    stored_set = replace(model, dataset={"kind": "coco", "root": "/absent", "keypoints": "crowdpose"})
+    turned_set = replace(model, dataset={**stored_set.dataset, "exif": "turned"})
+    for name, value in (("stored", stored_set), ("turned", turned_set)):
+        save_model(tmp_path / name, value)
+    results = ("--results", "RESULTS")
+    for number, (folder, arguments, size) in enumerate(
+        [
+            ("stored", (), (120, 160)),
+            ("stored", ("--exif", "stored"), (160, 120)),
+            ("stored", results, (160, 120)),
+            ("turned", results, (120, 160)),
+            ("turned", (*results, "--exif", "stored"), (160, 120)),
+        ]
+    ):
+        out = tmp_path / f"out{number}"
+        own = [str(tmp_path / f"{number}.json") if word == "RESULTS" else word for word in arguments]
+        assert run(monkeypatch, tmp_path / folder, tmp_path / "1.jpg", *own, "--no-drawings", "--output", out) == 0
+        (line,) = lines(out)
+        assert (line["width"], line["height"]) == size, arguments

@@ -274,6 +274,6 @@ def test_the_command_reports_a_mistake_in_one_sentence_and_help_needs_no_torch(
     assert "weights:" in capsys.readouterr().out
 
 
-def test_a_stratum_without_people_is_a_dash_in_the_table() -> None:
+def test_a_stratum_without_people_is_not_a_figure_in_the_table() -> None:
     table = metrics_table("title", {"AP": 0.25, "APM": -1.0})
-    assert [list(column.cells) for column in table.columns] == [["0.250"], ["-"]]
+    assert [list(column.cells) for column in table.columns] == [["0.250"], ["n/a"]]

@@ -75,6 +75,7 @@ def test_an_exported_subnet_knows_its_names(trained: Trained, tmp_path: Path) ->
     save_model(tmp_path / "model", model)
     read = load_model(tmp_path / "model")
     assert read.keypoints == KEYPOINTS
+    assert (read.category_id, model.category_id) == (7, 7)
     assert json.loads((tmp_path / "model" / "model.json").read_text())["keypoints"]["names"] == NAMES
     image = build(read.dataset, "test")[0].image
     people = replace(read, settings=InferenceSettings(detection_threshold=0.0)).predict(image)
@@ -118,6 +119,17 @@ def test_a_search_on_a_set_with_other_keypoints_is_refused(trained: Trained, tmp
     config = search_configuration(f"supernet={folder}", f"runs={tmp_path}") | {"dataset": other}
     with pytest.raises(UserError, match=r"'dancers' but the supernet .* was trained on another set of that name"):
         search(config)
+
+
+def test_a_search_sees_a_missing_test_image_before_it_starts(trained: Trained, tmp_path: Path) -> None:
+    folder, _, _ = trained
+    dataset = write_custom_set(tmp_path / "set", 4)
+    missing = sorted((tmp_path / "set" / "val").iterdir())[-1]
+    missing.unlink()
+    config = search_configuration(f"supernet={folder}", f"runs={tmp_path / 'runs'}") | {"dataset": dataset}
+    with pytest.raises(UserError, match=f"val split.*{missing.name}"):
+        search(config)
+    assert not (tmp_path / "runs").exists()
 
 
 def search_configuration(*overrides: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A few training steps on data sets on disk: real samples, images in archives, sets with broken images."""
 
+import copy
 import json
 import re
 import zipfile
@@ -16,6 +17,7 @@ from supernet.errors import UserError
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.training.launch import start_or_resume
 from tests.helpers.coco_files import write_custom_set
+from tests.helpers.spaces import TINY
 from tests.supernet.test_train import configuration, state_of
 
 PHASE = {"name": "all", "share": 1, "elastic": ["resolution"], "subnets": ["largest"], "learning_rate": 1e-3}
@@ -85,3 +87,22 @@ def test_a_run_logs_skipped_images_and_lists_them_in_the_summary(
         short_run(tmp_path / "strict", dataset)
     with pytest.raises(UserError, match=rf"^image .*{broken.name} cannot be decoded"):
         short_run(tmp_path / "fail", dataset | {"on_bad_image": "fail"})
+
+
+def test_the_weights_of_a_keypoint_without_labels_are_not_blamed_on_the_space(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = write_custom_set(tmp_path / "set", 4)
+    file = tmp_path / "set" / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    for person in content["annotations"]:
+        person["keypoints"][:3] = [0, 0, 0]
+        del person["num_keypoints"]
+    file.write_text(json.dumps(content))
+    space = copy.deepcopy(TINY)
+    for stage in space["stages"]:
+        stage["kernel_sizes"] = stage["kernel_sizes"][-1:]
+    short_run(tmp_path / "runs", dataset, space=space)
+    assert any("keypoint Snout" in message for message in caplog.messages)
+    (message,) = [message for message in caplog.messages if "never trained" in message]
+    assert "labelled on no training image: Snout" in message

@@ -6,14 +6,15 @@ fault; ``python -m supernet.pose.check`` counts all of them.
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from supernet.pose.coco.identities import name_below, whole_number
 from supernet.pose.keypoints import CROWDPOSE, KeypointSet
 
 LARGEST_COORDINATE = 1e6
@@ -36,7 +37,8 @@ KINDS = {
     "field": Kind("missing fields, or fields of the wrong type", True),
     "file_name": Kind("file names that lead out of the image folder", True),
     "repeated_id": Kind("repeated ids", True),
-    "id_zero": Kind("annotations with the id 0", True),
+    "repeated_file": Kind("images listed several times", False),
+    "repeated_file_size": Kind("images listed with different sizes", True),
     "dangling_image_id": Kind("annotations of unlisted images", True),
     "keypoint_count": Kind("wrong numbers of keypoints", True),
     "not_finite": Kind("numbers that are not finite", True),
@@ -46,6 +48,11 @@ KINDS = {
     "box_outside": Kind("boxes beyond the image", False),
     "zero_area": Kind("people of zero area", False),
     "keypoint_outside": Kind("keypoints outside the image", False),
+    "keypoint_corner": Kind("keypoints labelled at 0, 0 or -1, -1", False),
+    "normalised": Kind("people whose coordinates are shares of the image", False),
+    "area": Kind("people whose area does not fit their box", False),
+    "repeated_person": Kind("people annotated twice", False),
+    "unlabelled_keypoint": Kind("keypoints labelled on no person", False),
     "num_keypoints": Kind("wrong num_keypoints", False),
     "unknown_category": Kind("annotations of unknown categories", False),
 }
@@ -63,15 +70,26 @@ class Fault(NamedTuple):
     rule: str
 
 
+OnFault = Callable[[Fault], None]
+"""Called with every fault. It may raise to stop reading; else entries with faults of refused kinds are skipped."""
+
+
 class ImageRules:
     """Checks the entries of ``images`` in file order.
 
+    Args:
+        folder: The image folder, which absolute file names may lead into; None for an archive.
+
     Attributes:
         sizes: Width and height by id of the images checked so far, None if faulty.
+        first_ids: Id of the first entry with the same file, by id of each image that was listed before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.sizes: dict[int, tuple[int, int] | None] = {}
+        self.first_ids: dict[int, int] = {}
+        self._folder = folder
+        self._ids_by_file: dict[str, int] = {}
 
     def faults(self, entry: Any, place: str) -> list[Fault]:
         """The faults of one entry."""
@@ -79,7 +97,7 @@ class ImageRules:
             return [Fault("structure", place, "must be an object")]
         faults: list[Fault] = []
         image_id = _integer(entry, place, "id", 0, faults)
-        _file_name(entry, place, faults)
+        name = _file_name(entry, place, self._folder, faults)
         width, height = (_integer(entry, place, key, 1, faults) for key in ("width", "height"))
         crowd_index = entry.get("crowdIndex")
         if crowd_index is not None and (type(crowd_index) not in (int, float) or not 0 <= crowd_index <= 1):
@@ -92,8 +110,45 @@ class ImageRules:
                         "repeated_id", f"{place}.id", f"must be unique, but an earlier image has the id {image_id}, too"
                     )
                 )
+            elif name is not None:
+                self._compare(image_id, name, (width, height), place, faults)
             self.sizes.setdefault(image_id, None if width is None or height is None else (width, height))
         return faults
+
+    def _compare(
+        self, image_id: int, name: str, size: tuple[int | None, int | None], place: str, faults: list[Fault]
+    ) -> None:
+        """Compare a new image with an earlier one of the same file."""
+        file = PurePosixPath(name).as_posix()
+        first = self._ids_by_file.setdefault(file, image_id)
+        if first == image_id:
+            return
+        self.first_ids[image_id] = first
+        if self.sizes[first] not in (size, None):
+            rule = f"is {size[0]} x {size[1]}, but image {first} has the same file and another size"
+            faults.append(Fault("repeated_file_size", place, rule))
+        else:
+            rule = f"is the file of image {first}, too, so the people of both are those of one image"
+            faults.append(Fault("repeated_file", f"{place}.file_name", rule))
+
+
+def crowd_flag(entry: Mapping[str, Any]) -> bool | None:
+    """Whether an annotation is of a crowd; None if its flag is neither 0 nor 1."""
+    value = entry.get("iscrowd", 0)
+    number = int(value) if isinstance(value, bool) else whole_number(value)
+    return bool(number) if number in (0, 1) else None
+
+
+class KnownSizes(Protocol):
+    """The listed images."""
+
+    def get(self, image_id: int) -> tuple[int, int] | None:
+        """Width and height of an image, None if unknown."""
+        ...
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether an image is listed."""
+        ...
 
 
 class AnnotationRules:
@@ -101,10 +156,10 @@ class AnnotationRules:
 
     Args:
         keypoints: The keypoint set of the annotations.
-        sizes: Width and height by id of each listed image, None if unknown.
+        sizes: Width and height of each listed image.
     """
 
-    def __init__(self, keypoints: KeypointSet, sizes: Mapping[int, tuple[int, int] | None]) -> None:
+    def __init__(self, keypoints: KeypointSet, sizes: KnownSizes) -> None:
         self._keypoints, self._sizes = keypoints, sizes
         self._seen_ids: set[int] = set()
 
@@ -112,16 +167,16 @@ class AnnotationRules:
         """The faults of one entry."""
         faults: list[Fault] = []
         self._ids(entry, place, faults)
-        is_crowd = entry.get("iscrowd", 0)
-        if is_crowd not in (0, 1):
-            faults.append(Fault("field", f"{place}.iscrowd", f"must be 0 or 1, got {_short_repr.repr(is_crowd)}"))
+        is_crowd = crowd_flag(entry)
+        if is_crowd is None:
+            rule = f"must be 0 or 1, got {_short_repr.repr(entry['iscrowd'])}"
+            faults.append(Fault("field", f"{place}.iscrowd", rule))
         box = _numbers(entry, place, "bbox", 4, "x, y, width, height", faults)
         area = None
         if not self._keypoints.area_from_box:
             area = self._area(entry, place, faults)
-        # An id of a wrong type (perhaps unhashable) was reported above.
-        image_id = entry.get("image_id")
-        size = self._sizes.get(image_id) if type(image_id) is int else None
+        image_id = whole_number(entry.get("image_id"))
+        size = None if image_id is None else self._sizes.get(image_id)
         if box is not None:
             _box(box, size, place, faults)
             empty = box[2] * box[3] == 0 or area == 0
@@ -133,10 +188,7 @@ class AnnotationRules:
 
     def _ids(self, entry: Mapping[str, Any], place: str, faults: list[Fault]) -> None:
         annotation_id = _integer(entry, place, "id", 0, faults)
-        if annotation_id == 0:
-            rule = "must be an integer of at least 1, got 0, which evaluation takes for no match"
-            faults.append(Fault("id_zero", f"{place}.id", rule))
-        elif annotation_id is not None:
+        if annotation_id is not None:
             if annotation_id in self._seen_ids:
                 rule = f"must be unique, but an earlier annotation has the id {annotation_id}, too"
                 faults.append(Fault("repeated_id", f"{place}.id", rule))
@@ -172,7 +224,7 @@ class AnnotationRules:
             faults.append(Fault("visibility", keypoints_place, "contains a visibility other than 0, 1 and 2"))
         labelled = visibility > 0
         if size is not None:
-            outside = labelled & ((x < 0) | (y < 0) | (x > size[0]) | (y > size[1]))
+            outside = labelled & ((x < 0) | (y < 0) | (x > size[0]) | (y > size[1])) & ((x != -1) | (y != -1))
             for k in np.flatnonzero(outside):
                 rule = f"has {self._keypoints.names[k]} at {x[k]:g}, {y[k]:g} in an image of {size[0]} x {size[1]}"
                 faults.append(Fault("keypoint_outside", keypoints_place, rule))
@@ -192,9 +244,9 @@ def _integer(entry: Mapping[str, Any], place: str, key: str, least: int, faults:
     if key not in entry:
         faults.append(Fault("field", f"{place}.{key}", "is missing"))
         return None
-    value = entry[key]
-    if type(value) is not int or not least <= value <= LARGEST_INTEGER:
-        rule = f"must be an integer of at least {least}, got {_short_repr.repr(value)}"
+    value = whole_number(entry[key])
+    if value is None or not least <= value <= LARGEST_INTEGER:
+        rule = f"must be an integer of at least {least}, got {_short_repr.repr(entry[key])}"
         faults.append(Fault("field", f"{place}.{key}", rule))
         return None
     return value
@@ -231,21 +283,22 @@ def _numbers(
     return None
 
 
-def _file_name(entry: Mapping[str, Any], place: str, faults: list[Fault]) -> None:
+def _file_name(entry: Mapping[str, Any], place: str, folder: Path | None, faults: list[Fault]) -> str | None:
+    """The file's name below the image folder, or None and a fault."""
     place = f"{place}.file_name"
     if "file_name" not in entry:
         faults.append(Fault("field", place, "is missing"))
-        return
+        return None
     name = entry["file_name"]
     # JSON escapes can produce invalid text (half a surrogate pair), which is not a file name and cannot be printed.
     if not isinstance(name, str) or not name or "\0" in name or not _is_text(name):
         faults.append(Fault("field", place, f"must be a file name, got {_short_repr.repr(name)}"))
-        return
-    for pure in (PurePosixPath(name), PureWindowsPath(name)):
-        if pure.anchor or ".." in pure.parts:
-            rule = f"is {_short_repr.repr(name)}, which leads out of the image folder"
-            faults.append(Fault("file_name", place, rule))
-            return
+        return None
+    below = name_below(name, folder)
+    if below is None:
+        rule = f"is {_short_repr.repr(name)}, which leads out of the image folder"
+        faults.append(Fault("file_name", place, rule))
+    return below
 
 
 def _is_text(name: str) -> bool:

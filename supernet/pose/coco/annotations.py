@@ -1,249 +1,181 @@
 """Reads annotation files in COCO's format, including CrowdPose's, and checks them by ``annotation_rules``."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from supernet.errors import UserError
 from supernet.io.files import LARGE, read_json
-from supernet.pose.coco.annotation_rules import KINDS, AnnotationRules, Fault, ImageRules
-from supernet.pose.custom_keypoints import CustomKeypoints, check_names
+from supernet.io.json_lists import Unusual, read_lists
+from supernet.io.limits import check_limits
+from supernet.pose.coco.annotation_rules import KINDS, Fault, OnFault
+from supernet.pose.coco.categories import CategoryFault, CategoryName, choose_category
+from supernet.pose.coco.columns import RowCollector, Rows
+from supernet.pose.coco.consistency import warnings_of
+from supernet.pose.coco.identities import whole_number
+from supernet.pose.coco.image_table import ImageCollector, ImageTable
+from supernet.pose.coco.mirror_images import on_one_side
+from supernet.pose.coco.people_table import PeopleTable, faults_of_people, people_table
+from supernet.pose.custom_keypoints import CustomKeypoints
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.metrics.input_checks import BOX_TO_AREA
 
+_LISTS = ("images", "annotations", "categories")
+_BATCH_SIZE = 4096
 
-@dataclass(frozen=True)
-class ImageInfo:
-    """One entry of ``images``; ``crowd_index`` (CrowdPose only) is a measure of crowding, 0 to 1."""
-
-    id: int
-    file_name: str
-    width: int
-    height: int
-    crowd_index: float | None
-
-    def to_coco(self) -> dict[str, Any]:
-        """The entry in COCO's format."""
-        entry = {"id": self.id, "file_name": self.file_name, "width": self.width, "height": self.height}
-        return entry if self.crowd_index is None else entry | {"crowdIndex": self.crowd_index}
-
-
-@dataclass(frozen=True, eq=False)
-class Annotation:
-    """One entry of ``annotations``: a person, or a crowd annotated as one region.
-
-    Attributes:
-        keypoints: (K, 3) float64: x, y in image pixels and visibility; zeros for a crowd.
-        box: x, y, width, height in image pixels.
-        area: Square pixels of the segment; for sets without segments, ``BOX_TO_AREA`` times the box.
-        num_keypoints: As in the file (CrowdPose counts differently), else the number with visibility above 0.
-        region: Segmentation of a crowd or of a person without keypoints: polygons, run lengths, or None for the box.
-    """
-
-    id: int
-    image_id: int
-    category_id: int
-    keypoints: npt.NDArray[np.float64]
-    box: tuple[float, float, float, float]
-    area: float
-    is_crowd: bool
-    num_keypoints: int
-    region: Any
-
-    @property
-    def is_person(self) -> bool:
-        """Whether this is a single person with at least one annotated keypoint."""
-        return not self.is_crowd and bool((self.keypoints[:, 2] > 0).any())
-
-    def to_coco(self) -> dict[str, Any]:
-        """The entry in COCO's format, without the segmentation, which keypoint evaluation does not read."""
-        return {
-            "id": self.id,
-            "image_id": self.image_id,
-            "category_id": self.category_id,
-            "keypoints": self.keypoints.ravel().tolist(),
-            "num_keypoints": self.num_keypoints,
-            "bbox": list(self.box),
-            "area": self.area,
-            "iscrowd": int(self.is_crowd),
-        }
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotationFile:
-    """A checked file: images by id in file order, annotations by image id, the annotated category, its keypoints."""
+    """A checked file: its images, the annotations of the annotated category, the category, and its keypoints."""
 
-    images: dict[int, ImageInfo]
-    annotations: dict[int, list[Annotation]]
+    images: ImageTable
+    people: PeopleTable
     category: dict[str, Any]
     keypoints: KeypointSet
 
 
 @dataclass(frozen=True, eq=False)
-class AnnotatedPeople:
-    """The annotated category of a file, its keypoints, and its annotations in file order."""
+class FileContent:
+    """The lists of a file, unchecked.
 
-    category: dict[str, Any]
-    keypoints: KeypointSet
-    annotations: list[Annotation]
+    Attributes:
+        images: Collected images.
+        annotations: Annotations in columns.
+        categories: The entries of ``categories``.
+        faults: Lists that are missing or no lists, by name.
+    """
 
-
-OnFault = Callable[[Fault], None]
-"""Called with every fault. It may raise to stop reading; else entries with faults of refused kinds are skipped."""
+    images: ImageCollector
+    annotations: Rows
+    categories: list[Any]
+    faults: dict[str, Fault]
 
 
 def read_annotations(
-    path: str | Path, keypoints: KeypointSet | CustomKeypoints, category: str | None = None
+    path: str | Path,
+    keypoints: KeypointSet | CustomKeypoints,
+    category: CategoryName = None,
+    images: str | Path | None = None,
 ) -> AnnotationFile:
-    """Read an annotation file; annotations of other categories are skipped.
+    """Read an annotation file; annotations of other categories are skipped, and images of the same file merged.
 
     Args:
         path: The file.
         keypoints: The keypoint set of the annotations; a custom set is completed from the file's category.
-        category: Name of the annotated category; None: "person", or the only one with keypoints.
+        category: See ``CategoryName``.
+        images: Image folder or archive, which absolute file names may lead into.
 
     Raises:
         UserError: The file is missing, is not JSON, or has a fault of a refused kind; the message names the place.
+            Faults that probably make results meaningless are logged.
     """
+    counts: Counter[str] = Counter()
+    examples: dict[str, Fault] = {}
 
     def refuse(fault: Fault) -> None:
         if KINDS[fault.kind].refused:
             raise UserError(f"annotation file {path}: {fault.place} {fault.rule}; correct the file or use another one")
+        counts[fault.kind] += 1
+        examples.setdefault(fault.kind, fault)
 
-    content = read_json(path, "annotation file", LARGE)
-    images, sizes = parse_images(content, refuse)
-    people = parse_people(content, sizes, keypoints, category, refuse)
-    assert people is not None
-    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
-    for annotation in people.annotations:
-        annotations[annotation.image_id].append(annotation)
-    return AnnotationFile(images, annotations, people.category, people.keypoints)
+    checked, _ = check_content(read_content(path), keypoints, category, images, refuse)
+    assert checked is not None
+    for warning in warnings_of(counts, examples, {kind: details.title for kind, details in KINDS.items()}):
+        logger.warning("annotation file %s, %s; python -m supernet.pose.check lists all", path, warning)
+    return checked
 
 
-def parse_images(content: Any, on_fault: OnFault) -> tuple[dict[int, ImageInfo], dict[int, tuple[int, int] | None]]:
-    """Read the images of an annotation file's content.
+def read_content(path: str | Path) -> FileContent:
+    """Read the lists of an annotation file, a large one in batches.
 
-    Returns:
-        Images by id, and width and height by id of all listed images, None if faulty.
+    Raises:
+        UserError: The file is missing, is not JSON, or too large.
     """
-    rules = ImageRules()
-    images: dict[int, ImageInfo] = {}
-    for number, entry in enumerate(_entries(content, "images", on_fault)):
-        if _passes(rules.faults(entry, f"images[{number}]"), on_fault):
-            images[entry["id"]] = ImageInfo(
-                entry["id"], entry["file_name"], entry["width"], entry["height"], entry.get("crowdIndex")
-            )
-    return images, rules.sizes
+    images, rows = ImageCollector(), RowCollector()
+    categories: list[Any] = []
+    collectors = {"images": images.add, "annotations": rows.add, "categories": categories.extend}
+    seen = set()
+    try:
+        for name, batch in read_lists(path, _LISTS, LARGE):
+            seen.add(name)
+            collectors[name](batch)
+        collected = rows.rows()
+        # Regular entries are not nested; code that prints the others may recurse once per level.
+        check_limits([categories, images.entries, *collected.others.values()], sys.maxsize)
+    except (Unusual, ValueError):
+        return _content_of(read_json(path, "annotation file", LARGE))
+    faults = {name: Fault("structure", name, "is missing") for name in _LISTS if name not in seen}
+    return FileContent(images, collected, categories, faults)
 
 
-def parse_people(
-    content: Any,
-    sizes: Mapping[int, tuple[int, int] | None],
+def _content_of(content: Any) -> FileContent:
+    """The lists of a file that was read as a whole."""
+    images, rows = ImageCollector(), RowCollector()
+    lists, faults = {}, {}
+    for name in _LISTS:
+        entries = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            rule = "must be an object with images, annotations and categories"
+            faults[name] = Fault("structure", "the top level", rule)
+        elif not isinstance(entries, list):
+            faults[name] = Fault("structure", name, "must be a list" if name in content else "is missing")
+        lists[name] = entries if isinstance(entries, list) else []
+    for collector, name in ((images.add, "images"), (rows.add, "annotations")):
+        for start in range(0, len(lists[name]), _BATCH_SIZE):
+            collector(lists[name][start : start + _BATCH_SIZE])
+    return FileContent(images, rows.rows(), lists["categories"], faults)
+
+
+def check_content(
+    content: FileContent,
     keypoints: KeypointSet | CustomKeypoints,
-    category: str | None,
+    category: CategoryName,
+    images: str | Path | None,
     on_fault: OnFault,
-) -> AnnotatedPeople | None:
-    """Read the annotations of an annotation file's content; None if the annotated category cannot be determined.
+) -> tuple[AnnotationFile | None, ImageTable]:
+    """Check the content of a file.
 
     Args:
-        content: Content of the file, as read from JSON.
-        sizes: Sizes of the images, from ``parse_images``.
+        content: From ``read_content``.
         keypoints: See ``read_annotations``.
         category: See ``read_annotations``.
-        on_fault: Called with every fault.
+        images: See ``read_annotations``.
+        on_fault: Called with every fault. It may raise to stop; else entries with faults of refused kinds are skipped.
+
+    Returns:
+        The checked file, None if the annotated category cannot be determined; and its images.
     """
-    category_and_keypoints = _category(content, keypoints, category, on_fault)
-    if category_and_keypoints is None:
-        return None
-    annotated, complete = category_and_keypoints
-    rules = AnnotationRules(complete, sizes)
-    known_ids = [entry.get("id") for entry in content["categories"] if isinstance(entry, dict)]
-    people = []
-    for number, entry in enumerate(_entries(content, "annotations", on_fault)):
-        place = f"annotations[{number}]"
-        if not isinstance(entry, dict):
-            on_fault(Fault("structure", place, "must be an object"))
-            continue
-        category_id = entry.get("category_id")
-        if type(category_id) is not int:
-            rule = "must be an integer, the id of a category" if "category_id" in entry else "is missing"
-            on_fault(Fault("field", f"{place}.category_id", rule))
-        elif category_id not in known_ids:
-            rule = f"is {category_id}, but no category has this id"
-            on_fault(Fault("unknown_category", f"{place}.category_id", rule))
-        elif category_id == annotated["id"] and _passes(rules.faults(entry, place), on_fault):
-            people.append(_annotation(entry, complete))
-    return AnnotatedPeople(annotated, complete, people)
-
-
-def _passes(faults: list[Fault], on_fault: OnFault) -> bool:
-    """Report ``faults``; whether none is of a refused kind."""
-    for fault in faults:
-        on_fault(fault)
-    return not any(KINDS[fault.kind].refused for fault in faults)
-
-
-def _entries(content: Any, key: str, on_fault: OnFault) -> list[Any]:
-    """The list under ``key``; empty, with a fault reported, if there is none."""
-    if not isinstance(content, dict):
-        rule = "must be an object with images, annotations and categories"
-        on_fault(Fault("structure", "the top level", rule))
-        return []
-    entries = content.get(key)
-    if not isinstance(entries, list):
-        on_fault(Fault("structure", key, "must be a list" if key in content else "is missing"))
-        return []
-    return entries
-
-
-def _category(
-    content: Any, keypoints: KeypointSet | CustomKeypoints, name: str | None, on_fault: OnFault
-) -> tuple[dict[str, Any], KeypointSet] | None:
-    """The annotated category and its keypoints."""
-    entries = [entry for entry in _entries(content, "categories", on_fault) if isinstance(entry, dict)]
-    candidates = [entry for entry in entries if entry.get("name") == (name or "person")]
-    if name is None:
-        candidates = candidates or [entry for entry in entries if "keypoints" in entry] or entries
-    if len(candidates) != 1:
-        rule = f"must contain one category named {name or 'person'} (set by dataset.category), got {len(candidates)}"
-        on_fault(Fault("category", "categories", rule))
-        return None
-    (category,) = candidates
-    place = f"categories[{content['categories'].index(category)}]"
-    if type(category.get("id")) is not int:
-        on_fault(Fault("category", f"{place}.id", "must be an integer"))
-        return None
+    for name in ("images", "categories", "annotations"):
+        if name in content.faults:
+            on_fault(content.faults[name])
+    table = content.images.table(images, on_fault)
+    rows, others = content.annotations, content.annotations.others.values()
+    used_ids = [*np.unique(rows.columns["category_id"]).tolist()]
+    used_ids += [entry.get("category_id") for entry in others if isinstance(entry, dict)]
     try:
-        if isinstance(keypoints, CustomKeypoints):
-            return category, keypoints.complete(category)
-        in_file = CustomKeypoints.from_category({"keypoints": category.get("keypoints")})
-        check_names(in_file.names, keypoints.names, keypoints.name)
-    except UserError as error:
-        on_fault(Fault("category", f"{place}.keypoints", str(error)))
-        return None
-    return category, keypoints
+        annotated = choose_category(content.categories, used_ids, keypoints, category)
+    except CategoryFault as error:
+        on_fault(error.fault)
+        return None, table
+    known_ids = _known_ids(content.categories)
+    people = people_table(rows, table, annotated, known_ids, on_fault)
+    complete = annotated.keypoints
+    if isinstance(keypoints, CustomKeypoints) and not keypoints.lists_pairs(annotated.entry):
+        one_sided = on_one_side(people.keypoints[people.is_person].astype(np.float64), complete)
+        complete = replace(complete, unpaired=complete.unpaired + one_sided)
+    for fault in faults_of_people(people, table.ids, complete):
+        on_fault(fault)
+    return AnnotationFile(table, people, annotated.entry, complete), table
 
 
-def _annotation(entry: dict[str, Any], keypoints: KeypointSet) -> Annotation:
-    """Build from an entry that passed the rules."""
-    is_crowd = bool(entry.get("iscrowd", 0))
-    points = np.zeros((keypoints.num, 3))
-    if not is_crowd:
-        points = np.array(entry["keypoints"], np.float64).reshape(keypoints.num, 3)
-    x, y, width, height = map(float, entry["bbox"])
-    annotated = int((points[:, 2] > 0).sum())
-    return Annotation(
-        id=entry["id"],
-        image_id=entry["image_id"],
-        category_id=entry["category_id"],
-        keypoints=points,
-        box=(x, y, width, height),
-        area=BOX_TO_AREA * width * height if keypoints.area_from_box else entry["area"],
-        is_crowd=is_crowd,
-        num_keypoints=entry.get("num_keypoints", annotated),
-        region=None if annotated else entry.get("segmentation") or None,
-    )
+def _known_ids(categories: Sequence[Any]) -> list[int]:
+    """The ids of all categories that have one."""
+    ids = [whole_number(entry.get("id")) for entry in categories if isinstance(entry, dict)]
+    return [number for number in ids if number is not None and abs(number) < 2**63]

@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from supernet.errors import UserError
-from supernet.io.files import LARGE, read_json
 from supernet.pose.coco.annotation_rules import KINDS, Fault, Kind
-from supernet.pose.coco.annotations import AnnotatedPeople, Annotation, ImageInfo, parse_images, parse_people
+from supernet.pose.coco.annotations import AnnotationFile, check_content, read_content
 from supernet.pose.coco.dataset import load_image, loss_mask
+from supernet.pose.coco.exif_choice import Exif, choose_exif, unclear_rule
+from supernet.pose.coco.image_table import ImageTable
+from supernet.pose.coco.people_table import PeopleTable
 from supernet.pose.coco.splits import DatasetOnDisk, SplitOnDisk
 from supernet.pose.data.image_decoding import BadImage
 from supernet.pose.data.image_source import ImageSource, image_source
@@ -25,10 +26,16 @@ IMAGE_KINDS = {
     "damaged": Kind("images with damaged data", True),
     "impossible_size": Kind("images of an impossible size", True),
     "wrong_size": Kind("images that do not have the annotated size", True),
+    "exif": Kind("images whose EXIF orientation may or may not apply", True),
     "segmentation": Kind("images with a broken segmentation", True),
 }
 """Kinds of faults of single images; training may skip these images."""
-ALL_KINDS = KINDS | IMAGE_KINDS
+SPLIT_KINDS = {
+    "no_people": Kind("splits without a labelled person", True),
+    "unpaired": Kind("keypoints with an unknown mirror image", False),
+}
+"""Kinds of faults of a whole split."""
+ALL_KINDS = KINDS | SPLIT_KINDS | IMAGE_KINDS
 _BLOCK_SIZE = 256
 """Images handed to the threads at a time, which bounds the results that wait."""
 
@@ -44,6 +51,7 @@ class Report:
         num_opened: Images opened.
         num_people: People with annotated keypoints.
         keypoints: Their keypoint set; None if unknown.
+        exif: The frame of the annotations, as configured or decided.
         counts: Number of faults by kind, in the order of ``ALL_KINDS``.
         examples: A few messages by kind.
     """
@@ -54,6 +62,7 @@ class Report:
     num_opened: int = 0
     num_people: int = 0
     keypoints: KeypointSet | None = None
+    exif: Exif = "auto"
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ALL_KINDS, 0))
     examples: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in ALL_KINDS})
 
@@ -74,6 +83,7 @@ class Report:
             "split": self.split,
             "annotation_file": self.annotation_file,
             "keypoints": None if self.keypoints is None else self.keypoints.to_plain(),
+            "exif": self.exif,
             "num_images": self.num_images,
             "num_opened": self.num_opened,
             "num_people": self.num_people,
@@ -126,54 +136,69 @@ def check_part(
         num_threads: Threads that open images; all cores if None.
         progress: Called with (images opened, images to open).
     """
-    report = Report(name, part.annotations)
+    report = Report(name, part.annotations, exif=dataset.exif)
 
     def on_fault(fault: Fault) -> None:
         report.add(fault.kind, f"{fault.place} {fault.rule}", num_examples)
 
     try:
-        content = read_json(part.annotations, "annotation file", LARGE)
+        content = read_content(part.annotations)
     except UserError as error:
         report.add("not_json", str(error), num_examples)
         return report
-    images, sizes = parse_images(content, on_fault)
-    people = parse_people(content, sizes, dataset.keypoints, dataset.category, on_fault)
+    file, images = check_content(content, dataset.keypoints, dataset.category, part.images, on_fault)
     report.num_images = len(images)
-    annotations: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
-    if people is not None:
-        _count_people(people, annotations, report)
-    work = [(image, annotations[image.id]) for image in islice(images.values(), limit)]
-    for fault in _image_faults(image_source(part.images), work, num_threads or os.cpu_count() or 1):
+    if file is not None:
+        _add_people(file, report, num_examples)
+    rows = range(len(images))[:limit]
+    source, exif = image_source(part.images), dataset.exif
+    if exif == "auto":
+        choice = choose_exif(source, (images[row] for row in rows))
+        exif = choice.exif
+        report.exif = exif
+        for file_name in choice.unclear:
+            report.add("exif", unclear_rule(file_name), num_examples)
+    check = partial(_image_fault, source, images, None if file is None else file.people, exif)
+    for fault in _image_faults(check, rows, num_threads or os.cpu_count() or 1):
         report.num_opened += 1
         if fault is not None:
             report.add(fault.kind, str(fault), num_examples)
         if progress is not None:
-            progress(report.num_opened, len(work))
+            progress(report.num_opened, len(rows))
     return report
 
 
-def _count_people(people: AnnotatedPeople, annotations: dict[int, list[Annotation]], report: Report) -> None:
-    report.keypoints = people.keypoints
-    for annotation in people.annotations:
-        report.num_people += annotation.is_person
-        if annotation.image_id in annotations:  # images with faulty entries are left out
-            annotations[annotation.image_id].append(annotation)
+def _add_people(file: AnnotationFile, report: Report, num_examples: int) -> None:
+    """Add the people of a file to its report, and faults of the file as a whole."""
+    report.keypoints = file.keypoints
+    report.num_people = int(file.people.is_person.sum())
+    for keypoint in file.keypoints.unpaired:
+        rule = "has no side in its name, and is in no pair, though it may be on one side; set flip_pairs"
+        report.add("unpaired", f"{keypoint} {rule}", num_examples)
+    # Refused annotations are left out, so that their faults would hide the people of a file.
+    if not report.num_people and not any(KINDS[kind].refused and report.counts[kind] for kind in KINDS):
+        rule = f"has no person with labelled keypoints among {len(file.people.ids)} annotations"
+        report.add("no_people", f"{report.annotation_file} {rule}", num_examples)
 
 
 def _image_faults(
-    source: ImageSource, work: Sequence[tuple[ImageInfo, list[Annotation]]], num_threads: int
+    check: Callable[[int], BadImage | None], rows: Sequence[int], num_threads: int
 ) -> Iterator[BadImage | None]:
     """The fault of each image or None, in order. Decoders release the GIL, so threads run in parallel."""
     with ThreadPoolExecutor(num_threads) as threads:
-        for start in range(0, len(work), _BLOCK_SIZE):
-            yield from threads.map(partial(_image_fault, source), work[start : start + _BLOCK_SIZE])
+        for start in range(0, len(rows), _BLOCK_SIZE):
+            yield from threads.map(check, rows[start : start + _BLOCK_SIZE])
 
 
-def _image_fault(source: ImageSource, work: tuple[ImageInfo, list[Annotation]]) -> BadImage | None:
-    image, annotations = work
+def _image_fault(
+    source: ImageSource, images: ImageTable, people: PeopleTable | None, exif: Exif, row: int
+) -> BadImage | None:
+    """The fault of the image at ``row``, if it has any."""
+    image = images[row]
     try:
-        load_image(source, image, strict=True)
-        loss_mask(image, annotations)
+        load_image(source, image, strict=True, exif=exif)
+        if people is not None:
+            loss_mask(image, people, people.of_image(row))
     except BadImage as fault:
         return fault
     return None

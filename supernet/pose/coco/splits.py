@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from supernet.errors import UserError
 from supernet.io.schema import check_numbers, from_mapping
+from supernet.pose.coco.categories import CategoryName
 from supernet.pose.custom_keypoints import CustomKeypoints
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 
@@ -35,9 +36,10 @@ class _Options:
     val: SplitOnDisk
     test: SplitOnDisk
     # Files of earlier releases lack these.
-    category: str | None = None
+    category: Any = None
     on_bad_image: Literal["skip", "fail"] = "skip"
     max_bad_share: float = 0.01
+    exif: Literal["stored", "turned", "auto"] = "stored"
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,19 @@ class DatasetOnDisk:
     Attributes:
         keypoints: A built-in set, or the configuration of a custom one.
         splits: Splits by name, with their paths below the root.
-        category: Name of the annotated category; None: "person", or the only one with keypoints.
+        category: Name of the annotated category, or of several with the same keypoints, which are merged; None:
+            "person", or the only one with keypoints.
         on_bad_image: Whether training skips an image that cannot be used, or fails.
         max_bad_share: Share of the training images that may be broken before training fails.
+        exif: Whether annotations refer to images as stored, or as their EXIF orientation shows them.
     """
 
     keypoints: KeypointSet | CustomKeypoints
     splits: Mapping[str, SplitOnDisk]
-    category: str | None
+    category: CategoryName
     on_bad_image: Literal["skip", "fail"]
     max_bad_share: float
+    exif: Literal["stored", "turned", "auto"]
 
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> Self:
@@ -79,7 +84,16 @@ class DatasetOnDisk:
             keypoints = keypoint_set(options.keypoints)
         else:
             keypoints = from_mapping(CustomKeypoints, options.keypoints, "dataset.keypoints")
-        return cls(keypoints, splits, options.category, options.on_bad_image, options.max_bad_share)
+        category = category_name(options.category)
+        return cls(keypoints, splits, category, options.on_bad_image, options.max_bad_share, options.exif)
+
+
+def category_name(value: Any) -> CategoryName:
+    """The option ``category``: a name, a list of names, or None."""
+    names = value if isinstance(value, list | tuple) else [value]
+    if value is not None and (not names or not all(isinstance(name, str) and name for name in names)):
+        raise UserError(f"dataset.category must be a name or a list of names, got {value!r:.80}; quote a number")
+    return tuple(names) if isinstance(value, list | tuple) else value
 
 
 def with_current_names(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from supernet.pose.data.pose_dataset import PoseDataset, PoseSample, truth_of
+from supernet.pose.data.pose_dataset import ImageId, PoseDataset, PoseSample, truth_of
 from supernet.pose.keypoints import KeypointSet
 
 MEMORY_BYTES: Final = 512 * 2**20
@@ -39,7 +39,7 @@ class CachedDataset:
         return self._dataset.keypoints
 
     @property
-    def image_ids(self) -> Sequence[int]:
+    def image_ids(self) -> Sequence[ImageId]:
         """The id of each image, in index order."""
         return self._dataset.image_ids[: self._num_images]
 

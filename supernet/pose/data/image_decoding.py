@@ -3,7 +3,8 @@
 import io
 import os
 import stat
-from pathlib import Path
+import warnings
+from pathlib import Path, PurePath
 from typing import Final
 
 import cv2
@@ -13,6 +14,7 @@ import PIL.Image
 import simplejpeg
 
 from supernet.errors import UserError
+from supernet.pose.data.exif import orientation_of, turn
 
 MAX_BYTES: Final = 2**28
 """Largest image file."""
@@ -20,13 +22,23 @@ MAX_PIXELS: Final = 2**27
 """Largest image, 134 million pixels or 400 MB decoded; the header of a small file can claim far more."""
 MAX_ASPECT_RATIO: Final = 64
 """Largest ratio of long to short side. The network's input has the same ratio: longer strips would fill the memory."""
+IMAGE_SUFFIXES: Final = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif"),
+    *(".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""How the names of files end that ``decode_image`` reads: formats that both OpenCV and Pillow know. It looks at the
+content, so other names are read too; a GIF as its first frame."""
+
+
+# Their sizes are checked here, in one sentence that names the image.
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
 class BadImage(UserError):
     """An image that cannot be used.
 
     Attributes:
-        kind: "missing", "undecodable", "damaged", "impossible_size", "wrong_size" or "segmentation".
+        kind: "missing", "undecodable", "damaged", "impossible_size", "wrong_size", "exif" or "segmentation".
     """
 
     def __init__(self, message: str, kind: str = "undecodable") -> None:
@@ -44,8 +56,8 @@ def read_image(path: str | Path, *, upright: bool = False) -> npt.NDArray[np.uin
     return decode_image(read_bytes(path), str(path), upright=upright)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The content of an image file.
+def read_bytes(path: str | Path, num_bytes: int = -1) -> bytes:
+    """The content of an image file, or its first ``num_bytes``.
 
     Raises:
         BadImage: The file is missing, unreadable, not a file, or larger than ``MAX_BYTES``.
@@ -55,7 +67,7 @@ def read_bytes(path: str | Path) -> bytes:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode) and status.st_size > MAX_BYTES:
                 raise BadImage(f"image {path} has {status.st_size} bytes; the limit is {MAX_BYTES}", "impossible_size")
-            return file.read()
+            return file.read(num_bytes)
     except (OSError, ValueError) as error:
         if isinstance(error, BadImage):
             raise
@@ -67,9 +79,9 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
     """Decode an image to (H, W, 3) uint8, RGB; grey, CMYK, 16-bit and transparent images are converted.
 
     Args:
-        content: A file in a format that both OpenCV and Pillow read, such as JPEG, PNG, BMP, GIF, TIFF or WebP.
+        content: A file in one of the formats of ``IMAGE_SUFFIXES``.
         name: Name of the image in error messages.
-        upright: Apply the EXIF orientation. Not for annotated sets: their coordinates refer to the stored pixels.
+        upright: Apply the EXIF orientation. Coordinates of annotated sets may refer to the stored pixels instead.
         strict: Also reject a JPEG with inconsistent data, which decoders otherwise fill in silently.
 
     Raises:
@@ -80,7 +92,7 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
     if not width:
         width, height = _claimed_size(content)
     if not width or not height:  # the decoder might find a huge one
-        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); download it again or remove it")
+        raise _undecodable(name)
     if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise BadImage(
             f"image {name} is {width} x {height}; at most {MAX_PIXELS} pixels and an aspect ratio of "
@@ -91,20 +103,35 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
     # of the last scan (FFDA); neither can occur inside a scan.
     if is_jpeg and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda"):
         raise BadImage(f"image {name} is truncated (no end-of-image marker); download it again")
-    if strict and not upright and colour_space in ("YCbCr", "Gray"):
+    image = _decode(content, name, strict and colour_space in ("YCbCr", "Gray"))
+    return turn(image, orientation_of(content)) if upright else image
+
+
+def _undecodable(name: str) -> BadImage:
+    """The error of an image without a reason that a decoder tells."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix and suffix not in IMAGE_SUFFIXES:
+        formats = ", ".join(IMAGE_SUFFIXES)
+        return BadImage(f"image {name} cannot be decoded (not in a known format); convert it: {formats} are read")
+    return BadImage(f"image {name} cannot be decoded (damaged, or not an image); download it again or remove it")
+
+
+def _decode(content: bytes, name: str, strict: bool) -> npt.NDArray[np.uint8]:
+    """Decode to RGB, as stored; ``strict`` is for JPEGs in common colour spaces."""
+    if strict:
         try:
             # Equal to OpenCV's result to the bit; OpenCV uses the same decoder but hides its warnings.
             return np.asarray(simplejpeg.decode_jpeg(content, strict=True), np.uint8)
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise BadImage(f"image {name} is damaged ({reason}); download it again or remove it", "damaged") from error
-    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error as error:
         raise BadImage(f"image {name} cannot be decoded ({error.err}); download it again or remove it") from error
     if decoded is None:
-        raise BadImage(f"image {name} cannot be decoded (damaged, or not an image); download it again or remove it")
+        raise _undecodable(name)
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -25,6 +25,10 @@ class ImageSource(Protocol):
         """
         ...
 
+    def head(self, name: str, num_bytes: int) -> bytes:
+        """The first ``num_bytes`` of the file ``name``, or all of it if it is shorter; raises as ``read``."""
+        ...
+
     def describe(self, name: str) -> str:
         """The file's name in messages."""
         ...
@@ -63,6 +67,10 @@ class ImageFolder:
         """The content of the file ``name``."""
         return read_bytes(self._folder / name)
 
+    def head(self, name: str, num_bytes: int) -> bytes:
+        """The first ``num_bytes`` of the file ``name``."""
+        return read_bytes(self._folder / name, num_bytes)
+
     def describe(self, name: str) -> str:
         """The file's name in messages."""
         return str(self._folder / name)
@@ -95,6 +103,10 @@ class ImageArchive:
 
     def read(self, name: str) -> bytes:
         """The content of the file ``name``."""
+        return self.head(name)
+
+    def head(self, name: str, num_bytes: int | None = None) -> bytes:
+        """The first ``num_bytes`` of the file ``name``; None for all."""
         entry = self._opened.NameToInfo.get(self._name(name))
         if entry is None:
             raise BadImage(f"image {self.describe(name)} is not in the archive; check the path", "missing")
@@ -104,7 +116,10 @@ class ImageArchive:
                 "impossible_size",
             )
         try:
-            return self._opened.read(entry)
+            if num_bytes is None:
+                return self._opened.read(entry)
+            with self._opened.open(entry) as file:
+                return file.read(num_bytes)
         except _ZIP_ERRORS as error:
             raise BadImage(
                 f"image {self.describe(name)} cannot be unpacked ({error}); download the archive again"

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from supernet.pose.keypoints import KeypointSet
 
+ImageId = int | str
+"""An image's id in the annotations; text only where they have text."""
+
 
 @dataclass(frozen=True)
 class PoseSample:
@@ -19,7 +22,7 @@ class PoseSample:
         people: (P, K, 3) float32: x and y in image pixels, and visibility: 0 not annotated, 1 hidden, 2 visible;
             P may be 0.
         mask: (H, W) bool, False where the loss must not count: crowds, and people without annotated keypoints.
-        image_id: The image's id in the annotations.
+        image_id: The image's id as a whole number.
     """
 
     image: npt.NDArray[np.uint8]
@@ -37,7 +40,7 @@ class PoseDataset(Protocol):
         ...
 
     @property
-    def image_ids(self) -> Sequence[int]:
+    def image_ids(self) -> Sequence[ImageId]:
         """The id of each image, in index order."""
         ...
 
@@ -54,7 +57,14 @@ class PoseDataset(Protocol):
         ...
 
 
-def truth_of(dataset: PoseDataset, image_ids: Sequence[int]) -> dict[str, Any]:
+def original_of(dataset: PoseDataset) -> PoseDataset:
+    """Return the data set that ``dataset`` wraps, perhaps several times: its ``source``; itself if it wraps none."""
+    while (source := getattr(dataset, "source", None)) is not None:
+        dataset = source
+    return dataset
+
+
+def truth_of(dataset: PoseDataset, image_ids: Sequence[ImageId]) -> dict[str, Any]:
     """Return the ground truth of ``dataset``, restricted to the images with these ids."""
     truth, wanted = dataset.ground_truth(), set(image_ids)
     images = [image for image in truth["images"] if image["id"] in wanted]

@@ -9,7 +9,7 @@ from torch.utils.data import get_worker_info
 
 from supernet.errors import UserError
 from supernet.pose.data.image_decoding import BadImage
-from supernet.pose.data.pose_dataset import PoseDataset, PoseSample
+from supernet.pose.data.pose_dataset import ImageId, PoseDataset, PoseSample
 from supernet.pose.keypoints import KeypointSet
 
 logger = logging.getLogger(__name__)
@@ -36,12 +36,17 @@ class SkipBrokenImages:
         self._logged: set[int] = set()
 
     @property
+    def source(self) -> PoseDataset:
+        """The data set whose broken images are replaced."""
+        return self._dataset
+
+    @property
     def keypoints(self) -> KeypointSet:
         """The K keypoints that people are annotated with."""
         return self._dataset.keypoints
 
     @property
-    def image_ids(self) -> Sequence[int]:
+    def image_ids(self) -> Sequence[ImageId]:
         """The id of each image, in index order, broken ones included."""
         return self._dataset.image_ids
 
@@ -105,5 +110,5 @@ class SkipBrokenImages:
 
 def skip_broken_of(dataset: PoseDataset) -> SkipBrokenImages | None:
     """``dataset``, or the data set that it caches, if that skips broken images; else None."""
-    source = getattr(dataset, "source", dataset)
+    source = dataset if isinstance(dataset, SkipBrokenImages) else getattr(dataset, "source", None)
     return source if isinstance(source, SkipBrokenImages) else None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from supernet.pose.data.pose_dataset import PoseDataset, PoseSample, truth_of
+from supernet.pose.data.pose_dataset import ImageId, PoseDataset, PoseSample, truth_of
 from supernet.pose.keypoints import KeypointSet
 
 
@@ -22,12 +22,17 @@ class Subset:
         self._dataset, self._indices = dataset, tuple(indices)
 
     @property
+    def source(self) -> PoseDataset:
+        """The data set that the images are chosen from."""
+        return self._dataset
+
+    @property
     def keypoints(self) -> KeypointSet:
         """The K keypoints that people are annotated with."""
         return self._dataset.keypoints
 
     @cached_property
-    def image_ids(self) -> Sequence[int]:
+    def image_ids(self) -> Sequence[ImageId]:
         """The id of each image, in index order."""
         ids = self._dataset.image_ids
         return [ids[index] for index in self._indices]

@@ -187,7 +187,8 @@ def augment(
 
     Keypoints outside the input become unannotated (zeros); people without any keypoint left are dropped. Outside the
     image the input is black, and the loss includes these pixels (HigherHRNet excludes them): evaluation pads with black
-    margins, where the network must not detect anything.
+    margins, where the network must not detect anything. Nothing is mirrored where the mirror image of a keypoint is
+    unknown (``KeypointSet.mirrors``).
     """
     height, width = source.image.shape[:2]
     # Always the same number of draws, so that switching one variation off does not change the others.
@@ -198,7 +199,7 @@ def augment(
     shift = augmentation.translation * scale * short * signed[1:3]
     if augmentation.slide:
         shift += 0.5 * signed[3] * np.array([width - short, height - short])
-    flip = bool(draws[4] < augmentation.flip_probability)
+    flip = keypoints.mirrors and bool(draws[4] < augmentation.flip_probability)
     centre = (width / 2 + float(shift[0]), height / 2 + float(shift[1]))
     degrees = augmentation.rotation_degrees * float(signed[5])
     focus_draws = rng.random(5) if augmentation.focus_probability else np.ones(5)

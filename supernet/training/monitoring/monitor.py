@@ -1,7 +1,7 @@
 """Monitors a training run and performs at most one rollback to the last checkpoint."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from supernet.training.trainer import StepReport, Trainer
 
 _MAX_NAMED = 5
 """Untrained choices in a warning."""
+
+_HEADS = (".final_refined.", ".final_raw.")
+"""In the names of the last layers."""
 
 logger = logging.getLogger(__name__)
 
@@ -126,15 +129,27 @@ class TrainingMonitor:
         self._aps = dict(state["aps"])
 
 
-def warn_untrained(summary: Mapping[str, Any]) -> None:
-    """Log a warning about choices and weights that a run never trained, from :meth:`TrainingMonitor.summary`."""
+def warn_untrained(summary: Mapping[str, Any], unlabelled: Sequence[str] = ()) -> None:
+    """Log a warning about choices and weights that a run never trained.
+
+    Args:
+        summary: Of :meth:`TrainingMonitor.summary`.
+        unlabelled: Keypoints that no training image is labelled with: nothing trains their tags, in any space.
+    """
     if choices := summary["choices_never_trained"]:
         logger.warning(
             f"{len(choices)} choices were never trained, such as {', '.join(choices[:_MAX_NAMED])}; train longer or "
             "remove them from the space"
         )
     weights = summary["weights"]
-    if weights["num_never_trained"]:
+    is_of_heads = all(any(head in name for head in _HEADS) for name in weights["never_trained"])
+    if weights["num_never_trained"] and unlabelled and is_of_heads:
+        logger.warning(
+            f"{weights['num_never_trained']:,} weights of the last layers were never trained, because these keypoints "
+            f"are labelled on no training image: {', '.join(unlabelled[:_MAX_NAMED])}; label them or remove them from "
+            "the keypoints"
+        )
+    elif weights["num_never_trained"]:
         logger.warning(
             f"{weights['num_never_trained']:,} of {weights['num_weights']:,} weights were never trained, such as "
             f"{', '.join(weights['never_trained'])}; train longer or let a phase make their dimension elastic"

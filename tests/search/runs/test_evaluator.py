@@ -34,7 +34,7 @@ class Measure:
         self.calls: list[tuple[str, tuple[int, ...]]] = []
 
     def __call__(self, arch: Arch, images: PoseDataset) -> dict[str, float]:
-        self.calls.append((arch.digest(), tuple(images.image_ids)))
+        self.calls.append((arch.digest(), tuple(map(int, images.image_ids))))
         return {"AP": ap(arch, len(images)), "AR": np.float64(0.5)}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from subnet_export.exported_model import ExportedModel
+from subnet_export.model import save_model
 from subnet_export.prediction.sources import Frame
 from supernet.errors import UserError
 from supernet.pose.datasets import build
@@ -68,3 +70,38 @@ def test_an_error_midway_leaves_no_partial_file(
     assert sorted(os.listdir(tmp_path)) == ["clip.mp4", "out"]
     assert lines(out) == [{"frame": 0}, {"frame": 1}]  # these are written line by line
     assert os.listdir(out) == ["people.jsonl"]
+
+
+def test_results_carry_the_ids_of_the_annotations(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, _ = exported
+    save_model(tmp_path / "model", replace(model, category_id=12))
+    write_images(tmp_path / "a", ["x.png"])
+    write_images(tmp_path / "b", ["x.png", "y.png"])
+    sources = (tmp_path / "a" / "x.png", tmp_path / "b")
+    arguments = ("--min-score", 0, "--no-drawings")
+
+    def results(name: str, *more: object) -> list[dict[str, Any]]:
+        path, out = tmp_path / name, tmp_path / f"out_{name}"
+        assert (
+            run(monkeypatch, tmp_path / "model", *sources, *arguments, "--results", path, "--output", out, *more) == 0
+        )
+        value: list[dict[str, Any]] = json.loads(path.read_text())
+        return value
+
+    counted = results("counted.json")
+    assert {result["category_id"] for result in counted} == {12}
+    assert {result["image_id"] for result in counted} == {1, 2, 3}
+    category = {"id": "4", "name": "person", "keypoints": list(model.keypoints.names)}
+    names = {"007": "a/x.png", "008": "b/x.png", "009": "y.png"}
+    images = [{"id": key, "file_name": name, "width": 160, "height": 120} for key, name in names.items()]
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps({"images": images, "annotations": [], "categories": [category]}))
+    own = results("own.json", "--annotations", file)
+    expected = [{**result, "image_id": f"00{6 + result['image_id']}", "category_id": "4"} for result in counted]
+    assert own == expected
+    images[0]["file_name"] = "c/x.png"
+    file.write_text(json.dumps({"images": images, "annotations": [], "categories": [category]}))
+    assert run(monkeypatch, tmp_path / "model", *sources, *arguments, "--annotations", file) == 2
+    assert "lists 0 images" in capsys.readouterr().err

@@ -9,10 +9,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
-from subnet_export.prediction.sources import Frame, Source, ids_from_names, list_sources, read_frames
+from subnet_export.prediction.result_ids import ids_from_names
+from subnet_export.prediction.sources import Frame, Source, list_sources, read_frames
 from supernet.errors import UserError
+from supernet.pose.data.image_decoding import IMAGE_SUFFIXES
+from supernet.pose.data.pose_dataset import ImageId
 from tests.helpers.prediction import FakeCamera, noise, write_images, write_video
 
 
@@ -159,7 +163,7 @@ def test_a_vanished_image_is_named(tmp_path: Path) -> None:
 
 
 def test_images_are_numbered_by_their_names_only_if_all_can_be() -> None:
-    def numbers(*names: str, kind: Any = "image") -> dict[str, int]:
+    def numbers(*names: str, kind: Any = "image") -> dict[str, ImageId]:
         return ids_from_names([Source(name, kind) for name in names])
 
     assert numbers("a/000139.jpg", "b/7.png") == {"a/000139.jpg": 139, "b/7.png": 7}
@@ -167,3 +171,38 @@ def test_images_are_numbered_by_their_names_only_if_all_can_be() -> None:
     assert numbers("a/7.jpg", "b/07.png") == {}
     assert numbers("a/7.jpg", "a/7.jpg") == {}
     assert numbers("7.mp4", kind="video") == {}
+
+
+def test_folders_give_every_format_that_single_files_may_have(tmp_path: Path) -> None:
+    image = PIL.Image.fromarray(noise())
+    for suffix in IMAGE_SUFFIXES:
+        path = tmp_path / f"x{suffix}"
+        (image.convert("1") if suffix == ".pbm" else image).save(path)
+        (frame,) = read_frames(Source(str(path), "image"))
+        assert frame.image.shape == (120, 160, 3), suffix
+    assert sorted(listed(tmp_path)) == sorted(("image", str(tmp_path / f"x{suffix}")) for suffix in IMAGE_SUFFIXES)
+    image.save(tmp_path / "photo.tga")
+    with pytest.raises(UserError, match=r"photo\.tga cannot be decoded .*convert it: \.jpg"):
+        list(read_frames(Source(str(tmp_path / "photo.tga"), "image")))
+
+
+@pytest.mark.parametrize(
+    ("delays", "times"), [(None, [0, 0.1, 0.2]), (0, [0, 0.1, 0.2]), ([40, 80, 20], [0, 0.04, 0.12])]
+)
+def test_a_gif_gives_all_frames_with_or_without_delays(delays: Any, times: list[float], tmp_path: Path) -> None:
+    images = [np.full((64, 96, 3), level, np.uint8) for level in (40, 120, 200)]
+    first, *rest = map(PIL.Image.fromarray, images)
+    options = {} if delays is None else {"duration": delays}
+    first.save(tmp_path / "x.gif", save_all=True, append_images=rest, **options)
+    frames = list(read_frames(Source(str(tmp_path / "x.gif"), "video")))
+    assert [frame.number for frame in frames] == [0, 1, 2]
+    assert [frame.time_s for frame in frames] == pytest.approx(times)
+    for frame, image in zip(frames, images, strict=True):
+        assert frame.num_frames == 3
+        np.testing.assert_array_equal(frame.image, image)
+    content = (tmp_path / "x.gif").read_bytes()
+    (tmp_path / "text.gif").write_text("no image")
+    (tmp_path / "cut.gif").write_bytes(content[:60])
+    for name in ("text.gif", "cut.gif", "absent.gif"):
+        with pytest.raises(UserError, match=name):
+            list(read_frames(Source(str(tmp_path / name), "video")))

@@ -108,6 +108,19 @@ run_with_config("train", job)
     assert (ended.stdout, ended.stderr) == ("3 steps\n", "warning: slow\n")
 
 
+@pytest.mark.parametrize(("options", "shown"), [([], ""), (["-W", "always"], "odd input")])
+def test_warnings_of_libraries_are_shown_on_request_only(options: list[str], shown: str) -> None:
+    program = """
+import warnings
+from supernet.cli.console import run_command
+run_command(lambda: warnings.warn("odd input", UserWarning))
+"""
+    command = [sys.executable, *options, "-c", program]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert shown in ended.stderr
+    assert bool(ended.stderr) == bool(shown)
+
+
 def test_without_a_command_records_go_where_logging_sends_them() -> None:
     """Importing attaches no handler and sets no level: records propagate to the program's own handlers."""
     program = """

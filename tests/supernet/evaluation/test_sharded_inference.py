@@ -50,7 +50,7 @@ def never_run(_: Tensor) -> tuple[Tensor, Tensor]:
 def numbered_people(_: object, dataset: PoseDataset, *__: object, **___: object) -> list[PosePredictions]:
     """Up to three people in each image, whose scores and coordinates identify the image."""
     predictions = []
-    for image_id in dataset.image_ids:
+    for image_id in map(int, dataset.image_ids):
         scores = np.arange(image_id % 4, dtype=np.float32) + 10 * image_id
         predictions.append(PosePredictions(np.repeat(scores, 3 * COCO.num).reshape(-1, COCO.num, 3), scores))
     return predictions

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from supernet.errors import UserError
 from supernet.pose.check import check, main
 from tests.helpers.coco_files import CATEGORY, write_custom_set
+from tests.supernet.pose.coco.test_exif_choice import data_set
 
 OWN = ["dataset=custom", "dataset.category=dancer", "dataset.keypoints.sigmas=[0.05,0.06,0.06,0.08,0.08]"]
 
@@ -75,15 +76,15 @@ def test_faults_exit_with_1_and_stand_in_the_table_and_the_summary(root: Path, r
     (root / "train" / "1_2.png").write_bytes(b"no image")
     file = root / "annotations" / "train.json"
     content = json.loads(file.read_text())
-    content["annotations"][0]["id"] = 0
+    content["annotations"][0]["id"] = content["annotations"][1]["id"]
     file.write_text(json.dumps(content))
     done = run(*OWN, f"dataset.root={root}", f"output={root / 'out'}", "splits=[train]")
     assert done.returncode == 1
-    assert "annotations with the id 0" in done.stdout
+    assert "repeated ids" in done.stdout
     assert "images that cannot be decoded" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     (part,) = json.loads((root / "out" / "summary.json").read_text())["splits"]
-    assert {kind: fault["count"] for kind, fault in part["faults"].items()} == {"id_zero": 1, "undecodable": 1}
+    assert {kind: fault["count"] for kind, fault in part["faults"].items()} == {"repeated_id": 1, "undecodable": 1}
     assert "1_2.png cannot be decoded" in part["faults"]["undecodable"]["examples"][0]
 
 
@@ -148,3 +149,16 @@ def test_the_real_samples_have_no_faults(data_folder: Path) -> None:
     sample = ["dataset=crowdpose", f"dataset.root={data_folder / 'crowdpose_sample'}", "splits=[val]"]
     (crowd,) = check(configured(*sample, "dataset.val.annotations=annotations/crowdpose_val.json"))
     assert (crowd.num_faults, crowd.num_opened, crowd.num_people) == (0, 2, 4)
+
+
+def test_the_training_split_decides_the_frame_of_the_others(tmp_path: Path) -> None:
+    for name, images in (("a", [((48, 32), 6, True)]), ("b", [((32, 32), 6, True)])):
+        (tmp_path / name).mkdir()
+        data_set(tmp_path / name, images)
+    options = ["dataset=coco", f"dataset.root={tmp_path}", "dataset.exif=auto"]
+    for split, name in (("train", "a"), ("val", "b")):
+        options += [f"dataset.{split}.annotations={name}/people.json", f"dataset.{split}.images={name}/images"]
+    reports = check(configured(*options, "splits=[train,val]"))
+    assert [(report.exif, report.num_faults) for report in reports] == [("turned", 0), ("turned", 0)]
+    (alone,) = check(configured(*options, "splits=[val]"))
+    assert alone.counts["exif"] == 1

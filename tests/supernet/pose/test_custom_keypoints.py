@@ -7,7 +7,8 @@ import pytest
 
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
-from supernet.pose.custom_keypoints import CustomKeypoints, check_names, derived_pairs, from_entry, from_plain, to_entry
+from supernet.pose.custom_keypoints import CustomKeypoints, check_names, from_entry, from_plain, to_entry
+from supernet.pose.keypoint_names import derived_pairs
 from supernet.pose.keypoints import COCO, CROWDPOSE, KeypointSet
 
 FACE = {"keypoints": ["chin", "left_eye", "right_eye"], "skeleton": [[1, 2], [1, 3]]}
@@ -34,6 +35,10 @@ def test_pairs_derived_from_the_names_are_the_published_ones(keypoints: Keypoint
         ("eye-L", "eye-R"),
         ("LEye", "REye"),
         ("eye.l.2", "eye.r.2"),
+        ("l1", "r1"),
+        ("tl", "tr"),
+        ("lank", "rank"),
+        ("corner_tl3", "corner_tr3"),
     ],
 )
 def test_sides_are_read_in_many_spellings(left: str, right: str) -> None:
@@ -44,7 +49,6 @@ def test_sides_are_read_in_many_spellings(left: str, right: str) -> None:
     ("names", "message"),
     [
         (("left_eye", "chin"), "pair 'left_eye',.*set flip_pairs"),
-        (("point1", "point2", "lip"), "no keypoint's name .*set flip_pairs"),
         (("left_eye", "LeftEye", "right_eye"), "pair 'left_eye', 'LeftEye', 'right_eye',"),
     ],
 )
@@ -52,6 +56,32 @@ def test_names_without_clear_pairs_are_refused(names: tuple[str, ...], message: 
     with pytest.raises(UserError, match=message):
         derived_pairs(names)
     assert complete({}, names=list(names), flip_pairs=[], sigmas=[1.0] * len(names)).flip_pairs == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "unpaired"),
+    [
+        (["thing"], []),
+        (["nose", "neck"], []),
+        (["a", "b", "nose"], ["a", "b"]),
+        (["tl", "tr", "br", "bl"], []),
+        (["corner1", "corner2"], ["corner1", "corner2"]),
+        (["left_eye", "right_eye", "face-0"], []),  # which annotations may contradict
+    ],
+)
+def test_names_without_sides_switch_mirroring_off(names: list[str], unpaired: list[str]) -> None:
+    sigmas = [1.0] * len(names)
+    keypoints = complete({}, names=names, sigmas=sigmas)
+    assert keypoints.unpaired == tuple(unpaired)
+    assert keypoints.mirrors == (not unpaired)
+    assert keypoints.flip_index[: 2 * len(keypoints.flip_pairs)] == tuple(
+        {0: 1, 1: 0, 2: 3, 3: 2}[k] for k in range(2 * len(keypoints.flip_pairs))
+    )
+    read = from_plain(keypoints.to_plain())
+    assert (read, read.unpaired) == (keypoints, keypoints.unpaired)
+    assert complete({}, names=names, sigmas=sigmas, unpaired=[]).mirrors
+    if not keypoints.flip_pairs:
+        assert complete({}, names=names, sigmas=sigmas, flip_pairs=[]).mirrors
 
 
 def test_a_category_gives_names_skeleton_sigmas_and_pairs() -> None:
@@ -108,6 +138,7 @@ def test_unknown_sigmas_are_those_of_published_keypoints_or_coco_s_median_with_a
         (FACE, {"flip_pairs": [["left_eye", "right_eye"], ["chin", "left_eye"]]}, "name a keypoint twice"),
         (FACE, {"skeleton": [["chin", "nose"]]}, r"skeleton holds \['chin', 'nose'\]"),
         ({**FACE, "skeleton": [[1, 4]]}, {}, r"skeleton holds \[1, 4\]"),
+        (FACE, {"unpaired": ["nose"]}, "unpaired names 'nose'"),
         ({**FACE, "skeleton": [[1, True]]}, {}, r"skeleton holds"),
     ],
 )

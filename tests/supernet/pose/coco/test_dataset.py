@@ -174,7 +174,7 @@ def broken(folder: Folder, change: Callable[[dict[str, Any]], object]) -> str:
         ("images must be a list", lambda c: c.update(images={})),
         ("images[1] must be an object", lambda c: c["images"].__setitem__(1, 7)),
         ("images[0].id is missing", lambda c: c["images"][0].pop("id")),
-        ("images[0].id must be an integer of at least 0, got '30'", lambda c: c["images"][0].update(id="30")),
+        ("images[0].id must be an integer of at least 0, got 'a30'", lambda c: c["images"][0].update(id="a30")),
         ("images[1].id must be unique, but an earlier image has the id 30", lambda c: c["images"][1].update(id=30)),
         ("images[0].width must be an integer of at least 1, got 0", lambda c: c["images"][0].update(width=0)),
         ("images[0].file_name must be a file name, got 3", lambda c: c["images"][0].update(file_name=3)),
@@ -197,7 +197,7 @@ def broken(folder: Folder, change: Callable[[dict[str, Any]], object]) -> str:
         ("annotations[0].bbox has a negative size", lambda c: c["annotations"][0].update(bbox=[1, 2, -3, 4])),
         ("annotations[0].area is missing", lambda c: c["annotations"][0].pop("area")),
         ("annotations[0].area must be a number of at least 0, got '5'", lambda c: c["annotations"][0].update(area="5")),
-        ("annotations[0].id must be an integer of at least 1, got 0", lambda c: c["annotations"][0].update(id=0)),
+        ("annotations[0].id must be an integer of at least 0, got -1", lambda c: c["annotations"][0].update(id=-1)),
         (
             "annotations[1].id must be unique",
             lambda c: c["annotations"][1].update(id=1),

@@ -36,7 +36,7 @@ def clean(keypoints: KeypointSet = COCO) -> Content:
     """Eight images, two people in each of the first four."""
     annotations = []
     for number in range(8):
-        points = [[20 + k, 30 + k, 2 - k % 2] for k in range(keypoints.num)]
+        points = [[20 + k, 30 + k + number, 2 - k % 2] for k in range(keypoints.num)]
         box = [15, 25, 40, 40]
         annotations.append(
             {
@@ -122,10 +122,18 @@ ON_PEOPLE: list[tuple[str, Callable[[Content], object]]] = [
     ("keypoint_outside", set_item("keypoints", 0, -1)),
     ("keypoint_outside", set_item("keypoints", 1, 80.5)),
     ("negative_box", lambda entry: entry.update(bbox=[5, 5, -3, 4])),
-    ("box_outside", lambda entry: entry.update(bbox=[60, 5, 40, 4])),
-    ("box_outside", lambda entry: entry.update(bbox=[-2, 5, 40, 4])),
+    ("box_outside", lambda entry: entry.update(bbox=[60, 5, 40, 20])),
+    ("box_outside", lambda entry: entry.update(bbox=[-2, 5, 40, 20])),
     ("zero_area", lambda entry: entry.update(bbox=[5, 5, 0, 4])),
     ("zero_area", lambda entry: entry.update(area=0)),
+    ("area", lambda entry: entry.update(area=1.0)),
+    ("area", lambda entry: entry.update(bbox=[5, 5, 10, 10])),
+    ("keypoint_corner", lambda entry: entry["keypoints"].__setitem__(slice(0, 2), [0, 0])),
+    ("keypoint_corner", lambda entry: entry["keypoints"].__setitem__(slice(3, 5), [-1, -1])),
+    (
+        "normalised",
+        lambda entry: entry.update(keypoints=[value for k in range(17) for value in (k / 17, entry["id"] / 9, 2)]),
+    ),
     ("field", lambda entry: entry.update(bbox=[1, 2, 3])),
     ("not_finite", lambda entry: entry.update(bbox=[1, 2, 3, float("inf")])),
     ("huge", lambda entry: entry.update(bbox=[1, 2, 3, 1e8])),
@@ -140,8 +148,8 @@ ON_PEOPLE: list[tuple[str, Callable[[Content], object]]] = [
     ("field", lambda entry: entry.update(num_keypoints=1.5)),
     ("field", lambda entry: entry.update(iscrowd=2)),
     ("field", lambda entry: entry.update(iscrowd=[])),
-    ("id_zero", lambda entry: entry.update(id=0)),
-    ("field", lambda entry: entry.update(id="7")),
+    ("field", lambda entry: entry.update(id="seven")),
+    ("field", lambda entry: entry.update(id=True)),
     ("field", lambda entry: entry.update(id=2**63)),
     ("dangling_image_id", lambda entry: entry.update(image_id=99)),
     ("field", lambda entry: entry.update(image_id=[10])),
@@ -151,7 +159,7 @@ ON_PEOPLE: list[tuple[str, Callable[[Content], object]]] = [
 ON_IMAGES: list[tuple[str, Callable[[Content], object]]] = [
     ("field", lambda entry: entry.pop("width")),
     ("field", lambda entry: entry.update(height=0)),
-    ("field", lambda entry: entry.update(height=80.0)),
+    ("field", lambda entry: entry.update(height=80.5)),
     ("field", lambda entry: entry.update(file_name=7)),
     ("field", lambda entry: entry.update(file_name="a\0b")),
     ("field", lambda entry: entry.update(file_name="\ud800.jpg")),
@@ -183,13 +191,15 @@ def test_all_faults_of_a_file_are_counted(folder: Folder, people: Any, images: A
         content[key] += junk
         expected["structure"] += len(junk)
     report = folder.check(content)
+    assert report.counts.pop("no_people") == 0  # where nobody is left, refused faults say so
     assert fault_counts(report) == +expected
     for kind, count in expected.items():
         assert len(report.examples[kind]) == min(count, 2)
 
 
 def test_every_kind_of_fault_of_annotations_can_be_fault_counts() -> None:
-    of_whole_files = {"not_json", "structure", "category"}
+    of_whole_files = {"not_json", "structure", "category", "repeated_person", "unlabelled_keypoint"}
+    of_whole_files |= {"repeated_file", "repeated_file_size"}
     assert {kind for kind, _ in ON_PEOPLE + ON_IMAGES} | of_whole_files == KINDS.keys()
 
 
@@ -262,6 +272,9 @@ def test_no_random_bytes_end_the_check(folder: Folder, cut: int, flips: list[tup
         ("not_json", '{"images": ' + "9" * 5000 + "}"),
         ("not_json", "[" * 100_000),
         ("not_json", b"\xff\xfe{}"),
+        ("not_json", '{"images": [], "annotations": [], "categories": [' + "[" * 500 + "]" * 500 + "]}"),
+        ("not_json", '{"images": [' + "[" * 500 + "]" * 500 + '], "annotations": [], "categories": []}'),
+        ("not_json", '{"images": [], "annotations": [{"id": ' + "[" * 500 + "]" * 500 + '}], "categories": []}'),
         ("structure", "[]"),
         ("structure", "null"),
         ("structure", '{"images": [], "annotations": []}'),
@@ -269,7 +282,7 @@ def test_no_random_bytes_end_the_check(folder: Folder, cut: int, flips: list[tup
         ("structure", '{"images": [], "annotations": 7, "categories": [{"id": 1, "name": "person"}]}'),
         ("category", '{"images": [], "annotations": [], "categories": []}'),
         ("category", '{"images": [], "annotations": [], "categories": [{"id": 1}, {"id": 2}]}'),
-        ("category", '{"images": [], "annotations": [], "categories": [{"id": "1", "name": "person"}]}'),
+        ("category", '{"images": [], "annotations": [], "categories": [{"id": "one", "name": "person"}]}'),
         ("category", '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "person", "keypoints": 4}]}'),
         ("category", '{"images": [], "annotations": [], "categories": [{"id": 1, "keypoints": ["nose", "left_eye"]}]}'),
     ],
@@ -294,6 +307,14 @@ def test_the_count_of_keypoints_of_crowdpose_is_not_a_fault(folder: Folder) -> N
     assert not folder.check(content, CROWDPOSE).num_faults
     content["annotations"][0]["num_keypoints"] = 15
     assert fault_counts(folder.check(content, CROWDPOSE)) == {"num_keypoints": 1}
+
+
+def test_a_split_without_a_labelled_person_is_a_fault(folder: Folder) -> None:
+    content = clean()
+    for entry in content["annotations"]:
+        entry |= {"keypoints": [0] * 51, "num_keypoints": 0}
+    assert fault_counts(folder.check(content)) == {"no_people": 1}
+    assert fault_counts(folder.check(content | {"annotations": []})) == {"no_people": 1}
 
 
 def test_crowds_need_no_keypoints_and_boxes_may_be_rounded_over_the_border(folder: Folder) -> None:
