@@ -35,8 +35,9 @@ class RemainingTime:
         self._times.append((step, time.perf_counter(), wait))
         if len(self._times) < 3:
             return None
-        # The first of all steps takes longer than any other one.
-        times = list(self._times)[1:] if len(self._times) <= _WINDOW else list(self._times)
+        # The first steps take longer than others: kernels are compiled, and files are read for the first time.
+        skipped = max(1, len(self._times) // 3) if len(self._times) <= _WINDOW else 0
+        times = list(self._times)[skipped:]
         waits = sum(wait for _, _, wait in times[1:])
         compute = max(0.0, times[-1][1] - times[0][1] - waits)
         cost = sum(self._cost(before[0], after[0]) for before, after in pairwise(times))
