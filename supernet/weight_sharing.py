@@ -11,9 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
-from supernet import masking
 from supernet.arch import Arch
 from supernet.litepose import LitePose, in_channels_last
 from supernet.space import SearchSpace
@@ -70,32 +68,6 @@ class SuperNet(nn.Module):
         out: tuple[Tensor, Tensor] = functional_call(template, weights, (images,), strict=not self.training)
         return out
 
-    def forward_masked(self, images: Tensor, arch: Arch) -> tuple[Tensor, Tensor]:
-        """Compute the same as :meth:`forward` in training, as the largest subnet with masked channels.
-
-        Every layer has the same shape whatever the subnet, at the cost of the largest one. A GPU's libraries compile
-        kernels for every new shape, which takes a hundred times as long as a step; see :mod:`supernet.masking`.
-
-        Args:
-            images: (B, 3, H, W), normalised.
-            arch: A subnet of ``masking.can_mask``.
-
-        Returns:
-            As :meth:`forward`.
-        """
-        assert self.training
-        self.space.check(arch)
-        template = self.templates(self.space.largest(), training=True)
-        weights = dict(self.network.named_parameters())
-        for name in weights:
-            elastic_kernel = _DEPTHWISE.fullmatch(name)
-            if elastic_kernel:
-                i, j = map(int, elastic_kernel.groups())
-                weights[name] = self._centred_kernel(weights[name], arch, i, j)
-        weights |= masking.masked_norms(weights, self.space.largest(), arch)
-        out: tuple[Tensor, Tensor] = functional_call(template, weights, (images,), strict=False)
-        return out
-
     def slices(self, arch: Arch, template: LitePose, buffers: bool) -> dict[str, Tensor]:
         """Return by LitePose name the slice of every parameter (and buffer) that ``arch`` uses, differentiable."""
         shared: dict[str, Tensor] = dict(self.network.named_parameters())
@@ -110,7 +82,7 @@ class SuperNet(nn.Module):
             elastic_kernel = _DEPTHWISE.fullmatch(name)
             if elastic_kernel and weight.shape[-1] != target.shape[-1]:
                 stage, block = map(int, elastic_kernel.groups())
-                slices[name] = self._shrink_kernel(weight[leading], stage, block, target.shape[-1])
+                slices[name] = self.shrink_kernel(weight[leading], stage, block, target.shape[-1])
             else:
                 slices[name] = weight if weight.shape == target.shape else weight[leading]
         return slices
@@ -129,16 +101,8 @@ class SuperNet(nn.Module):
         in_channels_last(network)
         return network.eval()
 
-    def _centred_kernel(self, weight: Tensor, arch: Arch, stage: int, block: int) -> Tensor:
-        """Return ``weight`` (C, 1, k, k) with the kernel that ``arch`` uses in its centre and 0 around it."""
-        kernel_sizes = arch.stages[stage].kernel_sizes
-        if block >= len(kernel_sizes) or kernel_sizes[block] == weight.shape[-1]:
-            return weight
-        border = (weight.shape[-1] - kernel_sizes[block]) // 2
-        return functional.pad(self._shrink_kernel(weight, stage, block, kernel_sizes[block]), (border,) * 4)
-
-    def _shrink_kernel(self, weight: Tensor, stage: int, block: int, size: int) -> Tensor:
-        """Shrink depthwise ``weight`` (C, 1, k, k) to ``size`` in steps of two, each with its transformation."""
+    def shrink_kernel(self, weight: Tensor, stage: int, block: int, size: int) -> Tensor:
+        """Shrink a depthwise ``weight`` (C, 1, k, k) of a block to ``size`` in steps of two, by its transformations."""
         for smaller in range(weight.shape[-1] - 2, size - 1, -2):
             centre = weight[..., 1:-1, 1:-1].reshape(weight.shape[0], smaller * smaller)
             transformed = centre @ self.kernel_transforms[_transform_name(stage, block, smaller)]

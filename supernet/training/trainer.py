@@ -14,11 +14,11 @@ from supernet.arch import Arch
 from supernet.compute.device import explain_out_of_memory
 from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.precision import forward_precision
-from supernet.masking import can_mask
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.training.augmentation import Batch
 from supernet.pose.training.loader import StepSampler, on_device, step_resolution, training_loader
 from supernet.pose.training.objective import LossTerms, PoseObjective
+from supernet.training.masked_subnets import can_mask, masked_outputs
 from supernet.training.network_trainer import NetworkTrainer, Outputs
 from supernet.training.optimizer import MaskedAdam, learning_rate
 from supernet.training.phases import ScheduledPhase, step_archs
@@ -205,7 +205,7 @@ class Trainer(NetworkTrainer):
         if fixed_shapes is None:
             fixed_shapes = self.device.type == "cuda"
         if fixed_shapes and role != "largest" and can_mask(self.supernet.space.largest(), arch):
-            return self.supernet.forward_masked(images, arch)
+            return masked_outputs(self.supernet, images, arch)
         outputs: Outputs = self.supernet(images, arch)
         return outputs
 

@@ -5,19 +5,55 @@ others, these channels are 0 from there on and affect nothing; blocks that the s
 input. The gradients of everything that is masked are exactly 0, as if the subnet were computed with slices.
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional
 
 from supernet.arch import Arch, make_divisible
 from supernet.channel_sorting import channel_axes
+from supernet.weight_sharing import SuperNet
+
+_DEPTHWISE = re.compile(r"stage\.(\d+)\.(\d+)\.depth_conv\.0\.weight")
 
 
 def can_mask(largest: Arch, arch: Arch) -> bool:
     """Whether ``arch`` has the same residual connections as ``largest``, which masks cannot add or remove."""
     return _residual_stages(largest) == _residual_stages(arch)
+
+
+def masked_outputs(supernet: SuperNet, images: Tensor, arch: Arch) -> tuple[Tensor, Tensor]:
+    """Compute subnet ``arch`` in training mode as the largest network with masked channels.
+
+    Outputs and gradients are those of :meth:`supernet.weight_sharing.SuperNet.forward`, at the cost of the largest
+    subnet. A GPU's libraries compile kernels for every new shape, which takes a hundred times as long as a step.
+
+    Args:
+        supernet: In training mode.
+        images: (B, 3, H, W), normalised.
+        arch: A subnet of which :func:`can_mask` is true.
+
+    Returns:
+        ``low`` (B, 2K, H/4, W/4) and ``high`` (B, K, H/2, W/2).
+
+    Raises:
+        UserError: ``arch`` is outside the space.
+    """
+    assert supernet.training
+    supernet.space.check(arch)
+    largest = supernet.space.largest()
+    weights = dict(supernet.network.named_parameters())
+    for name in weights:
+        if place := _DEPTHWISE.fullmatch(name):
+            weights[name] = _centred_kernel(supernet, weights[name], arch, int(place[1]), int(place[2]))
+    weights |= masked_norms(weights, largest, arch)
+    template = supernet.templates(largest, training=True)
+    outputs: tuple[Tensor, Tensor] = functional_call(template, weights, (images,))
+    return outputs
 
 
 def masked_norms(parameters: Mapping[str, Tensor], largest: Arch, arch: Arch) -> dict[str, Tensor]:
@@ -35,6 +71,15 @@ def masked_norms(parameters: Mapping[str, Tensor], largest: Arch, arch: Arch) ->
         masks = masks.pin_memory().to(norms[0].device, non_blocking=True)
     parts = torch.split(masks.to(norms[0].dtype), [norm.numel() for norm in norms])
     return dict(zip(names, torch._foreach_mul(norms, list(parts)), strict=True))
+
+
+def _centred_kernel(supernet: SuperNet, weight: Tensor, arch: Arch, stage: int, block: int) -> Tensor:
+    """Return a block's ``weight`` (C, 1, k, k) with the kernel that ``arch`` uses in its centre and 0 around it."""
+    kernel_sizes = arch.stages[stage].kernel_sizes
+    if block >= len(kernel_sizes) or kernel_sizes[block] == weight.shape[-1]:
+        return weight
+    border = (weight.shape[-1] - kernel_sizes[block]) // 2
+    return functional.pad(supernet.shrink_kernel(weight, stage, block, kernel_sizes[block]), (border,) * 4)
 
 
 @lru_cache(maxsize=8)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from supernet.masking import can_mask
 from supernet.space import SearchSpace
+from supernet.training.masked_subnets import can_mask, masked_outputs
 from supernet.weight_sharing import SuperNet
 
 
@@ -27,8 +27,8 @@ def test_outputs_and_gradients_are_those_of_slices(name: str) -> None:
     for arch in [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(2))]:
         assert can_mask(space.largest(), arch)
         gradients = []
-        for forward in (supernet.forward, supernet.forward_masked):
-            low, high = forward(images, arch)
+        for forward in (SuperNet.forward, masked_outputs):
+            low, high = forward(supernet, images, arch)
             (low.square().mean() + high.sin().mean()).backward()  # type: ignore[no-untyped-call]
             gradients.append((low.detach(), high.detach(), {n: p.grad for n, p in supernet.named_parameters()}))
             supernet.zero_grad(set_to_none=True)
