@@ -79,7 +79,8 @@ def test_a_converter_to_float16_changes_every_float(graph_file: Path) -> None:
     half = onnx.load(graph_file)
     for tensor in half.graph.initializer:
         assert tensor.data_type == onnx.TensorProto.FLOAT
-        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+        values = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     for value in (*half.graph.input, *half.graph.output):
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
             value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
