@@ -3,12 +3,15 @@
 from importlib.util import find_spec
 from typing import Any
 
-from supernet.cli.hydra_app import run_with_config
+from supernet.cli.interrupts import command
 from supernet.errors import UserError
 
 
+@command
 def main() -> None:
     """Run the entry point."""
+    from supernet.cli.hydra_app import run_with_config
+
     run_with_config("optuna_search", _job)
 
 

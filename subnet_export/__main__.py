@@ -1,12 +1,15 @@
 """Export a subnet of a trained supernet: ``python -m subnet_export`` (options: ``--help``)."""
 
-from subnet_export.arguments import ModelCommandLine
-from subnet_export.deployment.formats import CHECK_IMAGES, FORMATS, parse_formats
-from supernet.cli.arguments import list_of, whole_number
+from supernet.cli.interrupts import command
 
 
+@command
 def main() -> None:
     """Run the entry point."""
+    from subnet_export.arguments import ModelCommandLine
+    from subnet_export.deployment.formats import CHECK_IMAGES, FORMATS, parse_formats
+    from supernet.cli.arguments import list_of, whole_number
+
     parser = ModelCommandLine(
         "subnet_export",
         "export",

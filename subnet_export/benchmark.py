@@ -1,12 +1,15 @@
 """Measure the latency of subnets: ``python -m subnet_export.benchmark`` (options: ``--help``)."""
 
-from subnet_export.arguments import ModelCommandLine
-from subnet_export.deployment.formats import RUNTIMES, parse_runtimes
-from supernet.cli.arguments import list_of, whole_number
+from supernet.cli.interrupts import command
 
 
+@command
 def main() -> None:
     """Run the entry point."""
+    from subnet_export.arguments import ModelCommandLine
+    from subnet_export.deployment.formats import RUNTIMES, parse_runtimes
+    from supernet.cli.arguments import list_of, whole_number
+
     parser = ModelCommandLine(
         "subnet_export.benchmark",
         "benchmark",

@@ -3,6 +3,7 @@
 from subnet_export.arguments import ModelCommandLine
 from subnet_export.deployment.formats import parse_formats
 from supernet.cli.arguments import list_of, number, whole_number
+from supernet.cli.interrupts import command
 
 KEPT_NUMBERS = (
     ("--steps", whole_number(1), 500, "optimizer steps"),
@@ -16,6 +17,7 @@ KEPT_NUMBERS = (
 """Numeric options that a resumed run keeps: name, type, default and meaning."""
 
 
+@command
 def main() -> None:
     """Run the entry point."""
     parser = ModelCommandLine(
@@ -82,7 +84,8 @@ def main() -> None:
     parser.add_argument(
         "--resume",
         metavar="FILE",
-        help="resume a stopped run, with its own options, from this checkpoint; latest: the newest in RUNS/finetune",
+        help="resume a stopped run, with its own options, from this checkpoint, or from that of the run of this name "
+        "in RUNS/finetune; latest: the newest there",
     )
     options = parser.parse()
     if options.distillation_weight is not None and options.teacher is None and options.resume is None:

@@ -7,11 +7,14 @@ are used unchanged.
 
 import argparse
 
-from supernet.cli.arguments import RunCommandLine
+from supernet.cli.interrupts import command
 
 
+@command
 def main() -> None:
     """Run the entry point."""
+    from supernet.cli.arguments import RunCommandLine
+
     parser = RunCommandLine(
         "python -m subnet_export.import_litepose",
         "export",

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
-from subnet_export.arguments import ModelCommandLine
-from subnet_export.deployment.formats import LOADABLE
-from supernet.cli.arguments import number, whole_number
+from supernet.cli.interrupts import command
 
 
+@command
 def main() -> None:
     """Run the entry point."""
+    from subnet_export.arguments import ModelCommandLine
+    from subnet_export.deployment.formats import LOADABLE
+    from supernet.cli.arguments import number, whole_number
+
     parser = ModelCommandLine(
         "subnet_export.predict",
         "predict",

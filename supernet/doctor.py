@@ -15,6 +15,7 @@ from typing import Any
 
 from supernet.cli.arguments import CommandLine
 from supernet.cli.broken_pipe import exit_on_broken_pipe
+from supernet.cli.interrupts import command
 from supernet.compute.machine import num_cores, processor
 
 PROJECT = "litepose-supernet"
@@ -78,6 +79,7 @@ class Finding:
     fault: str | None = None
 
 
+@command
 def main() -> None:
     """Print the report; exit with status 1 if a package that is always needed is missing or broken."""
     CommandLine(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -18,6 +17,7 @@ from supernet.arch import LARGEST_WIDTH, MOST_BLOCKS, Arch, Stage
 from supernet.errors import UserError
 from supernet.genes import GeneLayout, Genes
 from supernet.io import files
+from supernet.io.conf_folder import CONF_FOLDER
 from supernet.io.limits import check_limits
 from supernet.io.plain_values import check_keys, entries, integers
 from supernet.stage_choices import StageChoices as StageChoices
@@ -88,12 +88,10 @@ class SearchSpace:
             UserError: There is no such space or file, or it is not a YAML file of a space.
         """
         path = Path(name_or_path)
-        folder = resources.files("conf") / "space"
+        folder = CONF_FOLDER / "space"
         packaged = folder / f"{name_or_path}.yaml"
         if path.suffix not in (".yaml", ".yml") and not packaged.is_file():
-            known = sorted(
-                entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-            )
+            known = sorted(entry.stem for entry in folder.glob("*.yaml"))
             raise UserError(
                 f"there is no space named {str(name_or_path)!r}; choose one of {known} or give a .yaml file"
             )

@@ -2,15 +2,19 @@
 
 from typing import Any
 
-from supernet.cli.hydra_app import command_line_overrides, run_with_config
+from supernet.cli.interrupts import command
 
 
+@command
 def main() -> None:
     """Run the entry point."""
+    from supernet.cli.hydra_app import run_with_config
+
     run_with_config("train", _job)
 
 
 def _job(config: dict[str, Any]) -> None:
+    from supernet.cli.hydra_app import command_line_overrides
     from supernet.training.launch import start_or_resume  # keeps --help free of torch
 
     start_or_resume(config, command_line_overrides())

@@ -46,7 +46,7 @@ class SuperNet(nn.Module):
         for i, stage in enumerate(space.stages):
             for j in range(stage.depths[-1]):
                 for size in range(stage.kernel_sizes[0], stage.kernel_sizes[-1], 2):
-                    self.kernel_transforms[_transform_name(i, j, size)] = nn.Parameter(torch.eye(size * size))
+                    self.kernel_transforms[_transform_name(i, j, size)] = nn.Parameter(_identity(size * size))
         self.templates = SubnetTemplates(space, num_keypoints, adapt)
         in_channels_last(self)
 
@@ -118,3 +118,10 @@ def is_backbone(parameter: str) -> bool:
 def _transform_name(stage: int, block: int, size: int) -> str:
     """Name of the transformation of ``stage``, ``block`` from kernel ``size + 2`` to ``size``."""
     return f"stage{stage}_block{block}_{size + 2}to{size}"
+
+
+def _identity(size: int) -> Tensor:
+    """The identity matrix (size, size)."""
+    matrix = torch.zeros(size, size)  # on the device "meta", torch.eye imports the compiler, which takes a second
+    matrix.diagonal().fill_(1.0)
+    return matrix

@@ -1,10 +1,13 @@
 """Latency tables: ``python -m search.lut build|verify|show|merge|kit`` (options: ``--help``)."""
 
-from search.lut.arguments import parse
+from supernet.cli.interrupts import command
 
 
+@command
 def main() -> None:
     """Run the entry point."""
+    from search.lut.arguments import parse
+
     options = parse()
 
     from search.lut.commands import COMMANDS  # keeps --help free of torch

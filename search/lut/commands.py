@@ -20,7 +20,7 @@ from search.lut.verify import verify
 from search.lut.workloads import MeasurementPlan, fitting_networks
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import load_supernet
-from supernet.cli.console import CONSOLE, progress_bar
+from supernet.cli.console import CONSOLE, print_wide, progress_bar
 from supernet.compute.device import pick_device
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
@@ -43,6 +43,7 @@ def run_build(options: argparse.Namespace) -> None:
     runtime = open_runtime(options.runtime, options.precision, threads, options.batch, num_keypoints, device)
     name = f"{space.name}-{options.runtime}-{options.precision}-{threads}threads.json"
     output = options.output or Path(options.runs) / "lut" / name
+    check_new(output)
     _print(f"{runtime.settings.describe()}: {_contents(plan)}; {output}")
     _warn_if_busy()
     with _shown_progress() as progress:
@@ -55,6 +56,7 @@ def run_verify(options: argparse.Namespace) -> None:
     """Compare a table's predictions with networks measured on this machine."""
     output = options.output or options.table.with_suffix(".verified.json")
     table = LatencyTable.load(options.table)
+    files.check_writable(output)
     _warn_if_busy()
     with _shown_progress() as progress:
         result = verify(table, runtime_of(table), options.networks, options.seed, Effort(options.rounds), progress)
@@ -68,7 +70,8 @@ def run_show(options: argparse.Namespace) -> None:
     table = LatencyTable.load(options.table)
     CONSOLE.print(show.overview(table))
     if options.arch:
-        CONSOLE.print("", show.predictions(table, [(path, Arch.load(path)) for path in options.arch]))
+        CONSOLE.print()
+        print_wide(show.predictions(table, [(path, Arch.load(path)) for path in options.arch]))
 
 
 def run_merge(options: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ def overview(table: LatencyTable) -> RenderableType:
     return Group(facts, "", kinds)
 
 
-def predictions(table: LatencyTable, archs: Sequence[tuple[str, Arch]]) -> RenderableType:
+def predictions(table: LatencyTable, archs: Sequence[tuple[str, Arch]]) -> Table:
     """Return the predicted latency of archs with the share of each kind of block.
 
     Raises:

@@ -7,6 +7,7 @@ from textwrap import shorten
 from typing import Any
 
 from search.candidate import Candidate, from_rows
+from supernet.cli.runs import find_run
 from supernet.errors import UserError
 from supernet.io import checksum, files, jsonl
 
@@ -112,8 +113,7 @@ def run_to_resume(config: Mapping[str, Any], overrides: Sequence[str], command: 
     Raises:
         UserError: There is no search to resume, or an option has another value.
     """
-    is_latest = config["resume"] == "latest"
-    saved = load_state(Path(config["runs"]) / command / "latest" if is_latest else Path(config["resume"]))
+    saved = load_state(find_run(config["runs"], command, config["resume"]))
     folder = saved.folder.resolve()
     files.refuse_links(folder)
     if (folder / "summary.json").exists():

@@ -8,7 +8,7 @@ from typing import Any
 
 from supernet.arch import Arch
 from supernet.errors import UserError
-from supernet.io import jsonl
+from supernet.io import files, jsonl
 
 DIGITS = 16
 
@@ -54,6 +54,7 @@ class ScoreCache:
             raise UserError(
                 f"cannot create the folder {self.path.parent}: {error.strerror}; set another cache"
             ) from error
+        files.check_writable(self.path)
         for row in jsonl.read_whole_lines(self.path, "score cache"):
             try:
                 metrics = {str(name): float(value) for name, value in row["metrics"].items()}

@@ -15,7 +15,9 @@ from subnet_export.deployment.writers import WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model
 from supernet.arch import Arch
+from supernet.checkpoints.exported_network import DESCRIPTION_FILE
 from supernet.evaluation.calibration import calibrate
+from supernet.io import files
 from supernet.litepose import LitePose, in_channels_last
 from supernet.pose.geometry import normalise
 from supernet.pose.inference import InferenceSettings
@@ -56,6 +58,8 @@ def load_targets(options: argparse.Namespace, device: torch.device) -> Iterator[
         folder = Path(options.model or Path(options.runs) / "export" / "latest")
         model = load_model(folder, device)
         folder = folder.parent if folder.is_file() else folder
+        if options.record:  # before the measurements, not after them
+            files.check_writable(folder / DESCRIPTION_FILE)
         yield BenchmarkTarget(str(folder), model.network, model.keypoints, model.settings, (model, folder))
     for path in options.arch or ():
         keypoints = keypoint_set(options.keypoints)

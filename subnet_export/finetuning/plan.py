@@ -96,14 +96,16 @@ def plan_from(options: argparse.Namespace) -> FinetunePlan:
 
 
 def checkpoint_to_resume(options: argparse.Namespace) -> Path:
-    """Return the checkpoint that ``--resume`` names.
+    """Return the checkpoint that ``--resume`` names: a file, ``latest``, or a run in the folder of all runs.
 
     Raises:
         UserError: It names "latest", and there is none.
     """
-    if options.resume != "latest":
-        return Path(options.resume)
     folder = Path(options.runs) / "finetune"
+    if options.resume != "latest":
+        by_name = folder / (options.resume + CHECKPOINT_SUFFIX)
+        is_name = Path(options.resume).name == options.resume and by_name.exists()
+        return by_name if is_name else Path(options.resume)
     # A run that was killed between two renames has only the previous checkpoint.
     suffixes = (CHECKPOINT_SUFFIX, container.previous_of(CHECKPOINT_SUFFIX).name)
     candidates = {

@@ -35,6 +35,7 @@ from supernet.litepose import LitePose
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import build, resolved
 from supernet.pose.evaluation import category_id_of
+from supernet.pose.training.worker_processes import explain_dead_worker
 
 IMAGE_BYTES = 2**30
 """Training images kept in memory by each process that loads them."""
@@ -132,7 +133,8 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         value = {"plan": asdict(plan), "digests": digests, "before": figures, "seconds": seconds()}
         container.save(plan.checkpoint, _KIND, {**value, "training": tuner.state()}, keep_previous=True)
 
-    _train(tuner, plan, save_checkpoint)
+    with explain_dead_worker(options.num_workers):
+        _train(tuner, plan, save_checkpoint)
     network = calibrate(tuner.result())
     after = measured(network, "after:")
     improved = after["val"].metrics["AP"] > before["val"].metrics["AP"]

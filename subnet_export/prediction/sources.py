@@ -88,7 +88,7 @@ def list_sources(places: Sequence[str]) -> list[Source]:
         elif not os.path.exists(place) and place.isdecimal():
             sources.append(Source(place, "camera"))
         elif not os.path.exists(place) and any(sign in place for sign in "*?["):
-            sources += _media_files(sorted(glob.glob(place, recursive=True)), f"pattern {place}")
+            sources += _media_files(sorted(glob.glob(_pattern(place), recursive=True)), f"pattern {place}")
         else:
             sources.append(Source(place, _kind(place)))
     for kind, name in (("camera", "a camera"), ("stdin", "standard input (-)")):
@@ -131,6 +131,18 @@ def check_video_name(path: str | Path) -> None:
 
 def _kind(path: str) -> Literal["image", "video"]:
     return "video" if path.lower().endswith(VIDEO_SUFFIXES) else "image"
+
+
+def _pattern(place: str) -> str:
+    """Return a pattern in which folders that exist stand for themselves, such as ``dir [1]`` of ``dir [1]/*.jpg``."""
+    parts = Path(place).parts
+    num = len(parts) - 1
+    while num and not os.path.isdir(os.path.join(*parts[:num])):
+        num -= 1
+    folder = os.path.join("", *parts[:num])
+    if not any(sign in folder for sign in "*?["):
+        return place
+    return os.path.join(glob.escape(folder), *parts[num:])
 
 
 def _media_files(paths: list[str], where: str) -> list[Source]:

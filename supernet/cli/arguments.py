@@ -1,6 +1,7 @@
 """Argument parsing for commands without configuration files. Imports nothing slow, so that `--help` is fast."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -10,6 +11,9 @@ from typing import Any, NoReturn, TypeVar
 from supernet.errors import suggestion
 
 T = TypeVar("T")
+
+PATHS = ("FOLDER", "FILE", "PATH", "TABLE", "SOURCE", "CHECKPOINT", "ARCH")
+"""How options that hold paths are shown."""
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -42,6 +46,9 @@ class CommandLine(argparse.ArgumentParser):
             parser = self._chosen(options)
             known = parser._option_string_actions
             parser.error(f"there is no option {unknown[0]}{suggestion(unknown[0].partition('=')[0], known)}")
+        for action in (*self._actions, *self._chosen(options)._actions):
+            if action.metavar in PATHS:  # a shell expands only a ~ that begins a word, not that of --model=~/x
+                setattr(options, action.dest, _with_home(getattr(options, action.dest)))
         return options
 
     def _chosen(self, options: argparse.Namespace) -> argparse.ArgumentParser:
@@ -83,6 +90,13 @@ class RunCommandLine(CommandLine):
         options.is_default_folder = options.output is None
         options.folder = options.output or Path(options.runs) / self.command / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         return options
+
+
+def _with_home(value: Any) -> Any:
+    """Return a path or a list of paths, or None, with a ``~`` at the beginning replaced by the user's folder."""
+    if isinstance(value, list):
+        return [_with_home(part) for part in value]
+    return type(value)(os.path.expanduser(value)) if isinstance(value, str | Path) else value
 
 
 def whole_number(least: int) -> Callable[[str], int]:

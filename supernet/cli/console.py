@@ -8,13 +8,21 @@ from collections.abc import Callable
 from typing import NoReturn, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.measure import Measurement
+from rich.progress import Progress
+from rich.segment import Segments
+from rich.table import Table
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
+from supernet.cli.interrupts import begin_work
+from supernet.cli.progress import ProgressBars, ProgressLines
 from supernet.errors import UserError, printable
 
-CONSOLE = Console(markup=False, emoji=False)
-"""Standard output. Markup is off, because the names of files, spaces and images that it prints may look like markup."""
+CONSOLE = Console(markup=False, emoji=False, highlight=False)
+"""Standard output. Markup is off, because the names of files, spaces and images that it prints may look like markup;
+so is highlighting, which would colour parts of them."""
+
+_WIDEST = 10_000
 
 logger = logging.getLogger(__name__)
 
@@ -99,20 +107,24 @@ def run_command(job: Callable[[], None]) -> None:
     show_logs()
     try:
         with exit_on_broken_pipe():
+            begin_work()
             job()
     except UserError as error:
         fail(error)
 
 
 def progress_bar(console: Console = CONSOLE, *, disable: bool = False) -> Progress:
-    """Return a progress bar with counts and times; tasks may show a ``note`` field. ``disable`` shows nothing."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=console,
-        disable=disable,
-    )
+    """Return a display of progress with counts and times; tasks may show a ``note`` field. ``disable`` shows nothing.
+
+    On a terminal it shows bars; elsewhere a line of plain text now and then (:mod:`supernet.cli.progress`).
+    """
+    if disable or console.is_terminal:
+        return ProgressBars(console=console, disable=disable)
+    return ProgressLines(console)
+
+
+def print_wide(table: Table) -> None:
+    """Print a table that holds paths: where the terminal is too narrow, its lines wrap there, not inside its cells."""
+    wide = CONSOLE.options.update(width=_WIDEST)
+    width = max(CONSOLE.width, Measurement.get(CONSOLE, wide, table).maximum)
+    CONSOLE.print(Segments(CONSOLE.render(table, wide.update(width=width))), soft_wrap=True, end="")

@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from importlib import resources
 from typing import Any
 
 import hydra
@@ -16,7 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
 from supernet.cli.console import fail, show_logs
+from supernet.cli.interrupts import begin_work
+from supernet.cli.text_options import quoted, with_home
 from supernet.errors import UserError, suggestion
+from supernet.io.conf_folder import CONF_FOLDER
 
 # How long an idle thread spins before it sleeps, in iterations of GNU OpenMP. Waking threads costs up to a fifth of a
 # training step, but long spinning beside other busy processes makes a step several times slower. torch reads this when
@@ -37,7 +39,8 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
-            job({str(key): value for key, value in plain.items()})
+            begin_work()
+            job(with_home(plain))
             return
         except OmegaConfBaseException as error:
             user_error = _override_error(error, config_name, [])
@@ -49,18 +52,19 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
 
     for override in sys.argv[1:]:
         group, _, value = override.partition("=")
-        if value.startswith(("[", "{")) and (folder := resources.files("conf") / group).is_dir():
-            names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
+        if value.startswith(("[", "{")) and (folder := CONF_FOLDER / group).is_dir():
+            names = sorted(entry.stem for entry in folder.iterdir())
             fail(
                 UserError(
                     f"{group} must be one of {names}, got {value}; for values of your own, write them to "
                     f"FOLDER/{group}/NAME.yaml and add --config-dir=FOLDER {group}=NAME"
                 )
             )
+    sys.argv[1:] = quoted(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
     try:
         with exit_on_broken_pipe():
-            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(call)()
+            hydra.main(version_base="1.3", config_path=str(CONF_FOLDER), config_name=config_name)(call)()
     except UserError as error:
         fail(error)
     except (HydraException, OmegaConfBaseException) as error:
@@ -73,14 +77,15 @@ def compose_config(config_name: str | None, overrides: Sequence[str]) -> dict[st
     Raises:
         UserError: There is no such configuration, or an override is invalid.
     """
+    overrides = quoted(overrides)
     try:
-        with hydra.initialize_config_module("conf", version_base="1.3"):
-            config = hydra.compose(config_name, overrides=[*overrides])
+        with hydra.initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
+            config = hydra.compose(config_name, overrides=overrides)
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _override_error(error, config_name, overrides) from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return with_home(plain)
 
 
 def dataset_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -109,7 +114,7 @@ def _override_error(error: Exception, config_name: str | None, overrides: Sequen
 def _options(config_name: str | None, overrides: Sequence[str]) -> list[str]:
     """Return the names of all options, nested ones with dots; empty if ``overrides`` are invalid, too."""
     try:
-        with hydra.initialize_config_module("conf", version_base="1.3"):
+        with hydra.initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
             config = hydra.compose(config_name, overrides=[*overrides])
     except (HydraException, OmegaConfBaseException):
         return []

@@ -34,7 +34,24 @@ def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
             folder = first.with_name(f"{first.name}_{number}")
         except OSError as error:
             raise UserError(f"cannot create the run folder {folder}: {error.strerror}; choose another place") from error
+    try:
+        files.check_writable(folder / "summary.json")
+    except UserError:
+        discard_empty(folder)
+        raise
     return folder
+
+
+def find_run(runs: str | Path, command: str, run: str) -> Path:
+    """Return the folder of the run that the option ``resume`` names: a path, ``latest``, or the name of a run.
+
+    Args:
+        runs: Folder of all runs.
+        command: Name of the folder in ``runs`` that the command writes to.
+        run: The option's value.
+    """
+    is_name = Path(run).name == run and (run == "latest" or not Path(run).exists())
+    return Path(runs) / command / run if is_name else Path(run)
 
 
 def discard_empty(folder: Path) -> None:

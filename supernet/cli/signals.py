@@ -1,22 +1,29 @@
-"""Lets Ctrl-C and SIGTERM stop work at a clean point."""
+"""Lets Ctrl-C, SIGTERM and a closed terminal (SIGHUP) stop work at a clean point."""
 
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SAME_REQUEST_SECONDS = 2.0
-"""A SIGTERM this soon after the first is the same request: SLURM and ``torchrun`` both send one to each process."""
+"""A signal of a program this soon after the first is the same request: SLURM and ``torchrun`` both send a SIGTERM to
+each process; a terminal that closes and its shell both send a SIGHUP, systemd one after its SIGTERM."""
+
+_HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 @contextmanager
 def stop_request() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether Ctrl-C or SIGTERM has arrived, so that work can stop at a clean point.
+    """Yield a function that returns whether a signal asks to stop, so that work can stop at a clean point.
 
-    A second signal ends the process at once, unless it is a SIGTERM within ``SAME_REQUEST_SECONDS`` of the first.
+    A second signal ends the process at once, unless it is within ``SAME_REQUEST_SECONDS`` of the first and not Ctrl-C.
+    A SIGHUP that is ignored, as ``nohup`` has it, stays so.
     """
     requested_at: float | None = None
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    if before.get(_HANG_UP) == signal.SIG_IGN:
+        del before[_HANG_UP]
 
     def restore() -> None:
         for number, handler in before.items():
@@ -27,7 +34,7 @@ def stop_request() -> Iterator[Callable[[], bool]]:
         now = time.monotonic()
         if requested_at is None:
             requested_at = now
-        elif number != signal.SIGTERM or now - requested_at > SAME_REQUEST_SECONDS:
+        elif number == signal.SIGINT or now - requested_at > SAME_REQUEST_SECONDS:
             restore()
             signal.raise_signal(number)
 

@@ -15,6 +15,7 @@ from supernet.errors import UserError
 from supernet.io.limits import check_limits
 
 _DAY_SECONDS = 86_400
+_PROBE_BYTES = 4096
 SMALL = 2**26
 """Size limit of files that describe something, in bytes (64 MiB). Parsed JSON takes up to thirty times as much."""
 LARGE = 2**31
@@ -55,6 +56,26 @@ def atomic(path: str | Path, previous: str | Path | None = None) -> Iterator[Pat
             os.fsync(folder)
         finally:
             os.close(folder)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise UserError if no file or folder can be created at ``path``; call it before the work whose results go there.
+
+    A temporary file is written and removed in the folder of ``path``, or where the first missing one would be made.
+    """
+    path = Path(path).absolute()
+    folder = next((parent for parent in path.parents if os.path.lexists(parent)), path.parent)
+    temporary = folder / f".{path.stem}.tmp{os.getpid()}{path.suffix}"
+    try:
+        with temporary.open("wb") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise refused(path, error) from error
     finally:

@@ -11,10 +11,11 @@ from supernet.io import files
 
 
 def check_new(folder: str | Path) -> None:
-    """Raise UserError if ``folder`` exists. Call it before the work whose results go there."""
+    """Raise UserError if ``folder`` exists or cannot be made. Call it before the work whose results go there."""
     # A dangling link counts, too.
     if os.path.lexists(folder):
         raise UserError(f"{folder} exists already and is never overwritten; choose another name or remove it")
+    files.check_writable(folder)
 
 
 @contextmanager

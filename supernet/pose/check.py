@@ -1,21 +1,20 @@
-"""Checks a data set for faults: ``python -m supernet.pose.check dataset=coco dataset.root=FOLDER`` (``--help``)."""
+"""Checks a data set for faults: ``python -m supernet.pose.check dataset=coco dataset.root=FOLDER`` (``--help``).
+
+Imports that take long are inside functions: the command can be stopped while they last.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-from rich.table import Table
-from rich.text import Text
-
-from supernet.cli.console import CONSOLE, progress_bar
-from supernet.cli.hydra_app import run_with_config
-from supernet.cli.runs import write_summary
+from supernet.cli.interrupts import command
 from supernet.errors import UserError
+from supernet.io import files
 from supernet.io.schema import check_numbers, from_mapping
-from supernet.pose.coco.fault_report import ALL_KINDS, IMAGE_KINDS, Report, check_part, distinct_parts
-from supernet.pose.coco.splits import DatasetOnDisk, with_current_names
+
+if TYPE_CHECKING:
+    from supernet.pose.coco.fault_report import Report
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,11 @@ class CheckSettings:
             raise UserError("a synthetic data set has no files to check; give one on disk, such as dataset=coco")
 
 
+@command
 def main() -> None:
     """Run the entry point."""
+    from supernet.cli.hydra_app import run_with_config
+
     run_with_config("check", _job)
 
 
@@ -50,15 +52,24 @@ def _job(config: dict[str, Any]) -> None:
         raise SystemExit(1)
 
 
-def check(config: Mapping[str, Any]) -> list[Report]:
+def check(config: Mapping[str, Any]) -> "list[Report]":
     """Check the splits of a data set as configured, print the faults and write them to ``output``.
 
     Raises:
         UserError: An option is wrong, or a file or folder is missing.
     """
+    import cv2
+
+    from supernet.cli.console import CONSOLE, progress_bar
+    from supernet.cli.runs import write_summary
+    from supernet.pose.coco.fault_report import check_part, distinct_parts
+    from supernet.pose.coco.splits import DatasetOnDisk
+
     settings = from_mapping(CheckSettings, config, "")
     dataset = DatasetOnDisk.from_plain(settings.dataset)
     parts = distinct_parts(dataset, settings.splits)
+    if settings.output is not None:
+        files.check_writable(Path(settings.output) / "summary.json")
     cv2.setNumThreads(0)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # the report lists what it would warn of
     reports = []
@@ -96,7 +107,13 @@ def check(config: Mapping[str, Any]) -> list[Report]:
     return reports
 
 
-def _print(report: Report, dataset: Mapping[str, Any]) -> None:
+def _print(report: "Report", dataset: Mapping[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from supernet.cli.console import CONSOLE, print_wide
+    from supernet.pose.coco.fault_report import ALL_KINDS
+
     keypoints = report.keypoints
     described = "keypoints unknown" if keypoints is None else f"{keypoints.num} keypoints ({keypoints.name})"
     CONSOLE.print(
@@ -123,11 +140,14 @@ def _print(report: Report, dataset: Mapping[str, Any]) -> None:
         if count:
             examples = report.examples[kind] + ["..."] * (len(report.examples[kind]) < count)
             table.add_row(ALL_KINDS[kind].title, str(count), _effect(kind, dataset), "\n".join(examples))
-    CONSOLE.print(table)
+    print_wide(table)
 
 
 def _effect(kind: str, dataset: Mapping[str, Any]) -> str:
     """Return how training reacts to a fault."""
+    from supernet.pose.coco.fault_report import ALL_KINDS, IMAGE_KINDS
+    from supernet.pose.coco.splits import with_current_names
+
     if kind in IMAGE_KINDS:
         return "skips" if with_current_names(dataset).get("on_bad_image", "skip") == "skip" else "stops"
     if kind == "unpaired":

@@ -1,12 +1,13 @@
 """Start a training run or resume one: its folder, its configuration, and the options that may differ."""
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from supernet.checkpoints import container
-from supernet.cli.runs import create_run
+from supernet.cli.runs import create_run, find_run
 from supernet.compute.distributed import Processes, process_group, restarts
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
@@ -14,6 +15,7 @@ from supernet.training import run_folder
 from supernet.training.run import TrainingRun
 from supernet.training.settings import TrainSettings
 from supernet.training.setup import build_setup
+from supernet.training.time_budget import with_steps_for_minutes
 
 AUTO = "auto"
 """``resume=auto``: resume the run of this name if it has a checkpoint, else start it."""
@@ -41,14 +43,17 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
         elif folder is not None:
             _resume(config, overrides, folder, processes, same_config=True)
         else:
-            latest = Path(settings.runs) / "train" / "latest"
-            folder = latest if settings.resume == "latest" else Path(settings.resume or "")
+            folder = find_run(settings.runs, "train", settings.resume or "")
             _resume(config, overrides, folder, processes, same_config=False)
 
 
 def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | None, processes: Processes) -> None:
     """Start a run in a new folder, or in ``folder`` if a run was killed there before its first checkpoint."""
+    started = time.perf_counter()
     setup = build_setup(settings, processes)  # before the folder, so that a wrong option leaves none behind
+    if settings.minutes is not None:
+        setup = with_steps_for_minutes(setup, processes, started)
+        config = {**config, "steps": setup.settings.steps}
     is_new = folder is None or not folder.exists()
     folder = Path(
         processes.on_main(lambda: str(create_run(settings.runs, "train", settings.name) if is_new else folder))
@@ -94,7 +99,8 @@ def _resume(
         if state["trainer"]["step"] >= own_config["steps"] and (folder / "summary.json").exists():
             raise UserError(f"{folder} is finished; use its supernet or start a new run")
         if same_config:
-            check_unchanged(folder, own_config, config, RESUMABLE_WITH)
+            chosen = () if own_config.get("minutes") is None else ("steps",)  # by the first job
+            check_unchanged(folder, own_config, config, (*RESUMABLE_WITH, *chosen))
         changes = {key: config[key] for key in changed.keys() & RESUMABLE_WITH if key != "resume"}
         settings = from_mapping(TrainSettings, {**own_config, **changes, "init": None, "init_arch": None}, "")
         run = TrainingRun(build_setup(settings, processes), own_config, folder, state, processes)

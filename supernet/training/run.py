@@ -6,24 +6,21 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.lineage import Lineage, from_plain, to_plain
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
 from supernet.cli.console import progress_bar
+from supernet.cli.progress import Speed
 from supernet.cli.runs import point_latest, write_summary
 from supernet.cli.signals import stop_request
 from supernet.compute import machine
-from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.distributed import Processes
 from supernet.compute.precision import tf32
-from supernet.compute.sync_batch_norm import synchronise_batch_norm
 from supernet.errors import UserError
 from supernet.evaluation.subnet_report import report_scores
 from supernet.evaluation.subnet_scorer import SubnetScorer
@@ -34,17 +31,18 @@ from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.plots import batch_sheet, prediction_sheet
 from supernet.pose.training.augmentation import Batch
-from supernet.pose.training.objective import PoseObjective
+from supernet.pose.training.worker_processes import explain_dead_worker
 from supernet.training import run_folder
+from supernet.training.assembly import configure_process, new_supernet, new_trainer
 from supernet.training.monitoring.curves import CURVES_FILE, draw_curves
 from supernet.training.monitoring.log import TrainingLog
 from supernet.training.monitoring.loss_monitor import TrainingDiverged
 from supernet.training.monitoring.monitor import TrainingMonitor, warn_untrained
+from supernet.training.monitoring.remaining_time import RemainingTime
 from supernet.training.monitoring.validation import PeriodicValidation
 from supernet.training.phases import ScheduledPhase
 from supernet.training.setup import TrainingSetup
-from supernet.training.trainer import Trainer
-from supernet.training.warm_start import load_warm_start
+from supernet.training.step_costs import step_costs
 from supernet.version import VERSION
 from supernet.weight_sharing import SuperNet
 
@@ -78,9 +76,10 @@ class TrainingRun:
         self.setup, self.config, self.folder, self.processes = setup, config, folder, processes
         self._draws = setup.settings.plots and processes.is_main
         self._start_time, self._seconds_before = time.perf_counter(), 0.0 if state is None else state["seconds"]
-        self._configure_libraries()
-        supernet = self._new_supernet(is_resumed=state is not None)
-        self.trainer = self._new_trainer(supernet)
+        configure_process(setup)
+        torch.manual_seed(setup.settings.seed)
+        supernet = new_supernet(setup, processes, is_resumed=state is not None)
+        self.trainer = new_trainer(setup, supernet, processes)
         self.monitor = self._new_monitor(supernet)
         self.environment = {
             "code": VERSION,
@@ -120,9 +119,12 @@ class TrainingRun:
             TrainingLog(self.folder, trainer.step) if processes.is_main else nullcontext() as log,
             progress_bar(disable=not processes.is_main) as progress,
             stop_request() as stop_requested,
+            explain_dead_worker(settings.num_workers),
             tf32(allowed=True),
         ):
             task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")
+            speed = Speed(settings.batch_size, trainer.step)
+            remaining = RemainingTime(self.setup.scheduled, self.setup.step_seconds or step_costs(self.setup))
             monitor.validate_if_due()  # a stopped run leaves it out
             while (scheduled := trainer.current_phase()) is not None:
                 trainer.start_phase(scheduled)  # makes a teacher, sorts channels
@@ -140,8 +142,9 @@ class TrainingRun:
                         if logs:
                             figures = monitor.figures()
                             if log is not None:
-                                progress.update(task, note=log.write(report, figures))
-                        progress.update(task, completed=trainer.step)
+                                progress.update(task, note=f"{log.write(report, figures)}, {speed(trainer.step)}")
+                        left = remaining.follow(trainer.step, report.data_seconds)
+                        progress.update(task, completed=trainer.step, seconds_left=left)
                         if not stops:
                             monitor.validate_if_due()
                         if saves:
@@ -214,40 +217,6 @@ class TrainingRun:
             f"supernet: {path}   report: {self.folder / 'summary.json'}   curves: {self.folder / CURVES_FILE}, "
             f"tensorboard --logdir {self.folder}"
         )
-
-    def _configure_libraries(self) -> None:
-        """Set threads and the random seed of this process, and tune it for training on a CPU."""
-        settings = self.setup.settings
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        if self.setup.device.type == "cpu":
-            prefer_throughput()
-        cv2.setNumThreads(0)
-        torch.manual_seed(settings.seed)
-
-    def _new_supernet(self, is_resumed: bool) -> SuperNet:
-        setup, adapt = self.setup, None
-        if setup.settings.sync_batch_norm and self.processes.count > 1:
-            adapt = partial(synchronise_batch_norm, processes=self.processes)
-        supernet = SuperNet(setup.space, setup.keypoints.num, adapt)
-        if setup.warm_start is not None and not is_resumed:
-            message = load_warm_start(supernet, setup.warm_start, setup.keypoints)
-            if self.processes.is_main:
-                logger.info(f"init: {message}")
-        return supernet.to(setup.device)
-
-    def _new_trainer(self, supernet: SuperNet) -> Trainer:
-        setup, settings = self.setup, self.setup.settings
-        objective = PoseObjective(
-            setup.keypoints.num,
-            settings.sigma,
-            settings.push_weight,
-            settings.pull_weight,
-            settings.targets,
-            settings.foreground_weight,
-            settings.sigma_per_size,
-        )
-        return Trainer(supernet, objective, setup.train_set, setup.scheduled, settings, self.processes)
 
     def _new_monitor(self, supernet: SuperNet) -> TrainingMonitor:
         setup, settings, validation = self.setup, self.setup.settings, None

@@ -82,6 +82,7 @@ class TrainSettings(StepSettings):
     init: str | None = None
     init_arch: str | None = None
     targets: Placement = "published"
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range, or ``init_arch`` without ``init``."""
@@ -89,7 +90,7 @@ class TrainSettings(StepSettings):
         if self.init_arch is not None and self.init is None:
             raise UserError(f"init_arch={self.init_arch} has no effect without init; add init=CHECKPOINT or remove it")
         check_numbers(self, "threads", least=1, remedy="null uses all cores")
-        check_numbers(self, "sigma", "rank_timeout_seconds", above=0)
+        check_numbers(self, "sigma", "rank_timeout_seconds", "minutes", above=0)
         if self.explosion_factor != 0:
             check_numbers(self, "explosion_factor", above=1, remedy="0 detects NaN only")
         check_numbers(self, "rollback_factor", least=0, below=1, remedy="0 stops at once")

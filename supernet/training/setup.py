@@ -33,6 +33,7 @@ class TrainingSetup:
         train_set, test_set: Images to train on, and to report AP on.
         val_set: Images of the validation during training; None without it.
         warm_start: Trained weights to start from, if any.
+        step_seconds: Time of a mean step of each phase, if it was measured.
     """
 
     settings: TrainSettings
@@ -45,6 +46,7 @@ class TrainingSetup:
     test_set: CachedDataset
     val_set: CachedDataset | None
     warm_start: WarmStart | None
+    step_seconds: tuple[float, ...] | None = None
 
 
 def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:

@@ -51,7 +51,7 @@ MESSAGES = [
     ("search.lut.__main__", "build --threads 0", "argument --threads: '0' must be a whole number of at least 1"),
     ("subnet_export.__main__", "--max-int8-loss 2", "argument --max-int8-loss: '2' must be a number from 0 to 1"),
     # Missing and damaged files.
-    ("supernet.train", "resume=nowhere", "there is no checkpoint in nowhere"),
+    ("supernet.train", "resume=nowhere", "there is no checkpoint in runs/train/nowhere"),
     ("supernet.evaluate", "weights=damaged", "damaged/supernet.pt is damaged or not a supernet file of this project"),
     ("supernet.pose.check", "dataset=coco", "dataset.root is not set"),
     (

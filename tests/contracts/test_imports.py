@@ -40,11 +40,12 @@ TORCH_FREE = (
 MOST_FILES = 15
 """Limit on the files in a folder."""
 
-HYDRA = ("supernet.cli.hydra_app",)
+HYDRA = ("supernet.cli.hydra_app", "supernet.cli.text_options")
 """Modules that may import Hydra."""
 
 COMMANDS = {
     "supernet.cli.console": "prints logs, and the error that ends a command",
+    "supernet.cli.progress": "prints lines of progress where there is no terminal",
     "supernet.cli.arguments": "prints errors in the command line",
     "supernet.doctor": "prints its report, also where packages are missing",
     "supernet.pose.check": "prints its report",
@@ -163,6 +164,7 @@ WRITES_ELSEWHERE = {
     "subnet_export.deployment.writers": "a temporary folder that another program reads or writes",
     "subnet_export.prediction.outputs": "lines that are appended during prediction",
     "supernet.io.new_folder": "a folder that is complete when it is renamed",
+    "supernet.cli.interrupts": "a line on standard error, from a signal handler",
     "supernet.cli.runs": "the link `latest`, by renaming",
     "supernet.checkpoints.container": "a damaged file, by renaming",
 }

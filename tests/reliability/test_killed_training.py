@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import os
+import pty
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -82,6 +84,42 @@ def test_sigterm_saves_and_the_command_continues(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_a_run_and_its_loading_processes_saves_it(tmp_path: Path, number: signal.Signals) -> None:
+    """``timeout``, systemd, SLURM and a terminal send it to all processes of a run."""
+    run = tmp_path / "runs" / "train" / "run"
+    process = subprocess.Popen(
+        command(tmp_path, "num_workers=2"),
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    log = run / "train.jsonl"
+    while not (log.exists() and log.stat().st_size):
+        time.sleep(0.05)
+        assert process.poll() is None
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=200)
+    assert process.returncode == 2
+    step = load_checkpoint(run)["trainer"]["step"]
+    assert stderr == f"error: stopped after {step} steps; continue with resume={run.resolve()}\n"
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_saves_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "train" / "run"
+    arguments = command(tmp_path, "num_workers=1")
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.execv(arguments[0], arguments)
+    while not ((log := run / "train.jsonl").exists() and log.stat().st_size):
+        if select.select([terminal], [], [], 0.1)[0]:
+            os.read(terminal, 65536)
+    os.close(terminal)
+    os.waitpid(child, 0)
+    assert 0 < load_checkpoint(run)["trainer"]["step"] < 2000
+
+
+@pytest.mark.slow
 def test_a_full_disk_ends_a_run_before_its_first_step_in_one_sentence(tmp_path: Path) -> None:
     ended = subprocess.run(
         command(tmp_path),
@@ -99,6 +137,24 @@ def test_a_full_disk_ends_a_run_before_its_first_step_in_one_sentence(tmp_path: 
 def test_a_second_signal_ends_the_process_at_once(second: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "SAME_REQUEST_SECONDS", 0.0 if second == signal.SIGTERM else 1e9)
     assert status_after(signal.SIGTERM, second) != 0
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP])
+def test_the_hang_up_of_a_terminal_or_of_systemd_is_the_same_request(
+    first: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "SAME_REQUEST_SECONDS", 1e9)
+    assert status_after(first, signal.SIGHUP) == 0
+
+
+def test_an_ignored_hang_up_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_request() as stop_requested:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop_requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_two_sigterms_that_a_job_under_slurm_gets_are_one_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,7 +200,8 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(
     assert message == f"error: stopped after {step} of 4 steps; continue with --resume {runs / 'finetune' / left}\n"
     with monkeypatch.context() as patch:
         pretend(patch, 0.2, 0.0)  # AP before is not measured again, so 0.2 is the AP after
-        assert run(patch, "--resume", "latest", "--runs", runs) == 0
+        name = "latest" if step == 1 else left.removesuffix(".checkpoint.pt")
+        assert run(patch, "--resume", name, "--runs", runs) == 0
     resumed = runs / "finetune" / "latest"
     assert equal(load_model(resumed).network.state_dict(), load_model(tmp_path / "whole").network.state_dict())
     assert sorted(os.listdir(runs / "finetune")) == sorted([left.removesuffix(".checkpoint.pt"), "latest"])

@@ -90,8 +90,9 @@ class ImageArchive:
     def __init__(self, path: Path, folder: str = "") -> None:
         self._path = path
         self._has_folder = bool(folder.strip("/"))
-        self._open()
-        entries = [entry for entry in self._zip.infolist() if entry.filename]  # zipfile fails on an empty name
+        self._zip: zipfile.ZipFile | None = None
+        self._process = os.getpid()
+        entries = [entry for entry in self._opened.infolist() if entry.filename]  # zipfile fails on an empty name
         files = [entry for entry in entries if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")]
         if any(entry.flag_bits & 1 for entry in files):
             raise UserError(f"the image archive {path} is encrypted; unpack it and give the folder")
@@ -106,9 +107,7 @@ class ImageArchive:
 
     def head(self, name: str, num_bytes: int | None = None) -> bytes:
         """The first ``num_bytes`` of the file ``name``; None for all."""
-        if self._process != os.getpid():
-            self._open()
-        entry = self._zip.NameToInfo.get(self._name(name))
+        entry = self._opened.NameToInfo.get(self._name(name))
         if entry is None:
             raise BadImage(f"image {self.describe(name)} is not in the archive; check the path", "missing")
         if entry.file_size > MAX_BYTES:
@@ -118,8 +117,8 @@ class ImageArchive:
             )
         try:
             if num_bytes is None:
-                return self._zip.read(entry)
-            with self._zip.open(entry) as file:
+                return self._opened.read(entry)
+            with self._opened.open(entry) as file:
                 return file.read(num_bytes)
         except _ZIP_ERRORS as error:
             raise BadImage(
@@ -133,18 +132,25 @@ class ImageArchive:
     def _name(self, name: str) -> str:
         """The file's name in the archive; without a given folder, ``name`` may include the archive's only folder."""
         full_name = (self._folder / name).as_posix()
-        is_full = not self._has_folder and full_name not in self._zip.NameToInfo and name in self._zip.NameToInfo
+        names = self._opened.NameToInfo
+        is_full = not self._has_folder and full_name not in names and name in names
         return name if is_full else full_name
 
-    def _open(self) -> None:
-        try:
-            self._zip = zipfile.ZipFile(self._path)
-        except OSError as error:
-            raise UserError(f"cannot read the image archive {self._path}: {error.strerror}; check the path") from error
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise UserError(f"the image archive {self._path} is damaged ({error}); download it again") from error
-        self._process = os.getpid()
+    @property
+    def _opened(self) -> zipfile.ZipFile:
+        """The archive, opened by this process."""
+        if self._zip is None or self._process != os.getpid():
+            try:
+                self._zip = zipfile.ZipFile(self._path)
+            except OSError as error:
+                raise UserError(
+                    f"cannot read the image archive {self._path}: {error.strerror}; check the path"
+                ) from error
+            except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+                raise UserError(f"the image archive {self._path} is damaged ({error}); download it again") from error
+            self._process = os.getpid()
+        return self._zip
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop the open file: processes that are not forked open their own."""
-        return {**self.__dict__, "_zip": None, "_process": None}
+        return {**self.__dict__, "_zip": None}

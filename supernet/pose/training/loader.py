@@ -2,8 +2,9 @@
 
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -13,6 +14,7 @@ from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.skip_broken import skip_broken_of
 from supernet.pose.training.augmentation import Augmentation, Batch, TrainingImages, collate
 from supernet.pose.training.objective import to_device
+from supernet.pose.training.worker_processes import explain_dead_worker, held_stop_signals, start_worker
 from supernet.random_streams import Stream
 
 
@@ -76,21 +78,22 @@ def training_loader(
     Raises:
         UserError: While iterating: an image cannot be used (one sentence even if a worker met it), or a worker died.
     """
-    loader: Iterable[Batch] = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         TrainingImages(dataset, augmentation),
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate,
-        worker_init_fn=_use_one_thread,
+        worker_init_fn=start_worker,
         prefetch_factor=4 if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
     skip_broken = skip_broken_of(dataset)
     try:
-        for batch in loader:
-            if skip_broken is not None:
-                skip_broken.log_skipped()
-            yield batch
+        with explain_dead_worker(num_workers):
+            for batch in _started(loader):  # no name of ours keeps its workers alive after an error
+                if skip_broken is not None:
+                    skip_broken.log_skipped()
+                yield batch
     except UserError as error:
         lines = str(error.args[0]).splitlines()
         if len(lines) == 1:
@@ -99,21 +102,12 @@ def training_loader(
         traceback.clear_frames(error.__traceback__)
         # A worker's error arrives with its traceback as text; the error itself is the last line.
         raise UserError(lines[-1].partition(": ")[2]) from None
-    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-        # A worker that dies while it sends a batch may show up only as a broken connection.
-        is_broken_connection = num_workers and not isinstance(error, RuntimeError) and "Caught " not in str(error)
-        if not is_broken_connection and not str(error).startswith("DataLoader worker (pid"):
-            raise
-        raise UserError(
-            f"a process that loads images has died ({' '.join(str(error).split())}); if memory ran out, lower "
-            "num_workers or image_memory_mib, then resume from the last checkpoint"
-        ) from error
 
 
-def _use_one_thread(_: int) -> None:
-    """Restrict a worker process to one core: OpenCV would otherwise use all of them."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+def _started(loader: DataLoader[Any]) -> Iterator[Batch]:
+    with held_stop_signals() if loader.num_workers else nullcontext():
+        batches: Iterator[Batch] = iter(loader)
+        return batches
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

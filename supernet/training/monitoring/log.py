@@ -31,6 +31,7 @@ class TrainingLog:
 
     def __init__(self, folder: Path, start: int) -> None:
         self.path = folder / LOG_FILE
+        self._aps: dict[str, float] = {}
         # On a full disk TensorBoard's thread fails first. Its error is raised again at the next write, where it becomes
         # a UserError, so the thread's own traceback is suppressed.
         self._hook = threading.excepthook
@@ -60,7 +61,7 @@ class TrainingLog:
         self._lines, self._events = self._open(start)
 
     def write(self, report: StepReport, figures: Mapping[str, float]) -> str:
-        """Log one step and return a short note for the progress bar.
+        """Log one step and return a short note for the display of progress: loss, latest APs and learning rate.
 
         Args:
             report: Report of the step.
@@ -91,7 +92,9 @@ class TrainingLog:
                     self._events.add_scalar(f"train/{name}", value, report.step)
         except OSError as error:
             raise files.refused(self.path, error) from error
-        return f"{report.phase}: loss {values['total']:.4f}"
+        self._aps |= {name: value for name, value in figures.items() if name.startswith("AP_")}
+        aps = [f"AP {'/'.join(f'{value:.3f}' for value in self._aps.values())}"] if self._aps else []
+        return ", ".join([f"{report.phase}: loss {values['total']:.4f}", *aps, f"rate {report.rate:.1e}"])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all lines of the run so far, including those before it was resumed."""

@@ -49,6 +49,18 @@ def test_folders_and_patterns_give_their_images_and_videos_by_name(
     assert listed("-") == [("stdin", "-")]
 
 
+def test_a_pattern_in_a_folder_whose_name_has_its_signs_gives_the_files_of_that_folder(tmp_path: Path) -> None:
+    for folder in ("dir [1]", "dir 1", "b[ab]*", "ba"):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+        for name in ("a.png", "b.jpg", "deep/c.png"):
+            (tmp_path / folder / name).write_bytes(b"")
+    for folder in ("dir [1]", "b[ab]*"):
+        assert listed(tmp_path / folder / "*.png") == [("image", str(tmp_path / folder / "a.png"))]
+        assert len(listed(tmp_path / folder / "**" / "*.png")) == 2
+    assert len(listed(tmp_path / "dir ?" / "*.png")) == 1  # no folder of that name, so it is a pattern
+    assert len(listed(tmp_path / "dir*" / "*.png")) == 2
+
+
 @pytest.mark.parametrize(
     ("places", "message"),
     [

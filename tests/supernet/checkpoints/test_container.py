@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -199,3 +201,15 @@ def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path: Path, superne
         signal.signal(signal.SIGXFSZ, ignored)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["supernet.pt"]
+
+
+def test_reading_a_supernet_does_not_import_the_compiler(golden: Path) -> None:
+    """It takes a second, in every command."""
+    program = (
+        "import sys; from supernet.checkpoints.supernet_file import load_supernet; load_supernet(sys.argv[1]); "
+        "print([name for name in ('torch._dynamo', 'torch._inductor', 'sympy') if name in sys.modules])"
+    )
+    path = golden / "release" / "supernet_format_2.pt"
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    assert done.stdout == "[]\n"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supernet import train
+from supernet import evaluate, train
 from supernet.cli.hydra_app import compose_config, dataset_config
-from supernet.cli.runs import create_run, discard_empty, point_latest
+from supernet.cli.runs import create_run, discard_empty, find_run, point_latest
 from supernet.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
         ("evaluation.flip_tset=true", "did you mean evaluation.flip_test?"),
         (
             "dataset=nowhere",
-            "Could not find 'dataset/nowhere' Available options in 'dataset': coco crowdpose custom synthetic",
+            "Could not find 'dataset/nowhere' Available options in 'dataset': coco",
         ),
         ("steps=${nothing}", "Interpolation key 'nothing' not found"),
         ("steps=???", "Missing mandatory value: steps"),
@@ -70,6 +70,28 @@ def test_runs_that_start_in_the_same_second_get_different_folders(tmp_path: Path
     folders = [create_run(tmp_path, "train") for _ in range(4)]
     assert len({folder.name for folder in folders}) == 4
     assert sorted(os.listdir(tmp_path / "train")) == sorted(folder.name for folder in folders)
+
+
+def test_a_run_is_found_by_its_name_or_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("latest", "mine", "nowhere"):
+        assert find_run("runs", "train", name) == Path("runs/train") / name
+    for path in ("runs/train/mine", "../mine", str(tmp_path / "mine")):
+        assert find_run("runs", "train", path) == Path(path)
+    (tmp_path / "mine").mkdir()
+    assert find_run("runs", "train", "mine") == Path("mine")
+
+
+def test_a_sweep_writes_only_to_the_folder_of_all_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--multirun", "weights=nowhere", "runs=mine", "split=val,test"])
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    assert "there is no trained supernet or exported model at nowhere" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["mine"]
+    assert os.listdir(tmp_path / "mine") == ["multirun"]
 
 
 def test_a_folder_is_discarded_only_while_it_is_empty(tmp_path: Path) -> None:
@@ -136,3 +158,24 @@ def test_threads_spin_briefly_unless_the_environment_says_how_long(
         command, cwd=ROOT, env=others | variables, capture_output=True, text=True, timeout=250, check=True
     )
     assert ended.stdout.split() == [str(spins), "False"]  # torch reads it when it is imported
+
+
+def test_a_folder_conf_of_the_user_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "__init__.py").write_text("raise SystemExit('the user's code')")
+    (tmp_path / "conf" / "evaluate.yaml").write_text("weights: theirs")
+    done = subprocess.run(
+        [sys.executable, "-m", "supernet.evaluate", "weights=mine"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.startswith("error: there is no trained supernet or exported model at mine;")
+
+
+def test_with_option_p_of_python_files_of_the_user_are_not_imported(tmp_path: Path) -> None:
+    for name in ("search.py", "conf.py", "supernet.py"):
+        (tmp_path / name).write_text("raise SystemExit('the user's code')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "search.evolve", "stepz=1"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.startswith("error: there is no option stepz")

@@ -62,7 +62,8 @@ def test_resume_auto_starts_a_run_and_continues_it(tmp_path: Path, monkeypatch: 
             start_or_resume(config, ["resume=auto", "steps=12"])
     with pytest.raises(UserError, match="batch_size differs from the run in"):
         start_or_resume(config | {"batch_size": 2}, ["resume=auto", "steps=12", "batch_size=2"])
-    start_or_resume(config, ["resume=auto", "steps=12"])
+    by_name = config | {"resume": "run"}
+    start_or_resume(by_name, ["resume=run", f"runs={tmp_path / 'cut'}"])
     start_or_resume(configuration(tmp_path / "whole", steps=12), [])
     cut, whole = (
         container.load(tmp_path / name / "train" / "run" / "supernet.pt", "supernet")["state"]

@@ -15,7 +15,7 @@ def varied(space: SearchSpace) -> SuperNet:
     supernet = SuperNet(space, 3).double().train()
     with torch.no_grad():
         for parameter in supernet.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(0.1 * torch.randn_like(parameter))
     return supernet
 
 
@@ -33,8 +33,7 @@ def test_outputs_and_gradients_are_those_of_slices(name: str) -> None:
             gradients.append((low.detach(), high.detach(), {n: p.grad for n, p in supernet.named_parameters()}))
             supernet.zero_grad(set_to_none=True)
         sliced, masked = gradients
-        for actual, expected in zip(masked[:2], sliced[:2], strict=True):
-            torch.testing.assert_close(actual, expected)
+        torch.testing.assert_close(masked[:2], sliced[:2])
         for parameter, expected in sliced[2].items():
             actual = masked[2][parameter]
             if actual is None or expected is None:

@@ -1,0 +1,170 @@
+"""Chooses the number of steps with which a run ends in a given time (option ``minutes``), by a short measurement."""
+
+import logging
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from supernet.arch import layers
+from supernet.compute.distributed import Processes
+from supernet.costs.analytic import macs
+from supernet.errors import UserError
+from supernet.random_streams import Stream
+from supernet.training.assembly import configure_process, new_supernet, new_trainer
+from supernet.training.phases import schedule
+from supernet.training.setup import TrainingSetup
+from supernet.training.step_costs import macs_of_step, step_costs
+from supernet.training.trainer import Trainer
+
+_MEASURED_STEPS = 3
+"""Steps of each phase that are measured, after a first one."""
+_EVALUATED_IMAGES = 8
+_GROUPING_SECONDS = 0.01
+"""Time from the maps of an image to its people, on one core."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """What a short measurement found.
+
+    Attributes:
+        step_seconds: Of a mean step of each phase, without the time to load images.
+        image_seconds: To load an image, unless it is cached.
+        seconds_per_mac: Of the evaluation of an image, per multiply-add of the network.
+    """
+
+    step_seconds: tuple[float, ...]
+    image_seconds: float
+    seconds_per_mac: float
+
+
+def with_steps_for_minutes(setup: TrainingSetup, processes: Processes, started: float) -> TrainingSetup:
+    """Return ``setup`` with the number of steps with which the whole run takes ``minutes``.
+
+    Args:
+        setup: The setup, with any number of steps.
+        processes: The processes that train together; all measure, and the main one decides.
+        started: ``time.perf_counter()`` when the run started.
+
+    Raises:
+        UserError: The time is too short for a step of each phase and the report.
+    """
+    settings = setup.settings
+    assert settings.minutes is not None
+    began = time.perf_counter()
+    speeds = measure(setup, processes)
+    report = report_seconds(setup, speeds) / processes.count
+    seconds = 60 * settings.minutes - (time.perf_counter() - started) - report
+    steps = int(processes.on_main(lambda: str(steps_within(seconds, setup, speeds))))
+    if processes.is_main:
+        shown = ", ".join(
+            f"{scheduled.phase.name} {value:.2f} s"
+            for scheduled, value in zip(setup.scheduled, speeds.step_seconds, strict=True)
+        )
+        logger.info(
+            f"minutes={settings.minutes:g}: {steps} steps; a step takes: {shown}; measured in "
+            f"{time.perf_counter() - began:.0f} s with {torch.get_num_threads()} threads"
+        )
+    settings = replace(settings, steps=steps)
+    scheduled = schedule(settings.phases, setup.space, steps)
+    return replace(setup, settings=settings, scheduled=scheduled, step_seconds=speeds.step_seconds)
+
+
+def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
+    """Take a few steps of each phase with weights that are thrown away."""
+    configure_process(setup)
+    trainer = new_trainer(setup, new_supernet(setup, processes, is_resumed=True), processes)
+    costs, seconds_per_mac, waits = step_costs(setup), [], []
+    for scheduled in setup.scheduled:
+        trainer.step = scheduled.start
+        trainer.start_phase(scheduled)
+        num_steps = min(1 + _MEASURED_STEPS, scheduled.stop - scheduled.start)
+        before, seconds, work = _now(trainer), 0.0, 0.0
+        for number, (batch, data_seconds) in enumerate(trainer.batches(scheduled), start=1):
+            waits.append(data_seconds)
+            before += data_seconds
+            report = trainer.train_step(scheduled, batch, data_seconds)
+            now = _now(trainer)
+            if number > 1 or num_steps == 1:  # kernels are compiled in the first step
+                seconds += now - before
+                work += macs_of_step(
+                    scheduled, report.resolution, report.archs, setup.space.largest(), setup.keypoints.num
+                )
+            before = now
+            if number == num_steps:
+                break
+        seconds_per_mac.append(seconds / work)
+    per_image = setup.settings.batch_size // processes.count
+    return Speeds(
+        tuple(cost * value for cost, value in zip(costs, seconds_per_mac, strict=True)),
+        max(0.0, sum(waits) / len(waits)) / per_image,
+        _evaluation_seconds(setup, trainer),
+    )
+
+
+@torch.no_grad()
+def _evaluation_seconds(setup: TrainingSetup, trainer: Trainer) -> float:
+    """Return the time of a forward pass of the largest subnet in evaluation, per image and multiply-add."""
+    largest = setup.space.largest()
+    network = trainer.supernet.extract(largest)
+    images = torch.zeros(_EVALUATED_IMAGES, 3, largest.resolution, largest.resolution, device=trainer.device)
+    network(images)
+    before = _now(trainer)
+    network(images)
+    seconds = _now(trainer) - before
+    return seconds / _EVALUATED_IMAGES / macs(layers(largest, setup.keypoints.num))
+
+
+def steps_within(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
+    """Return the number of steps that fit into a time.
+
+    Raises:
+        UserError: A phase would get no step.
+    """
+    settings, total = setup.settings, sum(phase.share for phase in setup.settings.phases)
+    compute = sum(
+        phase.share / total * value for phase, value in zip(settings.phases, speeds.step_seconds, strict=True)
+    )
+    loading = settings.batch_size * speeds.image_seconds
+    num_loaded = len(setup.train_set) if _is_cached(setup) else math.inf
+    # All images are loaded in the first epoch, and then found in the cache, if they fit.
+    steps = seconds / (compute + loading)
+    if steps * settings.batch_size > num_loaded:
+        steps = max(0.0, seconds - num_loaded * speeds.image_seconds) / compute
+    least = math.ceil(max(total / phase.share for phase in settings.phases))
+    if steps < least:
+        missing = (least * (compute + loading) - seconds) / 60
+        raise UserError(
+            f"minutes must be long enough for a step of each phase and the report, got {settings.minutes}; "
+            f"give at least {missing + (settings.minutes or 0):.2f}"
+        )
+    return int(steps)
+
+
+def report_seconds(setup: TrainingSetup, speeds: Speeds) -> float:
+    """Return the time of the report at the end: the calibration and evaluation of some subnets."""
+    settings, rng = setup.settings, Stream.REPORT_ARCHS.generator(setup.settings.seed)
+    archs = [setup.space.largest(), setup.space.smallest()]
+    archs += [setup.space.sample(rng) for _ in range(settings.report_random)]
+    num_passes = settings.num_calibration_images + len(setup.test_set) * (1 + settings.evaluation.flip_test)
+    num_macs = num_passes * sum(macs(layers(arch, setup.keypoints.num)) for arch in archs)
+    seconds_per_image = speeds.image_seconds + len(archs) * _GROUPING_SECONDS
+    return num_macs * speeds.seconds_per_mac + len(setup.test_set) * seconds_per_image
+
+
+def _is_cached(setup: TrainingSetup) -> bool:
+    """Whether all training images fit into the cache of the process that trains."""
+    sample = setup.train_set[0]
+    size = (sample.image.nbytes + sample.mask.nbytes) * len(setup.train_set)
+    return setup.settings.num_workers == 0 and size <= setup.settings.image_memory_mib * 2**20
+
+
+def _now(trainer: Trainer) -> float:
+    """Return the time once the device has done its work."""
+    if trainer.device.type == "cuda":
+        torch.cuda.synchronize(trainer.device)
+    return time.perf_counter()

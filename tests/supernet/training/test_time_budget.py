@@ -1,0 +1,120 @@
+"""The option ``minutes`` chooses a number of steps, and changes nothing else of a run."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from supernet.arch import layers
+from supernet.compute.distributed import SINGLE_PROCESS
+from supernet.costs.analytic import macs
+from supernet.errors import UserError
+from supernet.io.schema import from_mapping
+from supernet.pose.keypoints import COCO
+from supernet.training import time_budget
+from supernet.training.launch import start_or_resume
+from supernet.training.settings import TrainSettings
+from supernet.training.setup import TrainingSetup, build_setup
+from supernet.training.time_budget import Speeds, measure, report_seconds, steps_within
+from tests.supernet.test_train import configuration, state_of
+
+K = COCO.num
+SECONDS = (0.5, 1.0, 2.0, 2.0, 3.0, 4.0)
+SPEEDS = Speeds(SECONDS, image_seconds=0.25, seconds_per_mac=1e-6)
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> TrainingSetup:
+    config = configuration(tmp_path, minutes=3.0)
+    config["phases"] = [phase | {"share": share} for phase, share in zip(config["phases"], range(1, 7), strict=True)]
+    return build_setup(from_mapping(TrainSettings, config, ""), SINGLE_PROCESS)
+
+
+def seconds_of(setup: TrainingSetup, steps: int, num_loaded: int) -> float:
+    """The time of so many steps, phase by phase."""
+    shares = [phase.share for phase in setup.settings.phases]
+    compute = sum(steps * share / sum(shares) * value for share, value in zip(shares, SECONDS, strict=True))
+    return compute + num_loaded * SPEEDS.image_seconds
+
+
+def test_the_steps_fill_the_time_and_cached_images_are_loaded_once(setup: TrainingSetup) -> None:
+    num_images, batch_size = len(setup.train_set), setup.settings.batch_size
+    steps = steps_within(600.0, setup, SPEEDS)
+    assert seconds_of(setup, steps, num_images) <= 600 < seconds_of(setup, steps + 1, num_images)
+    uncached = replace(setup, settings=replace(setup.settings, image_memory_mib=0))
+    steps = steps_within(600.0, uncached, SPEEDS)
+    assert seconds_of(setup, steps, batch_size * steps) <= 600 < seconds_of(setup, steps + 1, batch_size * (steps + 1))
+
+
+def test_a_time_that_is_too_short_is_refused_with_one_that_is_long_enough(setup: TrainingSetup) -> None:
+    with pytest.raises(UserError, match=r"minutes .* got 3\.0; give at least (\S+)$") as refused:
+        steps_within(10.0, setup, SPEEDS)
+    enough = float(str(refused.value).rpartition(" ")[2])
+    assert enough > 3
+    assert steps_within(10.0 + 60 * (enough - 3) + 1, setup, SPEEDS) >= 21  # the phases' shares are 1 to 6
+
+
+def test_the_report_takes_the_time_of_its_subnets(setup: TrainingSetup) -> None:
+    def report(**changes: object) -> float:
+        return report_seconds(replace(setup, settings=replace(setup.settings, **changes)), SPEEDS)  # type: ignore[arg-type]
+
+    both = sum(macs(layers(arch, K)) for arch in (setup.space.largest(), setup.space.smallest()))
+    more_images = report(num_calibration_images=104, report_random=0) - report(report_random=0)
+    assert more_images == pytest.approx(100 * both * SPEEDS.seconds_per_mac)
+    mirrored = replace(setup.settings.evaluation, flip_test=not setup.settings.evaluation.flip_test)
+    change = abs(report(evaluation=mirrored, report_random=0) - report(report_random=0))
+    assert change == pytest.approx(len(setup.test_set) * both * SPEEDS.seconds_per_mac)
+    assert report(report_random=2) > report(report_random=0) > report(report_random=0, num_calibration_images=1)
+
+
+def test_a_run_of_some_minutes_is_the_run_of_the_steps_that_it_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[float] = []
+
+    def chosen(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
+        seen.extend([seconds, *speeds.step_seconds])
+        return 13
+
+    monkeypatch.setattr(time_budget, "steps_within", chosen)
+    caplog.set_level("INFO")
+    config = configuration(tmp_path / "minutes", minutes=30.0, resume="auto")
+    start_or_resume(config, [])
+    assert 1000 < seen[0] < 1800
+    assert len(seen) == 7
+    assert all(value > 0 for value in seen)
+    assert "minutes=30: 13 steps" in caplog.text
+    start_or_resume(configuration(tmp_path / "steps", steps=13), [])
+    folders = [tmp_path / name / "train" / "run" for name in ("minutes", "steps")]
+    first, second = (state_of(folder / "supernet.pt") for folder in folders)
+    assert all(torch.equal(first[name], second[name]) for name in second)
+    assert json.loads((folders[0] / "summary.json").read_text())["steps"] == 13
+    with pytest.raises(UserError, match="is finished"):  # and not: steps differ
+        start_or_resume(config, ["resume=auto", "minutes=30"])
+
+
+def test_what_is_measured_is_the_time_of_the_steps(setup: TrainingSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def later(_: object) -> float:
+        nonlocal now
+        now += 1.0
+        return now
+
+    monkeypatch.setattr(time_budget, "_now", later)
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)  # images take no time
+    speeds = measure(setup, SINGLE_PROCESS)
+    assert speeds.image_seconds == 0
+    # Each measured step took a second; their subnets differ from the mean ones by less than a factor of three.
+    assert all(1 / 3 < value < 3 for value in speeds.step_seconds)
+
+
+@pytest.mark.slow
+def test_a_run_ends_in_the_time_that_it_was_given(tmp_path: Path) -> None:
+    start = time.perf_counter()
+    start_or_resume(configuration(tmp_path, minutes=0.75, batch_size=16), [])
+    seconds = time.perf_counter() - start
+    assert seconds == pytest.approx(45, rel=0.25)
