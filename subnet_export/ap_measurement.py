@@ -74,9 +74,7 @@ def at_root(dataset: Mapping[str, Any], root: str | None) -> dict[str, Any]:
     """
     if root is None:
         if "root" in dataset and not dataset["root"]:
-            raise UserError(
-                "the folder of the data set is not known; add --dataset-root FOLDER, the folder that holds its images"
-            )
+            raise UserError("dataset.root is not set; give the data set's folder, --dataset-root FOLDER")
         return dict(dataset)
     if "root" not in dataset:
         raise UserError(f"a data set of kind {dataset.get('kind')!r} has no folder; leave out --dataset-root")
