@@ -115,7 +115,7 @@ def ship_export(source: Path, output: Path, notes: str | None = None) -> None:
             f"{source}: 16 bits do not hold {rounded[0]} exactly, so that its AP would change; export a subnet with "
             "full kernels of a supernet that was stored in 16 bits"
         )
-    content = bytes(safe_torch.serialize(state))
+    content = bytes(safe_torch.serialize(_in_few_storages(state)))
     card = files.read_bytes(source / CARD_FILE, "model card").decode()
     if notes:
         card = f"{card}\n## Recipe, limits and licences\n\nSee [{notes}]({notes}).\n"
@@ -127,6 +127,17 @@ def ship_export(source: Path, output: Path, notes: str | None = None) -> None:
         files.write_text(staging / CARD_FILE, card)
         load_model(staging)
         _check_size(staging / WEIGHTS_FILE)
+
+
+def _in_few_storages(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return equal tensors that share one storage per precision: each storage costs a file some 250 bytes."""
+    shared = {}
+    for dtype in {tensor.dtype for tensor in state.values()}:
+        chosen = {name: tensor for name, tensor in state.items() if tensor.dtype == dtype}
+        flat = torch.cat([tensor.reshape(-1) for tensor in chosen.values()])
+        parts = flat.split([tensor.numel() for tensor in chosen.values()])
+        shared |= {name: part.view(state[name].shape) for name, part in zip(chosen, parts, strict=True)}
+    return {name: shared[name] for name in state}
 
 
 def _without_root(dataset: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,9 +112,9 @@ def test_prediction_needs_neither_a_run_nor_a_model(
     assert summary["model"] == str(located(DEFAULT_EXPORT).resolve())
     assert "ImageNet" in summary["trained_on"][0]
     capsys.readouterr()
-    assert exit_status(monkeypatch, predict.main, "--device", "cpu") == 2  # a model of one's own has test images
-    assert "there is no exported model in runs/export/latest" in capsys.readouterr().err
-    assert exit_status(monkeypatch, predict.main, "--model", DEFAULT_EXPORT, "--device", "cpu") == 2
+    assert exit_status(monkeypatch, predict.main, "--runs", "own") == 2  # a model of one's own has test images
+    assert "there is no exported model in own/export/latest" in capsys.readouterr().err
+    assert exit_status(monkeypatch, predict.main, "--model", DEFAULT_EXPORT, "--runs", "own") == 2
     assert "--dataset-root" in capsys.readouterr().err
 
 
