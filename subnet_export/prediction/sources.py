@@ -24,7 +24,7 @@ MAX_ASPECT_RATIO = 16
 """Limit of the longest side over the shortest; beyond it, the network's input would need gigabytes."""
 _DEFAULT_FPS = 25.0
 _GIF_FPS = 10.0
-"""Of a GIF that tells no delays, as browsers show it."""
+"""Of a GIF without delays, as browsers show it."""
 _MISSING_SHARE = 0.1
 """Share of the announced frames that a video may lack: the number is often an estimate from its length."""
 # Silences OpenCV and FFmpeg, as errors are reported by this module. FFmpeg reads the variable when it opens the first

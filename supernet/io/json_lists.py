@@ -22,7 +22,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class Unusual(Exception):
-    """The file is not an object whose lists can be read in batches; read it as a whole, which tells what is wrong."""
+    """The file is not an object whose lists can be read in batches; read it as a whole, which finds what is wrong."""
 
 
 def read_lists(path: str | Path, names: Collection[str], most: int) -> Iterator[tuple[str, list[Any]]]:

@@ -25,7 +25,7 @@ _WITHOUT_EXIF: Final = (b"BM", b"GIF8", b"P4", b"P5", b"P6", b"P7", b"II*\0", b"
 
 @dataclass(frozen=True)
 class Header:
-    """What the start of an image file tells; None what it does not.
+    """What the start of an image file holds; None for what it does not.
 
     Attributes:
         orientation: 1 to 8; 1 for an image that is stored as it is shown.

@@ -108,7 +108,7 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
 
 
 def _undecodable(name: str) -> BadImage:
-    """The error of an image without a reason that a decoder tells."""
+    """The error of an image that a decoder rejects without a reason."""
     suffix = PurePath(name).suffix.lower()
     if suffix and suffix not in IMAGE_SUFFIXES:
         formats = ", ".join(IMAGE_SUFFIXES)

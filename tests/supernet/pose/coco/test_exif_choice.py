@@ -1,4 +1,4 @@
-"""Annotations of turned and of stored images are told apart by sizes, for the data set as a whole."""
+"""Annotations of turned and of stored images are distinguished by sizes, for the data set as a whole."""
 
 import json
 from pathlib import Path

@@ -81,7 +81,7 @@ def test_on_photographs_every_half_of_a_pair_is_found_and_the_nose_is_not(data_f
     for pair in COCO.flip_pairs:
         others = tuple(other for other in COCO.flip_pairs if other != pair)
         unnamed = ["a" if k == pair[0] else "b" if k == pair[1] else name for k, name in enumerate(COCO.names)]
-        unnamed[0] = "c"  # the nose, under a name that tells nothing
+        unnamed[0] = "c"  # the nose, under a name that says nothing
         keypoints = KeypointSet("own", tuple(unnamed), COCO.sigmas, others, ())
         assert on_one_side(marked, keypoints) == ("a", "b"), pair
 

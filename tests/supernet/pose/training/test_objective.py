@@ -5,7 +5,7 @@ import torch
 
 from supernet.pose.training.augmentation import Batch
 from supernet.pose.training.losses import heatmap_loss, tag_loss
-from supernet.pose.training.objective import PoseObjective, to_device
+from supernet.pose.training.objective import SMALLEST_SIGMA, PoseObjective, to_device
 from supernet.pose.training.targets import heatmaps
 from supernet.space import SearchSpace
 
@@ -153,3 +153,19 @@ def test_unbiased_targets_are_those_of_each_output_and_tags_stay_at_the_keypoint
         assert torch.equal(maps, heatmaps(scaled(batch().people, stride), (side, side), 2.0, "unbiased"))
     assert torch.equal(truth.tag_indices, published.tag_indices)
     assert not torch.equal(truth.low, published.low)
+
+
+def test_gaussians_that_follow_a_persons_size_stay_within_their_limits() -> None:
+    """The area under an isolated Gaussian is 2 pi sigma^2."""
+    people = torch.zeros(3, 1, NUM, 3)
+    for image, size in enumerate((4.0, 60.0, 200.0)):  # px of the input
+        people[image, 0, :2] = torch.tensor([[100.0, 100.0, 2.0], [100.0, 100.0 + size, 2.0]])
+    mask = torch.ones(3, 200, 200, dtype=torch.bool)
+    images = torch.zeros(3, 3, 400, 400, dtype=torch.uint8)
+    annotated = Batch(images, people, mask, torch.arange(3))
+    objective = PoseObjective(NUM, sigma=2.5, placement="unbiased", sigma_per_size=0.06)
+    truth = objective.targets(annotated)
+    for maps, stride in ((truth.low, 4), (truth.high, 2)):
+        areas = maps[:, 0].sum(dim=(1, 2))
+        sigmas = [min(max(0.06 * size / stride, SMALLEST_SIGMA), 2.5) for size in (4.0, 60.0, 200.0)]
+        torch.testing.assert_close(areas, 2 * torch.pi * torch.tensor(sigmas) ** 2, rtol=2e-3, atol=0)

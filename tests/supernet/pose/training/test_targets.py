@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from supernet.pose.training.targets import heatmaps, tag_indices
+from supernet.pose.training.targets import heatmaps, person_sizes, tag_indices
 from tests.golden.recipes import people_joints
 
 GOLDEN = np.load(Path(__file__).parents[3] / "golden" / "targets.npz")
@@ -134,3 +134,31 @@ def test_unbiased_targets_of_both_outputs_have_their_tops_at_the_same_place() ->
             before, here, after = row.double().log()
             top = middle + 0.5 + (before - after) / (2 * (before - 2 * here + after))
             assert float(top) * stride == pytest.approx(exact, abs=1e-4)
+
+
+@pytest.mark.parametrize("people", [1, 3, 11])
+def test_each_person_can_have_gaussians_of_its_own_deviation(people: int) -> None:
+    rng = np.random.default_rng(people)
+    keypoints = rng.uniform(0, 24, (2, people, 3, 3))
+    keypoints[..., 2] = rng.integers(0, 3, (2, people, 3))
+    sigmas = rng.uniform(0.8, 2.0, (2, people))
+    made = heatmaps(torch.from_numpy(keypoints), (24, 24), 2.0, "unbiased", torch.from_numpy(sigmas).float())
+    expected = np.zeros((2, 3, 24, 24))
+    centres = np.arange(24) + 0.5
+    for b, p, k in np.ndindex(2, people, 3):
+        x, y, visibility = keypoints[b, p, k]
+        if visibility:
+            inside = [np.abs(np.arange(24) - int(place)) <= 3 * 2 + 1 for place in (y, x)]
+            bells = [
+                np.exp(-((centres - place) ** 2) / (2 * sigmas[b, p] ** 2)) * near
+                for place, near in zip((y, x), inside, strict=True)
+            ]
+            expected[b, k] = np.maximum(expected[b, k], np.outer(*bells))
+    np.testing.assert_allclose(made, expected, atol=1e-6)
+
+
+def test_the_size_of_a_person_is_the_longer_side_of_the_box_around_its_labelled_keypoints() -> None:
+    people = torch.zeros(1, 3, 3, 3)
+    people[0, 0] = torch.tensor([[10.0, 10, 2], [14, 30, 1], [90, 90, 0]])
+    people[0, 1, 2] = torch.tensor([5.0, 5, 2])
+    assert person_sizes(people).tolist() == [[20.0, 0.0, 0.0]]
