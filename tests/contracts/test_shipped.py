@@ -164,7 +164,7 @@ def test_evaluation_takes_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("main", "words"),
     [
         (evolve.main, ("population=2", "generations=1")),
-        pytest.param(optuna_search.main, ("startup=1", "evaluations=2"), marks=pytest.mark.slow),
+        pytest.param(optuna_search.main, ("startup=2", "evaluations=2"), marks=pytest.mark.slow),
     ],
 )
 def test_a_search_takes_a_name(
