@@ -131,11 +131,11 @@ def ship_export(source: Path, output: Path, notes: str | None = None) -> None:
 
 def _in_few_storages(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return equal tensors that share one storage per precision: each storage costs a file some 250 bytes."""
-    shared = {}
+    shared: dict[str, torch.Tensor] = {}
     for dtype in {tensor.dtype for tensor in state.values()}:
         chosen = {name: tensor for name, tensor in state.items() if tensor.dtype == dtype}
         flat = torch.cat([tensor.reshape(-1) for tensor in chosen.values()])
-        parts = flat.split([tensor.numel() for tensor in chosen.values()])
+        parts = torch.split(flat, [tensor.numel() for tensor in chosen.values()])
         shared |= {name: part.view(state[name].shape) for name, part in zip(chosen, parts, strict=True)}
     return {name: shared[name] for name in state}
 
