@@ -19,10 +19,20 @@ def main() -> None:
     )
     parser.add_argument("--arch", metavar="FILE", help="LitePose JSON (default: RUNS/evolve/latest/arch.json)")
     parser.add_argument(
-        "--supernet", metavar="PATH", help="a training run's folder or its supernet.pt (default: RUNS/train/latest)"
+        "--supernet",
+        metavar="PATH",
+        help="a training run's folder, its supernet.pt, or pretrained:photos (default: RUNS/train/latest)",
     )
     parser.add_argument(
         "--model", metavar="FOLDER", help="export this model again, in further formats, instead of a new subnet"
+    )
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="calibrate and measure on a data set of conf/dataset, such as coco (default: that of the supernet)",
+    )
+    parser.add_argument(
+        "overrides", metavar="dataset.KEY=VALUE", nargs="*", help="change options of conf/dataset/NAME.yaml"
     )
     parser.add_argument(
         "--format",
@@ -67,6 +77,8 @@ def main() -> None:
     options = parser.parse()
     if options.model and (options.arch or options.supernet):
         parser.error("--model cannot be combined with --arch or --supernet; leave one out")
+    if options.model and (options.dataset or options.overrides):
+        parser.error("--model keeps the data set it was measured on; leave out --dataset")
 
     from subnet_export.export import run  # keeps --help free of torch
     from supernet.cli.console import run_command

@@ -1,5 +1,6 @@
 """Measures AP on a split of a data set, under a progress bar; and finds data sets that moved."""
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from subnet_export.exported_model import ExportedModel, Measurement
 from supernet.cli.console import progress_bar
+from supernet.cli.hydra_app import dataset_config
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.metrics_table import format_metric
@@ -51,13 +53,28 @@ def check_measurement(model: ExportedModel, images: PoseDataset, batch_size: int
             )
 
 
+def named_dataset(options: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the data set that ``--dataset`` names, with the overrides after it; None without the option.
+
+    Raises:
+        UserError: There is no such data set, or an override is wrong or without a data set.
+    """
+    if options.dataset is not None:
+        return dataset_config(options.dataset, options.overrides)
+    if options.overrides:
+        raise UserError(f"{options.overrides[0]} has no data set to change; name one with --dataset")
+    return None
+
+
 def at_root(dataset: Mapping[str, Any], root: str | None) -> dict[str, Any]:
     """Return the description of a data set with its folder replaced by ``root``, unless that is None.
 
     Raises:
-        UserError: The data set is not on disk, or there is no such folder.
+        UserError: The data set is not on disk, there is no such folder, or none is given and none known.
     """
     if root is None:
+        if "root" in dataset and not dataset["root"]:
+            raise UserError("dataset.root is not set; give the data set's folder, --dataset-root FOLDER")
         return dict(dataset)
     if "root" not in dataset:
         raise UserError(f"a data set of kind {dataset.get('kind')!r} has no folder; leave out --dataset-root")

@@ -16,7 +16,9 @@ def main() -> None:
         "Measure the latency of exported subnets, or of archs with random weights, in PyTorch, ONNX Runtime and "
         "OpenVINO, and the frames per second of the whole pipeline: decode a JPEG, resize, network, grouping.",
     )
-    parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)")
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="an exported model or pretrained:NAME (default: RUNS/export/latest)"
+    )
     parser.add_argument(
         "--arch", metavar="FILE", nargs="+", help="LitePose JSON files to measure with random weights instead"
     )

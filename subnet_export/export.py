@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subnet_export.ap_measurement import at_root, check_measurement, measure
+from subnet_export.ap_measurement import at_root, check_measurement, measure, named_dataset
 from subnet_export.deployment.formats import require
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter
@@ -22,12 +22,12 @@ from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
 from supernet.costs.analytic import params_and_macs
 from supernet.errors import UserError
 from supernet.evaluation.subnet_estimator import subnet_estimator
-from supernet.evaluation.subnet_scorer import SubnetScorer, calibration_batches
+from supernet.evaluation.subnet_scorer import SubnetScorer, calibration_batches, split_for
 from supernet.io.schema import from_mapping
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
-from supernet.pose.datasets import build
+from supernet.pose.datasets import build, resolved
 from supernet.pose.evaluation import category_id_of, num_until_people
 from supernet.pose.inference import InferenceSettings
 
@@ -141,7 +141,11 @@ def _from_supernet(
     except UserError as error:
         raise UserError(f"arch file {arch_path} does not fit the supernet {trained.path}: {error}") from error
     trained.supernet.to(device)
-    trained.dataset.update(at_root(trained.dataset, options.dataset_root))
-    test_set = CachedDataset(build(trained.dataset, "test"))
+    dataset, place = at_root(named_dataset(options) or trained.dataset, options.dataset_root), str(trained.path)
+    if options.dataset:
+        train_set = split_for(trained.keypoints, dataset, "train", place)
+        dataset = resolved(dataset, trained.keypoints, train_set)
+    trained = replace(trained, dataset=dataset)
+    test_set = CachedDataset(split_for(trained.keypoints, dataset, "test", place))
     model = extract_model(trained, arch, test_set, options.calibration_images, options.batch_size, options.num_images)
     return model, test_set, {"arch_file": str(arch_path), "supernet": str(trained.path)}

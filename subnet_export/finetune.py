@@ -29,12 +29,14 @@ def main() -> None:
     kept = [
         parser.output,
         parser.dataset_root,
-        parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)"),
+        parser.add_argument(
+            "--model", metavar="FOLDER", help="an exported model or pretrained:NAME (default: RUNS/export/latest)"
+        ),
         parser.add_argument(
             "--teacher",
             metavar="PATH",
             help="also learn the heatmaps of an exported model, or of the largest subnet of a training run (its folder "
-            "or supernet.pt)",
+            "or supernet.pt), or of pretrained:NAME",
         ),
         parser.add_argument(
             "--dataset", metavar="NAME", help="a data set of conf/dataset, such as coco (default: that of the model)"

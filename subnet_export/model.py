@@ -25,6 +25,7 @@ from subnet_export.model_json import describe, from_description
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.container import load_state
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
+from supernet.checkpoints.pretrained import located
 from supernet.errors import UserError
 from supernet.io import checksum, files
 from supernet.io.new_folder import new_folder
@@ -77,7 +78,7 @@ def load_model(
     """Read an exported model and check that its files belong together and are intact.
 
     Args:
-        folder: The model's folder, or the file in it to run (``model.onnx``).
+        folder: The model's folder, or the file in it to run (``model.onnx``), or a name (``pretrained:photos_small``).
         device: Where PyTorch runs the network; the other libraries run on the CPU.
         format: Which of its formats to run (:mod:`subnet_export.deployment.formats`); LitePose's own by default.
         precision: Precision of the layers in floating point; "bf16" for OpenVINO only.
@@ -86,7 +87,7 @@ def load_model(
         UserError: A file is missing, damaged, of another format, or does not fit the other; the model was not exported
             in the format, or its library is not installed.
     """
-    folder = Path(folder)
+    folder = located(folder)
     if folder.is_file():
         chosen = format_of(folder)
         format, folder = format or (chosen.name if chosen else None), folder.parent

@@ -27,7 +27,12 @@ def main() -> None:
         "or - for the bytes of one image on standard input (default: a test image of the model's own data set, "
         "beside its annotations)",
     )
-    parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: RUNS/export/latest)")
+    parser.add_argument(
+        "--model",
+        metavar="FOLDER",
+        help="an exported model, or a shipped one: pretrained:photos_large, photos_medium or photos_small (default: "
+        "RUNS/export/latest; for sources, pretrained:photos_large where there is none)",
+    )
     parser.add_argument(
         "--format",
         choices=LOADABLE,

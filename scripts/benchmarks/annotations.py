@@ -6,7 +6,6 @@ people (212 MB) to a temporary folder first. The images do not exist: opening th
 
 import argparse
 import json
-import multiprocessing
 import os
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.multiprocessing
 
 from scripts.benchmarks.timing import print_report
 from supernet.cli.arguments import CommandLine, whole_number
@@ -65,13 +65,28 @@ def private_mib() -> float:
     return round(sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024, 1)
 
 
-def _worker(people: CocoPeople, queue: Any) -> None:
-    """Look up the annotations of as many images as some steps of training do."""
-    before = private_mib()
+def _growth(people: CocoPeople, start_method: str) -> list[float]:
+    """Private memory in MiB that two workers gain by receiving the data set and looking up its annotations."""
+    context: Any = torch.multiprocessing.get_context(start_method)
+    without, queue = context.Queue(), context.Queue()
+    figures = []
+    for argument, answers in ((None, without), (people, queue)):
+        workers = [context.Process(target=_worker, args=(argument, answers)) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        figures.append([answers.get() for _ in workers])
+        for worker in workers:
+            worker.join()
+    return [round(own - min(figures[0]), 1) for own in figures[1]]
+
+
+def _worker(people: CocoPeople | None, queue: Any) -> None:
+    """Look up the annotations of as many images as some steps of training do; answer the private memory."""
     rng = np.random.default_rng(os.getpid())
-    for index in rng.integers(0, len(people), STEPS * BATCH_SIZE).tolist():
-        people.annotations_of(index)
-    queue.put(private_mib() - before)
+    if people is not None:
+        for index in rng.integers(0, len(people), STEPS * BATCH_SIZE).tolist():
+            people.annotations_of(index)
+    queue.put(private_mib())
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -86,12 +101,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         people = CocoPeople(path, root / "images", COCO)
         read = {"seconds": round(time.perf_counter() - started, 2), "mib": round(memory_mib() - before, 1)}
         read["peak_mib"] = round(memory_mib("VmHWM") - before, 1)
-        context = multiprocessing.get_context("fork")
-        queue = context.Queue()
-        workers = [context.Process(target=_worker, args=(people, queue)) for _ in range(2)]
-        for worker in workers:
-            worker.start()
-        growth = [queue.get() for _ in workers]
+        growth = {start: _growth(people, start) for start in ("fork", "forkserver", "spawn")}
         part = {"annotations": str(path), "images": str(root / "images"), "only_with_people": True}
         splits = {"train": part, "val": part, "test": part}
         dataset = DatasetOnDisk.from_plain({"kind": "coco", "keypoints": "coco", "root": "/", **splits})

@@ -60,7 +60,9 @@ def parse() -> argparse.Namespace:
 
 def _space(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--supernet", metavar="PATH", help="supernet that sets space and keypoints (file or run folder)"
+        "--supernet",
+        metavar="PATH",
+        help="supernet that sets space and keypoints (file, run folder or pretrained:photos)",
     )
     parser.add_argument(
         "--space", metavar="NAME", help="search space: name in conf/space, or a YAML file (default: nano)"

@@ -18,7 +18,7 @@ from supernet.compute.distributed import Processes
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
 from supernet.evaluation.readiness import check_people, check_ready
-from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
+from supernet.evaluation.subnet_scorer import SubnetScorer, chosen_dataset, split_for
 from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
@@ -125,7 +125,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
         torch.set_num_threads(settings.threads)
     cv2.setNumThreads(0)
     trained.supernet.to(processes.device(settings.device))
-    dataset = trained.dataset if settings.dataset is None else settings.dataset
+    dataset = chosen_dataset(settings.dataset, trained.dataset, settings.supernet)
     weights = file_digest(trained.path)
 
     def images(split: str) -> PoseDataset:

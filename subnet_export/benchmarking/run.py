@@ -21,10 +21,12 @@ from subnet_export.deployment.runtimes import Runtime
 from subnet_export.exported_model import Latency
 from subnet_export.model import describe_in
 from subnet_export.run_summary import prepare
+from supernet.checkpoints.pretrained import is_pretrained
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import point_latest, write_summary
 from supernet.compute.machine import processor
 from supernet.costs.analytic import params_and_macs
+from supernet.errors import UserError
 
 _QUIET_LOAD = 0.3
 """Load average in cores up to which a machine counts as quiet."""
@@ -54,6 +56,8 @@ def run(options: argparse.Namespace) -> None:
         UserError: An option is wrong, a file cannot be read, or a package is not installed.
     """
     began = time.perf_counter()
+    if options.record and options.model and is_pretrained(options.model):
+        raise UserError(f"--record cannot change {options.model}, which is part of the package; leave out --record")
     device = prepare(options)
     names = options.runtimes or available_runtimes()
     for name in names:

@@ -16,6 +16,7 @@ from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model
 from supernet.arch import Arch
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE
+from supernet.checkpoints.pretrained import located
 from supernet.evaluation.calibration import calibrate
 from supernet.io import files
 from supernet.litepose import LitePose, in_channels_last
@@ -55,7 +56,7 @@ def load_targets(options: argparse.Namespace, device: torch.device) -> Iterator[
         UserError: A file cannot be read.
     """
     if not options.arch:
-        folder = Path(options.model or Path(options.runs) / "export" / "latest")
+        folder = located(options.model or Path(options.runs) / "export" / "latest")
         model = load_model(folder, device)
         folder = folder.parent if folder.is_file() else folder
         if options.record:  # before the measurements, not after them

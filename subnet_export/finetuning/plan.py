@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from subnet_export.ap_measurement import at_root
+from subnet_export.ap_measurement import at_root, named_dataset
 from subnet_export.exported_model import ExportedModel
 from subnet_export.finetuning.new_heads import with_new_heads
 from subnet_export.finetuning.trainer import AUGMENTATIONS, FineTuning
 from subnet_export.model import load_model
 from supernet.checkpoints import container
-from supernet.cli.hydra_app import dataset_config
+from supernet.checkpoints.pretrained import located
 from supernet.costs.analytic import params_and_macs
 from supernet.errors import UserError
 from supernet.litepose import LitePose, in_channels_last
@@ -67,18 +67,13 @@ def plan_from(options: argparse.Namespace) -> FinetunePlan:
     Raises:
         UserError: There is no such model or data set.
     """
-    model = Path(options.model or Path(options.runs) / "export" / "latest")
-    if options.dataset is not None:
-        dataset = dataset_config(options.dataset, options.overrides)
-    elif options.overrides:
-        raise UserError(f"{options.overrides[0]} has no data set to change; name one with --dataset")
-    else:
-        dataset = load_model(model).dataset
+    model = located(options.model or Path(options.runs) / "export" / "latest")
+    dataset = named_dataset(options) or load_model(model).dataset
     return FinetunePlan(
         folder=str(options.folder),
         is_default_folder=options.is_default_folder,
         model=str(model.resolve()),
-        teacher=None if options.teacher is None else str(Path(options.teacher).resolve()),
+        teacher=None if options.teacher is None else str(located(options.teacher).resolve()),
         dataset=at_root(dataset, options.dataset_root),
         from_scratch=bool(options.from_scratch),
         settings=FineTuning(

@@ -6,6 +6,7 @@ import torch
 
 from subnet_export.model import load_model
 from supernet.checkpoints.exported_network import is_exported
+from supernet.checkpoints.pretrained import located
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
@@ -25,7 +26,8 @@ def load_teacher(
     """Read a teacher, whose batch-norm statistics still have to be calibrated on the training images.
 
     Args:
-        path: Folder of an exported model, or a training run's folder or supernet, whose largest subnet is the teacher.
+        path: Folder of an exported model, or a training run's folder or supernet, whose largest subnet is the teacher;
+            or a name (:mod:`supernet.checkpoints.pretrained`).
         keypoints: The keypoints that it must predict.
         device: Where to put it.
         placement: Where its heatmaps must peak.
@@ -36,7 +38,7 @@ def load_teacher(
     if is_exported(path):
         model = load_model(path)
         network, own, objective = model.network, model.keypoints, model.objective
-    elif Path(path).exists():
+    elif located(path).exists():
         trained = load_supernet(path)
         network = trained.supernet.extract(trained.supernet.space.largest())
         own, objective = trained.keypoints, trained.objective

@@ -21,6 +21,7 @@ from subnet_export.prediction.stats import PredictionStats
 from subnet_export.prediction.writer import LINES_FILE, STANDARD_OUTPUT, PredictionWriter, check_output_files
 from subnet_export.run_summary import prepare
 from supernet.checkpoints.lineage import saw_only_drawings
+from supernet.checkpoints.pretrained import DEFAULT_EXPORT, located
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import point_latest, write_summary
 from supernet.cli.signals import stop_request
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     device = prepare(options)
     check_output_files(options)
     sources = list_sources(options.sources)
-    model_folder = Path(options.model or Path(options.runs) / "export" / "latest")
+    model_folder = _model_folder(options)
     model = load_model(model_folder, device, options.format)
     stats = PredictionStats()
     if sources:
@@ -89,6 +90,17 @@ def run(options: argparse.Namespace) -> None:
     _print_report(options, stats, model)
     if stats.errors or (stats.stopped and not is_live):
         raise SystemExit(1)
+
+
+def _model_folder(options: argparse.Namespace) -> Path:
+    """Return the folder of the model: the one that is named, else the latest export, else the shipped one."""
+    if options.model:
+        return located(options.model)
+    latest = Path(options.runs) / "export" / "latest"
+    if latest.exists() or not options.sources:  # a shipped model brings no test images
+        return latest
+    logger.info("there is no %s; using %s, which was trained on photographs", latest, DEFAULT_EXPORT)
+    return located(DEFAULT_EXPORT)
 
 
 def _warn_of_drawings(model: ExportedModel) -> None:

@@ -114,20 +114,46 @@ def load_state(network: torch.nn.Module, state: Any, path: str | Path) -> None:
 def check_state(network: torch.nn.Module, state: Any, path: str | Path) -> None:
     """Make sure that ``state``, read from ``path``, fits ``network``, which may be on the meta device.
 
+    Weights may be stored in 16 bits (:func:`in_half`); loading them casts them. Statistics and counters may not: a
+    variance easily leaves the range of 16 bits.
+
     Raises:
         UserError: It is not a state dict, or an entry is missing, unknown, or of another shape or dtype.
     """
     if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UserError(f"{path} is not a state dict of plain tensors; restore or recreate it")
-    expected = network.state_dict()
+    expected, weights = network.state_dict(), {name for name, _ in network.named_parameters()}
     wrong = [name for name in expected if name not in state] + [str(name) for name in state if name not in expected]
     wrong += [
         name
         for name, tensor in expected.items()
-        if name in state and (tensor.shape != state[name].shape or tensor.dtype != state[name].dtype)
+        if name in state
+        and (tensor.shape != state[name].shape or not _is_stored_as(tensor, state[name], may_be_half=name in weights))
     ]
     if wrong:
         named = ", ".join(wrong[:_MOST_NAMED])
         raise UserError(
             f"{path} does not fit the network: {len(wrong)} entries differ, first {named}; give matching files"
         )
+
+
+def _is_stored_as(expected: torch.Tensor, stored: torch.Tensor, may_be_half: bool) -> bool:
+    """Whether the precision of a ``stored`` tensor is that of the ``expected`` one, or 16 bits where it may be."""
+    half = may_be_half and expected.dtype == torch.float32 and stored.dtype == torch.float16
+    return stored.dtype == expected.dtype or half
+
+
+def in_half(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state of ``network`` with weights rounded to 16 bits; statistics and counters stay as they are.
+
+    Raises:
+        UserError: A weight is too large for 16 bits, or not finite.
+    """
+    weights = {name for name, _ in network.named_parameters()}
+    state = {}
+    for name, tensor in network.state_dict().items():
+        stored = tensor.half() if name in weights else tensor
+        if not torch.isfinite(stored).all():
+            raise UserError(f"{name} holds a number that 16 bits cannot; keep the file in 32 bits")
+        state[name] = stored.detach().cpu().contiguous()
+    return state

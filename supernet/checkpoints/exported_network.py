@@ -16,6 +16,7 @@ from supernet.arch import Arch
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.container import check_state, load_state
 from supernet.checkpoints.lineage import Lineage, from_plain, training_data_of
+from supernet.checkpoints.pretrained import located
 from supernet.errors import UserError
 from supernet.io import checksum, files
 from supernet.io.schema import from_mapping
@@ -84,7 +85,7 @@ def describe_weights(content: bytes) -> dict[str, str]:
 
 def is_exported(folder: str | Path) -> bool:
     """Whether ``folder`` seems to hold an exported model."""
-    return (Path(folder) / DESCRIPTION_FILE).exists()
+    return (located(folder) / DESCRIPTION_FILE).exists()
 
 
 def load_net(folder: str | Path) -> ExportedNet:
@@ -93,7 +94,7 @@ def load_net(folder: str | Path) -> ExportedNet:
     Raises:
         UserError: A file is missing, damaged, of another format, or does not fit the other.
     """
-    folder = Path(folder)
+    folder = located(folder)
     path, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
     if not path.is_file():
         raise UserError(f"there is no exported model in {folder}; run python -m subnet_export or give another folder")

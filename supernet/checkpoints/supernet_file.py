@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
+from supernet.checkpoints import safe_torch
 from supernet.checkpoints.container import Parts, check_parts, check_state, load, load_state, save
 from supernet.checkpoints.lineage import Lineage, extended, to_plain, training_data_of
 from supernet.checkpoints.lineage import from_plain as from_plain_lineage
+from supernet.checkpoints.pretrained import located
 from supernet.errors import UserError
+from supernet.io import files
 from supernet.io.schema import from_mapping
 from supernet.pose.custom_keypoints import from_plain
 from supernet.pose.keypoints import KeypointSet
@@ -80,13 +83,32 @@ def save_supernet(
     save(path, "supernet", value)
 
 
+def is_supernet(path: str | Path) -> bool:
+    """Whether ``path`` is the folder of a training run with a supernet, or a file of this project and of no other.
+
+    Raises:
+        UserError: There is no such file, or it is one of this project and damaged.
+    """
+    path = located(path)
+    if path.is_dir():
+        return (path / SUPERNET_FILE).exists()
+    content = files.read_bytes(path, "weights", files.HUGE)
+    if safe_torch.verify_checksum(content, path):
+        return True
+    try:
+        value = safe_torch.deserialize(content)
+    except safe_torch.DAMAGED:
+        return False
+    return isinstance(value, dict) and value.get("kind") == "supernet"
+
+
 def load_supernet(path: str | Path) -> TrainedSupernet:
-    """Read a trained supernet from its file or from the folder of a training run.
+    """Read a trained supernet from its file, the folder of a training run, or a name (``pretrained:photos``).
 
     Raises:
         UserError: There is no such file, or its parts do not fit together.
     """
-    path = Path(path)
+    path = located(path)
     if path.is_dir():
         path = path / SUPERNET_FILE
     if not path.exists():

@@ -14,6 +14,7 @@ import torch
 
 from supernet.arch import Arch
 from supernet.checkpoints.exported_network import is_exported, load_net
+from supernet.checkpoints.pretrained import located
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import create_run, discard_empty, point_latest, write_summary
@@ -23,7 +24,7 @@ from supernet.errors import UserError
 from supernet.evaluation.metrics_table import format_metric, metrics_table
 from supernet.evaluation.sharded_inference import predict_sharded
 from supernet.evaluation.subnet_estimator import subnet_estimator
-from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
+from supernet.evaluation.subnet_scorer import SubnetScorer, chosen_dataset, split_for
 from supernet.io import files
 from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.data.cached import CachedDataset
@@ -147,7 +148,7 @@ def _run(settings: EvaluateSettings, processes: Processes) -> Path:
     if processes.is_main:
         num_images = len(evaluation.predictions)
         summary = {
-            "weights": str(Path(settings.weights).resolve()),
+            "weights": str(located(settings.weights).resolve()),
             "subject": target.title,
             "arch": target.arch.to_dict(),
             **target.origin,
@@ -202,7 +203,7 @@ def _exported(settings: EvaluateSettings, device: torch.device, _: Processes) ->
     net = load_net(settings.weights)
     arch = net.network.arch
     inference = settings.inference(net.settings, arch)
-    description = net.dataset if settings.dataset is None else settings.dataset
+    description = chosen_dataset(settings.dataset, net.dataset, settings.weights)
     images = split_for(net.keypoints, description, settings.split, f"the exported model {settings.weights}")
     dataset = CachedDataset(images, settings.num_images)
 
@@ -215,7 +216,7 @@ def _exported(settings: EvaluateSettings, device: torch.device, _: Processes) ->
 
 def _subnet(settings: EvaluateSettings, device: torch.device, processes: Processes) -> EvaluationTarget:
     """Read a supernet, from which all processes together will extract and calibrate the chosen subnet."""
-    if not Path(settings.weights).exists():
+    if not located(settings.weights).exists():
         raise UserError(
             f"there is no trained supernet or exported model at {settings.weights}; name a run of supernet.train or of "
             "subnet_export"
@@ -232,7 +233,7 @@ def _subnet(settings: EvaluateSettings, device: torch.device, processes: Process
         except UserError as error:
             raise UserError(f"arch file {settings.arch} does not fit {place}: {error}") from error
     inference = settings.inference(from_mapping(InferenceSettings, trained.evaluation, "evaluation"), arch)
-    description = trained.dataset if settings.dataset is None else settings.dataset
+    description = chosen_dataset(settings.dataset, trained.dataset, settings.weights)
     train_set = split_for(trained.keypoints, description, "train", place)
     description = resolved(description, trained.keypoints, train_set)
     images = split_for(trained.keypoints, description, settings.split, place)

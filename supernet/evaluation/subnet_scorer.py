@@ -88,6 +88,25 @@ class SubnetScorer:
         return network
 
 
+def chosen_dataset(given: Mapping[str, Any] | None, own: Mapping[str, Any], weights: str) -> Mapping[str, Any]:
+    """Return the description of the data set that a command was given, or else that of its weights.
+
+    Args:
+        given: The data set that the command line names; None for that of the weights.
+        own: The data set that the weights were trained on.
+        weights: What the command line calls the weights.
+
+    Raises:
+        UserError: None is given, and the weights do not know the folder of their own, as shipped ones do.
+    """
+    if given is None and "root" in own and not own["root"]:
+        raise UserError(
+            f"{weights} comes without images to calibrate and measure on; add dataset=NAME dataset.root=FOLDER, such "
+            "as dataset=coco dataset.root=/data/coco"
+        )
+    return own if given is None else given
+
+
 def split_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, network: str) -> PoseDataset:
     """Build one split of a data set for a network of certain keypoints.
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from supernet.compute.precision import Precision
 from supernet.errors import UserError
 from supernet.io.schema import check_numbers
@@ -39,6 +41,10 @@ class StepSettings:
     augmentation: Augmentation
     precision: Precision = "auto"
     fixed_shapes: bool | None = None
+
+    def has_fixed_shapes(self, device: torch.device) -> bool:
+        """Whether all subnets are computed with the shapes of the largest on ``device``."""
+        return device.type == "cuda" if self.fixed_shapes is None else self.fixed_shapes
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range."""

@@ -19,10 +19,13 @@ _FORWARD_AND_BACKWARD = 3
 def step_costs(setup: TrainingSetup) -> list[float]:
     """Return the multiply-adds per image of a mean step of each phase."""
     largest, num_keypoints, seed = setup.space.largest(), setup.keypoints.num, setup.settings.seed
-    return [step_macs(scheduled, largest, num_keypoints, seed) for scheduled in setup.scheduled]
+    fixed_shapes = setup.settings.has_fixed_shapes(setup.device)
+    return [step_macs(scheduled, largest, num_keypoints, seed, fixed_shapes) for scheduled in setup.scheduled]
 
 
-def step_macs(scheduled: ScheduledPhase, largest: Arch, num_keypoints: int, seed: int) -> float:
+def step_macs(
+    scheduled: ScheduledPhase, largest: Arch, num_keypoints: int, seed: int, fixed_shapes: bool = False
+) -> float:
     """Return the multiply-adds per image of a mean step of a phase.
 
     Args:
@@ -30,11 +33,13 @@ def step_macs(scheduled: ScheduledPhase, largest: Arch, num_keypoints: int, seed
         largest: The largest subnet of the space, which a frozen teacher is.
         num_keypoints: K.
         seed: Of the training.
+        fixed_shapes: Whether all subnets are computed with the shapes of the largest.
     """
     total, steps = 0, spread_indices(scheduled.stop - scheduled.start, _SAMPLED_STEPS)
     for step in steps:
         resolution = step_resolution(scheduled.resolutions, seed, scheduled.start + step)
         archs = step_archs(scheduled, resolution, seed, scheduled.start + step)
+        archs = [largest] * len(archs) if fixed_shapes else archs
         total += macs_of_step(scheduled, resolution, archs, largest, num_keypoints)
     return total / len(steps)
 

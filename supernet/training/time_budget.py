@@ -79,6 +79,7 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
     configure_process(setup)
     trainer = new_trainer(setup, new_supernet(setup, processes, is_resumed=True), processes)
     costs, seconds_per_mac, waits = step_costs(setup), [], []
+    largest, fixed_shapes = setup.space.largest(), setup.settings.has_fixed_shapes(setup.device)
     for scheduled in setup.scheduled:
         trainer.step = scheduled.start
         trainer.start_phase(scheduled)
@@ -91,9 +92,8 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
             now = _now(trainer)
             if number > 1 or num_steps == 1:  # kernels are compiled in the first step
                 seconds += now - before
-                work += macs_of_step(
-                    scheduled, report.resolution, report.archs, setup.space.largest(), setup.keypoints.num
-                )
+                archs = [largest] * len(report.archs) if fixed_shapes else report.archs
+                work += macs_of_step(scheduled, report.resolution, archs, largest, setup.keypoints.num)
             before = now
             if number == num_steps:
                 break

@@ -201,10 +201,11 @@ class Trainer(NetworkTrainer):
 
     def _outputs(self, images: Tensor, arch: Arch, role: str) -> Outputs:
         """Compute a subnet, with the shapes of the largest if the settings ask for it and masks can express it."""
-        fixed_shapes = self.settings.fixed_shapes
-        if fixed_shapes is None:
-            fixed_shapes = self.device.type == "cuda"
-        if fixed_shapes and role != "largest" and can_mask(self.supernet.space.largest(), arch):
+        if (
+            self.settings.has_fixed_shapes(self.device)
+            and role != "largest"
+            and can_mask(self.supernet.space.largest(), arch)
+        ):
             return masked_outputs(self.supernet, images, arch)
         outputs: Outputs = self.supernet(images, arch)
         return outputs

@@ -1,7 +1,6 @@
-"""Warm start: a supernet that starts from an exported network, a published LitePose or a pretrained backbone."""
+"""Warm start: a supernet that starts from another one, an exported network, a published LitePose or a backbone."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -13,6 +12,8 @@ from supernet.checkpoints import efficientnet_lite
 from supernet.checkpoints.exported_network import is_exported, load_net
 from supernet.checkpoints.lineage import IMAGENET, PUBLISHED, Lineage
 from supernet.checkpoints.litepose_checkpoint import read_published
+from supernet.checkpoints.pretrained import located
+from supernet.checkpoints.supernet_file import TrainedSupernet, is_supernet, load_supernet
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.keypoints import KeypointSet
@@ -35,6 +36,7 @@ class WarmStart:
         source: File, folder or name that they were read from.
         licence: Of the weights, as an SPDX identifier; None if it is not known here.
         trained_on: The data sets of the weights.
+        kernel_transforms: Of a whole supernet, whose largest subnet is ``arch``, by their names in it.
     """
 
     arch: Arch
@@ -43,6 +45,7 @@ class WarmStart:
     source: str
     licence: str | None = None
     trained_on: Lineage = (PUBLISHED,)
+    kernel_transforms: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_network(
@@ -50,6 +53,13 @@ class WarmStart:
     ) -> Self:
         """Return the start from all weights of ``network``."""
         return cls(network.arch, dict(network.state_dict()), keypoints, source, trained_on=trained_on)
+
+    @classmethod
+    def from_supernet(cls, trained: TrainedSupernet, source: str) -> Self:
+        """Return the start from all shared weights of a trained supernet."""
+        network, transforms = trained.supernet.network, trained.supernet.kernel_transforms
+        start = cls.from_network(network, trained.keypoints, source, trained.trained_on)
+        return replace(start, kernel_transforms={name: value.detach() for name, value in transforms.items()})
 
     def predicts(self, keypoints: KeypointSet) -> bool:
         """Whether the network's last layers predict these keypoints."""
@@ -63,8 +73,9 @@ def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> War
     """Read the weights that a supernet of ``space`` starts from.
 
     Args:
-        path: Name of a pretrained backbone (:data:`supernet.checkpoints.efficientnet_lite.VARIANTS`), folder of an
-            exported model, or a checkpoint of the published code.
+        path: Name of a pretrained backbone (:data:`supernet.checkpoints.efficientnet_lite.VARIANTS`) or of other
+            pretrained weights (:mod:`supernet.checkpoints.pretrained`); a training run, or its supernet.pt, of the same
+            space; folder of an exported model; or a checkpoint of the published code.
         arch_path: LitePose JSON of a published checkpoint's arch, which the checkpoint does not contain.
         space: The supernet's space.
 
@@ -72,12 +83,13 @@ def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> War
         UserError: A file is missing or damaged, arch and checkpoint do not match, or the arch is outside the space.
     """
     is_backbone = path in efficientnet_lite.VARIANTS
-    if not is_backbone and not Path(path).exists():
+    if not is_backbone and not located(path).exists():
         raise UserError(
-            f"init={path} does not exist; name an exported model, a published checkpoint, or one of "
+            f"init={path} does not exist; name an exported model, a training run, a published checkpoint, or one of "
             f"{', '.join(efficientnet_lite.VARIANTS)}"
         )
-    if arch_path is not None and (is_backbone or is_exported(path)):
+    has_space = not is_backbone and is_supernet(path)
+    if arch_path is not None and (is_backbone or has_space or is_exported(path)):
         raise UserError(
             f"init_arch={arch_path} is for published checkpoints; {path} has its own arch, remove init_arch"
         )
@@ -91,8 +103,20 @@ def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> War
     elif is_exported(path):
         exported = load_net(path)
         start = WarmStart.from_network(exported.network, exported.keypoints, path, exported.trained_on)
-    elif Path(path).is_dir():
-        raise UserError(f"init={path} contains no exported model; name a folder that python -m subnet_export wrote")
+    elif has_space:
+        trained = load_supernet(path)
+        own = trained.supernet.space
+        if own.digest() != space.digest():
+            raise UserError(
+                f"init={path} is a supernet of the space {own.name} ({own.digest()}), but this one's space is "
+                f"{space.name} ({space.digest()}); choose that space, or export a subnet and name its folder"
+            )
+        start = WarmStart.from_supernet(trained, path)
+    elif located(path).is_dir():
+        raise UserError(
+            f"init={path} contains no exported model and no supernet; name a folder that python -m subnet_export or "
+            "python -m supernet.train wrote"
+        )
     elif arch_path is None:
         raise UserError(f"init={path} does not contain its arch; add init_arch=FILE, the arch in LitePose's JSON")
     else:
@@ -131,6 +155,8 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
     for i, (stage, trained) in enumerate(zip(largest.stages, start.arch.stages, strict=True)):
         for j in range(trained.depth, stage.depth):
             own[f"stage.{i}.{j}.point_conv.1.weight"].zero_()
+    for name, value in start.kernel_transforms.items():
+        supernet.kernel_transforms[name].copy_(value)
     parameters = dict(supernet.network.named_parameters())
     num_copied = sum(value.numel() for name, value in copied.items() if name in parameters)
     total = sum(parameter.numel() for parameter in parameters.values())
@@ -138,8 +164,8 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
         heads = ", among them the head"
     else:
         heads = "" if same_keypoints else "; last layers are random too, because they are for other keypoints"
-    share = f"{num_copied:,} of {total:,} weights ({num_copied / total:.0%})"
-    return f"{share} come from {start.source}, the others start at random{heads}"
+    share = f"{num_copied:,} of {total:,} weights ({num_copied / total:.0%}) come from {start.source}"
+    return share if num_copied == total else f"{share}, the others start at random{heads}"
 
 
 def _embed(place: Tensor, value: Tensor, input_axes: tuple[int, ...]) -> None:

@@ -13,6 +13,7 @@ from supernet.pose.coco.annotation_rules import KINDS, ImageRules, OnFault
 from supernet.pose.coco.columns import Integers, whole_numbers
 from supernet.pose.coco.identities import name_below, own_id, whole_number
 from supernet.pose.coco.texts import Texts
+from supernet.pose.data.shared_arrays import SharesArrays
 
 _PLAIN_NAME = re.compile(r"\w[\w .,()+=@-]*(/\w[\w .,()+=@-]*)*")
 """File names that need no further check: relative, without dots at the start of a folder, slashes only."""
@@ -44,7 +45,7 @@ class ImageInfo:
         return entry if self.crowd_index is None else entry | {"crowdIndex": self.crowd_index}
 
 
-class Sizes:
+class Sizes(SharesArrays):
     """Width and height by id of each image that a file lists.
 
     Args:
@@ -80,7 +81,7 @@ class Sizes:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageTable:
+class ImageTable(SharesArrays):
     """The images of a file.
 
     Attributes:

@@ -27,6 +27,7 @@ from supernet.pose.coco.consistency import contradictions
 from supernet.pose.coco.identities import whole_number
 from supernet.pose.coco.image_table import ImageTable, Sizes
 from supernet.pose.coco.texts import Texts
+from supernet.pose.data.shared_arrays import SharesArrays
 from supernet.pose.keypoints import CROWDPOSE, KeypointSet
 from supernet.pose.metrics.input_checks import BOX_TO_AREA
 
@@ -36,7 +37,7 @@ _BLOCK = 16_384
 
 
 @dataclass(frozen=True, eq=False)
-class PeopleTable:
+class PeopleTable(SharesArrays):
     """People and crowds of the annotated category, those of each image together.
 
     Attributes:

@@ -1,5 +1,6 @@
 """Checkpoints are read back unchanged, and other files are refused without executing anything in them."""
 
+import copy
 import io
 import os
 import pickle
@@ -174,6 +175,27 @@ def test_weights_that_do_not_fit_the_network_are_named(supernet: SuperNet) -> No
             container.load_state(supernet, wrong, "file.pt")
     with pytest.raises(UserError, match="1 entries differ, first surplus"):
         container.load_state(supernet, {**state, "surplus": torch.zeros(1)}, "file.pt")
+
+
+def test_weights_may_be_stored_in_16_bits_but_statistics_may_not(tmp_path: Path, supernet: SuperNet) -> None:
+    with torch.no_grad():
+        supernet.network.get_buffer("first.0.1.running_var")[0] = 1e6  # far outside the range of 16 bits
+    half, exact = container.in_half(supernet), supernet.state_dict()
+    weights = {name for name, _ in supernet.named_parameters()}
+    assert {name for name, value in half.items() if value.dtype == torch.float16} == weights
+    path = tmp_path / SUPERNET_FILE
+    save_supernet(path, supernet.space, half, CROWDPOSE, DATASET, EVALUATION, OBJECTIVE)
+    for name, value in load_supernet(path).supernet.state_dict().items():
+        assert value.dtype == exact[name].dtype
+        torch.testing.assert_close(value, exact[name], rtol=2**-11 if name in weights else 0.0, atol=2**-25)
+    statistic = "network.first.0.1.running_mean"
+    with pytest.raises(UserError, match=f"1 entries differ, first {statistic}"):
+        container.load_state(supernet, {**half, statistic: half[statistic].half()}, "file.pt")
+    with torch.no_grad():
+        changed = copy.deepcopy(supernet)
+        changed.network.get_parameter("first.2.weight").view(-1)[0] = 7e4
+    with pytest.raises(UserError, match=r"network\.first\.2\.weight"):
+        container.in_half(changed)
 
 
 def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, supernet: SuperNet) -> None:

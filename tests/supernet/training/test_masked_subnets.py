@@ -7,6 +7,7 @@ import torch
 from supernet.space import SearchSpace
 from supernet.training.masked_subnets import can_mask, masked_outputs
 from supernet.weight_sharing import SuperNet
+from tests.helpers.training import steps, tiny_trainer
 
 
 def varied(space: SearchSpace) -> SuperNet:
@@ -53,3 +54,10 @@ def test_an_arch_with_other_residual_connections_is_not_masked() -> None:
     assert any(adds)
     assert not all(adds)
     assert [can_mask(space.largest(), arch) for arch in archs] == [not add for add in adds]
+
+
+def test_a_training_with_fixed_shapes_takes_the_same_steps() -> None:
+    sliced, masked = tiny_trainer(fixed_shapes=False), tiny_trainer(fixed_shapes=True)
+    for expected, actual in zip(steps(sliced), steps(masked), strict=True):
+        for role, before, after in zip(expected.roles, expected.losses, actual.losses, strict=True):
+            torch.testing.assert_close(after.total, before.total, rtol=2e-2, atol=0, msg=f"{expected.step} {role}")

@@ -12,6 +12,7 @@ from supernet.arch import Arch
 from supernet.checkpoints.efficientnet_lite import backbone_arch
 from supernet.checkpoints.exported_network import load_net
 from supernet.checkpoints.litepose_checkpoint import read_published
+from supernet.checkpoints.supernet_file import load_supernet, save_supernet
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.keypoints import COCO, CROWDPOSE
@@ -90,6 +91,45 @@ def test_a_run_starts_from_the_export_that_init_names(tmp_path: Path, monkeypatc
     for actual, expected in zip(outputs(supernet, exported.arch), outputs(exported), strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(value, state["network"][name]) for name, value in state["average"].items())
+
+
+def test_a_supernet_of_the_same_space_starts_with_all_shared_weights(tmp_path: Path) -> None:
+    write_supernet(tmp_path)
+    trained = load_supernet(tmp_path)
+    with torch.no_grad():
+        for transform in trained.supernet.kernel_transforms.values():
+            transform.normal_()
+    save_supernet(
+        tmp_path / "supernet.pt",
+        *(SPACE, trained.supernet.state_dict(), CROWDPOSE, trained.dataset, trained.evaluation, trained.objective),
+    )
+    for path in (tmp_path, tmp_path / "supernet.pt"):
+        torch.manual_seed(1)
+        supernet = SuperNet(SPACE, CROWDPOSE.num)
+        start = read_warm_start(str(path), None, SPACE)
+        message = load_warm_start(supernet, start, CROWDPOSE)
+        total = sum(value.numel() for value in supernet.network.parameters())
+        assert message == f"{total:,} of {total:,} weights (100%) come from {path}"
+        expected = trained.supernet.state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in supernet.state_dict().items())
+        assert start.trained_on == trained.trained_on
+    supernet = SuperNet(SPACE, COCO.num)
+    before = supernet.network.get_parameter("final_raw.1.conv.3.weight").clone()
+    assert "last layers are random" in load_warm_start(supernet, start, COCO)
+    assert torch.equal(supernet.network.get_parameter("final_raw.1.conv.3.weight"), before)
+    with pytest.raises(UserError, match=r"is a supernet of the space .* space is nano"):
+        read_warm_start(str(tmp_path), None, SearchSpace.load("nano"))
+    with pytest.raises(UserError, match="remove init_arch"):
+        read_warm_start(str(tmp_path), "arch.json", SPACE)
+
+
+def test_a_damaged_supernet_is_named_as_such(tmp_path: Path) -> None:
+    write_supernet(tmp_path)
+    content = bytearray((tmp_path / "supernet.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "supernet.pt").write_bytes(content)
+    with pytest.raises(UserError, match="is damaged: sha256 mismatch"):
+        read_warm_start(str(tmp_path), None, SPACE)
 
 
 def test_last_layers_for_other_keypoints_start_at_random(published: tuple[Path, Path]) -> None:

@@ -55,3 +55,5 @@ def test_a_step_costs_three_forward_passes_of_each_subnet_and_one_of_a_frozen_te
     (varied,) = schedule((Phase("a", 1, EVERY, ("largest", "random", "smallest"), 1e-2),), SPACE, 1000)
     smallest = macs(layers(SPACE.smallest(), K))
     assert 3 * smallest < step_macs(varied, largest, K, 0) / 3 < 3 * cost[48]
+    (one_size,) = schedule((Phase("a", 1, ("width",), ("largest", "random", "smallest"), 1e-2),), SPACE, 10)
+    assert step_macs(one_size, largest, K, 0, fixed_shapes=True) == 9 * cost[48]
