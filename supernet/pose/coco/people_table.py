@@ -220,7 +220,9 @@ def _normal(entry: dict[str, Any]) -> dict[str, Any]:
     if count is not None and count >= 0:
         normal["num_keypoints"] = count
     area = entry.get("area")
-    if type(area) in (int, float) and 0 <= area <= LARGEST_COORDINATE**2:  # else it is one that the rules do not need
+    if (
+        isinstance(area, int | float) and not isinstance(area, bool) and 0 <= area <= LARGEST_COORDINATE**2
+    ):  # else it is one that the rules do not need
         normal["area"] = area
     return normal
 
