@@ -220,9 +220,8 @@ def _normal(entry: dict[str, Any]) -> dict[str, Any]:
     if count is not None and count >= 0:
         normal["num_keypoints"] = count
     area = entry.get("area")
-    if (
-        isinstance(area, int | float) and not isinstance(area, bool) and 0 <= area <= LARGEST_COORDINATE**2
-    ):  # else it is one that the rules do not need
+    # An area that the rules do not need may be anything.
+    if isinstance(area, int | float) and not isinstance(area, bool) and 0 <= area <= LARGEST_COORDINATE**2:
         normal["area"] = area
     return normal
 
