@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
         options.folder, model, lambda read: check_measurement(read, test_set, options.batch_size), writer.write
     )
     seconds = round(time.perf_counter() - began, 1)
-    formats = {name: asdict(record) for name, record in model.formats.items()}
+    formats = {name: record.describe() for name, record in model.formats.items()}
     finish(options, model, "exported subnet", {**source, "formats": formats, "seconds": seconds})
 
 

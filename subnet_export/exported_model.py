@@ -1,7 +1,7 @@
 """An exported model as a value: the network and what is needed to use it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from subnet_export.deployment.formats import LEAST_TELLING_AP
 from subnet_export.deployment.runtimes import Runtime
 from supernet.arch import Arch
 from supernet.checkpoints.lineage import Lineage
@@ -84,6 +85,14 @@ class FormatRecord:
     AP_network: float
     num_images: int
     in_float: tuple[str, ...] = ()
+
+    def ap_difference(self) -> float | None:
+        """AP of the file minus that of the network; None where the network's is too near 0 to show anything."""
+        return self.AP - self.AP_network if self.AP_network >= LEAST_TELLING_AP else None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the record as plain values, with the difference of AP."""
+        return {**asdict(self), "AP_difference": self.ap_difference()}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Exports a model in further formats: each file is written, run, compared with the network, and kept if it agrees."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from supernet.errors import UserError
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.evaluation import num_until_people
 
+LOGGER = logging.getLogger(__name__)
 AP_TOLERANCE = 1e-3
 """Largest difference between the AP of a file in float and the network's."""
 
@@ -139,6 +141,12 @@ class _Candidates:
             record = self._record(chosen, runtime, error, self._model.measurement.num_images, in_float)
             losses.append(record.AP_network - record.AP)
             if losses[-1] <= limit:
+                if record.ap_difference() is None:
+                    LOGGER.warning(
+                        "AP shows nothing about format %s: the network's own is %.4f; its maps differ by %.2g standard "
+                        "deviations (root mean square)",
+                        *(chosen.name, record.AP_network, error),
+                    )
                 return record
         raise UserError(
             f"format {chosen.name} loses {min(losses):.4f} AP, --max-int8-loss is {limit:g}; nothing was kept, allow a "

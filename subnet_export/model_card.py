@@ -109,11 +109,17 @@ def _files(model: ExportedModel) -> str:
     return "\n\n".join([f"## Files\n\n{table}{notes if model.formats else ''}{install}", *inputs])
 
 
+def describe_difference(record: FormatRecord) -> str:
+    """Return the difference of AP in words, with its sign."""
+    difference = record.ap_difference()
+    return f"shows nothing: the network has {record.AP_network:.4f}" if difference is None else f"{difference:+.4f}"
+
+
 def _file_row(name: str, record: FormatRecord) -> str:
     files = " ".join(f"`{file}`" for file in record.files)
     purpose = FORMATS[name].purpose + (", first and last layers in float" if record.in_float else "")
     takes = f"`{record.takes}`" if record.takes in INPUTS else ""
-    ap = f"{record.AP:.4f} ({record.AP - record.AP_network:+.4f} on {record.num_images} images)"
+    ap = f"{record.AP:.4f} ({describe_difference(record)} on {record.num_images} images)"
     return f"| {files} | {purpose} | {takes} | {record.error:.1e} | {ap} |"
 
 

@@ -25,7 +25,7 @@ def describe(model: ExportedModel, weights: bytes) -> dict[str, Any]:
         "costs": model.costs,
         "origin": asdict(model.origin),
         "weights": describe_weights(weights),
-        "formats": {name: asdict(record) for name, record in model.formats.items()},
+        "formats": {name: record.describe() for name, record in model.formats.items()},
         "latencies": [asdict(latency) for latency in model.latencies],
     }
 
@@ -66,6 +66,8 @@ def from_description(net: ExportedNet) -> ExportedModel:
 
 def _format(name: str, value: Any) -> FormatRecord:
     """Read the record of a format; its files must be those that this format has in the model's folder."""
+    if isinstance(value, Mapping):  # the difference follows from other entries
+        value = {key: entry for key, entry in value.items() if key != "AP_difference"}
     record = from_mapping(FormatRecord, value, f"formats.{name}")
     if name not in FORMATS or set(record.files) != set(FORMATS[name].files):
         raise UserError(

@@ -11,6 +11,7 @@ from rich.text import Text
 from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import CARD_FILE
+from subnet_export.model_card import describe_difference
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE
 from supernet.cli.console import CONSOLE
 from supernet.cli.runs import point_latest, write_summary
@@ -65,7 +66,7 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
         "weights": str(folder / WEIGHTS_FILE),
     }
     for name, record in model.formats.items():
-        agreement = f"maps within {record.error:.1e}, AP {record.AP - record.AP_network:+.4f} on {record.num_images}"
+        agreement = f"maps within {record.error:.1e}, AP {describe_difference(record)} on {record.num_images}"
         rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement} images)"
     rows |= {
         "description": str(folder / DESCRIPTION_FILE),

@@ -17,6 +17,8 @@ CHECK_IMAGES = 100
 """Default number of images on which the AP of a file is compared with the network's."""
 MAX_INT8_LOSS = 0.02
 """Default limit of the AP that quantisation may cost."""
+LEAST_TELLING_AP = 0.02
+"""Below this AP of the network, the AP of its files shows nothing: one that finds nobody would be as good."""
 
 
 @dataclass(frozen=True)

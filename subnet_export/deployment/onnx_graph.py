@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 INPUT_NAME = "images"
 OUTPUT_NAMES = ("low", "high")
+MEAN_NAME = "mean"
+"""The buffer of :class:`DeploymentNetwork`."""
 TRACE_SIDE = 64
-SIZE_FREE = {"Conv", "ConvTranspose", "Add", "Sub", "Mul", "Div", "Clip", "Relu", "Transpose", "Cast"}
+SIZE_FREE = {"Conv", "ConvTranspose", "Add", "Sub", "Mul", "Div", "Clip", "Relu", "Transpose", "CastLike"}
 """Operators whose result does not depend on the size that was traced."""
 
 
@@ -38,6 +40,7 @@ def onnx_graph(network: DeploymentNetwork) -> "onnx.ModelProto":
     assert program is not None
     model = program.model_proto
     graph = model.graph
+    _cast_like_mean(graph)
     assert {node.op_type for node in graph.node} <= SIZE_FREE
     del graph.value_info[:]
     taken = set()
@@ -54,6 +57,21 @@ def onnx_graph(network: DeploymentNetwork) -> "onnx.ModelProto":
     model.producer_name, model.doc_string = "litepose-supernet", ""
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _cast_like_mean(graph: "onnx.GraphProto") -> None:
+    """Turn the Cast of pixels into a CastLike, whose target is the type of the mean that is subtracted next.
+
+    A converter to float16 changes the type of ``mean`` and of all weights, but not the target that a Cast states, so
+    that the difference of both would mix two types, which ONNX does not allow. The target is not the type of a weight,
+    which may become an integer.
+    """
+    for node in graph.node:
+        if node.op_type == "Cast":
+            assert any(tensor.name == MEAN_NAME for tensor in graph.initializer)
+            node.op_type = "CastLike"
+            node.input.append(MEAN_NAME)
+            del node.attribute[:]
 
 
 def _set_sizes(value: "onnx.ValueInfoProto", names: dict[int, str]) -> None:

@@ -3,6 +3,7 @@
 import glob
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,9 @@ def list_sources(places: Sequence[str]) -> list[Source]:
         if place == STANDARD_INPUT:
             sources.append(Source(place, "stdin"))
         elif os.path.isdir(place):
-            sources += _media_files(sorted(os.path.join(place, name) for name in os.listdir(place)), f"folder {place}")
+            sources += _of_folder(place)
+        elif re.match(r"[a-z][a-z0-9+.-]+://", place, re.IGNORECASE):
+            raise UserError(f"{place} is an address, and nothing is read from a network; download it and name the file")
         elif not os.path.exists(place) and place.isdecimal():
             sources.append(Source(place, "camera"))
         elif not os.path.exists(place) and any(sign in place for sign in "*?["):
@@ -143,6 +146,20 @@ def _pattern(place: str) -> str:
     if not any(sign in folder for sign in "*?["):
         return place
     return os.path.join(glob.escape(folder), *parts[num:])
+
+
+def _of_folder(folder: str) -> list[Source]:
+    """Return the images and videos in a folder, without those in folders in it."""
+    paths = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+    try:
+        return _media_files(paths, f"folder {folder}")
+    except UserError as error:
+        if not any(map(os.path.isdir, paths)):
+            raise
+        pattern = os.path.join(folder, "**", "*")
+        raise UserError(
+            f"folder {folder} has no image or video itself, but folders; name one, or all as the pattern '{pattern}'"
+        ) from error
 
 
 def _media_files(paths: list[str], where: str) -> list[Source]:

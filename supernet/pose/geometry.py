@@ -147,6 +147,11 @@ def resize_at_scales(
     Raises:
         UserError: The image is not (H, W, 3) uint8.
     """
+    if not isinstance(image, np.ndarray):
+        raise UserError(
+            f"an image must be an array (H, W, 3) uint8, not {type(image).__name__}; for one of PIL give "
+            "numpy.asarray(image.convert('RGB'))"
+        )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise UserError(f"an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}; convert it to 8-bit RGB")
     height, width = image.shape[:2]

@@ -21,6 +21,8 @@ from subnet_export.deployment.formats import FORMATS
 from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.exported_model import ExportedModel, Measurement
 from subnet_export.model import load_model, save_model
+from subnet_export.model_card import model_card
+from subnet_export.model_json import describe
 from supernet.errors import UserError
 from supernet.pose.datasets import build
 from tests.helpers.export_formats import format_writer
@@ -174,3 +176,31 @@ def test_integers_that_cost_too_much_are_tried_with_sensitive_layers_in_float(
     with pytest.raises(UserError, match=r"openvino_int8 loses 0\.0210 AP, --max-int8-loss is 0\.02;"):
         save_model(tmp_path / "lost", model, write_formats=format_writer(model, "openvino_int8").write)
     assert not (tmp_path / "lost").exists()
+
+
+@pytest.mark.parametrize(("ap", "difference"), [(0.5, 0.0), (0.02, 0.0), (0.0199, None), (0.0, None)])
+def test_where_the_network_finds_nobody_equal_ap_is_no_agreement(
+    ap: float, difference: float | None, all_formats: Exported
+) -> None:
+    model = all_formats[0]
+    formats = {name: replace(record, AP=ap, AP_network=ap) for name, record in model.formats.items()}
+    changed = replace(model, formats=formats)
+    description = describe(changed, b"")["formats"]
+    assert {record["AP_difference"] for record in description.values()} == {difference}
+    assert ("+0.0000" in model_card(changed)) == (difference is not None)
+
+
+def test_the_export_says_that_ap_shows_nothing(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = onnx_graph(DeploymentNetwork(exported[0].network))
+    monkeypatch.setattr(writers, "onnx_graph", lambda _: graph)
+    monkeypatch.setattr(writers, "quantise", lambda network, *_: network)
+    for ap, is_warned in ((0.5, False), (0.001, True)):
+        caplog.clear()
+        model = replace(exported[0], measurement=Measurement("test", 3, {"AP": ap}))
+        pretend_ap(monkeypatch, [ap])
+        folder = tmp_path / str(ap)
+        save_model(folder, model, write_formats=format_writer(model, "openvino_int8").write)
+        assert ("openvino_int8" in caplog.text) == is_warned
+        assert load_model(folder).formats["openvino_int8"].AP_network == ap

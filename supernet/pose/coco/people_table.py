@@ -5,6 +5,7 @@ what is wrong; a clean file of any size takes a few passes.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,11 +125,14 @@ def people_table(
     row_of = dict(zip(rows.place[to_check].tolist(), to_check.tolist(), strict=True))
     for place in sorted({*rows.others, *row_of}):
         row = row_of.get(place)
-        entry = rows.others[place] if row is None else rows.entry(row)
+        given = rows.others[place] if row is None else rows.entry(row)
+        entry = _with_zeros(given, keypoints.num)
         if not _is_kept(entry, f"annotations[{place}]", rules, annotated, known_ids, on_fault):
             continue
         if row is not None:
             kept[row] = True
+            if entry is not given:
+                points[row] = np.reshape(entry["keypoints"], (-1, 3))
         else:
             others.add([_normal(entry)])
             other_places.append(place)
@@ -181,6 +185,31 @@ def _is_kept(
     return not any(KINDS[fault.kind].refused for fault in faults)
 
 
+def _with_zeros(entry: Any, num_keypoints: int) -> Any:
+    """Return an entry with zeros where it has no position for what it says is not labelled.
+
+    Annotation tools leave out the keypoints of people who have none, or write an empty list, and write the coordinates
+    of a keypoint of visibility 0 as null or NaN. Whatever else is wrong stays as it is, for the rules to report.
+    """
+    if not isinstance(entry, dict) or crowd_flag(entry):
+        return entry
+    points, count = entry.get("keypoints"), entry.get("num_keypoints", 0)
+    if points is None or points == []:
+        return {**entry, "keypoints": [0] * (3 * num_keypoints)} if whole_number(count) == 0 else entry
+    if type(points) is not list or len(points) != 3 * num_keypoints:
+        return entry
+    filled = list(points)
+    for start in range(0, len(points), 3):
+        *position, visibility = points[start : start + 3]
+        if type(visibility) in (int, float) and visibility == 0 and any(map(_is_absent, position)):
+            filled[start : start + 2] = [0, 0]
+    return entry if filled == points else {**entry, "keypoints": filled}
+
+
+def _is_absent(coordinate: Any) -> bool:
+    return coordinate is None or (type(coordinate) is float and not math.isfinite(coordinate))
+
+
 def _normal(entry: dict[str, Any]) -> dict[str, Any]:
     """An entry that passed the rules with the types of regular rows."""
     is_crowd = bool(crowd_flag(entry))
@@ -190,8 +219,11 @@ def _normal(entry: dict[str, Any]) -> dict[str, Any]:
     count = whole_number(entry.get("num_keypoints"))
     if count is not None and count >= 0:
         normal["num_keypoints"] = count
-    if type(entry.get("area")) in (int, float):
-        normal["area"] = entry["area"]
+    area = entry.get("area")
+    if (
+        isinstance(area, int | float) and not isinstance(area, bool) and 0 <= area <= LARGEST_COORDINATE**2
+    ):  # else it is one that the rules do not need
+        normal["area"] = area
     return normal
 
 

@@ -69,6 +69,8 @@ def test_a_pattern_in_a_folder_whose_name_has_its_signs_gives_the_files_of_that_
         (["a.png", "-"], r"standard input \(-\)"),
         (["-", "-"], r"standard input \(-\)"),
         (["0", "1"], "a camera"),
+        (["http://localhost/clip.mp4"], r"http://localhost/clip\.mp4 is an address"),
+        (["a.png", "RTSP://127.0.0.1:9/x"], r"RTSP://127\.0\.0\.1:9/x is an address"),
     ],
 )
 def test_places_that_give_nothing_are_named(
@@ -78,6 +80,19 @@ def test_places_that_give_nothing_are_named(
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         list_sources(places)
+
+
+def test_a_folder_of_folders_is_named_with_the_pattern_that_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("shots [1]/a/x.png", "shots [1]/b/deep/x.png"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        list_sources(["shots [1]"])
+    pattern = str(caught.value).split("'")[1]
+    assert listed(pattern) == [("image", "shots [1]/a/x.png"), ("image", "shots [1]/b/deep/x.png")]
 
 
 def test_a_piped_image_is_read_from_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,8 @@ def test_a_mark_in_the_image_lies_where_the_transform_says() -> None:
 def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(UserError, match="float64"):
         resize_for_network(np.zeros((4, 4, 3)), 64)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="not list"):
+        resize_for_network([[[0, 0, 0]]], 64)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="at least 1"):
         resized_size(640, 0, 64)
 

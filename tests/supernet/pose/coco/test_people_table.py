@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from supernet.errors import UserError
 from supernet.pose.coco import people_table
 from supernet.pose.coco.annotation_rules import AnnotationRules, Fault
 from supernet.pose.coco.annotations import check_content, read_content
@@ -80,6 +81,57 @@ def test_regions_are_kept_of_crowds_and_of_people_without_keypoints_only(tmp_pat
     assert people.region(int(people.region_rows[0])) == [[1.5, 2, 3, 4, 5, 6.25]]
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("unlabelled", [[None, None, 0], [NAN, NAN, 0], [NAN, None, 0.0], [float("inf"), 5, 0]])
+def test_a_keypoint_that_is_not_labelled_needs_no_position(unlabelled: list[Any], tmp_path: Path) -> None:
+    content = content_of(4)
+    people = [person for person in content["annotations"] if person["num_keypoints"] > 1]
+    for person in people:
+        person["keypoints"][:3] = [0, 0, 0]
+        person["num_keypoints"] = sum(value > 0 for value in person["keypoints"][2::3])
+    expected = opened(tmp_path, content).ground_truth()
+    people[0]["keypoints"][:3] = unlabelled
+    assert opened(tmp_path, content).ground_truth() == expected
+    people[0]["keypoints"][:3] = [*unlabelled[:2], 1]
+    people[0]["num_keypoints"] += 1
+    with pytest.raises(UserError, match=r"annotations\[\d+\]\.keypoints"):
+        opened(tmp_path, content)
+
+
+@pytest.mark.parametrize("given", [{"keypoints": []}, {"keypoints": None}, {}])
+@pytest.mark.parametrize("count", [{}, {"num_keypoints": 0}])
+def test_a_person_without_keypoints_needs_no_list_of_zeros(
+    given: dict[str, Any], count: dict[str, Any], tmp_path: Path
+) -> None:
+    content = content_of(4)
+    person = next(person for person in content["annotations"] if not person["iscrowd"])
+    person.update(keypoints=[0] * 51, num_keypoints=0)
+    expected = opened(tmp_path, content)
+    del person["keypoints"], person["num_keypoints"]
+    person.update({**given, **count})
+    people = opened(tmp_path, content)
+    assert people.ground_truth() == expected.ground_truth()
+    np.testing.assert_array_equal(people._file.people.region_rows, expected._file.people.region_rows)
+    person["num_keypoints"] = 3  # a number says that keypoints were lost
+    with pytest.raises(UserError, match="keypoints"):
+        opened(tmp_path, content)
+
+
+@pytest.mark.parametrize("area", [NAN, -1, 10**400, "5"], ids=["nan", "negative", "huge", "text"])
+def test_an_area_that_nobody_needs_may_be_anything(area: Any, tmp_path: Path) -> None:
+    content = content_of(4, CROWDPOSE)
+    content["annotations"][0]["area"] = area
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    faults: list[Fault] = []
+    file, _ = check_content(read_content(tmp_path / "x.json"), CROWDPOSE, None, None, faults.append)
+    assert file is not None
+    assert not [fault for fault in faults if "area" in fault.place]
+    assert len(file.people.ids) == len(content["annotations"])
+    assert np.isfinite(file.people.areas).all()
+
+
 CHANGES: list[dict[str, Any]] = [
     {"id": 1},
     {"id": -1},
@@ -106,6 +158,7 @@ CHANGES: list[dict[str, Any]] = [
     {"area": None},
     {"area": float("nan")},
     {"area": 1e13},
+    {"area": 10**400},
     {"num_keypoints": 0},
     {"num_keypoints": 17},
     {"num_keypoints": -1},
@@ -156,7 +209,9 @@ def test_passes_over_columns_find_what_the_rules_for_entries_find(
     read = json.loads(json.dumps(content))["annotations"]
     for number, entry in enumerate(read):
         if whole_number(entry.get("category_id")) == 1:
-            expected += rules.faults(entry, f"annotations[{number}]")
+            has_none = entry.get("keypoints") in (None, []) and entry.get("num_keypoints", 0) == 0
+            zeros = {"keypoints": [0, 0, 0] * keypoints.num} if has_none else {}
+            expected += rules.faults({**entry, **zeros}, f"annotations[{number}]")
     contradictory = {"keypoint_corner", "normalised", "area", "repeated_person", "unlabelled_keypoint"}
     found = [fault for fault in faults if fault.kind not in {*contradictory, "unknown_category"}]
     assert Counter((fault.kind, fault.place) for fault in found) == Counter((f.kind, f.place) for f in expected)
