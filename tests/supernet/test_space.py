@@ -245,7 +245,9 @@ def test_kernel_sizes_that_weights_cannot_share_are_refused() -> None:
 
 
 def test_a_space_that_is_not_there_is_refused_with_the_known_names(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no space named 'mano'; choose one of \['litepose', 'nano', 'nano_long'\]"):
+    with pytest.raises(
+        UserError, match=r"no space named 'mano'; choose one of \['litepose', 'nano', 'nano_long', 'photos'\]"
+    ):
         SearchSpace.load("mano")
     with pytest.raises(UserError, match=r"cannot read search space .*missing\.yaml"):
         SearchSpace.load(tmp_path / "missing.yaml")

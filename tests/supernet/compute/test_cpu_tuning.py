@@ -55,6 +55,6 @@ def test_training_on_a_cpu_prefers_throughput(tmp_path: Path, monkeypatch: pytes
     def stop() -> None:
         raise UserError("prefers throughput")
 
-    monkeypatch.setattr("supernet.training.run.prefer_throughput", stop)
+    monkeypatch.setattr("supernet.training.assembly.prefer_throughput", stop)
     with pytest.raises(UserError, match="prefers throughput"):
         start_or_resume(configuration(tmp_path, device="cpu"), [])
