@@ -170,6 +170,7 @@ def status_after(*signals: signal.Signals) -> int:
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so does a process under nohup
         with suppress(BaseException), stop_request() as stop_requested:
             os.write(writer, b"1")
             while not stop_requested():
