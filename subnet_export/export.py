@@ -201,11 +201,12 @@ def _from_supernet(
     except UserError as error:
         raise UserError(f"arch file {arch_path} does not fit the supernet {trained.path}: {error}") from error
     trained.supernet.to(device)
-    named = named_dataset(options)
-    dataset = at_root(trained.dataset if named is None else named, options.dataset_root)
-    if named is None:
-        trained, dataset = replace(trained, dataset=dataset), None
-    model, test_set = measured_subnet(trained, arch, dataset, settings)
+    other = named_dataset(options)
+    if other is None:
+        trained = replace(trained, dataset=at_root(trained.dataset, options.dataset_root))
+    else:
+        other = at_root(other, options.dataset_root)
+    model, test_set = measured_subnet(trained, arch, other, settings)
     return model, test_set, {"arch_file": str(arch_path), "supernet": str(trained.path)}
 
 

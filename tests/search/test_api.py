@@ -144,7 +144,7 @@ def test_bounds_of_every_name_reach_the_budget(supernet: Supernet, place: Path) 
 
 def test_optuna_searches_too(supernet: Supernet, place: Path) -> None:
     pytest.importorskip("optuna")
-    options = {"evaluations": 3, "startup": 2, "num_images": 4, "baseline": 0, "top_k": 1, "threads": 1}
+    options: dict[str, Any] = {"evaluations": 3, "startup": 2, "num_images": 4, "baseline": 0, "top_k": 1, "threads": 1}
     found = supernet.search(engine="optuna", macs="80%", runs=place / "runs", show=False, **options)
     assert (found.folder.parent.name, len(found.candidates)) == ("optuna_search", 3)
 
@@ -169,7 +169,8 @@ def test_an_exported_subnet_runs_in_its_format_and_is_that_of_the_command(
 
 def test_an_export_names_what_is_wrong_and_writes_nothing(supernet: Supernet, tmp_path: Path) -> None:
     subnet = supernet.subnet("smallest")
-    for options, named in [({"colour": 1}, "colour"), ({"batch_size": 0}, "batch_size"), ({"input": "int4"}, "int4")]:
+    wrong: list[dict[str, Any]] = [{"colour": 1}, {"batch_size": 0}, {"input": "int4"}]
+    for options, named in zip(wrong, ("colour", "batch_size", "int4"), strict=True):
         with pytest.raises(UserError, match=named):
             subnet.export(output=tmp_path / "model", **options)
     with pytest.raises(UserError, match="onx"):
