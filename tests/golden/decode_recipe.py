@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from supernet.pose.grouping import KEYPOINT_ORDER, group
+from supernet.pose.grouping import group, matching_order
 from supernet.pose.inference import InferenceSettings
 
 FILE = Path(__file__).parent / "decode" / "people.json"
@@ -41,12 +41,13 @@ CASES: tuple[tuple[str, int, int, int, dict[str, Any]], ...] = (
 def detections(num_keypoints: int, num_places: int, num_people: int, seed: int) -> Floats:
     """Return detections (K, M, 4) of people, many of whose tags are closer than rounding can tell apart."""
     random = np.random.RandomState(seed)
+    highest = 0.3 if num_people else 0.1
     means = np.cumsum(random.choice([0.2, 0.45, 0.9, 1.6], num_people)) - 2
     result = np.zeros((num_keypoints, num_places, 4), np.float32)
     for entries in result:
         is_seen = random.uniform(size=num_people) < 0.75
         num_faint = random.randint(0, num_places + 1)
-        values = np.concatenate([random.uniform(0.1, 1.0, is_seen.sum()), random.uniform(0.001, 0.3 if num_people else 0.1, num_faint)])
+        values = np.concatenate([random.uniform(0.1, 1.0, is_seen.sum()), random.uniform(0.001, highest, num_faint)])
         tags = np.concatenate([means[is_seen], random.uniform(-3, 1 + sum(means[-1:]), num_faint)])
         tags += random.normal(0, 0.15, len(tags))
         order = np.argsort(-values)[:num_places]
@@ -81,11 +82,10 @@ def main() -> None:
         settings = InferenceSettings(**changes)
         entries = detections(num_keypoints, num_places, num_people, seed)
         poses, scores = people(entries, settings)
-        order = [k for k in KEYPOINT_ORDER if k < num_keypoints] + list(range(len(KEYPOINT_ORDER), num_keypoints))
         cases.append(
             {
                 "name": name,
-                "decoder": {"keypoint_order": order, "inference": asdict(settings)},
+                "decoder": {"keypoint_order": matching_order(num_keypoints), "inference": asdict(settings)},
                 "detections": entries.astype(float).round(4).tolist(),
                 "poses": poses.astype(float).round(4).tolist(),
                 "scores": scores.astype(float).round(7).tolist(),
