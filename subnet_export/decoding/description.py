@@ -1,7 +1,7 @@
 """What a program without this project must know to find people with an exported network, as plain values."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
@@ -14,6 +14,21 @@ METADATA_KEY = "litepose"
 """Of an ONNX file's ``metadata_props``; its value is the description in JSON."""
 Gives = Literal["maps", "detections"]
 """What a graph returns: ``low`` and ``high``, or ``detections`` (:mod:`subnet_export.decoding.graph`)."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the outputs of a network become people.
+
+    Attributes:
+        keypoints: The K keypoints of the network.
+        settings: How images become people.
+        in_graph: The graph decodes itself (:mod:`subnet_export.decoding.graph`).
+    """
+
+    keypoints: KeypointSet
+    settings: InferenceSettings
+    in_graph: bool = False
 
 
 def describe_decoding(keypoints: KeypointSet, settings: InferenceSettings, resolution: int) -> dict[str, Any]:

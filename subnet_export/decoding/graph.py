@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subnet_export.decoding.description import METADATA_KEY, Decoding, Gives, as_metadata, describe_decoding
 from supernet.errors import UserError
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.subpixel import FLAT, FLOOR, REACH, fit_matrix
@@ -32,6 +33,27 @@ def check_decodable(settings: InferenceSettings) -> None:
                 f"--decode needs a model of one pass, this one has {name} {value!r}; leave out --decode, or export "
                 f"from a supernet that is evaluated with {name} {needed!r}"
             )
+
+
+def complete(model: "onnx.ModelProto", decoding: Decoding, resolution: int, takes: str) -> None:
+    """Add to the ONNX graph of a network, in place, what decoding it takes: metadata, and where wanted the decoding.
+
+    Args:
+        model: With the outputs ``low`` and ``high``.
+        decoding: How its outputs become people.
+        resolution: Short side of the input, px.
+        takes: Kind of input, for the metadata.
+
+    Raises:
+        UserError: The settings need several passes, and the graph is to decode.
+    """
+    from onnx import helper
+
+    if decoding.in_graph:
+        append_decoding(model, decoding.keypoints.num, decoding.settings)
+    description = describe_decoding(decoding.keypoints, decoding.settings, resolution)
+    gives: Gives = "detections" if decoding.in_graph else "maps"
+    helper.set_model_props(model, {METADATA_KEY: as_metadata(description, takes, gives)})
 
 
 def append_decoding(model: "onnx.ModelProto", num_keypoints: int, settings: InferenceSettings) -> None:

@@ -250,10 +250,10 @@ def positions(heat: Array, x: Array, y: Array, settings: Description) -> Array:
         middle_x, middle_y = np.clip(x, 2, max(2, width - 3)), np.clip(y, 2, max(2, height - 3))
         dy, dx = (offsets.ravel() for offsets in np.mgrid[-2:3, -2:3])
         rows, columns = np.minimum(middle_y[:, None] + dy, height - 1), np.minimum(middle_x[:, None] + dx, width - 1)
-        terms = np.stack([dx, dy, dx**2 / 2, dy**2 / 2, dx * dy, np.ones(25)], axis=1)
+        terms = np.stack([dx / 50, dy / 50, (dx**2 - 2) / 35, (dy**2 - 2) / 35, dx * dy / 100], axis=1)
         peaks = np.where(heat[y, x] > 0, heat[y, x], 1).astype(np.float64)
         logs = np.log(np.maximum(heat[rows, columns] / peaks[:, None], 0.01))
-        slope_x, slope_y, xx, yy, xy = (logs @ np.linalg.pinv(terms).T[:, :5]).T
+        slope_x, slope_y, xx, yy, xy = (logs @ terms).T  # the quadratic of least squares
         determinant = xx * yy - xy**2
         has_top = (xx < -1e-6) & (determinant > -1e-6 * xx)
         tops = np.stack([xy * slope_y - yy * slope_x, xy * slope_x - xx * slope_y], axis=1)
