@@ -243,12 +243,14 @@ class Subnet:
         """
         from subnet_export.deployment.formats import LOADABLE, parse_formats
         from subnet_export.export import ExportSettings, check_packages, figures_of, measured_subnet, write_model
+        from subnet_export.format_writer import check_decode
         from subnet_export.model import load_model
         from subnet_export.run_summary import prepare_process, write_model_summary
         from supernet.cli.console import console_shown
         from supernet.cli.runs import unused_folder
         from supernet.evaluation.subnet_scorer import chosen_dataset
         from supernet.io.schema import from_mapping
+        from supernet.pose.inference import InferenceSettings
 
         began = time.perf_counter()
         settings = from_mapping(ExportSettings, options, "")
@@ -262,6 +264,8 @@ class Subnet:
         trained = self.supernet.trained
         other = _dataset(dataset, dataset_options, trained.dataset)
         chosen_dataset(other, trained.dataset, str(self.supernet.path))
+        if settings.decode:
+            check_decode(written, from_mapping(InferenceSettings, trained.evaluation, "evaluation"))
         trained.supernet.to(used_device)
         with console_shown(show):
             model, test_set = measured_subnet(trained, self.arch, other, settings)

@@ -15,7 +15,7 @@ from subnet_export.ap_measurement import at_root, check_measurement, measure, na
 from subnet_export.deployment.deployed_network import Input
 from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, Format, require
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
-from subnet_export.format_writer import FormatOptions, FormatWriter
+from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode
 from subnet_export.model import load_model, save_model
 from subnet_export.run_summary import finish, prepare
 from supernet.arch import Arch
@@ -47,6 +47,7 @@ class ExportSettings:
         input: Input of the graphs.
         check_images: Test images on which the AP of each file is compared with the network's.
         max_int8_loss: AP that quantisation may cost.
+        decode: Whether graphs find the detections themselves.
     """
 
     calibration_images: int = 128
@@ -55,6 +56,7 @@ class ExportSettings:
     input: Input = "uint8"
     check_images: int = CHECK_IMAGES
     max_int8_loss: float = MAX_INT8_LOSS
+    decode: bool = False
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range."""
@@ -133,9 +135,12 @@ def run(options: argparse.Namespace) -> None:
         input=options.input,
         check_images=options.check_images,
         max_int8_loss=options.max_int8_loss,
+        decode=options.decode,
     )
     if options.model:
         model = load_model(options.model, device)
+        if options.decode:
+            check_decode(options.format, model.settings)
         model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
         source = {"source": str(options.model)}
         test_set: PoseDataset = CachedDataset(build(model.dataset, model.measurement.split))
@@ -179,7 +184,7 @@ def write_model(
         return calibration_batches(train_set, resolution, num_images, model.settings.size_divisor)
 
     writer = FormatWriter(
-        FormatOptions(formats, settings.input, settings.check_images, settings.max_int8_loss),
+        FormatOptions(formats, settings.input, settings.check_images, settings.max_int8_loss, settings.decode),
         test_set,
         calibration_images,
         settings.batch_size,
@@ -200,6 +205,8 @@ def _from_supernet(
         trained.supernet.space.check(arch)
     except UserError as error:
         raise UserError(f"arch file {arch_path} does not fit the supernet {trained.path}: {error}") from error
+    if options.decode:
+        check_decode(options.format, from_mapping(InferenceSettings, trained.evaluation, "evaluation"))
     trained.supernet.to(device)
     other = named_dataset(options)
     if other is None:

@@ -28,7 +28,7 @@ def on_config(config: Any) -> Any:
     """Add the page of each format to the navigation."""
     for section in config.nav:
         if "Deployment" in section:
-            section["Deployment"] = ["deployment/index.md", *map(formats.place, formats.names())]
+            section["Deployment"] = [*section["Deployment"], *map(formats.place, formats.names())]
     return config
 
 
