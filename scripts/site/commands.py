@@ -46,7 +46,7 @@ def page() -> str:
 def help_of(module: str, *words: str) -> str:
     """Return what a command prints for ``--help``."""
     before, columns, shown = sys.argv, os.environ.get("COLUMNS"), io.StringIO()
-    sys.argv, os.environ["COLUMNS"] = [module, *words, "--help"], "100"
+    sys.argv, os.environ["COLUMNS"] = [module, *words, "--help"], "88"
     try:
         with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
             importlib.import_module(module).main()
