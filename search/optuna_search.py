@@ -10,12 +10,15 @@ from supernet.errors import UserError
 @command
 def main() -> None:
     """Run the entry point."""
-    from supernet.cli.hydra_app import run_with_config
+    from supernet.cli.config_command import run_with_config
 
     run_with_config("optuna_search", _job)
 
 
 def _job(config: dict[str, Any]) -> None:
+    from supernet.cli.extras import SEARCH, require
+
+    require("search", "a search", SEARCH)
     if find_spec("optuna") is None:
         raise UserError("search.optuna_search needs Optuna; install it with pip install 'litepose-supernet[optuna]'")
     from search.runs.optuna_run import run  # here, so that --help does not import torch
