@@ -51,6 +51,12 @@ def main() -> None:
         "(B, 3, H, W), normalised outside (default: %(default)s)",
     )
     parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="graphs (onnx, openvino) find the detections themselves: output detections (B, K, M, 4), the M best of "
+        "each keypoint as x, y, value, tag, in place of maps; see docs/decoding.md",
+    )
+    parser.add_argument(
         "--check-images",
         metavar="N",
         type=whole_number(1),
@@ -78,7 +84,7 @@ def main() -> None:
         ("--arch runs/evolve/latest/arch.json --format onnx,openvino", "model=runs/export/latest format=safetensors"),
         {
             "what is exported": ("--supernet", "--arch", "--model"),
-            "formats": ("--format", "--input", "--check-images", "--max-int8-loss"),
+            "formats": ("--format", "--input", "--decode", "--check-images", "--max-int8-loss"),
             "data": ("--dataset", "overrides", "--dataset-root", "--calibration-images", "--num-images"),
             **RESULTS_AND_MACHINE,
         },
