@@ -48,7 +48,7 @@ def train(
     show: bool = True,
     **options: Any,
 ) -> "Supernet":
-    """Train a supernet: what ``python -m supernet.train`` does.
+    """Train a supernet: what ``litepose train`` does.
 
     Args:
         space: The search space: a name in ``conf/space`` or its values; "nano" by default.
@@ -68,7 +68,10 @@ def train(
         UserError: An option is wrong, a file is missing, or the run was stopped; the message says how to continue.
     """
     from supernet.cli.console import console_shown
+    from supernet.cli.extras import TRAINING, require
     from supernet.cli.hydra_app import compose_values
+
+    require("train", "training", TRAINING)
     from supernet.training.launch import start_or_resume
 
     chosen = {"space": space, "dataset": dataset, "phases": phases, "experiment": experiment}
@@ -150,7 +153,7 @@ class Supernet:
         show: bool = True,
         **options: Any,
     ) -> "SearchResult":
-        """Search the best subnet within a budget: what ``python -m search.evolve`` or ``search.optuna_search`` does.
+        """Search the best subnet within a budget: what ``litepose search`` and ``litepose optuna`` do.
 
         Args:
             macs: Most multiply-adds for one input at the subnet's resolution.
@@ -172,8 +175,10 @@ class Supernet:
         """
         from search.budget import BOUND_NAMES
         from supernet.cli.console import console_shown
+        from supernet.cli.extras import SEARCH, require
         from supernet.cli.hydra_app import compose_values
 
+        require("search", "a search", SEARCH)
         bounds = {"macs": macs, "params": params, "memory": memory, "latency": latency}
         bounds |= {name: options.pop(name) for name in BOUND_NAMES if name in options}
         bounds = {name: value for name, value in bounds.items() if value is not None}
@@ -222,7 +227,7 @@ class Subnet:
         show: bool = True,
         **options: Any,
     ) -> "ExportedModel":
-        """Extract the subnet, calibrate and measure it, and write it: what ``python -m subnet_export`` does.
+        """Extract the subnet, calibrate and measure it, and write it: what ``litepose export`` does.
 
         Args:
             *formats: Formats besides LitePose's own, such as "onnx"; every file is compared with the network.

@@ -11,7 +11,7 @@ from supernet.errors import UserError
 @command
 def main() -> None:
     """Run the entry point."""
-    from supernet.cli.hydra_app import run_with_config
+    from supernet.cli.config_command import run_with_config
 
     run_with_config("optuna_search", _job)
 
@@ -24,8 +24,11 @@ def search(config: dict[str, Any]) -> Path:
     """Search as :func:`search.runs.optuna_run.run` does; return the run folder.
 
     Raises:
-        UserError: As there, or Optuna is not installed.
+        UserError: As there, or a package is not installed.
     """
+    from supernet.cli.extras import SEARCH, require
+
+    require("search", "a search", SEARCH)
     if find_spec("optuna") is None:
         raise UserError("search.optuna_search needs Optuna; install it with pip install 'litepose-supernet[optuna]'")
     from search.runs.optuna_run import run  # here, so that --help does not import torch

@@ -1,65 +1,59 @@
 """The page of all commands, as they answer ``--help``."""
 
 import contextlib
-import importlib
 import io
 import os
 import sys
 
-from scripts.site.configuration import COMMANDS as CONFIGURED
+from supernet.cli.commands import SCRIPT, Command, installed
+from supernet.cli.entry.main import main
 
-MODULES = (
-    "subnet_export.__main__",
-    "subnet_export.predict",
-    "subnet_export.finetune",
-    "subnet_export.benchmark",
-    "subnet_export.import_litepose",
-)
-"""Commands without configuration files."""
 LUT = ("build", "verify", "show", "merge", "kit")
-"""Subcommands of ``search.lut``."""
+"""Subcommands of ``litepose lut``."""
+COLUMNS = "88"
 _INTRODUCTION = """# Commands
 
-Every command writes `runs/<command>/<time>/` with a `summary.json`, and `runs/<command>/latest` points to the newest
-run. [Exit statuses](exit-status.md) are the same for all.
+`litepose COMMAND` and `python -m MODULE` are the same. Options are `key=value` or `--key value` everywhere;
+`litepose COMMAND --help` explains them, `litepose completion SHELL` prints a completion script, and
+`litepose copy-config` starts a recipe of your own.
+
+Commands that compute write `runs/<command>/<time>/` with a `summary.json`, and `runs/<command>/latest` points to the
+newest run. [Exit statuses](exit-status.md) are the same for all.
 """
 
 
 def page() -> str:
     """Return the page."""
-    parts = [_INTRODUCTION, "| command | what it does | options |", "|---|---|---|"]
-    for name, module in CONFIGURED.items():
-        anchor = module.replace(".", "")
-        options = f"[`conf/{name}.yaml`](configuration.md#{anchor})"
-        parts.append(f"| `python -m {module}` | {_purpose(module)} | {options} |")
-    for module in (*MODULES, "search.lut.__main__", "supernet.doctor"):
-        shown = module.removesuffix(".__main__")
-        options = f"[below](#{shown.replace('.', '')})" if module != "supernet.doctor" else "none"
-        parts.append(f"| `python -m {shown}` | {_purpose(module)} | {options} |")
-    for module in MODULES:
-        parts.append(f"\n## {module.removesuffix('.__main__')}\n\n```text\n{help_of(module)}```")
-    parts.append("\n## search.lut\n")
-    parts += [f"\n### search.lut {name}\n\n```text\n{help_of('search.lut.__main__', name)}```" for name in LUT]
+    parts = [_INTRODUCTION, "| command | what it does | module |", "|---|---|---|"]
+    for command in installed().values():
+        place = "configuration.md" if command.config else ""
+        parts.append(f"| [`{SCRIPT} {command.name}`]({place}#{SCRIPT}-{command.name}) | {_text(command)} |")
+    for command in installed().values():
+        if command.config is None:
+            parts.append(f"\n## {SCRIPT} {command.name}\n")
+            if command.name == "lut":
+                parts += [f"\n### {name}\n\n{help_of(command.name, name)}" for name in LUT]
+            else:
+                parts.append(help_of(command.name))
     return "\n".join(parts) + "\n"
 
 
-def help_of(module: str, *words: str) -> str:
-    """Return what a command prints for ``--help``."""
+def help_of(*words: str) -> str:
+    """Return what ``litepose`` prints for a command and ``--help``, as a block of text."""
     before, columns, shown = sys.argv, os.environ.get("COLUMNS"), io.StringIO()
-    sys.argv, os.environ["COLUMNS"] = [module, *words, "--help"], "88"
+    sys.argv, os.environ["COLUMNS"] = [SCRIPT, *words, "--help"], COLUMNS
     try:
         with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-            importlib.import_module(module).main()
+            main()
     finally:
         sys.argv = before
         if columns is None:
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = columns
-    return shown.getvalue()
+    return f"```text\n{shown.getvalue().rstrip()}\n```\n"
 
 
-def _purpose(module: str) -> str:
-    """Return the first sentence of a module's docstring without the command in it."""
-    text = (importlib.import_module(module).__doc__ or "").strip().splitlines()[0]
-    return text.partition(": ``")[0].rstrip(".")
+def _text(command: Command) -> str:
+    """Return purpose and module of a command."""
+    return f"{command.purpose} | `{command.module}`"

@@ -33,7 +33,7 @@ def page(name: str, text: str) -> str:
     if chosen.extra:
         lines += ["<!-- needs: a package index -->", "```bash", f"pip install '{PROJECT}[{chosen.extra}]'", "```", ""]
     if chosen != LITEPOSE:
-        lines += ["```bash", f"python -m subnet_export --format {name}", "```", ""]
+        lines += ["```bash", f"litepose export --format {name}", "```", ""]
         python = f'model = result.best.export("{name}")   # a subnet of a search: see the quickstart'
         lines += ["```python", python, "```", ""]
     files = ", ".join(f"`{file}`" for file in chosen.files)
@@ -41,7 +41,7 @@ def page(name: str, text: str) -> str:
     if chosen.packages:
         lines += [f"Packages: {', '.join(chosen.packages)}.", ""]
     if name in LOADABLE and chosen != LITEPOSE:
-        lines += ["```bash", f"python -m subnet_export.predict photo.jpg --format {name}", "```", ""]
+        lines += ["```bash", f"litepose predict photo.jpg --format {name}", "```", ""]
     return "\n".join(lines) + text
 
 

@@ -15,6 +15,7 @@ from rich.segment import Segments
 from rich.table import Table
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
+from supernet.cli.commands import spelled
 from supernet.cli.interrupts import begin_work
 from supernet.cli.progress import ProgressBars, ProgressLines
 from supernet.errors import UserError, printable
@@ -47,7 +48,7 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show ``record``; errors of writing, such as a closed output, end the command as those of ``print`` do."""
-        text = "\n".join(printable(line) for line in self.format(record).split("\n"))
+        text = "\n".join(printable(line) for line in spelled(self.format(record)).split("\n"))
         if record.levelno < logging.WARNING:
             if os.environ.get("RANK", "0") == "0":
                 self._console.print(text, highlight=False, soft_wrap=True)
@@ -99,7 +100,7 @@ def _log_python_warning(
 
 def fail(error: UserError) -> NoReturn:
     """Print a user error on standard error and exit with status 2."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {spelled(str(error))}", file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -20,18 +20,15 @@ import torch
 
 from scripts.site import notebook
 from search.api import train
+from supernet.cli.commands import COMMANDS
+from supernet.cli.grammar import as_overrides
 from supernet.cli.hydra_app import compose_config
+from supernet.cli.option_docs import all_options, command_page
 from tests.helpers.coco_files import write_people
 from tests.helpers.documented_commands import ROOT, Documented, commands, pages, quick
 
 ALL = list(commands())
-CONFIGURED = {
-    "supernet.train": "train",
-    "supernet.evaluate": "evaluate",
-    "supernet.pose.check": "check",
-    "search.evolve": "evolve",
-    "search.optuna_search": "optuna_search",
-}
+CONFIGURED = {command.module: command.config for command in COMMANDS if command.config is not None}
 RUN = [command for command in ALL if not command.needs and command.line.split()[0] != "make"]
 
 
@@ -57,6 +54,7 @@ def test_a_documented_command_and_its_options_exist(command: Documented, monkeyp
     if module in CONFIGURED:
         is_sweep = "--multirun" in arguments
         words = [word for word in arguments if not word.startswith(("-", "hydra"))]
+        words = as_overrides(words, all_options(command_page(CONFIGURED[module])))
         compose_config(CONFIGURED[module], [re.sub(r",.*|\$\{.*", "", word) if is_sweep else word for word in words])
         return
 

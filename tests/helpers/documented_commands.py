@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.site import formats
+from supernet.cli.commands import COMMANDS, SCRIPT
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("supernet", "search", "subnet_export", "scripts")
@@ -35,9 +36,13 @@ class Documented:
         """Module and arguments of a command of this project, after ``-m``; empty for another program."""
         words = shlex.split(self.line, comments=True)
         for end, word in enumerate(words):
-            if word in ("|", "&&", ">", ";") and "-m" in words[:end]:
+            if word in ("|", "&&", ">", ";") and {"-m", SCRIPT} & set(words[:end]):
                 words = words[:end]
                 break
+        if SCRIPT in words[:-1]:
+            name, *arguments = words[words.index(SCRIPT) + 1 :]
+            modules_by_name = {command.name: command.module for command in COMMANDS}
+            return [modules_by_name[name], *arguments] if name in modules_by_name else []
         modules = [place + 1 for place, word in enumerate(words[:-1]) if word == "-m"]
         starts = [place for place in modules if words[place].partition(".")[0] in PACKAGES]
         return words[starts[0] :] if starts else []
