@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         type=number(1, 3600),
         help="length of the short training (default: 60, on a CPU 4)",
     )
+    parser.add_argument("--alone", action="store_true", help="run every section in this process")
     options = parser.parse_args(arguments)
     began = time.perf_counter()
     context_of = importlib.import_module("scripts.gpu_reporting.context")  # imports torch, so not before --help
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         report = Report(options.out, page, {"command": " ".join(["python -m scripts.gpu_report", *sys.argv[1:]])})
         with tempfile.TemporaryDirectory(prefix="gpu_report_") as work:
             context = context_of.build(options.device, Path(work), began + 60 * options.minutes, options.train_seconds)
+            context.may_start_processes = not options.alone
             report.head |= {
                 "date": f"{datetime.now():%Y-%m-%d %H:%M}",
                 "device": str(context.device),

@@ -51,6 +51,7 @@ COMMANDS = {
     "supernet.pose.check": "prints its report",
     "supernet.evaluation.run": "prints the result of `supernet.evaluate`",
     "supernet.evaluation.subnet_report": "prints the final table of a training run",
+    "supernet.training.planning.dry_run": "prints the plan of a training",
     "search.lut.commands": "prints the results of `search.lut`",
     "search.lut.measure": "runs on other devices without this project",
     "search.runs.evolution_run": "prints the progress of `search.evolve`",
