@@ -12,7 +12,7 @@ from supernet.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called ``name``; "auto" is a GPU if there is one.
+    """Return the device called ``name``; "auto" is an NVIDIA GPU if there is one, and else the CPU.
 
     Raises:
         UserError: PyTorch does not know the name, or there is no such device.
@@ -27,6 +27,14 @@ def pick_device(name: str) -> torch.device:
     if device.type == "meta":  # always exists, but computes nothing
         raise error
     return device
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until ``device`` has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 @dataclass(frozen=True)

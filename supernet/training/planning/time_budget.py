@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from supernet.arch import layers
+from supernet.compute.device import synchronise
 from supernet.compute.distributed import Processes
 from supernet.costs.analytic import macs
 from supernet.errors import UserError
@@ -181,6 +182,5 @@ def _is_cached(setup: TrainingSetup) -> bool:
 
 def _now(trainer: Trainer) -> float:
     """Return the time once the device has done its work."""
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize(trainer.device)
+    synchronise(trainer.device)
     return time.perf_counter()

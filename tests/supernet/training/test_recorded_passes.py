@@ -1,18 +1,34 @@
 """Recorded passes compute and train what passes with fixed shapes do, for every subnet and every batch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from supernet.compute.precision import tf32
 from supernet.errors import UserError
+from supernet.pose.keypoints import COCO
+from supernet.pose.synthetic.dataset import SyntheticPeople
+from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
 from supernet.training import trainer as trainer_module
 from supernet.training.masked_subnets import masked_outputs
-from supernet.training.phases import Phase
+from supernet.training.phases import Phase, schedule
 from supernet.training.subnet_choices import SubnetChoices
 from supernet.training.trainer import Trainer
+from supernet.weight_sharing import SuperNet
 from tests.helpers.recorded_operations import RecordedOperations
-from tests.helpers.training import EVERY, steps, through_a_file, tiny_trainer
+from tests.helpers.training import (
+    EVERY,
+    NUM_STEPS,
+    PHASES,
+    SPACE,
+    step_settings,
+    steps,
+    through_a_file,
+    tiny_trainer,
+)
 from tests.supernet.training.test_masked_subnets import varied
 
 
@@ -109,3 +125,20 @@ def test_recordings_survive_a_return_to_an_earlier_state(recorders: list[Recorde
 def test_recordings_need_fixed_shapes() -> None:
     with pytest.raises(UserError, match="fixed_shapes=false"):
         tiny_trainer(cuda_graphs=True, fixed_shapes=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_gpu_takes_the_same_steps_with_recordings(accumulate: int) -> None:
+    def on_a_gpu(**changes: Any) -> Trainer:
+        torch.manual_seed(0)
+        settings = step_settings(batch_size=4, accumulate=accumulate, precision="float32", **changes)
+        images = SyntheticPeople(COCO, 5, 1, 64, 64)
+        supernet = SuperNet(SPACE, COCO.num).cuda()
+        return Trainer(supernet, PoseObjective(COCO.num), images, schedule(PHASES, SPACE, NUM_STEPS), settings)
+
+    recorded, direct = on_a_gpu(cuda_graphs=True), on_a_gpu()
+    with tf32(allowed=False):
+        for expected, actual in zip(steps(direct), steps(recorded), strict=True):
+            for before, after in zip(expected.losses, actual.losses, strict=True):
+                torch.testing.assert_close(after.total, before.total, rtol=1e-3, atol=0)

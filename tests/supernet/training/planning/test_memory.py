@@ -1,6 +1,5 @@
 """The predicted memory of a step is what the allocator hands out, and a training that cannot fit does not start."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def measured_bytes(setup: TrainingSetup, kind: StepKind) -> int:
 
 @pytest.fixture
 def native_depthwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Depthwise convolutions as on other devices: on a CPU, their own weight gradient takes more memory for a moment."""
+    """Depthwise convolutions as on other devices: the weight gradient of a CPU takes more memory for a moment."""
     monkeypatch.setattr(depthwise, "_STRIP", 99)
 
 
@@ -96,9 +95,9 @@ def test_a_phase_has_the_largest_size_of_its_inputs_and_keeps_the_frozen_teacher
 
 
 @pytest.fixture
-def on_a_gpu(tmp_path: Path) -> Iterator[TrainingSetup]:
+def on_a_gpu(tmp_path: Path) -> TrainingSetup:
     setup = setup_of(tmp_path, batch_size=8, precision="float32")
-    yield replace(setup, device=torch.device("cuda"))
+    return replace(setup, device=torch.device("cuda"))
 
 
 def set_memory(monkeypatch: pytest.MonkeyPatch, free: int, total: int) -> None:
