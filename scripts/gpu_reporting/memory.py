@@ -59,6 +59,7 @@ def predicted_bytes(context: Context, space: str, size: int, batch_size: int, pr
     on_meta = replace(context, device=torch.device("meta"))
     with LiveMemory("meta") as live:
         trainer = trainer_of(on_meta, space, size, batch_size, 1, 0, precision=precision)
+        trainer.settings = replace(trainer.settings, fixed_shapes=True)  # as on a GPU
         (scheduled,) = trainer.scheduled
         for batch in steps_of(trainer):
             trainer.train_step(scheduled, batch, 0.0)
