@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
 from rich.console import Console
@@ -114,11 +115,22 @@ def run_command(job: Callable[[], None]) -> None:
         fail(error)
 
 
+@contextmanager
+def console_shown(is_shown: bool) -> Iterator[None]:
+    """Within the block, show what work prints and its progress, or nothing; warnings are logged either way."""
+    before, CONSOLE.quiet = CONSOLE.quiet, not is_shown
+    try:
+        yield
+    finally:
+        CONSOLE.quiet = before
+
+
 def progress_bar(console: Console = CONSOLE, *, disable: bool = False) -> Progress:
     """Return a display of progress with counts and times; tasks may show a ``note`` field. ``disable`` shows nothing.
 
     On a terminal it shows bars; elsewhere a line of plain text now and then (:mod:`supernet.cli.progress`).
     """
+    disable = disable or console.quiet
     if disable or console.is_terminal:
         return ProgressBars(console=console, disable=disable)
     return ProgressLines(console)
