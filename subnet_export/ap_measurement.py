@@ -32,7 +32,8 @@ def measure(
         def on_image(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        evaluation = evaluate(estimator, images, num_images, on_image)
+        predict = partial(predict_in_workers, torch.get_num_threads())
+        evaluation = evaluate(estimator, images, num_images, on_image, predict)
         progress.update(task, note=f"{note} AP {format_metric(evaluation.metrics['AP'])}")
     return Measurement(split, len(evaluation.predictions), evaluation.metrics)
 

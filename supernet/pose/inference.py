@@ -1,7 +1,8 @@
 """Finds people in whole images: resize, run the network, group its maps, return to image pixels."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from supernet.pose.data.pose_dataset import ImageId, PoseDataset
 from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normalise, resize_at_scales
 from supernet.pose.grouping import GroupingOptions, Matching, check_options, group
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.multiscale_flip import Network, predict_maps
+from supernet.pose.multiscale_flip import Network, combined, run
+from supernet.pose.metrics.stage_times import StageTimes
 from supernet.pose.subpixel import Decoding
 
 Image = npt.NDArray[np.uint8]
@@ -26,6 +28,8 @@ Preprocess = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after each image."""
 
+CPU_PIXELS = 2**19
+"""Pixels per pass of PyTorch on a CPU at most, unless one image has more: the maps of more are slow memory, not cache."""
 _MAX_SIZE_DIVISOR = 1024
 """Pixels; an image is padded up to a multiple of ``size_divisor``."""
 
@@ -98,11 +102,13 @@ class PoseEstimator:
         resolution: Short side of the input, px.
         keypoints: The K keypoints of the network.
         settings: How images become people.
-        batch_size: Images of scale 1 per pass at most; of larger scales, as many fewer as they are larger.
+        batch_size: Images of scale 1 per pass at most; of larger scales, as many fewer as they are larger. PyTorch on a
+            CPU takes fewer of large images (``CPU_PIXELS``).
         device: Where the network is.
         preprocess: See ``Preprocess``.
         check_calibration: Refuse a network whose batch-norm statistics were never computed. False runs it as it is, to
             show what calibration changes.
+        times: Where the seconds of each stage are added.
 
     Raises:
         UserError: The network cannot take a scale at this resolution, or ``batch_size`` is below 1.
@@ -116,6 +122,7 @@ class PoseEstimator:
     device: torch.device | str = "cpu"
     preprocess: Preprocess = normalise
     check_calibration: bool = True
+    times: StageTimes = field(default_factory=StageTimes, compare=False)
 
     def __post_init__(self) -> None:
         """Raise UserError for scales, a batch size or a flip test that cannot run."""
@@ -143,7 +150,7 @@ class PoseEstimator:
         """
         total = len(dataset) if num_images is None else min(num_images, len(dataset))
         predictions: dict[int, PosePredictions] = {}
-        for index, people in self.stream(dataset[index].image for index in range(total)):
+        for index, people in self.stream(self._loaded(dataset, range(total))):
             predictions[index] = people
             if progress is not None:
                 progress(len(predictions), total)
@@ -165,14 +172,23 @@ class PoseEstimator:
         settings = self.settings
         limit = max(1, int(self.batch_size / max(settings.scales) ** 2))
         waiting: dict[tuple[int, ...], list[_ResizedImage]] = {}
+        on_cpu = isinstance(self.network, torch.nn.Module) and torch.device(self.device).type == "cpu"
         for index, image in enumerate(images):
-            resized, transform = resize_at_scales(image, self.resolution, settings.size_divisor, settings.scales)
+            with self.times.measure("loading"):
+                resized, transform = resize_at_scales(image, self.resolution, settings.size_divisor, settings.scales)
             batch = waiting.setdefault(resized[0].shape, [])
             batch.append(_ResizedImage(index, resized, transform))
-            if len(batch) == limit:
+            largest = max(math.prod(copy.shape[:2]) for copy in resized)
+            if len(batch) == limit or (on_cpu and (len(batch) + 1) * largest > CPU_PIXELS):
                 yield from self._run_batch(waiting.pop(resized[0].shape))
         for batch in waiting.values():
             yield from self._run_batch(batch)
+
+    def _loaded(self, dataset: PoseDataset, indices: Iterable[int]) -> Iterator[Image]:
+        for index in indices:
+            with self.times.measure("loading"):
+                image = dataset[index].image
+            yield image
 
     def _check_network(self) -> None:
         """Raise UserError for a network in training mode, or one that was never calibrated."""
@@ -192,16 +208,19 @@ class PoseEstimator:
         # A list, not a generator: inference mode must not stay on while a generator waits in its caller.
         results = []
         with torch.inference_mode():
-            inputs = {
-                scale: self._inputs([image.resized[number] for image in batch])
-                for number, scale in enumerate(self.settings.scales)
-            }
-            maps = predict_maps(self.network, inputs, self.keypoints, self.settings.flip_test)
-            for image, (heatmaps, tags) in zip(batch, maps, strict=True):
-                poses, scores = group(heatmaps, tags, **self.settings.grouping)
-                visible = poses[..., 2] > 0
-                poses[visible, :2] = image.transform.to_image(poses[visible, :2])
-                results.append((image.index, PosePredictions(poses, scores)))
+            with self.times.measure("network"):
+                inputs = {
+                    scale: self._inputs([image.resized[number] for image in batch])
+                    for number, scale in enumerate(self.settings.scales)
+                }
+                outputs = run(self.network, inputs, self.settings.flip_test)
+            size = (inputs[1.0].shape[2], inputs[1.0].shape[3])
+            with self.times.measure("grouping"):
+                for image, (heatmaps, tags) in zip(batch, combined(outputs, size, self.keypoints), strict=True):
+                    poses, scores = group(heatmaps, tags, **self.settings.grouping)
+                    visible = poses[..., 2] > 0
+                    poses[visible, :2] = image.transform.to_image(poses[visible, :2])
+                    results.append((image.index, PosePredictions(poses, scores)))
         return results
 
     def _inputs(self, images: list[Image]) -> Tensor:
