@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from supernet.errors import UserError
+from supernet.evaluation.device_inference import predict_on_device
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import Subset
 from supernet.pose.inference import PoseEstimator, PosePredictions, Progress
@@ -50,7 +51,10 @@ def predict_in_workers(
         UserError: As ``PoseEstimator.stream``, or a process was killed.
     """
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
-    if not isinstance(estimator.network, torch.nn.Module) or torch.device(estimator.device).type != "cpu":
+    device = torch.device(estimator.device).type
+    if device == "cuda":
+        return predict_on_device(num_workers, estimator, dataset, total, progress)
+    if not isinstance(estimator.network, torch.nn.Module) or device != "cpu":
         return estimator.on_dataset(dataset, total, progress)
     num_workers = min(num_workers, -(-total // BLOCK))
     if num_workers > 1 and _can_fork():

@@ -16,8 +16,8 @@ from supernet.pose.data.pose_dataset import ImageId, PoseDataset
 from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normalise, resize_at_scales
 from supernet.pose.grouping import GroupingOptions, Matching, check_options, group
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.multiscale_flip import Network, combined, run
 from supernet.pose.metrics.stage_times import StageTimes
+from supernet.pose.multiscale_flip import Network, Outputs, combined, run
 from supernet.pose.subpixel import Decoding
 
 Image = npt.NDArray[np.uint8]
@@ -168,21 +168,34 @@ class PoseEstimator:
         Raises:
             UserError: The network is in training mode or not calibrated, or an image or a map is invalid.
         """
-        self._check_network()
-        settings = self.settings
-        limit = max(1, int(self.batch_size / max(settings.scales) ** 2))
-        waiting: dict[tuple[int, ...], list[_ResizedImage]] = {}
-        on_cpu = isinstance(self.network, torch.nn.Module) and torch.device(self.device).type == "cpu"
-        for index, image in enumerate(images):
-            with self.times.measure("loading"):
-                resized, transform = resize_at_scales(image, self.resolution, settings.size_divisor, settings.scales)
-            batch = waiting.setdefault(resized[0].shape, [])
-            batch.append(_ResizedImage(index, resized, transform))
-            largest = max(math.prod(copy.shape[:2]) for copy in resized)
-            if len(batch) == limit or (on_cpu and (len(batch) + 1) * largest > CPU_PIXELS):
-                yield from self._run_batch(waiting.pop(resized[0].shape))
-        for batch in waiting.values():
+        numbered = (self._timed_resized(index, image) for index, image in enumerate(images))
+        for batch in self.batches(numbered):
             yield from self._run_batch(batch)
+
+    def resized(self, index: int, image: Image) -> "ResizedImage":
+        """Resize an image for the network at each scale; raises UserError if it is none."""
+        settings = self.settings
+        resized, transform = resize_at_scales(image, self.resolution, settings.size_divisor, settings.scales)
+        return ResizedImage(index, resized, transform)
+
+    def _timed_resized(self, index: int, image: Image) -> "ResizedImage":
+        with self.times.measure("loading"):
+            return self.resized(index, image)
+
+    def batches(self, images: Iterable["ResizedImage"]) -> Iterator[list["ResizedImage"]]:
+        """Yield batches of images of one size, each as soon as it is full; raises UserError as ``stream``."""
+        self._check_network()
+        limit = max(1, int(self.batch_size / max(self.settings.scales) ** 2))
+        on_cpu = isinstance(self.network, torch.nn.Module) and torch.device(self.device).type == "cpu"
+        waiting: dict[tuple[int, ...], list[ResizedImage]] = {}
+        for image in images:
+            shape = image.copies[0].shape
+            batch = waiting.setdefault(shape, [])
+            batch.append(image)
+            largest = max(math.prod(copy.shape[:2]) for copy in image.copies)
+            if len(batch) == limit or (on_cpu and (len(batch) + 1) * largest > CPU_PIXELS):
+                yield waiting.pop(shape)
+        yield from waiting.values()
 
     def _loaded(self, dataset: PoseDataset, indices: Iterable[int]) -> Iterator[Image]:
         for index in indices:
@@ -204,17 +217,12 @@ class PoseEstimator:
             if isinstance(layer, torch.nn.BatchNorm2d) and layer.num_batches_tracked == 0:
                 raise UserError(f"the statistics of batch norm {name} were never computed; calibrate the network first")
 
-    def _run_batch(self, batch: list["_ResizedImage"]) -> list[tuple[int, PosePredictions]]:
+    def _run_batch(self, batch: list["ResizedImage"]) -> list[tuple[int, PosePredictions]]:
         # A list, not a generator: inference mode must not stay on while a generator waits in its caller.
         results = []
         with torch.inference_mode():
             with self.times.measure("network"):
-                inputs = {
-                    scale: self._inputs([image.resized[number] for image in batch])
-                    for number, scale in enumerate(self.settings.scales)
-                }
-                outputs = run(self.network, inputs, self.settings.flip_test)
-            size = (inputs[1.0].shape[2], inputs[1.0].shape[3])
+                size, outputs = self.outputs(batch)
             with self.times.measure("grouping"):
                 for image, (heatmaps, tags) in zip(batch, combined(outputs, size, self.keypoints), strict=True):
                     poses, scores = group(heatmaps, tags, **self.settings.grouping)
@@ -223,6 +231,15 @@ class PoseEstimator:
                     results.append((image.index, PosePredictions(poses, scores)))
         return results
 
+    def outputs(self, batch: Sequence["ResizedImage"]) -> tuple[tuple[int, int], Outputs]:
+        """Run the network on a batch; return the height and width of its input at scale 1, and the outputs."""
+        inputs = {
+            scale: self._inputs([image.copies[number] for image in batch])
+            for number, scale in enumerate(self.settings.scales)
+        }
+        size = (inputs[1.0].shape[2], inputs[1.0].shape[3])
+        return size, run(self.network, inputs, self.settings.flip_test)
+
     def _inputs(self, images: list[Image]) -> Tensor:
         """Images (H, W, 3) of one size, preprocessed on the device: (B, 3, H, W)."""
         # Images lie in memory as (B, H, W, 3), which is channels_last already.
@@ -230,11 +247,11 @@ class PoseEstimator:
 
 
 @dataclass(frozen=True, eq=False)
-class _ResizedImage:
-    """An image by its index, resized to each scale and waiting for others of its size."""
+class ResizedImage:
+    """An image by its index, with a copy for each scale, waiting for others of its size; and the way back."""
 
     index: int
-    resized: tuple[Image, ...]
+    copies: tuple[Image, ...]
     transform: Transform
 
 
