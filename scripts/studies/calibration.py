@@ -36,9 +36,8 @@ CONF = Path(__file__).parents[2] / "conf" / "dataset"
 
 def photographs(folder: str) -> dict[str, Any]:
     """The description of ``dataset=coco_people`` in a folder."""
-    whole, own = (
-        yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("coco", "coco_people")
-    )
+    both = (yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("coco", "coco_people"))
+    whole, own = both
     return {**whole, **{split: {**whole[split], **own[split]} for split in ("train", "val", "test")}, "root": folder}
 
 

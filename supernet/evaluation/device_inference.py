@@ -29,6 +29,7 @@ from supernet.evaluation.device_maps import (
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.grouping import match
 from supernet.pose.inference import PoseEstimator, PosePredictions, Progress, ResizedImage
+from supernet.pose.metrics.stage_times import StageTimes
 from supernet.pose.multiscale_flip import combined
 from supernet.pose.subpixel import fitted_tops, quarter_pixels
 
@@ -94,18 +95,20 @@ def _loaded(
     estimator: PoseEstimator, dataset: PoseDataset, total: int, loaders: ThreadPoolExecutor
 ) -> Iterator[ResizedImage]:
     """Yield the images in order, resized; threads are at most two batches ahead."""
-    ahead: deque[Future[ResizedImage]] = deque()
-    for index in range(total):
-        ahead.append(loaders.submit(_load, estimator, dataset, index))
-        if len(ahead) > 2 * estimator.batch_size:
-            yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()
+    ahead: deque[Future[tuple[ResizedImage, StageTimes]]] = deque()
+    for index in range(total + 2 * estimator.batch_size):
+        if index < total:
+            ahead.append(loaders.submit(_load, estimator, dataset, index))
+        if ahead and index >= 2 * estimator.batch_size:
+            image, times = ahead.popleft().result()
+            estimator.times.add(times)
+            yield image
 
 
-def _load(estimator: PoseEstimator, dataset: PoseDataset, index: int) -> ResizedImage:
-    with estimator.times.measure("loading"):
-        return estimator.resized(index, dataset[index].image)
+def _load(estimator: PoseEstimator, dataset: PoseDataset, index: int) -> tuple[ResizedImage, StageTimes]:
+    times = StageTimes()  # its own: threads must not add to the same
+    with times.measure("loading"):
+        return estimator.resized(index, dataset[index].image), times
 
 
 def _stream(

@@ -150,5 +150,5 @@ def _work(estimator: PoseEstimator, dataset: PoseDataset, total: int, next_block
         results.send(error)
     except BrokenPipeError:
         pass  # the parent has stopped
-    except Exception:
+    except Exception:  # noqa: BLE001: the parent raises it
         results.send(traceback.format_exc())

@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after each image."""
 
 CPU_PIXELS = 2**19
-"""Pixels per pass of PyTorch on a CPU at most, unless one image has more: the maps of more are slow memory, not cache."""
+"""Pixels per pass of PyTorch on a CPU at most, unless one image has more: the maps of more do not fit into caches."""
 _MAX_SIZE_DIVISOR = 1024
 """Pixels; an image is padded up to a multiple of ``size_divisor``."""
 

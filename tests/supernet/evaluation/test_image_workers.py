@@ -57,7 +57,11 @@ def test_the_number_of_processes_changes_no_bit(num_images: int | None) -> None:
     assert num_images in (0, 3) or sum(len(people.scores) for people in expected) > 5
     for num_workers in (1, 2, 3, 9):
         seen: list[tuple[int, int]] = []
-        people = predict_in_workers(num_workers, estimator(), IMAGES, num_images, lambda *done: seen.append(done))
+
+        def remember(done: int, of: int, seen: list[tuple[int, int]] = seen) -> None:
+            seen.append((done, of))
+
+        people = predict_in_workers(num_workers, estimator(), IMAGES, num_images, remember)
         assert_same(people, expected)
         total = NUM_IMAGES if num_images is None else num_images
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -76,7 +80,7 @@ def test_a_user_error_is_that_of_the_process() -> None:
 
 
 def test_a_killed_process_ends_the_evaluation_in_one_sentence() -> None:
-    with pytest.raises(UserError, match="was killed .*threads=1"):
+    with pytest.raises(UserError, match=r"was killed .*threads=1"):
         predict_in_workers(2, estimator("killed"), IMAGES)
 
 
