@@ -1,7 +1,7 @@
 """Grouping's work on maps, for a batch on the device that holds them: peaks, their tags, refinement, surroundings.
 
 Only what stands here reads maps; matching people and moving keypoints within a pixel take what it returns. Results
-equal those of ``supernet.pose.grouping.group`` on the same maps, ties included: all operations are the same, in float32.
+equal those of ``supernet.pose.grouping.group`` on the same maps, ties included: the same operations, in float32.
 """
 
 from dataclasses import dataclass

@@ -150,5 +150,6 @@ def _work(estimator: PoseEstimator, dataset: PoseDataset, total: int, next_block
         results.send(error)
     except BrokenPipeError:
         pass  # the parent has stopped
-    except Exception:  # noqa: BLE001: the parent raises it
+    except Exception as error:
         results.send(traceback.format_exc())
+        raise SystemExit(1) from error  # ends the process without a second traceback
