@@ -124,7 +124,10 @@ def _processor_seconds() -> float:
 
 @contextlib.contextmanager
 def checked_out(commit: str) -> Iterator[Path]:
-    """A worktree of a commit, removed at the end."""
+    """A worktree of a commit, removed at the end; a folder as it is."""
+    if Path(commit).is_dir():
+        yield Path(commit).resolve()
+        return
     git = ["git", "-C", str(ROOT), "worktree"]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "before"
@@ -204,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--before", default="8669710", help="commit to compare with")
+    parser.add_argument("--before", default="8669710", help="commit to compare with, or a folder with its files")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="what to score")
     parser.add_argument("--candidates", type=int, default=6, help="archs that both sides score")
     parser.add_argument("--images", type=int, default=100, help="validation images per arch")
