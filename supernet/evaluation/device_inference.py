@@ -135,7 +135,13 @@ def _stream(
 def _launched(estimator: PoseEstimator, images: list[ResizedImage]) -> _Batch:
     """Start the network and the search for peaks on the device."""
     with estimator.times.measure("network"):
-        size, outputs = estimator.outputs(images)
+        # A GPU's library prepares every layer for every shape of input, which takes longer than the batch.
+        missing = estimator.largest_batch - len(images)
+        size, whole = estimator.outputs([*images, *missing * images[-1:]])
+        outputs = {
+            scale: [(low[: len(images)], high[: len(images)]) for low, high in copies]
+            for scale, copies in whole.items()
+        }
         heat, tags = zip(*combined(outputs, size, estimator.keypoints), strict=True)
         maps = Maps(torch.stack(heat), torch.stack(tags))
         return _Batch(images, maps, find_candidates(maps, estimator.settings), [], [])

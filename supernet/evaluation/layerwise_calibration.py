@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from supernet.arch import HEAD
 from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.evaluation.calibration import LayerSums
+from supernet.evaluation.fused_convolution import convolved
 from supernet.litepose import InvertedBottleneck, LitePose, SeparablePrediction, normalisation_layers
 
 PART = 2
@@ -98,6 +99,8 @@ class _Run:
                 parts = self._each(_added, out, parts) if layer.residual else out
             elif isinstance(layer, nn.BatchNorm2d):
                 self._normalise(layer, parts)
+            elif isinstance(layer, nn.Conv2d):
+                parts = self._each(partial(convolved, layer), parts)
             else:
                 parts = self._each(layer, parts)
         return parts
@@ -107,7 +110,8 @@ class _Run:
         assert isinstance(prediction, SeparablePrediction)
         depthwise, norm = prediction.conv[0], prediction.conv[1]
         assert isinstance(norm, nn.BatchNorm2d)
-        self._add(norm, self._each(lambda part: _sums(depthwise(part)), parts))
+        assert isinstance(depthwise, nn.Conv2d)
+        self._add(norm, self._each(lambda part: _sums(convolved(depthwise, part)), parts))
 
     def _normalise(self, norm: nn.BatchNorm2d, parts: Parts) -> None:
         """Add up the statistics of ``parts``, and normalise them by these in place."""

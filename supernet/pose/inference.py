@@ -172,6 +172,11 @@ class PoseEstimator:
         for batch in self.batches(numbered):
             yield from self._run_batch(batch)
 
+    @property
+    def largest_batch(self) -> int:
+        """Images per pass at most, of the scales that there are."""
+        return max(1, int(self.batch_size / max(self.settings.scales) ** 2))
+
     def resized(self, index: int, image: Image) -> "ResizedImage":
         """Resize an image for the network at each scale; raises UserError if it is none."""
         settings = self.settings
@@ -185,7 +190,7 @@ class PoseEstimator:
     def batches(self, images: Iterable["ResizedImage"]) -> Iterator[list["ResizedImage"]]:
         """Yield batches of images of one size, each as soon as it is full; raises UserError as ``stream``."""
         self._check_network()
-        limit = max(1, int(self.batch_size / max(self.settings.scales) ** 2))
+        limit = self.largest_batch
         on_cpu = isinstance(self.network, torch.nn.Module) and torch.device(self.device).type == "cpu"
         waiting: dict[tuple[int, ...], list[ResizedImage]] = {}
         for image in images:
