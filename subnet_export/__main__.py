@@ -6,7 +6,7 @@ from supernet.cli.interrupts import command
 @command
 def main() -> None:
     """Run the entry point."""
-    from subnet_export.arguments import ModelCommandLine
+    from subnet_export.arguments import RESULTS_AND_MACHINE, ModelCommandLine
     from subnet_export.deployment.formats import CHECK_IMAGES, FORMATS, parse_formats
     from supernet.cli.arguments import list_of, whole_number
 
@@ -51,6 +51,12 @@ def main() -> None:
         "(B, 3, H, W), normalised outside (default: %(default)s)",
     )
     parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="graphs (onnx, openvino) find the detections themselves: output detections (B, K, M, 4), the M best of "
+        "each keypoint as x, y, value, tag, in place of maps; see docs/decoding.md",
+    )
+    parser.add_argument(
         "--check-images",
         metavar="N",
         type=whole_number(1),
@@ -73,6 +79,15 @@ def main() -> None:
         metavar="N",
         type=whole_number(1),
         help="measure on the first N test images (default: all)",
+    )
+    parser.describe(
+        ("--arch runs/evolve/latest/arch.json --format onnx,openvino", "model=runs/export/latest format=safetensors"),
+        {
+            "what is exported": ("--supernet", "--arch", "--model"),
+            "formats": ("--format", "--input", "--decode", "--check-images", "--max-int8-loss"),
+            "data": ("--dataset", "overrides", "--dataset-root", "--calibration-images", "--num-images"),
+            **RESULTS_AND_MACHINE,
+        },
     )
     options = parser.parse()
     if options.model and (options.arch or options.supernet):

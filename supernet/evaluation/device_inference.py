@@ -30,7 +30,7 @@ from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.grouping import match
 from supernet.pose.inference import PoseEstimator, PosePredictions, Progress, ResizedImage
 from supernet.pose.metrics.stage_times import StageTimes
-from supernet.pose.multiscale_flip import combined
+from supernet.pose.multiscale_flip import combined, run
 from supernet.pose.subpixel import fitted_tops, quarter_pixels
 
 Floats = npt.NDArray[np.float32]
@@ -137,7 +137,9 @@ def _launched(estimator: PoseEstimator, images: list[ResizedImage]) -> _Batch:
     with estimator.times.measure("network"):
         # A GPU's library prepares every layer for every shape of input, which takes longer than the batch.
         missing = estimator.largest_batch - len(images)
-        size, whole = estimator.outputs([*images, *missing * images[-1:]])
+        inputs = estimator.inputs([*images, *missing * images[-1:]])
+        whole = run(estimator.network, inputs, estimator.settings.flip_test)
+        size = (inputs[1.0].shape[2], inputs[1.0].shape[3])
         outputs = {
             scale: [(low[: len(images)], high[: len(images)]) for low, high in copies]
             for scale, copies in whole.items()

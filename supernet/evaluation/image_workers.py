@@ -52,7 +52,7 @@ def predict_in_workers(
     """
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
     device = torch.device(estimator.device).type
-    if device == "cuda":
+    if device == "cuda" and type(estimator) is PoseEstimator:  # others read the maps in their own way
         return predict_on_device(num_workers, estimator, dataset, total, progress)
     if not isinstance(estimator.network, torch.nn.Module) or device != "cpu":
         return estimator.on_dataset(dataset, total, progress)

@@ -1,7 +1,7 @@
 """Finds people in whole images: resize, run the network, group its maps, return to image pixels."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +17,13 @@ from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normal
 from supernet.pose.grouping import GroupingOptions, Matching, check_options, group
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.metrics.stage_times import StageTimes
-from supernet.pose.multiscale_flip import Network, Outputs, combined, run
+from supernet.pose.multiscale_flip import Network, combined, run
 from supernet.pose.subpixel import Decoding
 
 Image = npt.NDArray[np.uint8]
+
+People = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""Poses (P, K, 3) and scores (P,), as :func:`~supernet.pose.grouping.group` returns them."""
 
 Preprocess = Callable[[Tensor], Tensor]
 """Images (B, 3, H, W) uint8 RGB -> what a network takes: ``normalise``, unless the network does that itself."""
@@ -226,24 +229,28 @@ class PoseEstimator:
         # A list, not a generator: inference mode must not stay on while a generator waits in its caller.
         results = []
         with torch.inference_mode():
-            with self.times.measure("network"):
-                size, outputs = self.outputs(batch)
-            with self.times.measure("grouping"):
-                for image, (heatmaps, tags) in zip(batch, combined(outputs, size, self.keypoints), strict=True):
-                    poses, scores = group(heatmaps, tags, **self.settings.grouping)
-                    visible = poses[..., 2] > 0
-                    poses[visible, :2] = image.transform.to_image(poses[visible, :2])
-                    results.append((image.index, PosePredictions(poses, scores)))
+            for image, (poses, scores) in zip(batch, self._people(self.inputs(batch)), strict=True):
+                visible = poses[..., 2] > 0
+                poses[visible, :2] = image.transform.to_image(poses[visible, :2])
+                results.append((image.index, PosePredictions(poses, scores)))
         return results
 
-    def outputs(self, batch: Sequence["ResizedImage"]) -> tuple[tuple[int, int], Outputs]:
-        """Run the network on a batch; return the height and width of its input at scale 1, and the outputs."""
-        inputs = {
-            scale: self._inputs([image.copies[number] for image in batch])
-            for number, scale in enumerate(self.settings.scales)
-        }
+    def _people(self, inputs: Mapping[float, Tensor]) -> Iterator[People]:
+        """Run a batch, given at each scale; yield the people of each image in pixels of the input at scale 1."""
+        with self.times.measure("network"):
+            outputs = run(self.network, inputs, self.settings.flip_test)
         size = (inputs[1.0].shape[2], inputs[1.0].shape[3])
-        return size, run(self.network, inputs, self.settings.flip_test)
+        with self.times.measure("grouping"):
+            for heatmaps, tags in combined(outputs, size, self.keypoints):
+                yield group(heatmaps, tags, **self.settings.grouping)
+
+    def inputs(self, batch: Sequence["ResizedImage"]) -> dict[float, Tensor]:
+        """Return by scale the copies of a batch, preprocessed on the device: (B, 3, H * scale, W * scale)."""
+        with self.times.measure("network"):
+            return {
+                scale: self._inputs([image.copies[number] for image in batch])
+                for number, scale in enumerate(self.settings.scales)
+            }
 
     def _inputs(self, images: list[Image]) -> Tensor:
         """Images (H, W, 3) of one size, preprocessed on the device: (B, 3, H, W)."""

@@ -96,7 +96,13 @@ def test_a_better_network_is_written_calibrated(
     assert (summary["AP_val_before"], summary["AP_val_after"]) == (0.1, 0.2)
     assert summary["AP_test_before"] == round(model.measurement.metrics["AP"], 6)
     assert summary["AP_test_after"] == round(tuned.measurement.metrics["AP"], 6)
-    assert sorted(os.listdir(tmp_path / "tuned")) == ["README.md", "model.json", "summary.json", "weights.pt"]
+    assert sorted(os.listdir(tmp_path / "tuned")) == [
+        "README.md",
+        "model.json",
+        "pose.py",
+        "summary.json",
+        "weights.pt",
+    ]
     assert os.listdir(tmp_path) == ["tuned"]  # the last checkpoint is gone
 
     assert tuned.calibration.num_images == model.calibration.num_images
@@ -154,6 +160,16 @@ def test_the_result_has_the_formats_of_the_model_it_started_from(
     assert in_onnx.runtime is not None
     for actual, expected in zip(in_onnx.runtime(images), tuned.network(normalise(images)), strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_whose_graph_decodes_is_fine_tuned_to_one_that_decodes(
+    decoding_formats: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, 0.1, 0.2)
+    tuned = tmp_path / "tuned"
+    assert run(monkeypatch, *three_steps(decoding_formats[1], tuned), "--format", "onnx") == 0
+    assert load_model(tuned, format="onnx").detector is not None
+    assert run(monkeypatch, *three_steps(tuned, tmp_path / "again"), "--format", "torch_export,onnx") == 2
 
 
 def test_a_format_that_fails_costs_no_training(
