@@ -74,6 +74,12 @@ def main() -> None:
         type=whole_number(1),
         help="measure on the first N test images (default: all)",
     )
+    parser.add_argument(
+        "--license",
+        metavar="NAME",
+        help="licence of the weights for the model card, as hubs name it, such as mit, cc-by-4.0 or other (default: "
+        "that of --model, else unknown)",
+    )
     options = parser.parse()
     if options.model and (options.arch or options.supernet):
         parser.error("--model cannot be combined with --arch or --supernet; leave one out")

@@ -16,6 +16,8 @@ from subnet_export.deployment.formats import require
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter
 from subnet_export.model import load_model, save_model
+from subnet_export.publish import picture
+from subnet_export.publish.front_matter import check_license
 from subnet_export.run_summary import finish, prepare
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
@@ -98,6 +100,7 @@ def run(options: argparse.Namespace) -> None:
     """Export a subnet, or an exported model in further formats, as the command line says."""
     began = time.perf_counter()
     device = prepare(options)
+    license = None if options.license is None else check_license(options.license)
     for chosen in options.format:
         require(chosen.packages, chosen.extra, f"format {chosen.name}")
     if options.model:
@@ -113,14 +116,21 @@ def run(options: argparse.Namespace) -> None:
         resolution, num_images = calibration.resolution, calibration.num_images
         return calibration_batches(train_set, resolution, num_images, model.settings.size_divisor)
 
+    if license is not None:
+        model = replace(model, license=license)
     writer = FormatWriter(
         FormatOptions(options.format, options.input, options.check_images, options.max_int8_loss),
         test_set,
         calibration_images,
         options.batch_size,
     )
+    examples = picture.drawn_examples(model, test_set)
     model = save_model(
-        options.folder, model, lambda read: check_measurement(read, test_set, options.batch_size), writer.write
+        options.folder,
+        model,
+        lambda read: check_measurement(read, test_set, options.batch_size),
+        writer.write,
+        None if examples is None else picture.encoded(examples),
     )
     seconds = round(time.perf_counter() - began, 1)
     formats = {name: record.describe() for name, record in model.formats.items()}

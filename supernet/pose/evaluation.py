@@ -16,6 +16,7 @@ from supernet.pose.data.pose_dataset import PoseDataset, truth_of
 from supernet.pose.inference import PoseEstimator, PosePredictions, Progress, as_results
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 from supernet.pose.metrics.average_precision import KeypointEvaluator
+from supernet.pose.metrics.image_matches import ImageMatches
 from supernet.pose.metrics.input_checks import Record
 
 PredictDataset = Callable[[PoseEstimator, PoseDataset, int | None, Progress | None], list[PosePredictions]]
@@ -66,6 +67,7 @@ class Evaluation:
         predictions: People of each image, in the data set's order.
         tool: What computed the metrics, see ``KeypointEvaluator``.
         seconds: Wall time of loading images, network, grouping and scoring together.
+        matches: Of each image, in the order of their ids (:attr:`KeypointEvaluator.matches`).
     """
 
     metrics: dict[str, float]
@@ -73,6 +75,7 @@ class Evaluation:
     predictions: list[PosePredictions]
     tool: str
     seconds: float
+    matches: ImageMatches | None = None
 
 
 def evaluate(
@@ -113,7 +116,7 @@ def evaluate(
     ]
     # A network without calibration often finds no one; that needs no warning.
     metrics = evaluator.score(results, allow_empty=not estimator.check_calibration)
-    return Evaluation(metrics, results, predictions, evaluator.tool, time.perf_counter() - started)
+    return Evaluation(metrics, results, predictions, evaluator.tool, time.perf_counter() - started, evaluator.matches)
 
 
 def evaluator_of(dataset: PoseDataset, num_images: int) -> KeypointEvaluator:

@@ -11,6 +11,7 @@ from supernet.io.schema import check_numbers
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.training.augmentation import Augmentation
 from supernet.pose.training.targets import Placement
+from supernet.training.monitoring.trackers import TrackerName, check_installed
 from supernet.training.phases import Phase
 
 
@@ -89,10 +90,12 @@ class TrainSettings(StepSettings):
     init_arch: str | None = None
     targets: Placement = "published"
     minutes: float | None = None
+    tracker: TrackerName = "tensorboard"
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range, or ``init_arch`` without ``init``."""
         super().__post_init__()
+        check_installed(self.tracker)
         if self.init_arch is not None and self.init is None:
             raise UserError(f"init_arch={self.init_arch} has no effect without init; add init=CHECKPOINT or remove it")
         check_numbers(self, "threads", least=1, remedy="null uses all cores")

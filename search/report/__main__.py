@@ -1,0 +1,33 @@
+"""Compare finished searches on one page: ``python -m search.report RUN RUN`` (options: ``--help``)."""
+
+from supernet.cli.interrupts import command
+
+
+@command
+def main() -> None:
+    """Run the entry point."""
+    from supernet.cli.arguments import RunCommandLine
+
+    parser = RunCommandLine(
+        "python -m search.report",
+        "report",
+        "Compare finished searches on one page: their fronts over multiply-adds, parameters and latency, their chosen "
+        "subnets with intervals of AP, and which order the images support. Examples: python -m search.report latest; "
+        "python -m search.report runs/evolve/a runs/evolve/b",
+    )
+    parser.add_argument(
+        "searches",
+        metavar="SOURCE",
+        nargs="+",
+        help="folder of a finished search, or its name in RUNS/evolve or RUNS/optuna_search",
+    )
+    options = parser.parse()
+
+    from search.report.run import run
+    from supernet.cli.console import run_command
+
+    run_command(lambda: run(options))
+
+
+if __name__ == "__main__":
+    main()
