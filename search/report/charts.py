@@ -97,9 +97,9 @@ def _draw(axes: Axes, chart: Chart) -> None:
     for series in (series for series in chart.series if not series.is_hidden):
         x, y, color, name = series.x, series.y, series.color, series.name
         if series.errors:
-            along = "xerr" if series.style == "bars" else "yerr"
-            ink = "#57606a" if series.style == "bars" else color
-            axes.errorbar(x, y, **{along: series.error_lengths()}, fmt="none", ecolor=ink, elinewidth=1, capsize=2)
+            lengths, is_bars = series.error_lengths(), series.style == "bars"
+            sides = (None, lengths) if is_bars else (lengths, None)
+            axes.errorbar(x, y, *sides, fmt="none", ecolor="#57606a" if is_bars else color, elinewidth=1, capsize=2)
         if series.style == "bars":
             axes.barh(y, x, color=color, label=name)
         elif series.style in ("points", "star"):

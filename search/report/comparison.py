@@ -10,6 +10,7 @@ import numpy as np
 
 from search import pareto
 from search.objectives import COST_LABELS
+from search.quantities import readable
 from search.report import figures, subnet_table
 from search.report.charts import Chart, Series
 from search.report.figures import AP_LABEL
@@ -174,7 +175,8 @@ def _test_ap(search: FinishedSearch) -> str:
 
 
 def _budget(constraint: Any) -> str:
-    return ", ".join(f"{name}={limit}" for name, limit in (constraint or {}).items() if limit is not None) or "none"
+    limits = [(name, limit) for name, limit in (constraint or {}).items() if limit is not None]
+    return ", ".join(f"{name}={readable(limit) if type(limit) is int else limit}" for name, limit in limits) or "none"
 
 
 def _soft(text: str) -> str:

@@ -214,7 +214,7 @@ def importances(by_choice: Mapping[str, float], intervals: Mapping[str, Interval
     places = tuple(float(i) for i in range(len(by_choice)))
     errors = tuple(intervals.get(name) for name in by_choice)
     bars = Series("", tuple(by_choice.values()), places, "bars", BLUE, errors=errors if any(errors) else ())
-    return Chart("importance of choices", "mean change of the predicted AP", "", (bars,), rows=tuple(by_choice))
+    return Chart("importance of choices", "change of the predicted AP", "", (bars,), rows=tuple(by_choice))
 
 
 def _points(

@@ -50,9 +50,8 @@ def read_searches(places: Sequence[str], runs: str | Path) -> list[FinishedSearc
             raise UserError(f"{places[i]} is named twice; name each search once")
     names = [folder.name for folder in resolved]
     full = [f"{folder.parent.name}/{folder.name}" for folder in resolved]
-    unique = (
-        names if len(set(names)) == len(names) else full if len(set(full)) == len(full) else list(map(str, resolved))
-    )
+    choices = (names, full, list(map(str, resolved)))
+    unique = next(choice for choice in choices if len(set(choice)) == len(resolved))
     return [_read(folder, name) for folder, name in zip(resolved, unique, strict=True)]
 
 

@@ -9,7 +9,7 @@ from supernet.pose.metrics.image_matches import interval
 from supernet.space import SearchSpace
 
 REPEATS = 5
-RESAMPLES = 15
+RESAMPLES = 10
 """Draws of images and subnets for the intervals; each fits a predictor."""
 
 

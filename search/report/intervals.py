@@ -7,7 +7,7 @@ import numpy as np
 
 from search.features import Floats
 from search.report.image_results import Matches
-from supernet.pose.metrics.image_matches import LEVEL, ImageMatches, interval, resamples
+from supernet.pose.metrics.image_matches import LEVEL, Counts, ImageMatches, interval, resamples
 
 Interval = tuple[float, float]
 PERCENT = f"{LEVEL:.0%}".replace("%", " %")
@@ -27,7 +27,7 @@ class Intervals:
     """
 
     matches: Matches
-    _draws: dict[int, Floats] = field(default_factory=dict, repr=False)
+    _draws: dict[int, Counts] = field(default_factory=dict, repr=False)
     _aps: dict[tuple[str, int, str], Floats] = field(default_factory=dict, repr=False)
 
     def of(self, split: str, num_images: int | None, digest: str) -> Interval | None:

@@ -32,6 +32,7 @@ class Format:
         packages: Needed to write and check the format.
         readers: Needed to run the format.
         purpose: What it is for, in a few words.
+        decodes: Whether its graph can hold the decoding (:mod:`subnet_export.decoding.graph`).
     """
 
     name: str
@@ -40,6 +41,7 @@ class Format:
     packages: tuple[str, ...]
     readers: tuple[str, ...]
     purpose: str
+    decodes: bool = False
 
 
 LITEPOSE = Format(
@@ -65,6 +67,7 @@ ONNX = Format(
     packages=("onnx", "onnxscript", "onnxruntime"),
     readers=("onnxruntime",),
     purpose="ONNX Runtime and others",
+    decodes=True,
 )
 OPENVINO = Format(
     name="openvino",
@@ -73,6 +76,7 @@ OPENVINO = Format(
     packages=("onnx", "onnxscript", "openvino"),
     readers=("openvino",),
     purpose="OpenVINO, float",
+    decodes=True,
 )
 OPENVINO_INT8 = Format(
     name="openvino_int8",

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from subnet_export.decoding.description import Decoding
+from subnet_export.decoding.graph import complete
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
 from subnet_export.deployment.formats import ONNX, OPENVINO, OPENVINO_INT8, SAFETENSORS, TORCH_EXPORT, Format
 from subnet_export.deployment.onnx_graph import onnx_graph
@@ -35,11 +37,13 @@ class WriterInputs:
         network: Calibrated, in evaluation mode; not changed.
         takes: Input of the graphs.
         calibration: Returns the images (B, 3, H, W) uint8 that show quantisation the range of every activation.
+        decoding: How the outputs become people; None for networks that are only measured.
     """
 
     network: LitePose
     takes: Input
     calibration: Callable[[], Sequence[Tensor]]
+    decoding: Decoding | None = None
 
     @cached_property
     def deployed(self) -> DeploymentNetwork:
@@ -48,8 +52,11 @@ class WriterInputs:
 
     @cached_property
     def graph(self) -> "onnx.ModelProto":
-        """The deployed network in ONNX."""
-        return onnx_graph(self.deployed)
+        """The deployed network in ONNX, with its decoding where it is known."""
+        graph = onnx_graph(self.deployed)
+        if self.decoding is not None:
+            complete(graph, self.decoding, self.network.arch.resolution, self.takes)
+        return graph
 
     @cached_property
     def calibration_images(self) -> Sequence[Tensor]:

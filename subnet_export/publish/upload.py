@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from subnet_export.exported_model import ExportedModel
-from subnet_export.model import CARD_FILE, load_model
+from subnet_export.model import CARD_FILE, load_model, write_program
 from subnet_export.model_card import PICTURE_FILE, model_card
 from subnet_export.publish import picture
 from subnet_export.publish.supernet_card import supernet_card
@@ -55,6 +55,7 @@ def stage_model(source: Path, staging: Path, name: str, license: str | None, ima
     elif (source / PICTURE_FILE).exists():
         _copy(source, staging, [PICTURE_FILE])
     has_picture = (staging / PICTURE_FILE).exists()
+    write_program(staging)
     files.write_json(staging / DESCRIPTION_FILE, checksum.with_checksum(description))
     files.write_text(staging / CARD_FILE, model_card(model, name, has_picture))
     for format in (None, *model.formats):

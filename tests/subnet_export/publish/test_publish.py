@@ -93,7 +93,7 @@ def test_only_the_files_of_the_model_are_uploaded_and_no_folder_of_this_machine(
     repository = server.repositories["owner/pose"]
     ((_, files),) = repository.commits.items()
     assert repository.private
-    assert set(files) == {"README.md", "model.json", "weights.pt"}
+    assert set(files) == {"README.md", "model.json", "pose.py", "weights.pt"}
     assert all(str(tmp_path).encode() not in content for content in files.values())
     assert load_model("hf://owner/pose").dataset["train"]["annotations"] == "train.json"
     assert publish(folder, "owner/pose", "--dry-run") == 0
