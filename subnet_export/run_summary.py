@@ -16,9 +16,8 @@ from subnet_export.exported_model import ExportedModel
 from subnet_export.model import CARD_FILE, PROGRAM
 from subnet_export.model_card import describe_difference
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE
-from supernet.cli.arguments import free_folder
 from supernet.cli.console import CONSOLE
-from supernet.cli.runs import discard_empty, point_latest, write_summary
+from supernet.cli.runs import discard_empty, point_latest, unused_folder, write_summary
 from supernet.compute.device import pick_device
 from supernet.evaluation.metrics_table import format_metric
 from supernet.io import files
@@ -26,19 +25,39 @@ from supernet.io.new_folder import check_new
 
 
 def prepare(options: argparse.Namespace) -> torch.device:
-    """Check the output folder before any work, set the number of threads and return the device.
+    """Prepare the process for a command, as :func:`prepare_process` does."""
+    if options.is_default_folder:  # another run may have made it since the command line was read
+        options.folder = unused_folder(options.folder.parent.parent, options.folder.parent.name)
+    return prepare_process(options.folder, options.device, options.threads)
+
+
+def prepare_process(folder: Path, device: str = "auto", threads: int | None = None) -> torch.device:
+    """Check the output folder before any work, set the number of threads (None keeps it) and return the device.
 
     Raises:
         UserError: The folder for the results exists, or the device does not exist.
     """
-    if options.is_default_folder:  # another run may have made it since the command line was read
-        options.folder = free_folder(options.folder.parent)
-    check_new(options.folder)
+    check_new(folder)
     cv2.setNumThreads(0)
     torch.backends.cudnn.deterministic = True  # a model read back must measure the same
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    return pick_device(options.device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return pick_device(device)
+
+
+def write_model_summary(folder: Path, model: ExportedModel, figures: dict[str, Any], is_default_folder: bool) -> None:
+    """Write ``summary.json`` with the model's figures and further ones; a default folder becomes ``latest``."""
+    summary = {
+        "model": str(folder),
+        "arch": model.arch.to_dict(),
+        "costs": model.costs,
+        "measurement": asdict(model.measurement),
+        "calibration": asdict(model.calibration),
+        **figures,
+    }
+    write_summary(folder, summary)
+    if is_default_folder:
+        point_latest(folder)
 
 
 @contextmanager
@@ -81,17 +100,7 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
         figures: Further entries of the summary; those that are not mappings are printed too.
     """
     folder, measurement = options.folder, model.measurement
-    summary = {
-        "model": str(folder),
-        "arch": model.arch.to_dict(),
-        "costs": model.costs,
-        "measurement": asdict(measurement),
-        "calibration": asdict(model.calibration),
-        **figures,
-    }
-    write_summary(folder, summary)
-    if options.is_default_folder:
-        point_latest(folder)
+    write_model_summary(folder, model, figures, options.is_default_folder)
     metrics = ", ".join(f"{name} {format_metric(value)}" for name, value in measurement.metrics.items())
     calibration = model.calibration
     rows = {

@@ -12,8 +12,7 @@ def main() -> None:
         "python -m search.report",
         "report",
         "Compare finished searches on one page: their fronts over multiply-adds, parameters and latency, their chosen "
-        "subnets with intervals of AP, and which order the images support. Examples: python -m search.report latest; "
-        "python -m search.report runs/evolve/a runs/evolve/b",
+        "subnets with intervals of AP, and which order the images support.",
     )
     parser.add_argument(
         "searches",
@@ -21,6 +20,7 @@ def main() -> None:
         nargs="+",
         help="folder of a finished search, or its name in RUNS/evolve or RUNS/optuna_search",
     )
+    parser.describe(("latest", "runs/evolve/a runs/evolve/b --output comparison"))
     options = parser.parse()
 
     from search.report.run import run

@@ -34,6 +34,17 @@ def main() -> None:
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--message", metavar="TEXT", help="message of the commit")
     parser.add_argument("--dry-run", action="store_true", help="check and list the files, and upload nothing")
+    parser.describe(
+        (
+            "runs/export/latest owner/name --license cc-by-4.0",
+            "runs/train/latest owner/supernet private=true",
+        ),
+        {
+            "what is shared": ("source", "repository"),
+            "card": ("--license", "--picture"),
+            "upload": ("--private", "--message", "--dry-run"),
+        },
+    )
     options = parser.parse_args()
 
     from subnet_export.publish.run import run  # keeps --help free of torch

@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.segment import Segments
 from rich.table import Table
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
+from supernet.cli.commands import spelled
 from supernet.cli.interrupts import begin_work
 from supernet.cli.progress import ProgressBars, ProgressLines
 from supernet.errors import UserError, printable
@@ -46,7 +48,7 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show ``record``; errors of writing, such as a closed output, end the command as those of ``print`` do."""
-        text = "\n".join(printable(line) for line in self.format(record).split("\n"))
+        text = "\n".join(printable(line) for line in spelled(self.format(record)).split("\n"))
         if record.levelno < logging.WARNING:
             if os.environ.get("RANK", "0") == "0":
                 self._console.print(text, highlight=False, soft_wrap=True)
@@ -98,7 +100,7 @@ def _log_python_warning(
 
 def fail(error: UserError) -> NoReturn:
     """Print a user error on standard error and exit with status 2."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {spelled(str(error))}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -113,11 +115,22 @@ def run_command(job: Callable[[], None]) -> None:
         fail(error)
 
 
+@contextmanager
+def console_shown(is_shown: bool) -> Iterator[None]:
+    """Within the block, show what work prints and its progress, or nothing; warnings are logged either way."""
+    before, CONSOLE.quiet = CONSOLE.quiet, not is_shown
+    try:
+        yield
+    finally:
+        CONSOLE.quiet = before
+
+
 def progress_bar(console: Console = CONSOLE, *, disable: bool = False) -> Progress:
     """Return a display of progress with counts and times; tasks may show a ``note`` field. ``disable`` shows nothing.
 
     On a terminal it shows bars; elsewhere a line of plain text now and then (:mod:`supernet.cli.progress`).
     """
+    disable = disable or console.quiet
     if disable or console.is_terminal:
         return ProgressBars(console=console, disable=disable)
     return ProgressLines(console)

@@ -25,12 +25,15 @@ _PARTS: container.Parts = {"trainer": dict, "watch": dict, "made_with": dict, "s
 """Parts of a checkpoint, besides the configuration. "watch" is the monitor, "made_with" the environment."""
 
 
-def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Path:
     """Train as configured, or resume the run that the option ``resume`` names with that run's own configuration.
 
     Args:
         config: Plain configuration.
         overrides: What the command line changed, in Hydra's ``key=value`` form.
+
+    Returns:
+        The run's folder, which holds the supernet.
 
     Raises:
         UserError: A wrong option, a run that cannot be resumed, or options that a resumed run cannot change.
@@ -39,15 +42,14 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
     with process_group(settings.rank_timeout_seconds) as processes:
         folder = folder_of_job(settings.runs, settings.name, settings.resume)
         if settings.resume in (None, AUTO) and (folder is None or not run_folder.has_checkpoint(folder)):
-            _start(settings, config, folder, processes)
-        elif folder is not None:
-            _resume(config, overrides, folder, processes, same_config=True)
-        else:
-            folder = find_run(settings.runs, "train", settings.resume or "")
-            _resume(config, overrides, folder, processes, same_config=False)
+            return _start(settings, config, folder, processes)
+        if folder is not None:
+            return _resume(config, overrides, folder, processes, same_config=True)
+        folder = find_run(settings.runs, "train", settings.resume or "")
+        return _resume(config, overrides, folder, processes, same_config=False)
 
 
-def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | None, processes: Processes) -> None:
+def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | None, processes: Processes) -> Path:
     """Start a run in a new folder, or in ``folder`` if a run was killed there before its first checkpoint."""
     started = time.perf_counter()
     setup = build_setup(settings, processes)  # before the folder, so that a wrong option leaves none behind
@@ -64,11 +66,12 @@ def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | No
         run = TrainingRun(setup, config, folder, None, processes)
         run.train()
         run.report()
+    return folder
 
 
 def _resume(
     config: Mapping[str, Any], overrides: Sequence[str], folder: Path, processes: Processes, same_config: bool
-) -> None:
+) -> Path:
     """Resume the run in ``folder`` with its own configuration, except for the options of ``RESUMABLE_WITH``.
 
     Args:
@@ -106,6 +109,7 @@ def _resume(
         run = TrainingRun(build_setup(settings, processes), own_config, folder, state, processes)
         run.train()
         run.report()
+    return folder
 
 
 @contextmanager

@@ -20,7 +20,8 @@ STATE_FILE = "tracker.json"
 """In the run folder: the tracker's own number of the run, with which a resumed run continues."""
 PROJECT = "litepose-supernet"
 """Project of Weights & Biases and experiment of MLflow, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME name another."""
-_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+_EXTRAS = {"tensorboard": "train", "wandb": "wandb", "mlflow": "mlflow"}
+"""Extra of this project that installs each package."""
 _MOST_LETTERS = 250
 """Of an option's value, a limit of MLflow's older servers."""
 
@@ -49,11 +50,10 @@ class Tracker(Protocol):
 
 def check_installed(name: TrackerName) -> None:
     """Raise UserError if the package of a tracker is not installed."""
-    package = _PACKAGES.get(name)
-    if package is not None and importlib.util.find_spec(package) is None:
+    if name != "none" and importlib.util.find_spec(name) is None:
         raise UserError(
-            f"tracker={name} needs the package {package}, which is not installed; run pip install '{PROJECT}[{name}]', "
-            "or set tracker=none"
+            f"tracker={name} needs the package {name}, which is not installed; run pip install "
+            f"'{PROJECT}[{_EXTRAS[name]}]', or set tracker=none"
         )
 
 
