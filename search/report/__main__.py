@@ -23,10 +23,16 @@ def main() -> None:
     parser.describe(("latest", "runs/evolve/a runs/evolve/b --output comparison"))
     options = parser.parse()
 
-    from search.report.run import run
     from supernet.cli.console import run_command
+    from supernet.cli.extras import SEARCH, require
 
-    run_command(lambda: run(options))
+    def job() -> None:
+        require("search", "a report of searches", SEARCH)
+        from search.report.run import run
+
+        run(options)
+
+    run_command(job)
 
 
 if __name__ == "__main__":

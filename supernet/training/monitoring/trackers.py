@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -22,8 +23,8 @@ PROJECT = "litepose-supernet"
 """Project of Weights & Biases and experiment of MLflow, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME name another."""
 _EXTRAS = {"tensorboard": "train", "wandb": "wandb", "mlflow": "mlflow"}
 """Extra of this project that installs each package."""
-_MOST_LETTERS = 250
-"""Of an option's value, a limit of MLflow's older servers."""
+_MOST_LETTERS, _MOST_PARAMS = 250, 100
+"""Of an option's value, and options at once: limits of MLflow's servers."""
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ class MlflowTracker:
     """Records in MLflow, in a database beside the runs or where MLFLOW_TRACKING_URI says."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(tracking_uri=mlflow_uri(folder))
@@ -150,16 +152,19 @@ class MlflowTracker:
             identity = self._client.create_experiment(name) if experiment is None else experiment.experiment_id
             self._run = str(self._client.create_run(identity, run_name=folder.name).info.run_id)
             _remember_run(folder, "mlflow", self._run)
-            for option, value in flat(config).items():
-                self._client.log_param(self._run, option, value[:_MOST_LETTERS])
+            params = [Param(option, value[:_MOST_LETTERS]) for option, value in flat(config).items()]
+            for first in range(0, len(params), _MOST_PARAMS):
+                self._client.log_batch(self._run, params=params[first : first + _MOST_PARAMS])
         else:
             self._client.update_run(self._run, status="RUNNING")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record the figures of a step."""
-        assert self._run is not None
-        for name, value in values.items():
-            self._client.log_metric(self._run, f"train/{name}", value, step=step)
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        metrics = [Metric(f"train/{name}", value, now, step) for name, value in values.items()]
+        self._client.log_batch(self._run, metrics=metrics)
 
     def close(self, is_finished: bool) -> None:
         """Set the state of the run."""

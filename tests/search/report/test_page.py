@@ -20,6 +20,8 @@ from search.report.image_results import NONE
 from search.report.intervals import Intervals
 from supernet.arch import Arch
 from supernet.space import SearchSpace
+from tests.helpers.latency_tables import NUM_KEYPOINTS, fake_table
+from tests.helpers.latency_tables import SPACE as TABLE_SPACE
 
 pytestmark = pytest.mark.drawings
 
@@ -232,11 +234,10 @@ def test_every_candidate_can_be_selected_and_its_arch_downloaded(tmp_path: Path)
 
 
 def test_fronts_of_all_costs_stand_side_by_side(tmp_path: Path) -> None:
+    model = CostModel(TABLE_SPACE, NUM_KEYPOINTS, fake_table())
     rows = candidates(6)
-    for row in rows:
-        row["costs"] = row["costs"] | {"latency_ms": row["costs"]["macs"] / 1e7}
-    model = CostModel(NANO, 17)
-    model.names = (*model.names, "latency_ms")
+    for row, arch in zip(rows, [TABLE_SPACE.smallest(), TABLE_SPACE.largest()] * 3, strict=True):
+        row |= {"costs": model.of(arch), "arch": arch.to_dict()}
     text = report_page.write(tmp_path, summary_of(rows), rows, Budget((), model)).read_text()
     for label in ("multiply-adds per square input", "parameters", "predicted latency, ms"):
         assert f'"title":{{"text":"{label}"}}' in text
