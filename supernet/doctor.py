@@ -176,6 +176,8 @@ def _devices(modules: dict[str, Any]) -> Iterator[str]:
             gpu = torch.cuda.get_device_properties(index)
             bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
             yield f"{f'cuda:{index}':33} {gpu.name}, {gpu.total_memory / 2**30:.1f} GiB, {bf16}"
+        if torch.backends.mps.is_available():
+            yield f"{'mps':33} Apple's GPU, for device=mps"
         if not torch.cuda.device_count():
             built = torch.version.cuda
             why = f"torch is built for CUDA {built}" if built else "torch is built without CUDA"

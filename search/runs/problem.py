@@ -13,6 +13,7 @@ from search.runs.evaluator import Evaluator, Measurement
 from search.runs.score_cache import digest_of, file_digest
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
+from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.distributed import Processes
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
@@ -23,7 +24,6 @@ from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import evenly_spread
 from supernet.pose.datasets import resolved
-from supernet.pose.evaluation import evaluate
 from supernet.pose.inference import InferenceSettings
 from supernet.space import SearchSpace
 
@@ -122,6 +122,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
     budget.check_reachable()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    prefer_throughput()
     cv2.setNumThreads(0)
     trained.supernet.to(processes.device(settings.device))
     dataset = chosen_dataset(settings.dataset, trained.dataset, settings.supernet)
@@ -144,6 +145,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
         inference,
         num_calibration_images=settings.num_calibration_images,
         batch_size=settings.batch_size,
+        num_workers=torch.get_num_threads(),
     )
 
     def evaluator(split: str, images: PoseDataset) -> Evaluator:
@@ -181,5 +183,5 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
 
 def measure_subnet(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Measurement:
     """Extract, calibrate and evaluate ``arch`` on ``images``; return its metrics and matches."""
-    evaluation = evaluate(scorer.estimator(arch), images)
+    evaluation = scorer.score(arch, images)
     return Measurement(evaluation.metrics, None if evaluation.matches is None else evaluation.matches.to_text())

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -104,11 +105,26 @@ def fail(error: UserError) -> NoReturn:
     raise SystemExit(2)
 
 
+@contextmanager
+def explain_missing_operation() -> Iterator[None]:
+    """Turn PyTorch's error about an operation that a device, such as Apple's MPS, does not have into a UserError."""
+    try:
+        yield
+    except NotImplementedError as error:
+        match = re.search(r"'(aten::[\w.]+)' is not currently implemented for the (\w+) device", str(error))
+        if match is None:
+            raise
+        raise UserError(
+            f"PyTorch has no {match[1]} for device {match[2].lower()} yet; set PYTORCH_ENABLE_MPS_FALLBACK=1, which "
+            "computes it on the CPU, or use device=cpu"
+        ) from error
+
+
 def run_command(job: Callable[[], None]) -> None:
     """Run an entry point without configuration files and show its logs; a UserError ends it with exit status 2."""
     show_logs()
     try:
-        with exit_on_broken_pipe():
+        with exit_on_broken_pipe(), explain_missing_operation():
             begin_work()
             job()
     except UserError as error:

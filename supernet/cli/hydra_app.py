@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
-from supernet.cli.console import fail, show_logs
+from supernet.cli.console import explain_missing_operation, fail, show_logs
 from supernet.cli.interrupts import begin_work
 from supernet.cli.text_options import quoted, with_home
 from supernet.errors import UserError, suggestion
@@ -40,7 +40,8 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
             begin_work()
-            job(with_home(plain))
+            with explain_missing_operation():
+                job(with_home(plain))
             return
         except OmegaConfBaseException as error:
             user_error = _override_error(error, config_name, [])

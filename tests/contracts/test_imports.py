@@ -37,6 +37,21 @@ TORCH_FREE = (
 )
 """Modules that must start fast and run where torch is not wanted, with all they import."""
 
+PLAIN = (
+    "subnet_export.__main__",
+    "subnet_export.benchmark",
+    "subnet_export.finetune",
+    "subnet_export.import_litepose",
+    "subnet_export.predict",
+    "search.lut.__main__",
+    "supernet.doctor",
+    "supernet.evaluate",
+    "supernet.pose.check",
+)
+"""Commands that a plain install runs, without the extras for training and search."""
+
+OF_EXTRAS = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "plotly", "sklearn")
+
 MOST_FILES = 15
 """Limit on the files in a folder."""
 
@@ -55,6 +70,7 @@ COMMANDS = {
     "supernet.pose.check": "prints its report",
     "supernet.evaluation.run": "prints the result of `supernet.evaluate`",
     "supernet.evaluation.subnet_report": "prints the final table of a training run",
+    "supernet.training.planning.dry_run": "prints the plan of a training",
     "search.lut.commands": "prints the results of `search.lut`",
     "search.lut.measure": "runs on other devices without this project",
     "search.report.run": "prints what is known of the order of searches",
@@ -254,6 +270,13 @@ def test_arch_and_space_need_no_torch() -> None:
     for module in TORCH_FREE:
         heavy = sorted(name for name in reached(module) if below(name, ("torch", "cv2", "scipy", "hydra")))
         assert not heavy, f"{module} reaches {heavy}"
+
+
+def test_a_plain_install_has_what_commands_other_than_training_and_search_import() -> None:
+    """matplotlib, TensorBoard, plotly and scikit-learn come with the extras `train` and `search`."""
+    for module in PLAIN:
+        extra = sorted(name for name in reached(module) if below(name, OF_EXTRAS))
+        assert not extra, f"{module} reaches {extra}"
 
 
 def test_supernet_knows_neither_search_nor_export() -> None:
