@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -224,6 +225,7 @@ def main() -> None:
         return
     if "photos" in options.workloads and options.photos is None:
         parser.error("the workload photos needs --photos, the folder of coco_people")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # removes the worktree
     options.drawn_supernet = str(Path(options.drawn_supernet).resolve())
 
     from scripts.benchmarks.timing import print_report
