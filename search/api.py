@@ -77,6 +77,8 @@ def train(
     chosen = {"space": space, "dataset": dataset, "phases": phases, "experiment": experiment}
     values = _plain(options) | ({} if dataset_options is None else {"dataset": dict(dataset_options)})
     config = compose_values("train", chosen, values)
+    if config["dry_run"]:
+        raise UserError("dry_run=true trains nothing and so gives no supernet; use it with the command litepose train")
     given = [*values, *(name for name, value in chosen.items() if value is not None)]
     with console_shown(show):
         return Supernet.load(start_or_resume(config, [f"{name}={values.get(name)}" for name in given]))

@@ -61,6 +61,9 @@ def predicted_bytes(context: Context, space: str, size: int, batch_size: int, pr
         trainer = trainer_of(on_meta, space, size, batch_size, 1, 0, precision=precision)
         trainer.settings = replace(trainer.settings, fixed_shapes=True)  # as on a GPU
         (scheduled,) = trainer.scheduled
+        before = live.current  # templates have no weights, see supernet.training.planning.memory
+        trainer.supernet.templates(replace(trainer.supernet.space.largest(), resolution=size), training=True)
+        uncounted = live.current - before
         for batch in steps_of(trainer):
             trainer.train_step(scheduled, batch, 0.0)
-    return live.peak
+    return live.peak - uncounted

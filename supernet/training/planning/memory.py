@@ -20,7 +20,7 @@ from supernet.compute.sync_batch_norm import synchronise_batch_norm
 from supernet.errors import UserError
 from supernet.pose.training.augmentation import Batch
 from supernet.training.assembly import new_objective
-from supernet.training.phases import ScheduledPhase
+from supernet.training.phases import ScheduledPhase, step_archs
 from supernet.training.setup import TrainingSetup
 from supernet.training.trainer import Trainer
 from supernet.weight_sharing import SuperNet
@@ -97,8 +97,13 @@ def step_bytes(setup: TrainingSetup, processes: Processes, kind: StepKind, accum
             trainer.teacher = trainer.averaged()
         # The next images are already on the device while a step is computed.
         batches = [_batch(settings.batch_size, kind.resolution, setup.keypoints.num, meta) for _ in range(2)]
+        # The networks of subnets have no weights and lie on "meta" in every training: they count here, but take nothing.
+        before = live.current
+        for arch in step_archs(scheduled, kind.resolution, settings.seed, 0):
+            supernet.templates(arch, training=True)
+        uncounted = live.current - before
         trainer.train_step(scheduled, batches[0], 0.0)
-    return live.peak
+    return live.peak - uncounted
 
 
 def phase_bytes(setup: TrainingSetup, processes: Processes) -> list[int]:
