@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from subnet_export.ap_measurement import at_root, check_measurement, measure, named_dataset
-from subnet_export.deployment.formats import require
+from subnet_export.deployment.environments import require_converter
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter
 from subnet_export.model import load_model, save_model
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     device = prepare(options)
     for chosen in options.format:
-        require(chosen.packages, chosen.extra, f"format {chosen.name}")
+        require_converter(chosen, f"format {chosen.name}")
     if options.model:
         model = load_model(options.model, device)
         model = replace(model, dataset=at_root(model.dataset, options.dataset_root))

@@ -17,12 +17,14 @@ from subnet_export.deployment.formats import (
     FORMATS,
     LITEPOSE,
     MAX_INT8_LOSS,
+    ONNX_FP16,
     SAFETENSORS,
     TORCH_EXPORT,
     Format,
 )
+from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.deployment.quantization import SENSITIVE
-from subnet_export.deployment.runtimes import Runtime, TorchRuntime, open_runtime
+from subnet_export.deployment.runtimes import Runtime, TorchRuntime
 from subnet_export.deployment.writers import QUANTISED_WRITERS, WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from supernet.errors import UserError
@@ -30,13 +32,11 @@ from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.evaluation import num_until_people
 
 LOGGER = logging.getLogger(__name__)
-AP_TOLERANCE = 1e-3
-"""Largest difference between the AP of a file in float and the network's."""
 
 
 def formats_of(model: ExportedModel) -> tuple[tuple[Format, ...], Input]:
     """Return the formats that a model was exported in, and the input of its graphs ("uint8" if it has none)."""
-    takes = {record.takes for record in model.formats.values()} - {"state"}
+    takes = {record.takes for name, record in model.formats.items() if FORMATS[name].takes is None} - {"state"}
     return tuple(FORMATS[name] for name in model.formats), "float32" if takes == {"float32"} else "uint8"
 
 
@@ -46,7 +46,7 @@ class FormatOptions:
 
     Attributes:
         formats: What to write; LitePose's own, which is always written elsewhere, is skipped.
-        takes: Input of the graphs.
+        takes: Input of the graphs whose format allows either.
         num_check_images: Number of images, from the start of the test set, on which the AP of a file in float is
             compared with the network's. Quantised files are measured on as many images as the model was.
         max_int8_loss: AP that quantisation may cost.
@@ -99,7 +99,7 @@ class _Candidates:
             return self._export_weights()
         if chosen.name in QUANTISED_WRITERS:
             return self._export_quantised(chosen)
-        return self._export_float(chosen)
+        return self._export_float(chosen) if chosen.runs_here else self._export_unrun(chosen)
 
     def _export_weights(self) -> FormatRecord:
         """Write the weights and read them back; equal weights are the same network, so nothing is measured."""
@@ -120,14 +120,31 @@ class _Candidates:
         """Write a file with the network's own maps."""
         write_format(chosen, self._inputs, self._folder)
         runtime = self._open(chosen)
-        error = check_maps(chosen.name, self._model.network, runtime, comparison_images(self._model.arch.resolution))
+        images = comparison_images(self._model.arch.resolution)
+        error = check_maps(chosen.name, self._model.network, runtime, images, chosen.maps_tolerance)
         record = self._record(chosen, runtime, error, self._options.num_check_images)
-        if abs(record.AP - record.AP_network) > AP_TOLERANCE:
+        assert record.AP is not None
+        assert record.AP_network is not None
+        if abs(record.AP - record.AP_network) > chosen.ap_tolerance:
             raise UserError(
                 f"AP of format {chosen.name} is {record.AP:.4f}, that of the network is {record.AP_network:.4f}; "
-                f"they may differ by {AP_TOLERANCE:g}; nothing was kept, leave out the format"
+                f"they may differ by {chosen.ap_tolerance:g}; nothing was kept, leave out the format"
             )
+        if chosen == ONNX_FP16:
+            return replace(record, largest_value=self._inputs.largest_value)
         return record
+
+    def _export_unrun(self, chosen: Format) -> FormatRecord:
+        """Write a file that cannot run here; its writer compares what the file says about itself with the network."""
+        write_format(chosen, self._inputs, self._folder)
+        LOGGER.warning(
+            "format %s was not run here, only its description was checked: try it on its device", chosen.name
+        )
+        return FormatRecord(file_digests(self._folder, chosen), self._takes(chosen), None, None, None, 0)
+
+    def _takes(self, chosen: Format) -> str:
+        """Return the input of the graph in ``chosen``."""
+        return chosen.takes or self._options.takes
 
     def _export_quantised(self, chosen: Format) -> FormatRecord:
         """Write a quantised file; if it costs too much AP, write it again with the sensitive layers in float."""
@@ -139,6 +156,8 @@ class _Candidates:
             images = comparison_images(self._model.arch.resolution)
             error = max(difference.rms for difference in differences(self._model.network, runtime, images))
             record = self._record(chosen, runtime, error, self._model.measurement.num_images, in_float)
+            assert record.AP is not None
+            assert record.AP_network is not None
             losses.append(record.AP_network - record.AP)
             if losses[-1] <= limit:
                 if record.ap_difference() is None:
@@ -170,7 +189,7 @@ class _Candidates:
             self._network_ap[num_images] = self._measure_ap(num_images, "network", None)
         network_ap = self._network_ap[num_images]
         digests = file_digests(self._folder, chosen)
-        return FormatRecord(digests, self._options.takes, error, ap, network_ap, num_images, in_float)
+        return FormatRecord(digests, self._takes(chosen), error, ap, network_ap, num_images, in_float)
 
     def _measure_ap(self, num_images: int, note: str, runtime: Runtime | None) -> float:
         estimator = replace(self._model, runtime=runtime).estimator(self._batch_size)

@@ -112,13 +112,21 @@ def _files(model: ExportedModel) -> str:
 def describe_difference(record: FormatRecord) -> str:
     """Return the difference of AP in words, with its sign."""
     difference = record.ap_difference()
+    if record.AP_network is None:
+        return "not measured"
     return f"shows nothing: the network has {record.AP_network:.4f}" if difference is None else f"{difference:+.4f}"
 
 
 def _file_row(name: str, record: FormatRecord) -> str:
     files = " ".join(f"`{file}`" for file in record.files)
-    purpose = FORMATS[name].purpose + (", first and last layers in float" if record.in_float else "")
+    purpose = f"{FORMATS[name].purpose} ({FORMATS[name].runs_on})"
+    if record.in_float:
+        purpose += ", first and last layers in float"
+    if record.largest_value is not None:
+        purpose += f", values up to {record.largest_value:,.0f} on the calibration images (16 bits hold 65,504)"
     takes = f"`{record.takes}`" if record.takes in INPUTS else ""
+    if record.error is None:
+        return f"| {files} | {purpose} | {takes} | not run here | not measured: only its description was checked |"
     ap = f"{record.AP:.4f} ({describe_difference(record)} on {record.num_images} images)"
     return f"| {files} | {purpose} | {takes} | {record.error:.1e} | {ap} |"
 

@@ -1,13 +1,20 @@
-"""A writer of export formats that needs few images."""
+"""A writer of export formats that needs few images, and the formats that tests write."""
 
 from dataclasses import replace
 from typing import Any
 
-from subnet_export.deployment.formats import FORMATS
+from subnet_export.deployment.formats import FORMATS, missing
 from subnet_export.exported_model import ExportedModel
 from subnet_export.format_writer import FormatOptions, FormatWriter
 from supernet.evaluation.subnet_scorer import calibration_batches
 from supernet.pose.datasets import build
+
+QUICK = tuple(
+    name
+    for name, chosen in FORMATS.items()
+    if not chosen.environment and not missing([*chosen.packages, *chosen.readers])
+)
+"""Formats that this environment writes; those with an environment of their own take minutes and have slow tests."""
 
 
 def format_writer(model: ExportedModel, *names: str, **options: Any) -> FormatWriter:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from subnet_export.deployment.environments import ENVIRONMENTS
 from subnet_export.deployment.formats import (
     FORMATS,
     LITEPOSE,
@@ -17,7 +18,7 @@ from subnet_export.deployment.formats import (
     parse_formats,
     require,
 )
-from subnet_export.deployment.runtimes import LIBRARY_RUNTIMES
+from subnet_export.deployment.library_runtimes import LIBRARY_RUNTIMES
 from subnet_export.deployment.writers import QUANTISED_WRITERS, WRITERS
 from supernet.errors import UserError
 
@@ -40,6 +41,7 @@ def test_no_two_formats_share_a_file_and_files_identify_formats() -> None:
     files = [file for chosen in FORMATS.values() for file in chosen.files]
     assert len(files) == len(set(files))
     assert all(format_of(Path("folder") / chosen.files[0]) == chosen for chosen in FORMATS.values())
+    assert len(FORMATS) == len({Path(chosen.files[0]).name for chosen in FORMATS.values()})
     assert format_of(Path("model.json")) is None
 
 
@@ -47,14 +49,19 @@ def test_every_extra_brings_the_packages_of_its_formats() -> None:
     assert PROJECT_FILE["name"] == PROJECT
     for chosen in FORMATS.values():
         if chosen.packages:
-            installed = {line.partition(">=")[0] for line in PROJECT_FILE["optional-dependencies"][chosen.extra]}
+            installed = {
+                line.partition(">=")[0].replace("-", "_")
+                for line in PROJECT_FILE["optional-dependencies"][chosen.extra]
+            }
             assert {*chosen.packages, *chosen.readers} <= installed
 
 
 def test_every_format_has_a_writer_and_every_loadable_graph_a_runtime() -> None:
     assert sorted([*WRITERS, *QUANTISED_WRITERS]) == sorted(set(FORMATS) - {LITEPOSE.name})
     assert set(LIBRARY_RUNTIMES) == set(LOADABLE) - {LITEPOSE.name, SAFETENSORS.name}
-    assert {chosen.name for chosen, _ in RUNTIMES.values()} == set(FORMATS) - {SAFETENSORS.name}
+    can_run = {name for name, chosen in FORMATS.items() if chosen.runs_here}
+    assert {chosen.name for chosen, _ in RUNTIMES.values()} == can_run - {SAFETENSORS.name}
+    assert {chosen.environment for chosen in FORMATS.values()} - {""} == set(ENVIRONMENTS)
 
 
 def test_a_missing_package_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
