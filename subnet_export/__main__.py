@@ -51,6 +51,12 @@ def main() -> None:
         "(B, 3, H, W), normalised outside (default: %(default)s)",
     )
     parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="graphs (onnx, openvino) find the detections themselves: output detections (B, K, M, 4), the M best of "
+        "each keypoint as x, y, value, tag, in place of maps; see docs/decoding.md",
+    )
+    parser.add_argument(
         "--check-images",
         metavar="N",
         type=whole_number(1),

@@ -44,7 +44,7 @@ def check_measurement(model: ExportedModel, images: PoseDataset, batch_size: int
         UserError: A metric differs by more than ``AP_TOLERANCE``.
     """
     recorded = model.measurement
-    estimator = replace(model, runtime=None).estimator(batch_size)
+    estimator = replace(model, runtime=None, detector=None).estimator(batch_size)
     metrics = measure(estimator, images, recorded.split, recorded.num_images, "read back:").metrics
     for name, value in recorded.metrics.items():
         if abs(metrics[name] - value) > AP_TOLERANCE:

@@ -14,7 +14,7 @@ from torch import Tensor
 from subnet_export.ap_measurement import at_root, check_measurement, measure, named_dataset
 from subnet_export.deployment.environments import require_converter
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
-from subnet_export.format_writer import FormatOptions, FormatWriter
+from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode
 from subnet_export.model import load_model, save_model
 from subnet_export.run_summary import finish, prepare
 from supernet.arch import Arch
@@ -102,6 +102,8 @@ def run(options: argparse.Namespace) -> None:
         require_converter(chosen, f"format {chosen.name}")
     if options.model:
         model = load_model(options.model, device)
+        if options.decode:
+            check_decode(options.format, model.settings)
         model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
         source = {"source": str(options.model)}
         test_set: PoseDataset = CachedDataset(build(model.dataset, model.measurement.split))
@@ -114,7 +116,7 @@ def run(options: argparse.Namespace) -> None:
         return calibration_batches(train_set, resolution, num_images, model.settings.size_divisor)
 
     writer = FormatWriter(
-        FormatOptions(options.format, options.input, options.check_images, options.max_int8_loss),
+        FormatOptions(options.format, options.input, options.check_images, options.max_int8_loss, options.decode),
         test_set,
         calibration_images,
         options.batch_size,
@@ -140,6 +142,8 @@ def _from_supernet(
         trained.supernet.space.check(arch)
     except UserError as error:
         raise UserError(f"arch file {arch_path} does not fit the supernet {trained.path}: {error}") from error
+    if options.decode:
+        check_decode(options.format, from_mapping(InferenceSettings, trained.evaluation, "evaluation"))
     trained.supernet.to(device)
     dataset, place = at_root(named_dataset(options) or trained.dataset, options.dataset_root), str(trained.path)
     if options.dataset:

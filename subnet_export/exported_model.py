@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from subnet_export.decoding.description import Gives
+from subnet_export.decoding.detections import DetectionEstimator, Detector
 from subnet_export.deployment.formats import LEAST_TELLING_AP
 from subnet_export.deployment.runtimes import Runtime
 from supernet.arch import Arch
@@ -17,6 +19,7 @@ from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.litepose import LitePose
 from supernet.pose.inference import InferenceSettings, PoseEstimator, PosePredictions
 from supernet.pose.keypoints import KeypointSet
+from supernet.pose.multiscale_flip import Network
 from supernet.pose.training.objective import PoseObjective
 
 
@@ -78,6 +81,8 @@ class FormatRecord:
         AP_network: AP of the network on the same images; None if the file was not run.
         in_float: Patterns of the names of layers that a quantised file leaves in float.
         largest_value: Largest magnitude that a file with 16-bit floats holds on the calibration images.
+        gives: Outputs of its graph, "maps" or "detections"; then ``error`` is the difference of the detections' values,
+            and AP also differs because keypoints that a person lacks are filled in from the detections alone.
     """
 
     files: dict[str, str]
@@ -88,6 +93,7 @@ class FormatRecord:
     num_images: int
     in_float: tuple[str, ...] = ()
     largest_value: float | None = None
+    gives: Gives = "maps"
 
     def ap_difference(self) -> float | None:
         """AP of the file minus that of the network; None where the network's is too near 0 to show anything."""
@@ -134,6 +140,7 @@ class ExportedModel:
         latencies: Its measured latencies.
         category_id: Id of the category of people in its data set, for results that are compared with annotations.
         runtime: Runs the network instead of PyTorch, where a model was loaded in another format.
+        detector: Runs the network with its decoding, where a model was loaded in a format whose graph decodes.
     """
 
     network: LitePose
@@ -149,6 +156,7 @@ class ExportedModel:
     latencies: tuple[Latency, ...] = ()
     category_id: int | str = 1
     runtime: Runtime | None = None
+    detector: Detector | None = None
 
     @property
     def arch(self) -> Arch:
@@ -161,10 +169,14 @@ class ExportedModel:
         return next(self.network.parameters()).device
 
     def estimator(self, batch_size: int = 32) -> PoseEstimator:
-        """Return an estimator that runs the network, or the runtime where there is one."""
+        """Return an estimator that runs the network, or the runtime or the detector where there is one."""
+        resolution = self.arch.resolution
+        if self.detector is not None:
+            return DetectionEstimator(
+                cast(Network, self.detector), resolution, self.keypoints, self.settings, batch_size, preprocess=identity
+            )
         if self.runtime is None:
             return subnet_estimator(self.network, self.keypoints, self.settings, batch_size)
-        resolution = self.arch.resolution
         return PoseEstimator(self.runtime, resolution, self.keypoints, self.settings, batch_size, preprocess=identity)
 
     def predict(self, image: npt.NDArray[np.uint8], min_score: float = 0.0) -> PosePredictions:

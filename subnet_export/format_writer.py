@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from subnet_export.ap_measurement import measure
+from subnet_export.decoding.description import Decoding
+from subnet_export.decoding.detections import ListingEstimator
+from subnet_export.decoding.graph import check_decodable
 from subnet_export.deployment.deployed_network import Input
+from subnet_export.deployment.detectors import DetectorRuntime, check_detections
 from subnet_export.deployment.equivalence import check_maps, comparison_images, differences
 from subnet_export.deployment.formats import (
     CHECK_IMAGES,
@@ -30,6 +34,7 @@ from subnet_export.exported_model import ExportedModel, FormatRecord
 from supernet.errors import UserError
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.evaluation import num_until_people
+from supernet.pose.inference import InferenceSettings, PoseEstimator
 
 LOGGER = logging.getLogger(__name__)
 
@@ -50,12 +55,14 @@ class FormatOptions:
         num_check_images: Number of images, from the start of the test set, on which the AP of a file in float is
             compared with the network's. Quantised files are measured on as many images as the model was.
         max_int8_loss: AP that quantisation may cost.
+        decode: The graphs decode; of every format in ``formats`` they can (:func:`check_decode`).
     """
 
     formats: Sequence[Format]
     takes: Input = "uint8"
     num_check_images: int = CHECK_IMAGES
     max_int8_loss: float = MAX_INT8_LOSS
+    decode: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,16 +97,21 @@ class _Candidates:
     def __init__(self, writer: FormatWriter, folder: Path, model: ExportedModel) -> None:
         self._options, self._test_set, self._batch_size = writer.options, writer.test_set, writer.batch_size
         self._folder, self._model = folder, model
-        self._inputs = WriterInputs(model.network, writer.options.takes, writer.calibration)
+        decoding = Decoding(model.keypoints, model.settings, writer.options.decode)
+        self._inputs = WriterInputs(model.network, writer.options.takes, writer.calibration, decoding)
         # AP of the network in PyTorch, by number of images.
         self._network_ap = {model.measurement.num_images: model.measurement.metrics["AP"]}
+        # The same from lists of detections in its maps.
+        self._listed_ap: dict[int, float] = {}
 
     def export(self, chosen: Format) -> FormatRecord:
         if chosen == SAFETENSORS:
             return self._export_weights()
         if chosen.name in QUANTISED_WRITERS:
             return self._export_quantised(chosen)
-        return self._export_float(chosen) if chosen.runs_here else self._export_unrun(chosen)
+        if not chosen.runs_here:
+            return self._export_unrun(chosen)
+        return self._export_decoding(chosen) if self._options.decode else self._export_float(chosen)
 
     def _export_weights(self) -> FormatRecord:
         """Write the weights and read them back; equal weights are the same network, so nothing is measured."""
@@ -122,7 +134,7 @@ class _Candidates:
         runtime = self._open(chosen)
         images = comparison_images(self._model.arch.resolution)
         error = check_maps(chosen.name, self._model.network, runtime, images, chosen.maps_tolerance)
-        record = self._record(chosen, runtime, error, self._options.num_check_images)
+        record = self._record(chosen, self._estimator(runtime), error, self._options.num_check_images)
         assert record.AP is not None
         assert record.AP_network is not None
         if abs(record.AP - record.AP_network) > chosen.ap_tolerance:
@@ -137,14 +149,35 @@ class _Candidates:
     def _export_unrun(self, chosen: Format) -> FormatRecord:
         """Write a file that cannot run here; its writer compares what the file says about itself with the network."""
         write_format(chosen, self._inputs, self._folder)
-        LOGGER.warning(
-            "format %s was not run here, only its description was checked: try it on its device", chosen.name
-        )
+        LOGGER.warning("format %s was not run here, only its description was checked; try it on a device", chosen.name)
         return FormatRecord(file_digests(self._folder, chosen), self._takes(chosen), None, None, None, 0)
 
     def _takes(self, chosen: Format) -> str:
         """Return the input of the graph in ``chosen``."""
         return chosen.takes or self._options.takes
+
+    def _export_decoding(self, chosen: Format) -> FormatRecord:
+        """Write a file whose graph decodes, and compare it with detections and people from the network's own maps."""
+        write_format(chosen, self._inputs, self._folder)
+        model, batch_size = self._model, self._batch_size
+        detector = DetectorRuntime(self._folder, chosen, model.keypoints.num, model.settings)
+        images = comparison_images(model.arch.resolution)
+        error = check_detections(chosen.name, model.network, detector, images, model.settings)
+        num_images = self._num_images(self._options.num_check_images)
+        if num_images not in self._listed_ap:
+            network = (model.network, model.arch.resolution, model.keypoints, model.settings, batch_size, model.device)
+            listing = ListingEstimator(*network)
+            self._listed_ap[num_images] = self._measure_ap(num_images, "network, from detections", listing)
+        listed_ap = self._listed_ap[num_images]
+        estimator = replace(model, detector=detector).estimator(batch_size)
+        record = self._record(chosen, estimator, error, num_images)
+        assert record.AP is not None
+        if abs(record.AP - listed_ap) > chosen.ap_tolerance:
+            raise UserError(
+                f"AP of format {chosen.name} is {record.AP:.4f}, that of the detections in the network's maps is "
+                f"{listed_ap:.4f}; they may differ by {chosen.ap_tolerance:g}; nothing was kept, leave out --decode"
+            )
+        return replace(record, gives="detections")
 
     def _export_quantised(self, chosen: Format) -> FormatRecord:
         """Write a quantised file; if it costs too much AP, write it again with the sensitive layers in float."""
@@ -155,7 +188,8 @@ class _Candidates:
             runtime = self._open(chosen)
             images = comparison_images(self._model.arch.resolution)
             error = max(difference.rms for difference in differences(self._model.network, runtime, images))
-            record = self._record(chosen, runtime, error, self._model.measurement.num_images, in_float)
+            estimator, num_images = self._estimator(runtime), self._model.measurement.num_images
+            record = self._record(chosen, estimator, error, num_images, in_float)
             assert record.AP is not None
             assert record.AP_network is not None
             losses.append(record.AP_network - record.AP)
@@ -180,21 +214,48 @@ class _Candidates:
         return open_runtime(self._folder, chosen)
 
     def _record(
-        self, chosen: Format, runtime: Runtime, error: float, num_images: int, in_float: tuple[str, ...] = ()
+        self, chosen: Format, estimator: PoseEstimator, error: float, num_images: int, in_float: tuple[str, ...] = ()
     ) -> FormatRecord:
         """Measure AP of a file and of the network on the first ``num_images`` images and return the format's record."""
-        num_images = num_until_people(self._test_set, min(num_images, len(self._test_set)))
-        ap = self._measure_ap(num_images, chosen.name, runtime)
+        num_images = self._num_images(num_images)
+        ap = self._measure_ap(num_images, chosen.name, estimator)
         if num_images not in self._network_ap:
-            self._network_ap[num_images] = self._measure_ap(num_images, "network", None)
+            network = replace(self._model, runtime=None, detector=None).estimator(self._batch_size)
+            self._network_ap[num_images] = self._measure_ap(num_images, "network", network)
         network_ap = self._network_ap[num_images]
         digests = file_digests(self._folder, chosen)
         return FormatRecord(digests, self._takes(chosen), error, ap, network_ap, num_images, in_float)
 
-    def _measure_ap(self, num_images: int, note: str, runtime: Runtime | None) -> float:
-        estimator = replace(self._model, runtime=runtime).estimator(self._batch_size)
+    def _num_images(self, num_images: int) -> int:
+        """Return the number of images to measure on, at most ``num_images`` unless they show nobody."""
+        return num_until_people(self._test_set, min(num_images, len(self._test_set)))
+
+    def _estimator(self, runtime: Runtime) -> PoseEstimator:
+        return replace(self._model, runtime=runtime, detector=None).estimator(self._batch_size)
+
+    def _measure_ap(self, num_images: int, note: str, estimator: PoseEstimator) -> float:
         split = self._model.measurement.split
         return measure(estimator, self._test_set, split, num_images, f"{note}:").metrics["AP"]
+
+
+def decodes(model: ExportedModel) -> bool:
+    """Whether the graphs that a model was exported in decode."""
+    return any(record.gives == "detections" for record in model.formats.values())
+
+
+def check_decode(formats: Sequence[Format], settings: InferenceSettings) -> None:
+    """Check that graphs of these formats can decode with these settings.
+
+    Raises:
+        UserError: One cannot, none is a graph, or the settings need several passes.
+    """
+    able = ", ".join(chosen.name for chosen in FORMATS.values() if chosen.decodes)
+    for chosen in formats:
+        if not chosen.decodes and chosen not in (LITEPOSE, SAFETENSORS):
+            raise UserError(f"--decode is offered for the formats {able}, not for {chosen.name}; leave out one of them")
+    if not any(chosen.decodes for chosen in formats):
+        raise UserError(f"--decode needs a format with a graph that can decode; add one of {able} to --format")
+    check_decodable(settings)
 
 
 def file_digests(folder: Path, chosen: Format) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Writes an exported model to a folder and reads it: weights in the published format and all that using them takes.
 
 ``weights.pt`` is LitePose's state dict, plain tensors under the published names. ``model.json`` describes the network's
-inputs and outputs, its calibration, training and measurement, and holds the checksums; ``README.md`` is the model card.
-Files of further formats may lie next to them::
+inputs and outputs, its calibration, training and measurement, and holds the checksums; ``README.md`` is the model card,
+and ``pose.py`` runs the model without this project. Files of further formats may lie next to them::
 
     from subnet_export.model import load_model
     model = load_model("runs/export/latest")  # format="onnx" runs it in ONNX Runtime, if it was exported so
@@ -13,10 +13,12 @@ import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import torch
 
+from subnet_export.deployment.detectors import DetectorRuntime
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, format_of, require
 from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.deployment.runtimes import Precision, check_outputs
@@ -33,6 +35,8 @@ from supernet.io.new_folder import new_folder
 from supernet.litepose import LitePose
 
 CARD_FILE = "README.md"
+PROGRAM = "pose.py"
+"""Finds people with the model's files and without this project (:mod:`subnet_export.decoding.pose`)."""
 
 
 def save_model(
@@ -60,7 +64,9 @@ def save_model(
     if model.network.training:
         raise ValueError("the network is in training mode; calibrate it before exporting it")
     with new_folder(folder) as staging:
-        model = replace(model, formats=write_formats(staging, model) if write_formats else {}, runtime=None)
+        model = replace(
+            model, formats=write_formats(staging, model) if write_formats else {}, runtime=None, detector=None
+        )
         _write(staging, model)
         reloaded = load_model(staging)
         if not _same_maps(copy.deepcopy(model.network).cpu(), reloaded.network):
@@ -124,6 +130,9 @@ def _in_format(
     for file, sha256 in model.formats[name].files.items():
         if hashlib.sha256(read_weights(folder / file)).hexdigest() != sha256:
             raise UserError(f"{folder / file} is damaged (SHA-256 differs); restore it or export again")
+    if model.formats[name].gives == "detections":
+        detector = DetectorRuntime(folder, FORMATS[name], model.keypoints.num, model.settings, precision)
+        return replace(model, detector=detector)
     if FORMATS[name] != SAFETENSORS:
         runtime = open_runtime(folder, FORMATS[name], precision)
         check_outputs(runtime, folder / FORMATS[name].files[0], model.keypoints.num)
@@ -152,6 +161,9 @@ def _same_maps(written: LitePose, read: LitePose) -> bool:
 def _write(folder: Path, model: ExportedModel) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     files.write_bytes(folder / WEIGHTS_FILE, safe_torch.serialize(state))
+    files.write_text(
+        folder / PROGRAM, (resources.files("subnet_export.decoding") / PROGRAM).read_text(encoding="utf-8")
+    )
     describe_in(folder, model)
 
 

@@ -46,9 +46,15 @@ people = model.predict(image)  # (H, W, 3) uint8 RGB -> people.poses (P, K, 3) a
 `python -m subnet_export.predict --model this/folder photo.jpg` draws them;
 `python -m subnet_export.finetune --model this/folder` trains the model further.
 
+Without this project: `python pose.py photo.jpg`, in this folder, needs only numpy, opencv-python-headless and one
+library, and finds the same people; `Pose("this/folder")(image)` does so in a program. It runs `model.onnx` (format
+`onnx`, onnxruntime), `model.ncnn.param` (`ncnn`) or `model.tflite` (`litert`, ai-edge-litert), and is also the example
+to follow in other languages.
+
 Other programs run the network on images with a short side of {side} px and a long side that is a multiple of
 {divisor} (any multiples of 16 are accepted) and group its maps. Output `low`, at 1/4 of the input size, holds {num}
 heatmaps followed by {num} tag maps; output `high`, at 1/2, holds {num} heatmaps. {PEAKS[model.objective.placement]}
+What decoding takes is under `decoder` in `model.json`, and in the metadata of the ONNX file.
 
 Intended for finding the poses of people in images like those it was measured on. It does not identify people. The
 figures below do not apply to other images: measure the model on your own images before you rely on it, and do not use
@@ -102,6 +108,14 @@ def _files(model: ExportedModel) -> str:
     rows = [weights, *(_file_row(name, record) for name, record in model.formats.items())]
     table = "\n".join(["| file | for | input | difference of maps | AP |", "|---|---|---|---|---|", *rows])
     notes = "\n\nDifferences are root mean square, in standard deviations of the network's own maps."
+    if any(record.gives == "detections" for record in model.formats.values()):
+        notes += (
+            f"\n\nGraphs that decode have one output, `detections` (B, {model.keypoints.num}, "
+            f"{model.settings.max_people}, 4): x, y in pixels of the input, value and tag of the best maxima of each "
+            "keypoint, by falling value, all 0 where there is none. They are matched by their tags (`pose.py`). What a "
+            "person lacks is filled in from these detections instead of the maps, which is why AP differs from "
+            "that of the network."
+        )
     extras = sorted({FORMATS[name].extra for name in model.formats} - {""})
     install = f" To install the libraries: `pip install '{PROJECT}[{','.join(extras)}]'`." if extras else ""
     takes = {record.takes for record in model.formats.values()}
@@ -124,6 +138,7 @@ def _file_row(name: str, record: FormatRecord) -> str:
         purpose += ", first and last layers in float"
     if record.largest_value is not None:
         purpose += f", values up to {record.largest_value:,.0f} on the calibration images (16 bits hold 65,504)"
+    purpose += ", decodes in the graph" if record.gives == "detections" else ""
     takes = f"`{record.takes}`" if record.takes in INPUTS else ""
     if record.error is None:
         return f"| {files} | {purpose} | {takes} | not run here | not measured: only its description was checked |"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from subnet_export.decoding.description import describe_decoding
 from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import Calibration, ExportedModel, FormatRecord, Latency, Measurement, Origin
 from supernet.checkpoints.exported_network import ExportedNet, check_objects, describe_net, describe_weights
@@ -25,6 +26,7 @@ def describe(model: ExportedModel, weights: bytes) -> dict[str, Any]:
         "costs": model.costs,
         "origin": asdict(model.origin),
         "weights": describe_weights(weights),
+        "decoder": describe_decoding(model.keypoints, model.settings, model.arch.resolution),
         "formats": {name: record.describe() for name, record in model.formats.items()},
         "latencies": [asdict(latency) for latency in model.latencies],
     }

@@ -8,9 +8,9 @@ import cv2
 import torch
 from rich.text import Text
 
-from subnet_export.deployment.formats import FORMATS
+from subnet_export.deployment.formats import FORMATS, ONNX
 from subnet_export.exported_model import ExportedModel
-from subnet_export.model import CARD_FILE
+from subnet_export.model import CARD_FILE, PROGRAM
 from subnet_export.model_card import describe_difference
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE
 from supernet.cli.console import CONSOLE
@@ -69,13 +69,15 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
         agreement = "not run here, only its description was checked"
         if record.error is not None:
             compared = f"AP {describe_difference(record)} on {record.num_images} images"
-            agreement = f"maps within {record.error:.1e}, {compared}"
+            agreement = f"{record.gives} within {record.error:.1e}, {compared}"
         rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement})"
     rows |= {
         "description": str(folder / DESCRIPTION_FILE),
         "model card": str(folder / CARD_FILE),
         "summary": str(folder / "summary.json"),
     }
+    if ONNX.name in model.formats:
+        rows["without PyTorch"] = f"python {folder / PROGRAM} IMAGE"
     # Lines rather than a table, whose cells would wrap inside a long path.
     CONSOLE.print(title, style="italic", highlight=False)
     width = max(map(len, rows))

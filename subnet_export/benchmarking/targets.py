@@ -112,7 +112,8 @@ def _open(name: str, target: BenchmarkTarget, inputs: WriterInputs, folder: Path
         deployed = DeploymentNetwork(target.network)
         in_channels_last(deployed)
         return TorchRuntime(deployed.to(next(target.network.parameters()).device), "uint8")
-    if target.model is not None and chosen.name in target.model[0].formats:
+    own = target.model[0].formats.get(chosen.name) if target.model is not None else None
+    if target.model is not None and own is not None and own.gives == "maps":
         folder = target.model[1]
     elif not (folder / chosen.files[0]).exists():
         write_format(chosen, inputs, folder)

@@ -18,6 +18,8 @@ MAPS_TOLERANCE = 1e-4
 libraries differ by up to 2e-5 in the deepest networks."""
 VALUE_FACTOR = 10
 """Largest difference of a single value, over that of the root mean square; in float32, values differ by up to 2e-4."""
+VALUE_TOLERANCE = VALUE_FACTOR * MAPS_TOLERANCE
+"""Largest difference of a single value in float32."""
 
 
 def comparison_images(resolution: int) -> list[Tensor]:

@@ -42,6 +42,7 @@ class Format:
         maps_tolerance: Largest root mean square difference of its maps, in standard deviations of the network's own.
             In float32, libraries differ by up to 2e-5 in the deepest networks.
         ap_tolerance: Largest difference between the AP of a file in float and the network's.
+        decodes: Whether its graph can hold the decoding (:mod:`subnet_export.decoding.graph`).
     """
 
     name: str
@@ -58,6 +59,7 @@ class Format:
     runs_here: bool = True
     maps_tolerance: float = 1e-4
     ap_tolerance: float = 1e-3
+    decodes: bool = False
 
 
 LITEPOSE = Format(
@@ -88,6 +90,7 @@ ONNX = Format(
     purpose="ONNX Runtime and others",
     runs_on="nearly everything; x86, Arm, GPUs",
     runtimes=(("onnxruntime", "f32"),),
+    decodes=True,
 )
 OPENVINO = Format(
     name="openvino",
@@ -98,6 +101,7 @@ OPENVINO = Format(
     purpose="OpenVINO, float",
     runs_on="Intel and AMD processors, Arm",
     runtimes=(("openvino_f32", "f32"), ("openvino_bf16", "bf16")),
+    decodes=True,
 )
 OPENVINO_INT8 = Format(
     name="openvino_int8",

@@ -11,10 +11,14 @@ from subnet_export.deployment.edge_runtimes import LiteRtRuntime, MnnRuntime, Nc
 from subnet_export.deployment.formats import LITERT, MNN, NCNN, ONNX, ONNX_FP16, OPENVINO, OPENVINO_INT8, Format
 from subnet_export.deployment.runtimes import OnnxHalfRuntime, OnnxRuntime, OpenVinoRuntime, Precision, Runtime
 
-LIBRARY_RUNTIMES: dict[str, Callable[[Path, int | None, Precision], Runtime]] = {
+DECODING_RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVinoRuntime]] = {
     ONNX.name: OnnxRuntime,
-    ONNX_FP16.name: OnnxHalfRuntime,
     OPENVINO.name: OpenVinoRuntime,
+}
+"""Classes that also run the files of a format whose graphs decode, by the format's name."""
+LIBRARY_RUNTIMES: dict[str, Callable[[Path, int | None, Precision], Runtime]] = {
+    **DECODING_RUNTIMES,
+    ONNX_FP16.name: OnnxHalfRuntime,
     OPENVINO_INT8.name: OpenVinoRuntime,
     NCNN.name: NcnnRuntime,
     LITERT.name: LiteRtRuntime,

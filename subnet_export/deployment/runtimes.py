@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from subnet_export.decoding.graph import DETECTIONS
 from subnet_export.deployment.deployed_network import Input
 from subnet_export.deployment.formats import ONNX, OPENVINO, require
 from supernet.errors import UserError
@@ -91,7 +92,7 @@ class OnnxRuntime:
         require(ONNX.readers, ONNX.extra, f"running {path.name}")
         import onnxruntime
 
-        self.library = f"onnxruntime {onnxruntime.__version__}"
+        self._path, self.library = path, f"onnxruntime {onnxruntime.__version__}"
         content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
         # Weights outside the file would be read from any path it names. Files of this project hold all their weights.
         if b"location" in content:
@@ -103,10 +104,14 @@ class OnnxRuntime:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
+        low, high = _maps(self._path, self.outputs(images))
+        return low, high
+
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """Return all outputs of the graph for images as of ``Runtime``."""
         inputs = network_input(images, self._takes).contiguous().numpy()
         with self._explain_errors():
-            low, high = self._session.run(None, {"images": inputs})
-            return torch.from_numpy(low), torch.from_numpy(high)
+            return [torch.from_numpy(output) for output in self._session.run(None, {"images": inputs})]
 
 
 class OnnxHalfRuntime(OnnxRuntime):
@@ -141,7 +146,7 @@ class OpenVinoRuntime:
         require(OPENVINO.readers, OPENVINO.extra, f"running {path.name}")
         import openvino
 
-        self.library = f"openvino {openvino.__version__.split('-')[0]}"
+        self._path, self.library = path, f"openvino {openvino.__version__.split('-')[0]}"
         check_openvino_precision(precision)
         self._explain_errors = functools.partial(explain_errors, path, ())
         with self._explain_errors():
@@ -153,11 +158,25 @@ class OpenVinoRuntime:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
+        low, high = _maps(self._path, self.outputs(images))
+        return low.permute(0, 3, 1, 2), high.permute(0, 3, 1, 2)
+
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """Return all outputs of the graph for images as of ``Runtime``; maps are (B, H, W, C)."""
         inputs = network_input(images, self._takes).contiguous().numpy()
         with self._explain_errors():
             outputs = self._request.infer([inputs], share_inputs=True)
-            low, high = (torch.from_numpy(np.asarray(maps)).permute(0, 3, 1, 2) for maps in outputs.values())
-        return low, high
+            return [torch.from_numpy(np.asarray(output)) for output in outputs.values()]
+
+
+def _maps(path: Path, outputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the two outputs of the file at ``path``, with four axes each, or raise UserError."""
+    if [maps.ndim for maps in outputs] != [4, 4]:
+        raise UserError(
+            f"{path} does not give the maps low and high of a network; restore the file, or export it without --decode"
+        )
+    low, high = outputs
+    return low, high
 
 
 def check_outputs(runtime: Runtime, path: Path, num_keypoints: int) -> None:
@@ -250,6 +269,8 @@ def _outputs_channels_last(model: Any) -> None:
     from openvino import opset13 as operations
 
     for result in model.get_results():
+        if DETECTIONS in result.output(0).get_names():  # no maps
+            continue
         pixel = [1, 1]
         maps = operations.max_pool(result.input_value(0), pixel, pixel, [0, 0], [0, 0], pixel).output(0)
         order = operations.constant([0, 2, 3, 1], dtype=np.int64)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from subnet_export.decoding.description import Decoding
+from subnet_export.decoding.graph import complete
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
 from subnet_export.deployment.edge_writers import write_coreml, write_litert, write_mnn, write_ncnn
 from subnet_export.deployment.formats import (
@@ -50,11 +52,13 @@ class WriterInputs:
         network: Calibrated, in evaluation mode; not changed.
         takes: Input of the graphs.
         calibration: Returns the images (B, 3, H, W) uint8 that show quantisation the range of every activation.
+        decoding: How the outputs become people; None for networks that are only measured.
     """
 
     network: LitePose
     takes: Input
     calibration: Callable[[], Sequence[Tensor]]
+    decoding: Decoding | None = None
 
     @cached_property
     def deployed(self) -> DeploymentNetwork:
@@ -63,8 +67,11 @@ class WriterInputs:
 
     @cached_property
     def graph(self) -> "onnx.ModelProto":
-        """The deployed network in ONNX."""
-        return onnx_graph(self.deployed)
+        """The deployed network in ONNX, with its decoding where it is known."""
+        graph = onnx_graph(self.deployed)
+        if self.decoding is not None:
+            complete(graph, self.decoding, self.network.arch.resolution, self.takes)
+        return graph
 
     @cached_property
     def deployed_float(self) -> DeploymentNetwork:

@@ -18,7 +18,7 @@ from subnet_export.exported_model import Measurement
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
-from subnet_export.format_writer import FormatOptions, FormatWriter, formats_of
+from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode, decodes, formats_of
 from subnet_export.model import save_model
 from subnet_export.run_summary import finish, prepare
 from supernet.checkpoints import container, safe_torch
@@ -90,6 +90,9 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     formats = options.format or formats
     for item in formats:  # before the training, not after it
         require_converter(item, f"format {item.name}")
+    decode = decodes(model) and any(item.decodes for item in formats)
+    if decode:
+        check_decode(formats, model.settings)
     changed = start.network is not model.network
     calibration = calibration_record(plan.dataset, train_set, num_calibration, model.arch.resolution)
 
@@ -160,7 +163,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         return calibration_batches(train_set, calibration.resolution, calibration.num_images, size_divisor)
 
     writer = FormatWriter(
-        FormatOptions(formats, takes, CHECK_IMAGES, options.max_int8_loss),
+        FormatOptions(formats, takes, CHECK_IMAGES, options.max_int8_loss, decode),
         splits["test"],
         calibration_images,
         plan.eval_batch_size,

@@ -7,6 +7,7 @@ assignment, and lets a detection start a new person instead, so that no right ma
 separated. Equal pixels beside each other are one detection either way; see ``peaks``.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
@@ -182,30 +183,56 @@ def match_by_tag(
     Returns:
         Flat places (P, K), -1 where a person lacks the keypoint, and mean tags (P, T).
     """
-    num_keypoints, _, width, num_tags = tag.shape
-    most = sum(map(len, detections))
-    places = np.full((most, num_keypoints), -1, np.int64)
+    candidates = [
+        (heat[keypoint].ravel()[spots], tag[keypoint][np.divmod(spots, tag.shape[2])])
+        for keypoint, spots in enumerate(detections)
+    ]
+    numbers, means = match(candidates, max_people, tag_threshold, thresholded)
+    places = np.full(numbers.shape, -1, np.int64)
+    for keypoint, spots in enumerate(detections):
+        has_it = numbers[:, keypoint] >= 0
+        places[has_it, keypoint] = spots[numbers[has_it, keypoint]]
+    return places, means
+
+
+def match(
+    candidates: Sequence[tuple[Floats, Floats]], max_people: int, tag_threshold: float, thresholded: bool
+) -> tuple[Integers, Floats]:
+    """Assign the detections of each keypoint to people; see :func:`match_by_tag`.
+
+    Args:
+        candidates: For each of the K keypoints, the values (N,) and tags (N, T) of its detections.
+        max_people: People that detections may join.
+        tag_threshold: Distance from which a detection joins no person.
+        thresholded: Apply the threshold before solving the assignment rather than after.
+
+    Returns:
+        Numbers of the detections (P, K), -1 where a person lacks the keypoint, and mean tags (P, T).
+    """
+    num_keypoints, num_tags = len(candidates), candidates[0][1].shape[1]
+    most = sum(len(values) for values, _ in candidates)
+    numbers = np.full((most, num_keypoints), -1, np.int64)
     sums = np.zeros((most, num_tags))
     counts = np.zeros((most, 1))
     num_people = 0
-    for keypoint in (*(k for k in KEYPOINT_ORDER if k < num_keypoints), *range(len(KEYPOINT_ORDER), num_keypoints)):
-        spots = detections[keypoint]
-        if spots.size == 0:
+    for keypoint in matching_order(num_keypoints):
+        values, tags = candidates[keypoint]
+        if values.size == 0:
             continue
-        own_tags = tag[keypoint][np.divmod(spots, width)].astype(np.float64)
-        joined = np.full(spots.size, -1)
+        own_tags = tags.astype(np.float64)
+        joined = np.full(values.size, -1)
         joinable = min(num_people, max_people)
         if joinable > 0:
             means = sums[:joinable] / counts[:joinable]
             distances = np.sqrt(np.square(own_tags[:, None] - means).sum(axis=2))
-            pairs = np.rint(distances) * 100 - heat[keypoint].ravel()[spots, None]
+            pairs = np.rint(distances) * 100 - values[:, None]
             if thresholded:
                 # A new person costs as much as the farthest match, so no pair is made only to have one more.
                 pairs[distances >= tag_threshold] = FORBIDDEN
-                alone = np.full((spots.size, spots.size), np.rint(tag_threshold) * 100)
+                alone = np.full((values.size, values.size), np.rint(tag_threshold) * 100)
             else:
                 # As many pairs as possible, whatever they cost.
-                alone = np.full((spots.size, max(0, spots.size - joinable)), FORBIDDEN)
+                alone = np.full((values.size, max(0, values.size - joinable)), FORBIDDEN)
             cost = np.hstack([pairs, alone])
             rows, columns = linear_sum_assignment(cost)
             rows, columns = rows[columns < joinable], columns[columns < joinable]
@@ -215,7 +242,12 @@ def match_by_tag(
         num_new = int(new.sum())
         joined[new] = np.arange(num_people, num_people + num_new)
         num_people += num_new
-        places[joined, keypoint] = spots
+        numbers[joined, keypoint] = np.arange(values.size)
         sums[joined] += own_tags
         counts[joined] += 1
-    return places[:num_people], (sums[:num_people] / counts[:num_people]).astype(np.float32)
+    return numbers[:num_people], (sums[:num_people] / counts[:num_people]).astype(np.float32)
+
+
+def matching_order(num_keypoints: int) -> tuple[int, ...]:
+    """Return the order in which the K keypoints are matched."""
+    return (*(k for k in KEYPOINT_ORDER if k < num_keypoints), *range(len(KEYPOINT_ORDER), num_keypoints))

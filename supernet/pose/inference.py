@@ -1,6 +1,6 @@
 """Finds people in whole images: resize, run the network, group its maps, return to image pixels."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from supernet.pose.multiscale_flip import Network, predict_maps
 from supernet.pose.subpixel import Decoding
 
 Image = npt.NDArray[np.uint8]
+
+People = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""Poses (P, K, 3) and scores (P,), as :func:`~supernet.pose.grouping.group` returns them."""
 
 Preprocess = Callable[[Tensor], Tensor]
 """Images (B, 3, H, W) uint8 RGB -> what a network takes: ``normalise``, unless the network does that itself."""
@@ -196,13 +199,16 @@ class PoseEstimator:
                 scale: self._inputs([image.resized[number] for image in batch])
                 for number, scale in enumerate(self.settings.scales)
             }
-            maps = predict_maps(self.network, inputs, self.keypoints, self.settings.flip_test)
-            for image, (heatmaps, tags) in zip(batch, maps, strict=True):
-                poses, scores = group(heatmaps, tags, **self.settings.grouping)
+            for image, (poses, scores) in zip(batch, self._people(inputs), strict=True):
                 visible = poses[..., 2] > 0
                 poses[visible, :2] = image.transform.to_image(poses[visible, :2])
                 results.append((image.index, PosePredictions(poses, scores)))
         return results
+
+    def _people(self, inputs: Mapping[float, Tensor]) -> Iterator[People]:
+        """Run a batch, given at each scale; yield the people of each image in pixels of the input at scale 1."""
+        for heatmaps, tags in predict_maps(self.network, inputs, self.keypoints, self.settings.flip_test):
+            yield group(heatmaps, tags, **self.settings.grouping)
 
     def _inputs(self, images: list[Image]) -> Tensor:
         """Images (H, W, 3) of one size, preprocessed on the device: (B, 3, H, W)."""

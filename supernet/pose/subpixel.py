@@ -76,3 +76,8 @@ _Y, _X = (offsets.ravel() for offsets in np.mgrid[-REACH : REACH + 1, -REACH : R
 _TERMS = np.stack([_X, _Y, _X**2 / 2, _Y**2 / 2, _X * _Y, np.ones_like(_X)], axis=1).astype(np.float64)
 _FIT = np.linalg.pinv(_TERMS).T[:, :5]
 """(25, 5): values of the 25 pixels -> first and second derivatives in the middle: x, y, xx, yy, xy."""
+
+
+def fit_matrix() -> npt.NDArray[np.float64]:
+    """Return the matrix (25, 5) of ``fitted_tops``: 25 logarithms, row by row, to the derivatives x, y, xx, yy, xy."""
+    return _FIT.copy()

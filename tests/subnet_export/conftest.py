@@ -65,3 +65,13 @@ def all_formats(
     folder = tmp_path_factory.mktemp("formats") / "model"
     model = save_model(folder, exported[0], write_formats=format_writer(exported[0], *QUICK).write)
     return model, folder
+
+
+@pytest.fixture(scope="session")
+def decoding_formats(
+    exported: tuple[ExportedModel, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ExportedModel, Path]:
+    """The model exported with graphs that decode, and its folder."""
+    folder = tmp_path_factory.mktemp("decoding") / "model"
+    writer = format_writer(exported[0], "onnx", "openvino", decode=True)
+    return save_model(folder, exported[0], write_formats=writer.write), folder

@@ -96,7 +96,13 @@ def test_a_better_network_is_written_calibrated(
     assert (summary["AP_val_before"], summary["AP_val_after"]) == (0.1, 0.2)
     assert summary["AP_test_before"] == round(model.measurement.metrics["AP"], 6)
     assert summary["AP_test_after"] == round(tuned.measurement.metrics["AP"], 6)
-    assert sorted(os.listdir(tmp_path / "tuned")) == ["README.md", "model.json", "summary.json", "weights.pt"]
+    assert sorted(os.listdir(tmp_path / "tuned")) == [
+        "README.md",
+        "model.json",
+        "pose.py",
+        "summary.json",
+        "weights.pt",
+    ]
     assert os.listdir(tmp_path) == ["tuned"]  # the last checkpoint is gone
 
     assert tuned.calibration.num_images == model.calibration.num_images

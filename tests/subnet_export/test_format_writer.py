@@ -65,7 +65,7 @@ def test_signals_are_survived_after_every_library_ran(all_formats: Exported) -> 
 def test_every_file_is_there_and_described(all_formats: Exported) -> None:
     model, folder = all_formats
     files = [file for name in QUICK for file in FORMATS[name].files]
-    assert sorted(os.listdir(folder)) == sorted(["README.md", "model.json", *files])
+    assert sorted(os.listdir(folder)) == sorted(["README.md", "model.json", "pose.py", *files])
     assert set(model.formats) == set(QUICK) - {"litepose"}
     for name, record in model.formats.items():
         assert tuple(record.files) == FORMATS[name].files

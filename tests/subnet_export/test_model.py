@@ -52,7 +52,7 @@ def redescribe(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_the_folder_holds_only_weights_description_and_card(exported: Exported) -> None:
-    assert sorted(os.listdir(exported[1])) == ["README.md", "model.json", "weights.pt"]
+    assert sorted(os.listdir(exported[1])) == ["README.md", "model.json", "pose.py", "weights.pt"]
     assert os.listdir(exported[1].parent) == ["model"]
 
 

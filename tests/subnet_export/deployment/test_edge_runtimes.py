@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from subnet_export.deployment.environments import require_converter
 from subnet_export.deployment.equivalence import check_maps, comparison_images
-from subnet_export.deployment.formats import COREML, FORMATS, LITERT, MNN, NCNN, missing
+from subnet_export.deployment.formats import COREML, FORMATS, LITERT, MNN, NCNN
 from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.deployment.writers import WriterInputs, write_format
 from supernet.errors import UserError
@@ -18,14 +17,10 @@ from supernet.evaluation.calibration import calibrate
 from supernet.litepose import LitePose
 from supernet.pose.geometry import normalise
 from supernet.space import SearchSpace
+from tests.helpers.export_formats import require_environment, require_installed
 
 QUICK = (NCNN.name, MNN.name)
 SIDE = 64
-
-
-def require_installed(name: str) -> None:
-    if package := missing([*FORMATS[name].packages, *FORMATS[name].readers]):
-        pytest.skip(f"{package} is not installed")
 
 
 def lively(space: str, seed: int) -> LitePose:
@@ -58,14 +53,6 @@ def test_random_archs_are_the_same(name: str, seed: int, tmp_path: Path) -> None
 def test_random_archs_of_the_full_space_are_the_same(name: str, seed: int, tmp_path: Path) -> None:
     require_installed(name)
     check(name, lively("litepose", seed), tmp_path)
-
-
-def require_environment(name: str) -> None:
-    require_installed(name)
-    try:
-        require_converter(FORMATS[name], f"format {name}")
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.slow
