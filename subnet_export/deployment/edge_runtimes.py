@@ -144,7 +144,8 @@ class MnnRuntime:
 
             self.library = f"MNN {library.version()}"
             self._expressions = library.expr
-            self._explain_errors = functools.partial(explain_errors, path, ())
+            # MNN's binding returns no module and sets no exception for a file that is not a network.
+            self._explain_errors = functools.partial(explain_errors, path, (SystemError,))
             settings = {"backend": "CPU", "precision": "high", "numThread": threads or torch.get_num_threads()}
             with self._explain_errors():
                 self._manager = library.nn.create_runtime_manager((settings,))
