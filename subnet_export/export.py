@@ -18,6 +18,8 @@ from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, Format
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode
 from subnet_export.model import load_model, save_model
+from subnet_export.publish import picture
+from subnet_export.publish.front_matter import check_license
 from subnet_export.run_summary import finish, prepare
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
@@ -128,6 +130,7 @@ def run(options: argparse.Namespace) -> None:
     """Export a subnet, or an exported model in further formats, as the command line says."""
     began = time.perf_counter()
     device = prepare(options)
+    license = None if options.license is None else check_license(options.license)
     check_packages(options.format)
     settings = ExportSettings(
         calibration_images=options.calibration_images,
@@ -147,6 +150,8 @@ def run(options: argparse.Namespace) -> None:
         test_set: PoseDataset = CachedDataset(build(model.dataset, model.measurement.split))
     else:
         model, test_set, source = _from_supernet(options, device, settings)
+    if license is not None:
+        model = replace(model, license=license)
     model = write_model(options.folder, model, test_set, options.format, settings)
     finish(options, model, "exported subnet", {**source, **figures_of(model, began)})
 
@@ -190,7 +195,14 @@ def write_model(
         calibration_images,
         settings.batch_size,
     )
-    return save_model(folder, model, lambda read: check_measurement(read, test_set, settings.batch_size), writer.write)
+    examples = picture.drawn_examples(model, test_set)
+    return save_model(
+        folder,
+        model,
+        lambda read: check_measurement(read, test_set, settings.batch_size),
+        writer.write,
+        None if examples is None else picture.encoded(examples),
+    )
 
 
 def _from_supernet(

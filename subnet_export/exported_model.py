@@ -141,6 +141,7 @@ class ExportedModel:
         formats: Other formats it was exported in, by name (:mod:`subnet_export.deployment.formats`).
         latencies: Its measured latencies.
         category_id: Id of the category of people in its data set, for results that are compared with annotations.
+        license: Licence of its weights as hubs name it; "unknown" where its owner has not said it.
         runtime: Runs the network instead of PyTorch, where a model was loaded in another format.
         detector: Runs the network with its decoding, where a model was loaded in a format whose graph decodes.
         folder: Where it was read from; None for one that is not in a folder yet.
@@ -158,6 +159,7 @@ class ExportedModel:
     formats: dict[str, FormatRecord] = field(default_factory=dict)
     latencies: tuple[Latency, ...] = ()
     category_id: int | str = 1
+    license: str = "unknown"
     runtime: Runtime | None = None
     detector: Detector | None = None
     folder: Path | None = field(default=None, compare=False)

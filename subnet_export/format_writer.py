@@ -85,8 +85,11 @@ class FormatWriter:
         """Write the files into ``folder`` and return a record of each format.
 
         Raises:
-            UserError: A file's maps or AP are not the network's, or quantisation costs too much AP.
+            UserError: A file's maps or AP are not the network's, quantisation costs too much AP, or a format cannot
+                decode.
         """
+        if self.options.decode:
+            check_decode(self.options.formats, model.settings)
         candidates = _Candidates(self, folder, model)
         return {chosen.name: candidates.export(chosen) for chosen in self.options.formats if chosen != LITEPOSE}
 

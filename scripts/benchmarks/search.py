@@ -88,16 +88,17 @@ def scorer_and_images(workload: str, options: argparse.Namespace) -> tuple[Any, 
 
 def serve(workload: str, options: argparse.Namespace) -> None:
     """Score the archs whose numbers come in, one per line, and print a line of figures for each."""
+    with contextlib.suppress(ImportError):  # a search calls it before it imports PyTorch; earlier commits did not
+        from supernet.compute.cpu_tuning import HUGE_PAGES, prefer_throughput
+
+        assert HUGE_PAGES
+        prefer_throughput()
     import cv2
     import torch
 
     from search.runs.problem import measure_subnet
 
     torch.set_num_threads(options.threads)
-    with contextlib.suppress(AttributeError):  # a search calls it before it scores; earlier commits did not
-        import search.runs.problem as problem
-
-        problem.prefer_throughput()
     cv2.setNumThreads(0)
     scorer, images = scorer_and_images(workload, options)
     archs = candidates(workload, scorer.supernet.space, options.candidates)

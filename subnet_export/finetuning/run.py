@@ -20,6 +20,7 @@ from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode, decodes, formats_of
 from subnet_export.model import save_model
+from subnet_export.publish import picture
 from subnet_export.run_summary import finish, prepare
 from supernet.checkpoints import container, safe_torch
 from supernet.checkpoints.lineage import extended, training_data_of
@@ -168,11 +169,13 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         calibration_images,
         plan.eval_batch_size,
     )
+    examples = picture.drawn_examples(result, splits["test"])
     result = save_model(
         options.folder,
         result,
         lambda read: check_measurement(read, splits["test"], plan.eval_batch_size),
         writer.write,
+        None if examples is None else picture.encoded(examples),
     )
     for path in (plan.checkpoint, container.previous_of(plan.checkpoint)):
         path.unlink(missing_ok=True)

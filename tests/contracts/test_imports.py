@@ -73,6 +73,7 @@ COMMANDS = {
     "supernet.training.planning.dry_run": "prints the plan of a training",
     "search.lut.commands": "prints the results of `search.lut`",
     "search.lut.measure": "runs on other devices without this project",
+    "search.report.run": "prints what is known of the order of searches",
     "search.runs.evolution_run": "prints the progress of `search.evolve`",
     "search.runs.finish": "prints the result of a search",
     "search.runs.optuna_run": "prints the progress of `search.optuna_search`",
@@ -81,6 +82,7 @@ COMMANDS = {
     "subnet_export.decoding.pose": "runs without this project",
     "subnet_export.import_litepose": "prints its result",
     "subnet_export.prediction.run": "prints the report of `subnet_export.predict`",
+    "subnet_export.publish.run": "prints what was published",
     "subnet_export.run_summary": "prints the summary of an export or fine-tuning run",
 }
 """Modules that may print; all others use ``logging``, so that programs can redirect or silence them."""

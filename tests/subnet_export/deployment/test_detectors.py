@@ -120,6 +120,13 @@ def test_formats_and_settings_that_cannot_decode_are_refused_before_any_work() -
         check_decode([FORMATS["onnx"]], replace(settings, flip_test=True))
 
 
+def test_the_writer_refuses_them_too(exported: Exported, tmp_path: Path) -> None:
+    writer = format_writer(exported[0], "onnx", "torch_export", decode=True)
+    with pytest.raises(UserError, match="torch_export"):
+        save_model(tmp_path / "model", exported[0], write_formats=writer.write)
+    assert os.listdir(tmp_path) == []
+
+
 def test_the_command_exports_a_graph_that_decodes(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
