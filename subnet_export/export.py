@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from subnet_export.ap_measurement import at_root, check_measurement, measure, named_dataset
-from subnet_export.deployment.formats import require
+from subnet_export.browser.onnxruntime_web import page_runtime
+from subnet_export.deployment.formats import WEB, require
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode
 from subnet_export.model import load_model, save_model
@@ -100,6 +101,7 @@ def run(options: argparse.Namespace) -> None:
     device = prepare(options)
     for chosen in options.format:
         require(chosen.packages, chosen.extra, f"format {chosen.name}")
+    page = page_runtime(options.onnxruntime_web) if WEB in options.format else None
     if options.model:
         model = load_model(options.model, device)
         if options.decode:
@@ -116,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
         return calibration_batches(train_set, resolution, num_images, model.settings.size_divisor)
 
     writer = FormatWriter(
-        FormatOptions(options.format, options.input, options.check_images, options.max_int8_loss, options.decode),
+        FormatOptions(options.format, options.input, options.check_images, options.max_int8_loss, options.decode, page),
         test_set,
         calibration_images,
         options.batch_size,

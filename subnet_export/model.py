@@ -96,7 +96,8 @@ def load_model(
     folder = located(folder)
     if folder.is_file():
         chosen = format_of(folder)
-        format, folder = format or (chosen.name if chosen else None), folder.parent
+        depth = Path(chosen.files[0]).parts if chosen else ()
+        format, folder = format or (chosen.name if chosen else None), folder.parents[max(0, len(depth) - 1)]
     net = load_net(folder)
     try:
         model = from_description(net)

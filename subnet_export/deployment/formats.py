@@ -94,8 +94,17 @@ TORCH_EXPORT = Format(
     readers=(),
     purpose="torch.export.load, AOTInductor, ExecuTorch",
 )
+WEB = Format(
+    name="web",
+    files=("web/network.onnx", "web/settings.json", "web/index.html"),
+    extra="onnx",
+    packages=("onnx", "onnxscript", "onnxruntime"),
+    readers=("onnxruntime",),
+    purpose="a page that finds people in the browser",
+    decodes=True,
+)
 
-FORMATS = {chosen.name: chosen for chosen in (LITEPOSE, SAFETENSORS, ONNX, OPENVINO, OPENVINO_INT8, TORCH_EXPORT)}
+FORMATS = {chosen.name: chosen for chosen in (LITEPOSE, SAFETENSORS, ONNX, OPENVINO, OPENVINO_INT8, TORCH_EXPORT, WEB)}
 """All formats, by name."""
 LOADABLE = tuple(name for name in FORMATS if name != TORCH_EXPORT.name)
 """Formats that this project loads. A torch.export file can hold code, so it is for other programs only."""
@@ -162,4 +171,4 @@ def require(packages: Sequence[str], extra: str, purpose: str) -> None:
 
 def format_of(path: Path) -> Format | None:
     """Return the format whose first file has the name of ``path``; None if there is none."""
-    return next((candidate for candidate in FORMATS.values() if candidate.files[0] == path.name), None)
+    return next((chosen for chosen in FORMATS.values() if Path(chosen.files[0]).name == path.name), None)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from subnet_export.decoding.graph import DETECTIONS
 from subnet_export.deployment.deployed_network import Input
-from subnet_export.deployment.formats import ONNX, OPENVINO, OPENVINO_INT8, Format, require
+from subnet_export.deployment.formats import ONNX, OPENVINO, OPENVINO_INT8, WEB, Format, require
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.pose.geometry import normalise
@@ -251,6 +251,7 @@ LIBRARY_RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVinoRuntime]] = {
     ONNX.name: OnnxRuntime,
     OPENVINO.name: OpenVinoRuntime,
     OPENVINO_INT8.name: OpenVinoRuntime,
+    WEB.name: OnnxRuntime,
 }
 """Classes that run the files of a format without PyTorch, by the format's name."""
 

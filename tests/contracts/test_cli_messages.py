@@ -35,7 +35,9 @@ MESSAGES = [
     ("subnet_export.finetune", "--stepz", "there is no option --stepz, did you mean --steps?"),
     ("subnet_export.predict", "--modle", "there is no option --modle, did you mean --model?"),
     ("subnet_export.benchmark", "--repeat=9", "there is no option --repeat=9, did you mean --repeats?"),
+    ("subnet_export.serve", "--prot 1", "there is no option --prot, did you mean --port?"),
     # Wrong values.
+    ("subnet_export.serve", "--port 70000", "argument --port: 70000 must be at most 65535"),
     ("supernet.train", "steps=many", "steps must be a whole number, got 'many'"),
     ("supernet.train", "steps=0", "steps must be at least 1, got 0"),
     ("supernet.train", "threads=0", "threads must be at least 1, got 0; null uses all cores"),

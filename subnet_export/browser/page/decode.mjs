@@ -2,7 +2,8 @@
 //
 //   const people = decode(outputs, settings);     // [{score, keypoints: [[x, y, value], ...]}, ...]
 //
-// `settings` is the content of settings.json, which lies beside this file. Positions are in pixels of the network's
+// `settings` is the content of settings.json beside this file, of which `keypoint_order` and `inference` are used; where
+// the graph is used without a page, they are in its metadata, under `litepose`. Positions are in pixels of the network's
 // input (network_input.mjs turns them into pixels of the image), where pixel i covers i to i + 1; the value of a
 // keypoint that was not found is 0. The people, and their order, are those of the Python decoder.
 
@@ -22,14 +23,14 @@ export function decode(outputs, settings) {
   return outputs.detections ? fromDetections(outputs.detections, settings) : fromMaps(outputs, settings);
 }
 
-function fromMaps({ low, high }, { keypoints, keypoint_order, inference }) {
-  const numKeypoints = keypoints.names.length, [, channels, height, width] = low.dims;
+function fromMaps({ low, high }, { keypoint_order, inference }) {
+  const numKeypoints = keypoint_order.length, [, channels, height, width] = low.dims;
   if (channels !== 2 * numKeypoints || `${high.dims}` !== `1,${numKeypoints},${2 * height},${2 * width}`) {
     throw new Error(`the outputs [${low.dims}] and [${high.dims}] do not fit ${numKeypoints} keypoints`);
   }
   const coarse = (channel) =>
     doubled(low.data.subarray(channel * height * width, (channel + 1) * height * width), width, height);
-  const maps = keypoints.names.map((_, k) => {
+  const maps = keypoint_order.map((_, k) => {
     const mean = coarse(k), fine = high.data.subarray(k * mean.length, (k + 1) * mean.length);
     for (let i = 0; i < mean.length; i++) mean[i] = (mean[i] + fine[i]) / 2;
     // Tags are needed at few places, so they are enlarged to half the size of the input only; tagAt does the rest.
@@ -52,12 +53,12 @@ function fromMaps({ low, high }, { keypoints, keypoint_order, inference }) {
   return asPeople(people, (member, k) => position(maps[k], member, inference));
 }
 
-function fromDetections({ data, dims }, { keypoints, keypoint_order, inference }) {
+function fromDetections({ data, dims }, { keypoint_order, inference }) {
   const [, numKeypoints, num, width] = dims;
-  if (numKeypoints !== keypoints.names.length || width !== 4) {
-    throw new Error(`the output [${dims}] does not fit ${keypoints.names.length} keypoints`);
+  if (numKeypoints !== keypoint_order.length || width !== 4) {
+    throw new Error(`the output [${dims}] does not fit ${keypoint_order.length} keypoints`);
   }
-  const all = keypoints.names.map((_, k) =>
+  const all = keypoint_order.map((_, k) =>
     Array.from({ length: num }, (_, i) => {
       const [x, y, value, tag] = data.subarray((k * num + i) * 4, (k * num + i + 1) * 4);
       return { x, y, value, tag };

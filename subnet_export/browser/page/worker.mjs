@@ -28,7 +28,7 @@ onmessage = async ({ data: { start, image, id } }) => {
 /** Loads settings, model and runtime; returns what it runs on. */
 async function open({ backend, threads }) {
   settings = await (await fetched("settings.json")).json();
-  const model = new Uint8Array(await (await fetched("model.onnx")).arrayBuffer());
+  const model = new Uint8Array(await (await fetched("network.onnx")).arrayBuffer());
   const numThreads = self.crossOriginIsolated ? threads || Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
   const wanted = backend === "auto" ? ((await hasGraphicsCard()) ? ["webgpu", "wasm"] : ["wasm"]) : [backend];
   for (const name of wanted) {

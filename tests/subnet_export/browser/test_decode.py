@@ -14,11 +14,12 @@ import torch
 
 from scripts.benchmarks.ideal_outputs import ideal_outputs
 from supernet.pose.geometry import resize_for_network
-from supernet.pose.grouping import KEYPOINT_ORDER, group
+from supernet.pose.grouping import group, matching_order
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.pose.multiscale_flip import heatmaps, resize
 from supernet.pose.synthetic.dataset import SyntheticPeople
+from tests.helpers.golden_people import golden_people
 
 PAGE = Path(__file__).parents[3] / "subnet_export" / "browser" / "page"
 NODE = shutil.which("node")
@@ -31,10 +32,8 @@ Pair = tuple[Floats, Floats]
 def settings(num_keypoints: int, **changes: Any) -> dict[str, Any]:
     """Return the content of ``settings.json`` that the modules read."""
     inference = InferenceSettings(**changes)
-    order = [k for k in KEYPOINT_ORDER if k < num_keypoints] + list(range(len(KEYPOINT_ORDER), num_keypoints))
     return {
-        "keypoints": {"names": [f"k{number}" for number in range(num_keypoints)]},
-        "keypoint_order": order,
+        "keypoint_order": list(matching_order(num_keypoints)),
         "input": {"short_side": 96, "long_side_multiple_of": inference.size_divisor},
         "inference": asdict(inference),
     }
@@ -67,7 +66,7 @@ def decoded(folder: Path, outputs: list[tuple[Pair, dict[str, Any]]]) -> list[Pa
 def as_arrays(people: list[dict[str, Any]], options: dict[str, Any]) -> Pair:
     """Return poses (P, K, 3) and scores (P,)."""
     poses = np.array([person["keypoints"] for person in people], np.float64)
-    shape = (len(people), len(options["keypoints"]["names"]), 3)
+    shape = (len(people), len(options["keypoint_order"]), 3)
     return poses.reshape(shape), np.array([person["score"] for person in people])
 
 
@@ -82,7 +81,6 @@ def expected(low: Floats, high: Floats, options: dict[str, Any]) -> Pair:
 def drawn_people(keypoints: Any, seed: int, noise: float, tag_noise: float) -> Pair:
     """Return the outputs (1, 2K, h, w) and (1, K, 2h, 2w) of a good network for drawn people, with noise."""
     random = np.random.RandomState(seed)
-    image = SyntheticPeople(keypoints, 4, seed, 256, 192)[seed % 4]
     people = SyntheticPeople(keypoints, 4, seed, 256, 192)[seed % 4].people
     low, high = (maps.numpy() for maps in ideal_outputs(people, (192, 256)))
     low = low + random.normal(0, noise, low.shape)
@@ -137,13 +135,23 @@ def test_drawn_people_are_those_of_the_python_decoder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [0.0, 0.125])
 def test_the_people_of_noise_are_those_of_the_python_decoder(step: float, tmp_path: Path) -> None:
-    """Many detections with equal costs, and with a step equal pixels beside each other: every tie is decided alike."""
+    """Many detections with equal costs, and with a step equal pixels beside each other: every tie is decided as there."""
     outputs = [
         (noise_maps(num_keypoints, seed, spread, step), options)
         for seed, options in enumerate(OPTIONS)
         for num_keypoints, spread in ((14, 0.3), (20, 1.5))
     ]
     assert check(outputs, decoded(tmp_path, outputs)) > 2000
+
+
+def test_detections_become_the_golden_people(tmp_path: Path) -> None:
+    golden = golden_people()
+    cases = [
+        {"outputs": {"detections": stored(tmp_path / str(number), one.detections[None])}, "settings": one.decoder}
+        for number, one in enumerate(golden)
+    ]
+    for one, people in zip(golden, run(tmp_path, cases), strict=True):
+        one.check(*as_arrays(people, one.decoder))
 
 
 def test_an_empty_image_has_no_people(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from subnet_export.deployment.formats import (
     PROJECT,
     RUNTIMES,
     SAFETENSORS,
+    WEB,
     format_of,
     parse_formats,
     require,
@@ -54,7 +55,7 @@ def test_every_extra_brings_the_packages_of_its_formats() -> None:
 def test_every_format_has_a_writer_and_every_loadable_graph_a_runtime() -> None:
     assert sorted([*WRITERS, *QUANTISED_WRITERS]) == sorted(set(FORMATS) - {LITEPOSE.name})
     assert set(LIBRARY_RUNTIMES) == set(LOADABLE) - {LITEPOSE.name, SAFETENSORS.name}
-    assert {chosen.name for chosen, _ in RUNTIMES.values()} == set(FORMATS) - {SAFETENSORS.name}
+    assert {chosen.name for chosen, _ in RUNTIMES.values()} == set(FORMATS) - {SAFETENSORS.name, WEB.name}
 
 
 def test_a_missing_package_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
