@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | lint | format | clean.  Everything runs in .venv, made on first use.
+# make setup | demo | test | test-all | lint | format | docs | clean.  Everything runs in .venv, made on first use.
 #
 # Another torch build:    make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130
 # Another torch version:  make setup TORCH=torch==2.12.0
@@ -18,7 +18,7 @@ ON_ALL_CORES := -n auto --dist worksteal
 PACKAGES := supernet search subnet_export conf scripts tests
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo test test-all lint format clean force
+.PHONY: setup demo test test-all lint format docs clean force
 
 setup: $(VENV)/installed
 
@@ -40,8 +40,12 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, in site/. Strict: a dead link is an error. Nothing but the installation needs a network.
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -57,6 +61,10 @@ $(VENV)/constraints.txt: $(VENV)/torch-choice constraints.txt
 	$(PIP) install --retries 1 '$(TORCH)' $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	grep -v '^torch==' constraints.txt > $@
 	$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >> $@
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(PIP) install -e '.[docs]' -c $(VENV)/constraints.txt
+	@touch $@
 
 $(VENV)/installed: $(VENV)/constraints.txt pyproject.toml
 	$(PIP) install -e '.[dev]' -c $(VENV)/constraints.txt

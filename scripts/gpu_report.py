@@ -9,6 +9,7 @@ status is then 1. On a CPU every section runs in a reduced form, which tests thi
 """
 
 import importlib
+import json
 import sys
 import tempfile
 import time
@@ -49,13 +50,25 @@ def main(arguments: list[str] | None = None) -> None:
         type=number(1, 3600),
         help="length of the short training (default: 60, on a CPU 4)",
     )
+    parser.add_argument(
+        "--merge",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        help="measure nothing: join the reports in these folders, whose sections ran at the same time or one by one",
+    )
+    parser.add_argument("--alone", action="store_true", help="run every section in this process")
     options = parser.parse_args(arguments)
+    if options.merge:
+        merge(options.merge, options.out)
+        return
     began = time.perf_counter()
     context_of = importlib.import_module("scripts.gpu_reporting.context")  # imports torch, so not before --help
     try:
         report = Report(options.out, page, {"command": " ".join(["python -m scripts.gpu_report", *sys.argv[1:]])})
         with tempfile.TemporaryDirectory(prefix="gpu_report_") as work:
             context = context_of.build(options.device, Path(work), began + 60 * options.minutes, options.train_seconds)
+            context.may_start_processes = not options.alone
             report.head |= {
                 "date": f"{datetime.now():%Y-%m-%d %H:%M}",
                 "device": str(context.device),
@@ -69,6 +82,14 @@ def main(arguments: list[str] | None = None) -> None:
     if failed := [name for name, section in report.sections.items() if section["status"] == "failed"]:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         raise SystemExit(1)
+
+
+def merge(folders: list[Path], out: Path) -> None:
+    """Write the sections of the reports in ``folders`` as one report into ``out``; the head is that of the first."""
+    reports = [json.loads((folder / "report.json").read_text("utf-8")) for folder in folders]
+    sections = {name: part for value in reversed(reports) for name, part in value.pop("sections").items()}
+    head = reports[0] | {"command": "; ".join(value["command"] for value in reports)}
+    Report(out, page, head, {name: sections[name] for name in SECTIONS if name in sections}).save()
 
 
 def _names(text: str) -> tuple[str, ...]:

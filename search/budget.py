@@ -31,6 +31,8 @@ _BOUNDED: dict[str, tuple[str, Dimension]] = {
 """The cost and its dimension, by name under ``constraint``."""
 _NAMES = {cost: name for name, (cost, _) in _BOUNDED.items()}
 _LEAST = "min_"
+BOUND_NAMES = (*_BOUNDED, *(f"{_LEAST}{name}" for name in _BOUNDED))
+"""Names of all bounds."""
 
 
 class LatencyTable(Protocol):
@@ -134,11 +136,10 @@ class Budget:
             UserError: An unknown cost, a value that is not a positive quantity, a latency without a table, or a lower
                 bound above the upper one.
         """
-        known = [*_BOUNDED, *(f"{_LEAST}{name}" for name in _BOUNDED)]
         for name in constraint:
-            if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"did you mean constraint.{near[0]}?" if near else f"choose among {', '.join(known)}"
+            if name not in BOUND_NAMES:
+                near = difflib.get_close_matches(str(name), BOUND_NAMES, n=1)
+                hint = f"did you mean constraint.{near[0]}?" if near else f"choose among {', '.join(BOUND_NAMES)}"
                 raise UserError(f"there is no cost constraint.{name}; {hint}")
         bounds = tuple(_read(name, value, model) for name, value in constraint.items() if value is not None)
         for least in (bound for bound in bounds if bound.is_least):

@@ -8,12 +8,15 @@ from supernet.cli.interrupts import command
 @command
 def main() -> None:
     """Run the entry point."""
-    from supernet.cli.hydra_app import run_with_config
+    from supernet.cli.config_command import run_with_config
 
     run_with_config("evolve", _job)
 
 
 def _job(config: dict[str, Any]) -> None:
+    from supernet.cli.extras import SEARCH, require
+
+    require("search", "a search", SEARCH)
     from search.runs.evolution_run import start_or_resume  # here, so that --help does not import torch
     from supernet.cli.hydra_app import command_line_overrides
 

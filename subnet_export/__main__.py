@@ -8,7 +8,7 @@ from supernet.cli.interrupts import command
 @command
 def main() -> None:
     """Run the entry point."""
-    from subnet_export.arguments import ModelCommandLine
+    from subnet_export.arguments import RESULTS_AND_MACHINE, ModelCommandLine
     from subnet_export.deployment.formats import CHECK_IMAGES, FORMATS, WEB, parse_formats
     from supernet.cli.arguments import list_of, whole_number
 
@@ -88,6 +88,15 @@ def main() -> None:
         metavar="N",
         type=whole_number(1),
         help="measure on the first N test images (default: all)",
+    )
+    parser.describe(
+        ("--arch runs/evolve/latest/arch.json --format onnx,openvino", "model=runs/export/latest format=safetensors"),
+        {
+            "what is exported": ("--supernet", "--arch", "--model"),
+            "formats": ("--format", "--input", "--decode", "--onnxruntime-web", "--check-images", "--max-int8-loss"),
+            "data": ("--dataset", "overrides", "--dataset-root", "--calibration-images", "--num-images"),
+            **RESULTS_AND_MACHINE,
+        },
     )
     options = parser.parse()
     if options.model and (options.arch or options.supernet):

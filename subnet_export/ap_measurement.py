@@ -3,14 +3,18 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from subnet_export.exported_model import ExportedModel, Measurement
 from supernet.cli.console import progress_bar
 from supernet.cli.hydra_app import dataset_config
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
+from supernet.evaluation.image_workers import predict_in_workers
 from supernet.evaluation.metrics_table import format_metric
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.evaluation import evaluate
@@ -32,7 +36,8 @@ def measure(
         def on_image(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        evaluation = evaluate(estimator, images, num_images, on_image)
+        predict = partial(predict_in_workers, torch.get_num_threads())
+        evaluation = evaluate(estimator, images, num_images, on_image, predict)
         progress.update(task, note=f"{note} AP {format_metric(evaluation.metrics['AP'])}")
     return Measurement(split, len(evaluation.predictions), evaluation.metrics)
 

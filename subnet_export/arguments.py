@@ -3,6 +3,12 @@
 from subnet_export.deployment.formats import MAX_INT8_LOSS
 from supernet.cli.arguments import RunCommandLine, number, whole_number
 
+RESULTS_AND_MACHINE = {
+    "results": ("--runs", "--output"),
+    "machine": ("--device", "--threads", "--batch-size", "--num-workers"),
+}
+"""Headings in help, and their options, that the commands share."""
+
 
 class ModelCommandLine(RunCommandLine):
     """The command line of a module of this package, with the options that all of them share.

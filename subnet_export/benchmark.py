@@ -6,7 +6,7 @@ from supernet.cli.interrupts import command
 @command
 def main() -> None:
     """Run the entry point."""
-    from subnet_export.arguments import ModelCommandLine
+    from subnet_export.arguments import RESULTS_AND_MACHINE, ModelCommandLine
     from subnet_export.deployment.formats import RUNTIMES, parse_runtimes
     from supernet.cli.arguments import list_of, whole_number
 
@@ -52,6 +52,14 @@ def main() -> None:
     )
     parser.add_argument(
         "--record", action="store_true", help="also write the latencies to the model's model.json and README.md"
+    )
+    parser.describe(
+        ("--model runs/export/latest --record", "arch=runs/evolve/latest/arch.json runtimes=torch repeats=50"),
+        {
+            "what is measured": ("--model", "--arch", "--keypoints", "--dataset-root"),
+            "how": ("--runtimes", "--repeats", "--images", "--latency-table", "--record"),
+            **RESULTS_AND_MACHINE,
+        },
     )
     options = parser.parse()
     if options.arch and (options.model or options.record):

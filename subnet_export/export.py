@@ -3,8 +3,8 @@
 import argparse
 import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from subnet_export.ap_measurement import at_root, check_measurement, measure, named_dataset
 from subnet_export.browser.onnxruntime_web import page_runtime
-from subnet_export.deployment.formats import WEB, require
+from subnet_export.deployment.deployed_network import Input
+from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, WEB, Format, require
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode
 from subnet_export.model import load_model, save_model
@@ -24,7 +25,7 @@ from supernet.costs.analytic import params_and_macs
 from supernet.errors import UserError
 from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.evaluation.subnet_scorer import SubnetScorer, calibration_batches, split_for
-from supernet.io.schema import from_mapping
+from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
@@ -34,6 +35,38 @@ from supernet.pose.inference import InferenceSettings
 
 COMPARED_IMAGES = 32
 """Test images for AP before and after calibration; before it, maps have so many peaks that grouping is slow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """How a subnet is calibrated, measured and compared with its files.
+
+    Attributes:
+        calibration_images: Training images for the batch-norm statistics.
+        batch_size: Images per forward pass.
+        num_images: Measure on this many images from the start of the test set; all if None.
+        input: Input of the graphs.
+        check_images: Test images on which the AP of each file is compared with the network's.
+        max_int8_loss: AP that quantisation may cost.
+        decode: Whether graphs find the detections themselves.
+        onnxruntime_web: Folder of the npm package that the page of format web gets a copy of.
+    """
+
+    calibration_images: int = 128
+    batch_size: int = 32
+    num_images: int | None = None
+    input: Input = "uint8"
+    check_images: int = CHECK_IMAGES
+    max_int8_loss: float = MAX_INT8_LOSS
+    decode: bool = False
+    onnxruntime_web: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value outside its range, or a folder without the package."""
+        check_numbers(self, "calibration_images", "batch_size", "num_images", "check_images", least=1)
+        check_numbers(self, "max_int8_loss", least=0, most=1)
+        if self.onnxruntime_web is not None:
+            page_runtime(self.onnxruntime_web)
 
 
 def extract_model(
@@ -99,9 +132,17 @@ def run(options: argparse.Namespace) -> None:
     """Export a subnet, or an exported model in further formats, as the command line says."""
     began = time.perf_counter()
     device = prepare(options)
-    for chosen in options.format:
-        require(chosen.packages, chosen.extra, f"format {chosen.name}")
-    page = page_runtime(options.onnxruntime_web) if WEB in options.format else None
+    check_packages(options.format)
+    settings = ExportSettings(
+        calibration_images=options.calibration_images,
+        batch_size=options.batch_size,
+        num_images=options.num_images,
+        input=options.input,
+        check_images=options.check_images,
+        max_int8_loss=options.max_int8_loss,
+        decode=options.decode,
+        onnxruntime_web=options.onnxruntime_web,
+    )
     if options.model:
         model = load_model(options.model, device)
         if options.decode:
@@ -110,29 +151,56 @@ def run(options: argparse.Namespace) -> None:
         source = {"source": str(options.model)}
         test_set: PoseDataset = CachedDataset(build(model.dataset, model.measurement.split))
     else:
-        model, test_set, source = _from_supernet(options, device)
+        model, test_set, source = _from_supernet(options, device, settings)
+    model = write_model(options.folder, model, test_set, options.format, settings)
+    finish(options, model, "exported subnet", {**source, **figures_of(model, began)})
+
+
+def check_packages(formats: Sequence[Format]) -> None:
+    """Raise UserError if a package is missing that writes one of ``formats``."""
+    for chosen in formats:
+        require(chosen.packages, chosen.extra, f"format {chosen.name}")
+
+
+def figures_of(model: ExportedModel, began: float) -> dict[str, Any]:
+    """Return the figures of an export for its summary; it began at ``time.perf_counter()``."""
+    formats = {name: record.describe() for name, record in model.formats.items()}
+    return {"formats": formats, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def write_model(
+    folder: Path, model: ExportedModel, test_set: PoseDataset, formats: Sequence[Format], settings: ExportSettings
+) -> ExportedModel:
+    """Write a model in ``formats`` to the new folder ``folder``, all or nothing, and measure it again as read back.
+
+    Args:
+        folder: A folder that does not exist yet.
+        model: The model.
+        test_set: The images that it was measured on.
+        formats: What to write; LitePose's own is always written.
+        settings: How it is measured and compared.
+
+    Raises:
+        UserError: A file cannot be written, or does not agree with the network.
+    """
 
     def calibration_images() -> list[Tensor]:
         train_set, calibration = build(model.dataset, "train"), model.calibration
         resolution, num_images = calibration.resolution, calibration.num_images
         return calibration_batches(train_set, resolution, num_images, model.settings.size_divisor)
 
+    page = page_runtime(settings.onnxruntime_web) if WEB in formats else None
     writer = FormatWriter(
-        FormatOptions(options.format, options.input, options.check_images, options.max_int8_loss, options.decode, page),
+        FormatOptions(formats, settings.input, settings.check_images, settings.max_int8_loss, settings.decode, page),
         test_set,
         calibration_images,
-        options.batch_size,
+        settings.batch_size,
     )
-    model = save_model(
-        options.folder, model, lambda read: check_measurement(read, test_set, options.batch_size), writer.write
-    )
-    seconds = round(time.perf_counter() - began, 1)
-    formats = {name: record.describe() for name, record in model.formats.items()}
-    finish(options, model, "exported subnet", {**source, "formats": formats, "seconds": seconds})
+    return save_model(folder, model, lambda read: check_measurement(read, test_set, settings.batch_size), writer.write)
 
 
 def _from_supernet(
-    options: argparse.Namespace, device: torch.device
+    options: argparse.Namespace, device: torch.device, settings: ExportSettings
 ) -> tuple[ExportedModel, PoseDataset, dict[str, str]]:
     """Extract the subnet that the command line names; return the model, its test images and their source files."""
     arch_path = Path(options.arch or Path(options.runs) / "evolve" / "latest" / "arch.json")
@@ -147,11 +215,33 @@ def _from_supernet(
     if options.decode:
         check_decode(options.format, from_mapping(InferenceSettings, trained.evaluation, "evaluation"))
     trained.supernet.to(device)
-    dataset, place = at_root(named_dataset(options) or trained.dataset, options.dataset_root), str(trained.path)
-    if options.dataset:
-        train_set = split_for(trained.keypoints, dataset, "train", place)
-        dataset = resolved(dataset, trained.keypoints, train_set)
-    trained = replace(trained, dataset=dataset)
-    test_set = CachedDataset(split_for(trained.keypoints, dataset, "test", place))
-    model = extract_model(trained, arch, test_set, options.calibration_images, options.batch_size, options.num_images)
+    other = named_dataset(options)
+    if other is None:
+        trained = replace(trained, dataset=at_root(trained.dataset, options.dataset_root))
+    else:
+        other = at_root(other, options.dataset_root)
+    model, test_set = measured_subnet(trained, arch, other, settings)
     return model, test_set, {"arch_file": str(arch_path), "supernet": str(trained.path)}
+
+
+def measured_subnet(
+    trained: TrainedSupernet, arch: Arch, dataset: Mapping[str, Any] | None, settings: ExportSettings
+) -> tuple[ExportedModel, PoseDataset]:
+    """Extract, calibrate and measure a subnet; return the model and its test images.
+
+    Args:
+        trained: The supernet, on the device to compute on.
+        arch: The subnet.
+        dataset: Description of a data set to calibrate and measure on; None for that of the supernet.
+        settings: How it is calibrated and measured.
+
+    Raises:
+        UserError: ``arch`` is outside the space, or the data set has other keypoints or cannot be read.
+    """
+    place = str(trained.path)
+    if dataset is not None:
+        train_set = split_for(trained.keypoints, dataset, "train", place)
+        trained = replace(trained, dataset=resolved(dataset, trained.keypoints, train_set))
+    test_set = CachedDataset(split_for(trained.keypoints, trained.dataset, "test", place))
+    counts = (settings.calibration_images, settings.batch_size, settings.num_images)
+    return extract_model(trained, arch, test_set, *counts), test_set

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from subnet_export.decoding.description import Gives
 from subnet_export.decoding.detections import DetectionEstimator, Detector
 from subnet_export.deployment.formats import LEAST_TELLING_AP
 from subnet_export.deployment.runtimes import Runtime
+from subnet_export.prediction.people import ImageLike, People, as_image
 from supernet.arch import Arch
 from supernet.checkpoints.lineage import Lineage
 from supernet.evaluation.subnet_estimator import subnet_estimator
@@ -135,6 +137,7 @@ class ExportedModel:
         category_id: Id of the category of people in its data set, for results that are compared with annotations.
         runtime: Runs the network instead of PyTorch, where a model was loaded in another format.
         detector: Runs the network with its decoding, where a model was loaded in a format whose graph decodes.
+        folder: Where it was read from; None for one that is not in a folder yet.
     """
 
     network: LitePose
@@ -151,6 +154,7 @@ class ExportedModel:
     category_id: int | str = 1
     runtime: Runtime | None = None
     detector: Detector | None = None
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def arch(self) -> Arch:
@@ -172,6 +176,21 @@ class ExportedModel:
         if self.runtime is None:
             return subnet_estimator(self.network, self.keypoints, self.settings, batch_size)
         return PoseEstimator(self.runtime, resolution, self.keypoints, self.settings, batch_size, preprocess=identity)
+
+    def __call__(self, image: ImageLike, min_score: float = 0.2) -> People:
+        """Find the people in one image, with all that showing and saving them takes.
+
+        Args:
+            image: A file, turned as its EXIF orientation says; (H, W, 3) uint8, RGB; or an image of Pillow.
+            min_score: People with a lower score are left out.
+
+        Raises:
+            UserError: The file cannot be read, or ``image`` is something else.
+        """
+        pixels = as_image(image)
+        people = self.predict(pixels, min_score)
+        threshold = self.settings.detection_threshold
+        return People(pixels, people.poses, people.scores, self.keypoints, threshold, self.category_id)
 
     def predict(self, image: npt.NDArray[np.uint8], min_score: float = 0.0) -> PosePredictions:
         """Find the people in one image.

@@ -1,6 +1,6 @@
 """Fine-tune an exported subnet: ``python -m subnet_export.finetune`` (options: ``--help``)."""
 
-from subnet_export.arguments import ModelCommandLine
+from subnet_export.arguments import RESULTS_AND_MACHINE, ModelCommandLine
 from subnet_export.deployment.formats import parse_formats
 from supernet.cli.arguments import list_of, number, whole_number
 from supernet.cli.interrupts import command
@@ -88,6 +88,19 @@ def main() -> None:
         metavar="FILE",
         help="resume a stopped run, with its own options, from this checkpoint, or from that of the run of this name "
         "in RUNS/finetune; latest: the newest there",
+    )
+    parser.describe(
+        (
+            "--steps 800 --teacher runs/train/latest",
+            "model=pretrained:photos_small dataset=coco dataset_root=/coco",
+        ),
+        {
+            "where it starts": ("--model", "--teacher", "--from-scratch", "--resume"),
+            "data": ("--dataset", "overrides", "--dataset-root", "--augmentation", "--num-images", "--eval-batch-size"),
+            "training": ("--steps", "--learning-rate", "--distillation-weight", "--seed", "--checkpoint-every"),
+            "formats": ("--format", "--max-int8-loss"),
+            **RESULTS_AND_MACHINE,
+        },
     )
     options = parser.parse()
     if options.distillation_weight is not None and options.teacher is None and options.resume is None:

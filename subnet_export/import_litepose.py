@@ -29,6 +29,10 @@ def main() -> None:
         choices=("coco", "crowdpose"),
         help="keypoints that the network was trained to predict",
     )
+    parser.describe(
+        ("model_best.pth.tar arch.json --keypoints crowdpose", "model.pth arch.json keypoints=coco output=my_model"),
+        {"the checkpoint": ("checkpoint", "arch", "--keypoints"), "results": ("--runs", "--output")},
+    )
     options = parser.parse()
 
     from supernet.cli.console import run_command  # keeps --help free of torch

@@ -103,6 +103,7 @@ def load_model(
         model = from_description(net)
     except UserError as error:
         raise UserError(f"{folder / DESCRIPTION_FILE}: {error}") from error
+    model = replace(model, folder=Path(folder))
     model.network.to(device).eval()
     if precision != "f32" and format in (None, LITEPOSE.name, SAFETENSORS.name):
         raise UserError(f"PyTorch runs this model in f32, not in {precision}; choose f32 or format openvino")

@@ -8,7 +8,7 @@ from supernet.cli.interrupts import command
 @command
 def main() -> None:
     """Run the entry point."""
-    from subnet_export.arguments import ModelCommandLine
+    from subnet_export.arguments import RESULTS_AND_MACHINE, ModelCommandLine
     from subnet_export.deployment.formats import LOADABLE
     from supernet.cli.arguments import number, whole_number
 
@@ -91,6 +91,15 @@ def main() -> None:
         type=whole_number(1),
         default=4,
         help="images per pass, and in memory; always 1 for a camera and with --show (default: %(default)s)",
+    )
+    parser.describe(
+        ("photo.jpg folder/ 'shots/**/*.png' clip.mp4", "val2017/ results=results.json min-score=0 no-drawings=true"),
+        {
+            "images and model": ("sources", "--model", "--format", "--exif", "--limit"),
+            "a test image instead": ("--dataset-index", "--dataset-root"),
+            "what is kept": ("--min-score", "--results", "--annotations", "--jsonl", "--no-drawings", "--show"),
+            **RESULTS_AND_MACHINE,
+        },
     )
     options = parser.parse()
     for name in ("dataset_index", "dataset_root"):

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,17 +22,37 @@ from supernet.io.new_folder import check_new
 
 
 def prepare(options: argparse.Namespace) -> torch.device:
-    """Check the output folder before any work, set the number of threads and return the device.
+    """Prepare the process for a command, as :func:`prepare_process` does."""
+    return prepare_process(options.folder, options.device, options.threads)
+
+
+def prepare_process(folder: Path, device: str = "auto", threads: int | None = None) -> torch.device:
+    """Check the output folder before any work, set the number of threads (None keeps it) and return the device.
 
     Raises:
         UserError: The folder for the results exists, or the device does not exist.
     """
-    check_new(options.folder)
+    check_new(folder)
     cv2.setNumThreads(0)
     torch.backends.cudnn.deterministic = True  # a model read back must measure the same
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    return pick_device(options.device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return pick_device(device)
+
+
+def write_model_summary(folder: Path, model: ExportedModel, figures: dict[str, Any], is_default_folder: bool) -> None:
+    """Write ``summary.json`` with the model's figures and further ones; a default folder becomes ``latest``."""
+    summary = {
+        "model": str(folder),
+        "arch": model.arch.to_dict(),
+        "costs": model.costs,
+        "measurement": asdict(model.measurement),
+        "calibration": asdict(model.calibration),
+        **figures,
+    }
+    write_summary(folder, summary)
+    if is_default_folder:
+        point_latest(folder)
 
 
 def finish(options: argparse.Namespace, model: ExportedModel, title: str, figures: dict[str, Any]) -> None:
@@ -44,17 +65,7 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
         figures: Further entries of the summary; those that are not mappings are printed too.
     """
     folder, measurement = options.folder, model.measurement
-    summary = {
-        "model": str(folder),
-        "arch": model.arch.to_dict(),
-        "costs": model.costs,
-        "measurement": asdict(measurement),
-        "calibration": asdict(model.calibration),
-        **figures,
-    }
-    write_summary(folder, summary)
-    if options.is_default_folder:
-        point_latest(folder)
+    write_model_summary(folder, model, figures, options.is_default_folder)
     metrics = ", ".join(f"{name} {format_metric(value)}" for name, value in measurement.metrics.items())
     calibration = model.calibration
     rows = {

@@ -81,7 +81,7 @@ def channel_orders(weights: Mapping[str, Tensor], arch: Arch, dimension: str) ->
                 weight = weights[f"{module}.weight"].detach().abs()
                 others = [other for other in range(weight.dim()) if other != axis]
                 # In float64, so that rounding, which depends on the order of the other axes, cannot decide.
-                norms = weight.sum(others, dtype=torch.float64)
+                norms = (weight.cpu() if weight.device.type == "mps" else weight).sum(others, dtype=torch.float64)
                 importance[group] = importance[group] + norms if group in importance else norms
     return {group: torch.argsort(value, descending=True, stable=True) for group, value in importance.items()}
 
@@ -101,4 +101,4 @@ def reorder_channels(tensors: Mapping[str, Tensor], arch: Arch, orders: Mapping[
         axes, _ = axes_of.get(name.rpartition(".")[0], ((), ()))
         for axis, group in enumerate(axes[: tensor.dim()]):
             if group is not None and group in orders:
-                tensor.copy_(tensor.index_select(axis, orders[group]))
+                tensor.copy_(tensor.index_select(axis, orders[group].to(tensor.device)))

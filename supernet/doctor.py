@@ -43,17 +43,17 @@ PACKAGES = (
     Package("torch", "torch", "networks and training"),
     Package("numpy", "numpy", "everything"),
     Package("hydra-core", "hydra", "configuration of training, search and evaluation"),
-    Package("matplotlib", "matplotlib", "images of curves and fronts"),
+    Package("matplotlib", "matplotlib", "images of curves and fronts", "train"),
     Package("opencv-python-headless", "cv2", "reading, drawing and resizing images and videos"),
     Package("pillow", "PIL", "reading images that OpenCV hides the damage of"),
-    Package("plotly", "plotly", "the report of a search"),
+    Package("plotly", "plotly", "the report of a search", "search"),
     Package("pycocotools", "pycocotools", "average precision"),
     Package("pyyaml", "yaml", "search spaces"),
     Package("rich", "rich", "progress bars and tables"),
-    Package("scikit-learn", "sklearn", "predicting AP in a search"),
+    Package("scikit-learn", "sklearn", "predicting AP in a search", "search"),
     Package("scipy", "scipy", "matching in grouping"),
     Package("simplejpeg", "simplejpeg", "fast JPEG decoding"),
-    Package("tensorboard", "tensorboard", "training curves in TensorBoard"),
+    Package("tensorboard", "tensorboard", "training curves in TensorBoard", "train"),
     Package("onnx", "onnx", "export to ONNX", "onnx"),
     Package("onnxscript", "onnxscript", "export to ONNX", "onnx"),
     Package("onnxruntime", "onnxruntime", "running ONNX exports", "onnx"),
@@ -91,11 +91,13 @@ class Finding:
 @command
 def main() -> None:
     """Print the report; exit with status 1 if a package that is always needed is missing or broken."""
-    CommandLine(
+    parser = CommandLine(
         "python -m supernet.doctor",
         description="Print versions, devices, and the packages found or missing with what each enables. Writes nothing "
         "and exits with 1 if a package that is always needed is missing or broken.",
-    ).parse_args()
+    )
+    parser.describe(("", "> report.txt"))
+    parser.parse_args()
     findings = [look_up(package) for package in PACKAGES]
     with exit_on_broken_pipe():
         for line in report(findings):
@@ -171,6 +173,8 @@ def _devices(modules: dict[str, Any]) -> Iterator[str]:
             gpu = torch.cuda.get_device_properties(index)
             bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
             yield f"{f'cuda:{index}':33} {gpu.name}, {gpu.total_memory / 2**30:.1f} GiB, {bf16}"
+        if torch.backends.mps.is_available():
+            yield f"{'mps':33} Apple's GPU, for device=mps"
         if not torch.cuda.device_count():
             built = torch.version.cuda
             why = f"torch is built for CUDA {built}" if built else "torch is built without CUDA"

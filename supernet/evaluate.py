@@ -8,7 +8,7 @@ from supernet.cli.interrupts import command
 @command
 def main() -> None:
     """Run the entry point."""
-    from supernet.cli.hydra_app import run_with_config
+    from supernet.cli.config_command import run_with_config
 
     run_with_config("evaluate", _job)
 

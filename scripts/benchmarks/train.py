@@ -85,6 +85,7 @@ def build_trainer(options: argparse.Namespace, device: torch.device, workload: s
         num_workers=options.workers,
         augmentation=Augmentation(),
         precision=options.precision,
+        cuda_graphs=options.cuda_graphs,
     )
     images = CachedDataset(SyntheticPeople(COCO, NUM_IMAGES, 1, 640, 480))
     for index in range(NUM_IMAGES):
@@ -237,6 +238,7 @@ def main() -> None:
     parser.add_argument(
         "--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="precision of forward passes"
     )
+    parser.add_argument("--cuda-graphs", action="store_true", help="record passes and launch them as a whole, on a GPU")
     parser.add_argument("--threads", type=int, help="threads of the network on a CPU (default: all cores)")
     parser.add_argument("--output", help="also write the JSON to this file")
     parser.add_argument("--in-process", nargs=3, metavar=("KIND", "WORKLOAD", "SIZE"), help=argparse.SUPPRESS)

@@ -10,11 +10,24 @@ from supernet.training.trainer import Trainer
 
 
 def trainer_of(
-    context: Context, space: str, size: int, batch_size: int, num_steps: int, workers: int, precision: str = "auto"
+    context: Context,
+    space: str,
+    size: int,
+    batch_size: int,
+    num_steps: int,
+    workers: int,
+    cuda_graphs: bool = False,
+    precision: str = "auto",
 ) -> Trainer:
     """Return a trainer whose steps are sandwiches of ``space`` at ``size`` pixels, for ``num_steps`` steps at most."""
     options = argparse.Namespace(
-        space=space, batch=batch_size, warm_up=num_steps, steps=0, workers=workers, precision=precision
+        space=space,
+        batch=batch_size,
+        warm_up=num_steps,
+        steps=0,
+        workers=workers,
+        precision=precision,
+        cuda_graphs=cuda_graphs,
     )
     return build_trainer(options, context.device, "sandwich", size)
 

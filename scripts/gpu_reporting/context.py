@@ -120,6 +120,8 @@ class Context:
         deadline: When the report must be complete, by ``time.perf_counter``.
         keep: Called by a long section with what it has so far, which is then in the report even if it fails.
         trained: Folder of the short training, once it is complete.
+        short_step_seconds: Of a step of the short training, once it is measured.
+        may_start_processes: Whether sections may run in processes of their own.
     """
 
     device: torch.device
@@ -128,6 +130,8 @@ class Context:
     deadline: float
     keep: Callable[[dict[str, Any]], None] = field(default=lambda _: None)
     trained: Path | None = None
+    short_step_seconds: float | None = None
+    may_start_processes: bool = True
 
     @property
     def is_gpu(self) -> bool:

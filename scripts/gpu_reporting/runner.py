@@ -1,6 +1,7 @@
 """Runs the sections of the report one after the other and writes the report after each; imports nothing slow."""
 
 import importlib
+import json
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,25 +24,29 @@ class Section:
         title: Its heading.
         seconds: What it needs on a GPU at least; it is left out if less time is left.
         most: Its share of the time; a long section stops there and says what it left out.
+        apart: Whether it runs in a process of its own on a GPU, where a fault would cost all later sections the device.
     """
 
     place: str
     title: str
     seconds: float
     most: float
+    apart: bool = False
 
 
 SECTIONS = {
     "machine": Section("machine.machine", "Machine and versions", 0, 30),
     "throughput": Section("throughput.throughput", "Training with data on", 30, 90),
-    "steps": Section("steps.steps", "Passes and steps", 20, 130),
-    "training": Section("training.training", "Short training", 40, 150),
-    "resume": Section("training.resume", "Resumed training", 40, 90),
+    "recorded": Section("recorded.recorded", "Training with CUDA graphs", 25, 90, apart=True),
+    "memory": Section("memory.memory", "Memory, measured and predicted", 15, 60),
+    "training": Section("training.training", "Short training", 40, 160),
+    "resume": Section("training.resume", "Resumed training", 40, 150),
+    "evaluation": Section("deployment.evaluation", "Evaluation", 15, 80),
+    "export": Section("deployment.export", "Export and parity", 20, 110),
+    "latency": Section("latency.latency", "Latency table", 15, 60),
     "tests": Section("suite.suite", "Tests that need a GPU", 15, 120),
-    "evaluation": Section("deployment.evaluation", "Evaluation", 15, 60),
-    "export": Section("deployment.export", "Export and parity", 20, 60),
-    "latency": Section("latency.latency", "Latency table", 15, 40),
-    "graphs": Section("graphs.graphs", "CUDA graphs", 10, 30),
+    "steps": Section("steps.steps", "Passes and steps", 20, 130),
+    "graphs": Section("graphs.graphs", "Passes with CUDA graphs", 20, 40, apart=True),
 }
 """The most informative first."""
 
@@ -95,9 +100,13 @@ def run_sections(context: "Context", report: Report, names: Sequence[str]) -> No
         keep({})
         print(f"{name} ...", flush=True)
         try:
-            module, _, function = section.place.partition(".")
-            figures |= getattr(importlib.import_module(f"scripts.gpu_reporting.{module}"), function)(context)
-            status = "done"
+            if section.apart and context.is_gpu and context.may_start_processes:
+                status, found = _run_apart(context, name)
+                figures |= found
+            else:
+                module, _, function = section.place.partition(".")
+                figures |= getattr(importlib.import_module(f"scripts.gpu_reporting.{module}"), function)(context)
+                status = "done"
         except Exception:  # noqa: BLE001 - a diagnostic tool: a failure is a finding, and must not cost the other sections
             status, figures["error"] = "failed", traceback.format_exc()
             print(figures["error"], flush=True)
@@ -107,3 +116,25 @@ def run_sections(context: "Context", report: Report, names: Sequence[str]) -> No
         report.save()
         print(f"{name} {status} after {seconds} s", flush=True)
     context.deadline = deadline
+
+
+def _run_apart(context: "Context", name: str) -> tuple[str, dict[str, Any]]:
+    """Run a section in a process of its own, and return its status and figures, also if it had to be killed."""
+    commands = importlib.import_module("scripts.gpu_reporting.commands")
+    context.free_memory()
+    folder, log, seconds = context.work / name, context.work / f"{name}.log", context.seconds_left()
+    arguments = ["--only", name, "--alone", "--device", str(context.device), "--out", str(folder)]
+    error = None
+    try:
+        minutes = f"{max(seconds, 6.0) / 60:.3f}"
+        commands.python("scripts.gpu_report", [*arguments, "--minutes", minutes], log, seconds + 10)
+    except commands.CommandFailed as failure:
+        error = str(failure)
+    written = folder / "report.json"
+    if not written.exists():
+        raise commands.CommandFailed(error or commands.tail(log))
+    figures: dict[str, Any] = json.loads(written.read_text("utf-8"))["sections"][name]
+    status = str(figures.pop("status"))
+    if status == "running":  # killed, or died
+        status, figures["error"] = "failed", error or commands.tail(log)
+    return status, figures

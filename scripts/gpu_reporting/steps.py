@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from typing import Any
 from unittest import mock
@@ -53,7 +53,7 @@ def steps(context: Context) -> dict[str, Any]:
 
 
 @contextmanager
-def number_format(device: torch.device, name: Format) -> Iterator[torch.autocast]:
+def number_format(device: torch.device, name: Format) -> Iterator[AbstractContextManager[object]]:
     """Allow TF32 or not, and give the context of forward passes."""
     with tf32(allowed=name != "fp32"):
         yield forward_precision(device, precision_of(name))
@@ -84,7 +84,7 @@ def _measured(context: Context, trainer: Trainer, batch: Batch, workload: str, n
     return {"images_per_second": round(rate, 1), **figures}
 
 
-def _pass(trainer: Trainer, batch: Batch, arch: Arch, precision: torch.autocast) -> list[Any]:
+def _pass(trainer: Trainer, batch: Batch, arch: Arch, precision: AbstractContextManager[object]) -> list[Any]:
     """Run a subnet forward and backward, and return marks in the device's queue before, between and after."""
     images, targets = trainer.inputs(batch)
     marks = [mark(trainer.device)]

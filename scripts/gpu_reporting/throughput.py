@@ -41,7 +41,7 @@ def throughput(context: Context) -> dict[str, Any]:
         else:
             spaces[space] = {}
             try:
-                _measure(context, space, size, spaces[space])
+                measure(context, space, size, spaces[space])
             except Exception as error:  # noqa: BLE001 - the profiler of one space must not cost the figures of another
                 errors.append(error)
         context.keep({})
@@ -56,40 +56,53 @@ def seconds_per_step(context: Context, space: str, size: int, batch_size: int, n
     trainer = trainer_of(context, space, size, batch_size, warm_up + num_steps, context.effort.workers)
     with tf32(allowed=True):
         batches = steps_of(trainer)
-        _run(context, trainer, batches, warm_up)
-        seconds = _run(context, trainer, batches, num_steps) / num_steps
+        run_steps(context, trainer, batches, warm_up)
+        seconds = run_steps(context, trainer, batches, num_steps) / num_steps
         batches.close()  # type: ignore[attr-defined]
     return seconds
 
 
-def _measure(context: Context, space: str, size: int, figures: dict[str, Any]) -> None:
-    """Fill ``figures`` bit by bit: what is measured stays if the profiler fails."""
+def measure(context: Context, space: str, size: int, figures: dict[str, Any], cuda_graphs: bool = False) -> None:
+    """Fill ``figures`` bit by bit: what is measured stays if the profiler fails.
+
+    Args:
+        context: The report.
+        space: Name of the search space.
+        size: Pixels.
+        figures: Filled.
+        cuda_graphs: Whether passes are recorded; the largest costs, which are then those of a graph, are left out.
+    """
     effort, batch_size = context.effort, context.effort.batches[size]
-    loader_rate = _loader_rate(context, space, size, batch_size)
+    if not cuda_graphs:
+        figures["loader_images_per_second"] = _loader_rate(context, space, size, batch_size)
     plain = 4 * effort.repeats
     num_steps = 2 * effort.warm_up + plain + effort.profiled + effort.detailed
-    trainer = trainer_of(context, space, size, batch_size, num_steps, effort.workers)
+    trainer = trainer_of(context, space, size, batch_size, num_steps, effort.workers, cuda_graphs)
     with tf32(allowed=True):
         batches = steps_of(trainer)
-        _run(context, trainer, batches, effort.warm_up)
+        began = time.perf_counter()
+        run_steps(context, trainer, batches, effort.warm_up)
+        figures["first_steps_s"] = round(time.perf_counter() - began, 2)
         if context.is_gpu:
             torch.cuda.reset_peak_memory_stats(context.device)
         with _SmiSamples(context.is_gpu) as smi:
-            step_seconds = _run(context, trainer, batches, plain) / plain
+            step_seconds = run_steps(context, trainer, batches, plain) / plain
         figures |= {
             "size": size,
             "batch": batch_size,
             "workers": effort.workers,
             "step_ms": round(1e3 * step_seconds, 2),
             "images_per_second": round(batch_size / step_seconds, 1),
-            "loader_images_per_second": loader_rate,
             "nvidia_smi_utilisation_percent": smi.mean(),
         }
         if context.is_gpu:
             figures["peak_memory_mib"] = round(torch.cuda.max_memory_allocated(context.device) / 2**20)
+            figures["reserved_memory_mib"] = round(torch.cuda.max_memory_reserved(context.device) / 2**20)
             context.keep({})
             figures |= _utilisation(context, trainer, batches, step_seconds)
-        figures |= _costs(context, trainer, batches)
+            context.keep({})
+        if not cuda_graphs:
+            figures |= _costs(context, trainer, batches)
         batches.close()  # type: ignore[attr-defined]
 
 
@@ -110,7 +123,7 @@ def _loader_rate(context: Context, space: str, size: int, batch_size: int) -> fl
     return round(num_ahead * batch_size / (time.perf_counter() - start), 1)
 
 
-def _run(context: Context, trainer: Trainer, batches: Iterator[Batch], num_steps: int) -> float:
+def run_steps(context: Context, trainer: Trainer, batches: Iterator[Batch], num_steps: int) -> float:
     """Take ``num_steps`` steps as training does, and return the seconds until the device has finished them."""
     (scheduled,) = trainer.scheduled
     context.synchronise()
@@ -125,7 +138,7 @@ def _utilisation(context: Context, trainer: Trainer, batches: Iterator[Batch], s
     """Return how busy the device is, from the times of its kernels and copies alone, which cost little to record."""
     num_steps = context.effort.profiled
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
-        seconds = _run(context, trainer, batches, num_steps)
+        seconds = run_steps(context, trainer, batches, num_steps)
     spans = spans_on(recorded, DeviceType.CUDA)
     busy = covered(spans) / 1e9
     return {
@@ -161,7 +174,7 @@ def _costs(context: Context, trainer: Trainer, batches: Iterator[Batch]) -> dict
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * context.is_gpu]
     num_steps = context.effort.detailed
     with profile(activities=activities) as recorded:
-        _run(context, trainer, batches, num_steps)
+        run_steps(context, trainer, batches, num_steps)
     averages = list(recorded.key_averages())
     on_device = [item for item in averages if item.device_type == DeviceType.CUDA]
     on_host = [item for item in averages if item.device_type == DeviceType.CPU]

@@ -12,6 +12,8 @@ SPACE, SIZE = "nano", 144
 """The space of the short training, and its middle resolution."""
 NUM_SHOWN = 12
 """Lines of the loss curve in the report."""
+REPORTED_IMAGES = 2
+"""Images that the report at the end of the two trainings of the section ``resume`` takes: their losses matter."""
 RESUMED_SHARE = 0.15
 """Length of the two trainings of the section ``resume``, relative to the short training."""
 START_SECONDS = 120.0
@@ -25,6 +27,7 @@ def training(context: Context) -> dict[str, Any]:
     num_steps = max(
         context.effort.least_steps, int(min(context.effort.train_seconds, context.seconds_left() / 2) / step_seconds)
     )
+    context.short_step_seconds = step_seconds
     figures: dict[str, Any] = {"measured_step_ms": round(1e3 * step_seconds, 2), "steps": num_steps}
     context.keep(figures)
     folder = context.work / "train" / "short"
@@ -46,9 +49,12 @@ def training(context: Context) -> dict[str, Any]:
 
 def resume(context: Context) -> dict[str, Any]:
     """Train without a stop; train the same with a SIGTERM half way, resume, and compare the losses of every step."""
-    step_seconds = seconds_per_step(context, SPACE, SIZE, context.effort.train_batch, context.effort.repeats)
+    step_seconds = context.short_step_seconds or seconds_per_step(
+        context, SPACE, SIZE, context.effort.train_batch, context.effort.repeats
+    )
     num_steps = max(context.effort.least_steps, int(RESUMED_SHARE * context.effort.train_seconds / step_seconds))
     arguments = [*_arguments(context, num_steps), "log_every=1"]
+    arguments += [f"dataset.test.num_images={REPORTED_IMAGES}", f"num_calibration_images={REPORTED_IMAGES}"]
     checked("supernet.train", [*arguments, "name=whole"], context.work / "whole.log", _limit(context))
     whole, halved = context.work / "train" / "whole", context.work / "train" / "halved"
     context.trained = context.trained or whole

@@ -14,8 +14,9 @@ def parse() -> argparse.Namespace:
     parser = CommandLine(PROGRAM, description=description)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name: str, purpose: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+    def command(name: str, purpose: str) -> CommandLine:
+        added: CommandLine = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        return added
 
     build = command("build", "measure every block of a space here and write a table")
     _space(build)
@@ -27,7 +28,7 @@ def parse() -> argparse.Namespace:
     build.add_argument("--runs", metavar="FOLDER", default="runs", help="folder of all runs (default: %(default)s)")
 
     verify = command("verify", "compare the latencies of random networks, measured here, with a table's predictions")
-    verify.add_argument("table", metavar="TABLE", type=Path)
+    verify.add_argument("table", metavar="TABLE", type=Path, help="a table that build or merge wrote")
     verify.add_argument(
         "--networks", metavar="N", type=whole_number(3), default=30, help="networks (default: %(default)s)"
     )
@@ -42,7 +43,7 @@ def parse() -> argparse.Namespace:
     )
 
     show = command("show", "show a table and its predictions for archs")
-    show.add_argument("table", metavar="TABLE", type=Path)
+    show.add_argument("table", metavar="TABLE", type=Path, help="a table that build or merge wrote")
     show.add_argument("--arch", metavar="FILE", nargs="+", default=[], help="LitePose JSON files to predict")
 
     merge = command("merge", "make a table from the measurements that a kit's script wrote on a device")
@@ -54,6 +55,17 @@ def parse() -> argparse.Namespace:
     kit.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="images a run (default: 1)")
     _fitting(kit)
     kit.add_argument("--output", metavar="FILE", type=Path, required=True, help="new zip")
+    parser.describe(("build --space litepose --threads 2", "show table.json arch=runs/evolve/latest/arch.json"))
+    measured = {"what is measured": ("--space", "--supernet", "--num-keypoints", "--resolutions", "--batch")}
+    effort = {"effort": ("--rounds", "--minutes", "--networks", "--seed")}
+    build.describe(
+        ("--space litepose --runtime onnxruntime --threads 2", "space=nano runtime=torch minutes=5"),
+        {**measured, "how": ("--runtime", "--precision", "--threads", "--device"), **effort},
+    )
+    verify.describe(("runs/lut/table.json", "runs/lut/table.json networks=50 seed=2"))
+    show.describe(("runs/lut/table.json", "runs/lut/table.json --arch runs/evolve/latest/arch.json"))
+    merge.describe(("measurements.jsonl --output table.json", "first.zip second.zip output=table.json"))
+    kit.describe(("--space litepose --output kit.zip", "space=nano output=kit.zip batch=4"), {**measured, **effort})
     options: argparse.Namespace = parser.parse_args()
     return options
 

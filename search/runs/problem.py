@@ -14,6 +14,7 @@ from search.runs.evaluator import Evaluator
 from search.runs.score_cache import digest_of, file_digest
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
+from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.distributed import Processes
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
@@ -24,7 +25,6 @@ from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import evenly_spread
 from supernet.pose.datasets import resolved
-from supernet.pose.evaluation import evaluate
 from supernet.pose.inference import InferenceSettings
 from supernet.space import SearchSpace
 
@@ -123,6 +123,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
     budget.check_reachable()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    prefer_throughput()
     cv2.setNumThreads(0)
     trained.supernet.to(processes.device(settings.device))
     dataset = chosen_dataset(settings.dataset, trained.dataset, settings.supernet)
@@ -145,6 +146,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
         inference,
         num_calibration_images=settings.num_calibration_images,
         batch_size=settings.batch_size,
+        num_workers=torch.get_num_threads(),
     )
 
     def evaluator(split: str, images: PoseDataset) -> Evaluator:
@@ -182,4 +184,4 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
 
 def measure_subnet(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Mapping[str, float]:
     """Extract, calibrate and evaluate ``arch`` on ``images``; return its metrics."""
-    return evaluate(scorer.estimator(arch), images).metrics
+    return scorer.score(arch, images).metrics

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from subnet_export.browser.onnxruntime_web import ORIGIN, PageRuntime
+from subnet_export.browser.onnxruntime_web import ORIGIN, PACKAGE, PageRuntime
 from supernet.io import files
 
 PAGE = Path(__file__).parent / "page"
@@ -52,3 +52,5 @@ def write_page(folder: Path, network: bytes, settings: dict[str, Any], runtime: 
     source = {"version": runtime.version, "address": runtime.address, "integrity": runtime.integrity}
     files.write_text(folder / SETTINGS, json.dumps({**with_one_pass(settings), "runtime": source}, indent=1) + "\n")
     runtime.copy_to(folder)
+    place = f"a copy of {runtime.package}" if runtime.package else ORIGIN
+    logger.info("the page of format web gets %s %s from %s", PACKAGE, runtime.version, place)

@@ -129,7 +129,7 @@ def _detections(nodes: _Nodes, num_keypoints: int, settings: InferenceSettings) 
     highest = heat
     for kernel, pads in (([1, side], [0, reach, 0, reach]), ([side, 1], [reach, 0, reach, 0])):
         highest = add("MaxPool", highest, kernel_shape=kernel, pads=pads, strides=[1, 1])
-    maxima = add("Where", add("Equal", heat, highest), heat, 0.0)
+    maxima = add("Mul", heat, add("Cast", add("Equal", heat, highest), to=1))  # quicker than Where
     values, place = _best(nodes, _flat(nodes, maxima), most)
     x, y = _divided(nodes, place, width)
     values = _without_repeats(nodes, values, (x, y), reach)

@@ -196,7 +196,8 @@ inline Matches match(const std::vector<std::vector<Detection>>& lists, const Set
       const int alone = settings.thresholded ? num : std::max(0, num - old);
       const double price = settings.thresholded ? std::nearbyint(threshold) * 100 : forbidden;
       const int columns = old + alone;
-      std::vector<double> cost(static_cast<std::size_t>(num) * columns, price), distance(static_cast<std::size_t>(num) * old);
+      std::vector<double> cost(static_cast<std::size_t>(num) * columns, price);
+      std::vector<double> distance(static_cast<std::size_t>(num) * old);
       for (int i = 0; i < num; ++i) {
         for (int person = 0; person < old; ++person) {
           const double away = std::abs(static_cast<double>(list[i].tag) - sums[person] / counts[person]);
@@ -356,7 +357,7 @@ inline std::vector<Detection> peaks(const Map& heat, const Map& tags, const Sett
 
 }  // namespace detail
 
-// People from `detections` (K, M, 4) of one image: x, y, value, tag; per keypoint by falling value, 0 where there is none.
+// People from `detections` (K, M, 4) of one image: x, y, value, tag; per keypoint by falling value, 0 for no detection.
 inline std::vector<Person> group_detections(const float* detections, int num_keypoints, int num_places,
                                             const Settings& settings) {
   std::vector<std::vector<Detection>> lists(num_keypoints);

@@ -8,15 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from subnet_export.prediction.outputs import Output
+from subnet_export.prediction.people import draw_enlarged
 from subnet_export.prediction.sources import Frame, Source, check_video_name
 from supernet.errors import UserError
 from supernet.io import files
-from supernet.pose.drawing import contact_sheet, draw_people, draw_people_at, save_image
+from supernet.pose.drawing import contact_sheet, draw_people, save_image
 from supernet.pose.inference import PosePredictions
 from supernet.pose.keypoints import KeypointSet
 
-_MIN_SIDE = 480
-"""Pixels to which the short side of a smaller image is about enlarged, so that skeletons can be seen."""
 _CODEC = "mp4v"
 
 
@@ -115,15 +114,7 @@ def draw_frame(
     """
     if frame.number is not None:
         return draw_people(frame.image, people.poses, keypoints, threshold)
-    drawn = _draw_enlarged(frame.image, people.poses, keypoints, threshold)
+    drawn = draw_enlarged(frame.image, people.poses, keypoints, threshold)
     if frame.truth is None:
         return drawn
-    return contact_sheet([drawn, _draw_enlarged(frame.image, frame.truth, keypoints, 0.0)], 2)
-
-
-def _draw_enlarged(
-    image: npt.NDArray[np.uint8], poses: npt.NDArray[np.floating], keypoints: KeypointSet, threshold: float
-) -> npt.NDArray[np.uint8]:
-    """Draw ``poses`` (P, K, 3) on ``image`` (H, W, 3), enlarged by a whole factor if it is small."""
-    factor = max(1, round(_MIN_SIDE / min(image.shape[:2])))
-    return draw_people_at(image, poses, keypoints, factor, threshold)
+    return contact_sheet([drawn, draw_enlarged(frame.image, frame.truth, keypoints, 0.0)], 2)

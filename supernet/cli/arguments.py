@@ -2,13 +2,19 @@
 
 import argparse
 import os
+import re
+import shutil
 import sys
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from supernet.errors import suggestion
+from supernet.cli.broken_pipe import exit_on_broken_pipe
+from supernet.cli.commands import spelled
+from supernet.cli.grammar import as_flags
+from supernet.errors import UserError, suggestion
 
 T = TypeVar("T")
 
@@ -19,7 +25,8 @@ PATHS = ("FOLDER", "FILE", "PATH", "TABLE", "SOURCE", "CHECKPOINT", "ARCH")
 class CommandLine(argparse.ArgumentParser):
     """An argument parser that reports an error as one sentence, with exit status 2.
 
-    Options cannot be abbreviated, and an unknown option is reported with the most similar known one.
+    Options cannot be abbreviated, an unknown option is reported with the most similar known one, and ``key=value`` is
+    the same as ``--key value`` (:mod:`supernet.cli.grammar`). Help shows the options by subject.
 
     Args:
         program: How the command is called, such as ``python -m search.lut``.
@@ -27,11 +34,64 @@ class CommandLine(argparse.ArgumentParser):
     """
 
     def __init__(self, program: str | None = None, **settings: Any) -> None:
-        super().__init__(**{"prog": program, "allow_abbrev": False, **settings})
+        super().__init__(**{"prog": program and spelled(program), "allow_abbrev": False, **settings})
+        self._examples: tuple[str, ...] = ()
+        self._sections: Mapping[str, Sequence[str]] = {}
+
+    def describe(self, examples: Sequence[str], sections: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Say more about this command in its help.
+
+        Args:
+            examples: What follows the program in useful command lines.
+            sections: The names of options (or of positional arguments) that belong together, by their heading; others
+                are shown last.
+        """
+        self._examples, self._sections = tuple(examples), sections or {}
+
+    def format_usage(self) -> str:
+        """Return the form of a command line, without its options."""
+        several = {"*": "[{} ...]", "+": "{} ..."}
+        words = [
+            several.get(str(action.nargs), "{}").format(action.metavar or action.dest)
+            for action in self._actions
+            if not action.option_strings
+        ]
+        return f"usage: {' '.join([self.prog, *words, '[--option VALUE | option=VALUE ...]'])}\n"
+
+    def format_help(self) -> str:
+        """Return the help: purpose, examples, and the options by subject."""
+        formatter = self._get_formatter()
+        shown = {name for names in self._sections.values() for name in names}
+        for title, names in self._sections.items():
+            self._add_section(formatter, title, [action for name in names for action in self._actions_named(name)])
+        rest = [action for action in self._actions if not shown & {*action.option_strings, action.dest}]
+        self._add_section(formatter, "other options" if shown else "options", rest)
+        formatter.add_text(self.epilog)
+        width = max(40, shutil.get_terminal_size().columns - 2)
+        examples = [f"  {self.prog} {example}".rstrip() for example in self._examples]
+        parts = [self.format_usage(), textwrap.fill(self.description or "", width, break_on_hyphens=False) + "\n"]
+        parts += ["\n".join(["examples:", *examples, ""])] * bool(examples)
+        return spelled("\n".join([*parts, formatter.format_help()]))
+
+    def _actions_named(self, name: str) -> list[argparse.Action]:
+        return [action for action in self._actions if name in (*action.option_strings, action.dest)]
+
+    def _add_section(self, formatter: argparse.HelpFormatter, title: str, actions: Sequence[argparse.Action]) -> None:
+        formatter.start_section(title)
+        formatter.add_arguments(actions)
+        formatter.end_section()
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; a closed pipe ends the process quietly."""
+        with exit_on_broken_pipe():
+            super().print_help(file)
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` and exit."""
-        print(f"error: {message}; {self.prog} --help lists the options", file=sys.stderr)
+        if lacking := re.match(r"argument (?:\S+/)?--([\w-]+): expected (?:at least )?one argument", message):
+            action = self._option_string_actions[f"--{lacking[1]}"]
+            message = f"--{lacking[1]} needs a value; write --{lacking[1]} {action.metavar or 'VALUE'}"
+        print(spelled(f"error: {message}; {self.prog} --help lists the options"), file=sys.stderr)
         raise SystemExit(2)
 
     def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
@@ -41,7 +101,13 @@ class CommandLine(argparse.ArgumentParser):
             args: Words of the command line; those of this process by default.
             namespace: Receives the options; a new one by default.
         """
-        options, unknown = self.parse_known_args(args, namespace)
+        if _capture.is_on:
+            raise _Captured(self)
+        try:
+            words = as_flags(sys.argv[1:] if args is None else args, self)
+        except UserError as error:
+            self.error(str(error))
+        options, unknown = self.parse_known_args(words, namespace)
         if unknown:
             parser = self._chosen(options)
             known = parser._option_string_actions
@@ -58,6 +124,33 @@ class CommandLine(argparse.ArgumentParser):
                 parser: argparse.ArgumentParser = action.choices[getattr(options, action.dest)]
                 return parser
         return self
+
+
+class _Captured(BaseException):  # not an error: no handler of errors may stop it
+    """Carries the parser out of a command that has built it."""
+
+    def __init__(self, parser: CommandLine) -> None:
+        super().__init__()
+        self.parser = parser
+
+
+class _Capture:
+    is_on = False
+
+
+_capture = _Capture()
+
+
+def command_line_of(main: Callable[[], None]) -> CommandLine | None:
+    """Return the parser of the entry point ``main``, which is stopped before it parses; None if it has none."""
+    _capture.is_on = True
+    try:
+        main()
+    except _Captured as captured:
+        return captured.parser
+    finally:
+        _capture.is_on = False
+    return None
 
 
 class RunCommandLine(CommandLine):

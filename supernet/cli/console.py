@@ -2,9 +2,11 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
 from rich.console import Console
@@ -14,6 +16,7 @@ from rich.segment import Segments
 from rich.table import Table
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
+from supernet.cli.commands import spelled
 from supernet.cli.interrupts import begin_work
 from supernet.cli.progress import ProgressBars, ProgressLines
 from supernet.errors import UserError, printable
@@ -46,7 +49,7 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show ``record``; errors of writing, such as a closed output, end the command as those of ``print`` do."""
-        text = "\n".join(printable(line) for line in self.format(record).split("\n"))
+        text = "\n".join(printable(line) for line in spelled(self.format(record)).split("\n"))
         if record.levelno < logging.WARNING:
             if os.environ.get("RANK", "0") == "0":
                 self._console.print(text, highlight=False, soft_wrap=True)
@@ -98,19 +101,44 @@ def _log_python_warning(
 
 def fail(error: UserError) -> NoReturn:
     """Print a user error on standard error and exit with status 2."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {spelled(str(error))}", file=sys.stderr)
     raise SystemExit(2)
+
+
+@contextmanager
+def explain_missing_operation() -> Iterator[None]:
+    """Turn PyTorch's error about an operation that a device, such as Apple's MPS, does not have into a UserError."""
+    try:
+        yield
+    except NotImplementedError as error:
+        match = re.search(r"'(aten::[\w.]+)' is not currently implemented for the (\w+) device", str(error))
+        if match is None:
+            raise
+        raise UserError(
+            f"PyTorch has no {match[1]} for device {match[2].lower()} yet; set PYTORCH_ENABLE_MPS_FALLBACK=1, which "
+            "computes it on the CPU, or use device=cpu"
+        ) from error
 
 
 def run_command(job: Callable[[], None]) -> None:
     """Run an entry point without configuration files and show its logs; a UserError ends it with exit status 2."""
     show_logs()
     try:
-        with exit_on_broken_pipe():
+        with exit_on_broken_pipe(), explain_missing_operation():
             begin_work()
             job()
     except UserError as error:
         fail(error)
+
+
+@contextmanager
+def console_shown(is_shown: bool) -> Iterator[None]:
+    """Within the block, show what work prints and its progress, or nothing; warnings are logged either way."""
+    before, CONSOLE.quiet = CONSOLE.quiet, not is_shown
+    try:
+        yield
+    finally:
+        CONSOLE.quiet = before
 
 
 def progress_bar(console: Console = CONSOLE, *, disable: bool = False) -> Progress:
@@ -118,6 +146,7 @@ def progress_bar(console: Console = CONSOLE, *, disable: bool = False) -> Progre
 
     On a terminal it shows bars; elsewhere a line of plain text now and then (:mod:`supernet.cli.progress`).
     """
+    disable = disable or console.quiet
     if disable or console.is_terminal:
         return ProgressBars(console=console, disable=disable)
     return ProgressLines(console)

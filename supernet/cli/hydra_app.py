@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
-from supernet.cli.console import fail, show_logs
+from supernet.cli.console import explain_missing_operation, fail, show_logs
 from supernet.cli.interrupts import begin_work
 from supernet.cli.text_options import quoted, with_home
 from supernet.errors import UserError, suggestion
@@ -40,7 +40,8 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
             begin_work()
-            job(with_home(plain))
+            with explain_missing_operation():
+                job(with_home(plain))
             return
         except OmegaConfBaseException as error:
             user_error = _override_error(error, config_name, [])
@@ -84,6 +85,41 @@ def compose_config(config_name: str | None, overrides: Sequence[str]) -> dict[st
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _override_error(error, config_name, overrides) from error
+    assert isinstance(plain, dict)
+    return with_home(plain)
+
+
+def compose_values(
+    config_name: str | None, groups: Mapping[str, str | Mapping[str, Any] | None], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Compose ``conf/<config_name>.yaml`` with Python values instead of text, as plain values.
+
+    Args:
+        config_name: Name of the configuration; None for one that holds the groups alone.
+        groups: For groups such as ``space``, the name of one of their files, or values in its place.
+        values: Options; mappings change single entries of a group. They are not checked here.
+
+    Raises:
+        UserError: There is no such file, or a value is not plain.
+    """
+    overrides, whole = [], {}
+    for group, choice in groups.items():
+        if isinstance(choice, Mapping):
+            whole[group] = choice
+        elif choice is not None:
+            names = sorted(entry.stem for entry in (CONF_FOLDER / group).iterdir())
+            if choice not in names:
+                raise UserError(f"{group} must be one of {names}, got {choice!r}{suggestion(str(choice), names)}")
+            overrides.append(f"{'+' * (config_name is None)}{group}={choice}")
+    try:
+        with hydra.initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
+            config = hydra.compose(config_name, overrides=overrides)
+        OmegaConf.set_struct(config, False)
+        for group, choice in whole.items():
+            config[group] = choice
+        plain = OmegaConf.to_container(OmegaConf.merge(config, values), resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(" ".join(str(error).partition("\n    full_key:")[0].split())) from error
     assert isinstance(plain, dict)
     return with_home(plain)
 

@@ -42,6 +42,16 @@ def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
     return folder
 
 
+def unused_folder(runs: str | Path, command: str) -> Path:
+    """Return ``runs/<command>/<time>``, with a number if that exists; nothing is created."""
+    first = Path(runs) / command / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    folder, number = first, 1
+    while os.path.lexists(folder):
+        number += 1
+        folder = first.with_name(f"{first.name}_{number}")
+    return folder
+
+
 def find_run(runs: str | Path, command: str, run: str) -> Path:
     """Return the folder of the run that the option ``resume`` names: a path, ``latest``, or the name of a run.
 

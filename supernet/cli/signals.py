@@ -1,6 +1,7 @@
 """Lets Ctrl-C, SIGTERM and a closed terminal (SIGHUP) stop work at a clean point."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,12 @@ def stop_request() -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether a signal asks to stop, so that work can stop at a clean point.
 
     A second signal ends the process at once, unless it is within ``SAME_REQUEST_SECONDS`` of the first and not Ctrl-C.
-    A SIGHUP that is ignored, as ``nohup`` has it, stays so.
+    A SIGHUP that is ignored, as ``nohup`` has it, stays so. Outside the main thread, where Python handles no signals,
+    nothing asks to stop.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     requested_at: float | None = None
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     if before.get(_HANG_UP) == signal.SIG_IGN:

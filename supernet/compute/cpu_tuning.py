@@ -1,4 +1,4 @@
-"""Process settings that speed up training on a CPU."""
+"""Process settings that speed up training and evaluation on a CPU."""
 
 import ctypes
 import os

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -10,7 +12,7 @@ from supernet.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called ``name``; "auto" is a GPU if there is one.
+    """Return the device called ``name``; "auto" is an NVIDIA GPU if there is one, and else the CPU.
 
     Raises:
         UserError: PyTorch does not know the name, or there is no such device.
@@ -27,6 +29,39 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until ``device`` has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Memory of a device in bytes: what is ``free``, and its ``total``."""
+
+    free: int
+    total: int
+
+
+def device_memory(device: torch.device) -> DeviceMemory | None:
+    """Return the memory of ``device``; None if it is unknown."""
+    if device.type == "cuda":
+        return DeviceMemory(*torch.cuda.mem_get_info(device))
+    if device.type == "mps":
+        total = torch.mps.recommended_max_memory()
+        return DeviceMemory(total - torch.mps.driver_allocated_memory(), total)
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+    if not {"MemAvailable", "MemTotal"} <= kib.keys():
+        return None
+    return DeviceMemory(2**10 * kib["MemAvailable"], 2**10 * kib["MemTotal"])
+
+
 @contextmanager
 def explain_out_of_memory(arch: Arch, batch_size: int, resolution: int) -> Iterator[None]:
     """Turn running out of memory while training ``arch`` into a UserError with its remedies."""
@@ -36,6 +71,6 @@ def explain_out_of_memory(arch: Arch, batch_size: int, resolution: int) -> Itera
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise UserError(
-            f"out of memory with {batch_size} images of {resolution} px in subnet {arch.describe()}; lower "
-            "batch_size, or the largest resolution or widths of the space"
+            f"out of memory with {batch_size} images of {resolution} px in subnet {arch.describe()}; raise "
+            "accumulate, lower batch_size, or the largest resolution or widths of the space"
         ) from error

@@ -44,10 +44,16 @@ class Processes:
         """Whether this process is the one that writes files and prints."""
         return self.index == 0
 
-    def check_batch_size(self, batch_size: int) -> None:
-        """Raise UserError if the processes cannot share a batch evenly."""
+    def check_batch_size(self, batch_size: int, accumulate: int = 1) -> None:
+        """Raise UserError if the processes, and the parts of each, cannot share a batch evenly."""
         if batch_size % self.count:
             raise UserError(f"batch_size must be a multiple of {self.count}, the number of processes, got {batch_size}")
+        if batch_size % (self.count * accumulate):
+            what = "accumulate" if self.count == 1 else f"accumulate times the {self.count} processes"
+            raise UserError(
+                f"batch_size must be a multiple of {what}, got batch_size={batch_size} and accumulate={accumulate}; "
+                "change one of the two"
+            )
 
     def device(self, name: str) -> torch.device:
         """Return the device of this process in a run on the device called ``name``; each process takes its own GPU.

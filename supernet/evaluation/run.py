@@ -18,6 +18,7 @@ from supernet.checkpoints.pretrained import located
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import create_run, discard_empty, point_latest, write_summary
+from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.distributed import Processes, process_group
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
@@ -126,6 +127,7 @@ def _run(settings: EvaluateSettings, processes: Processes) -> Path:
     device = processes.device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    prefer_throughput()
     cv2.setNumThreads(0)
     torch.backends.cudnn.deterministic = True
     make_target = _exported if is_exported(settings.weights) else _subnet
@@ -161,6 +163,7 @@ def _run(settings: EvaluateSettings, processes: Processes) -> Path:
             "evaluator": evaluation.tool,
             "num_detections": len(evaluation.results),
             "images_per_second": round(num_images / evaluation.seconds, 2),
+            "stages": evaluation.times.summary(),
             "seconds": round(time.perf_counter() - start, 1),
         }
         _write(folder, evaluation, target.dataset if settings.plots else None, summary)
@@ -191,7 +194,8 @@ def _evaluate(target: EvaluationTarget, processes: Processes) -> Evaluation:
 
         estimator = target.make_estimator()
         progress.update(task, note="")
-        evaluation = evaluate(estimator, target.dataset, progress=show, predict=partial(predict_sharded, processes))
+        predict = partial(predict_sharded, processes, num_workers=torch.get_num_threads())
+        evaluation = evaluate(estimator, target.dataset, progress=show, predict=predict)
         progress.update(task, note=f"AP {format_metric(evaluation.metrics['AP'])}")
     return evaluation
 

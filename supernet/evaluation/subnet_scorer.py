@@ -14,6 +14,8 @@ from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
+from supernet.evaluation.folding import folded
+from supernet.evaluation.layerwise_calibration import calibrate_by_layers
 from supernet.evaluation.sharded_inference import predict_sharded
 from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.litepose import LitePose
@@ -43,6 +45,7 @@ class SubnetScorer:
         num_calibration_images: Images used for calibration, spread evenly over the set.
         batch_size: Images per forward pass of an evaluation.
         processes: Processes that score together: all call with the same archs, share the work and get the same scores.
+        num_workers: Processes of this machine that share the images of an evaluation on a CPU.
     """
 
     supernet: SuperNet
@@ -52,17 +55,23 @@ class SubnetScorer:
     num_calibration_images: int = 128
     batch_size: int = 32
     processes: Processes = SINGLE_PROCESS
+    num_workers: int = 1
     _batches: dict[int, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, arch: Arch) -> Evaluation:
         """Extract, calibrate and evaluate ``arch``."""
-        predict = partial(predict_sharded, self.processes)
+        return self.score(arch, self.evaluation_set)
+
+    def score(self, arch: Arch, images: PoseDataset) -> Evaluation:
+        """Extract, calibrate and evaluate ``arch`` on other images than ``evaluation_set``."""
+        predict = partial(predict_sharded, self.processes, num_workers=self.num_workers)
         with tf32(allowed=False):  # a GPU then scores as a CPU does, also within a training that allows TF32
-            return evaluate(self.estimator(arch), self.evaluation_set, predict=predict)
+            return evaluate(self.estimator(arch), images, predict=predict)
 
     def estimator(self, arch: Arch) -> PoseEstimator:
-        """Return the calibrated subnet as an estimator."""
-        return subnet_estimator(self.subnet(arch), self.evaluation_set.keypoints, self.settings, self.batch_size)
+        """Return the calibrated subnet as an estimator, its batch norms folded."""
+        network = folded(self.subnet(arch))
+        return subnet_estimator(network, self.evaluation_set.keypoints, self.settings, self.batch_size)
 
     def with_supernet(self, supernet: SuperNet) -> "SubnetScorer":
         """Return a scorer of other weights, which shares the calibration images that either of the two loads."""
@@ -83,8 +92,9 @@ class SubnetScorer:
                 self.processes,
             )
         batches = self._batches[arch.resolution]
+        images = (normalise(batch.to(device)) for batch in batches)
         with tf32(allowed=False):
-            calibrate(network, (normalise(batch.to(device)) for batch in batches), self.processes)
+            (calibrate_by_layers if device.type == "cpu" else calibrate)(network, images, self.processes)
         return network
 
 

@@ -41,7 +41,7 @@ class CheckSettings:
 @command
 def main() -> None:
     """Run the entry point."""
-    from supernet.cli.hydra_app import run_with_config
+    from supernet.cli.config_command import run_with_config
 
     run_with_config("check", _job)
 

@@ -7,7 +7,7 @@ from boxes and three strata by crowd index equals the official evaluation to 1e-
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from supernet.errors import UserError
@@ -17,6 +17,7 @@ from supernet.pose.inference import PoseEstimator, PosePredictions, Progress, as
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 from supernet.pose.metrics.average_precision import KeypointEvaluator
 from supernet.pose.metrics.input_checks import Record
+from supernet.pose.metrics.stage_times import StageTimes
 
 PredictDataset = Callable[[PoseEstimator, PoseDataset, int | None, Progress | None], list[PosePredictions]]
 """Runs an estimator on the first images of a data set, with the arguments of ``PoseEstimator.on_dataset``."""
@@ -66,6 +67,7 @@ class Evaluation:
         predictions: People of each image, in the data set's order.
         tool: What computed the metrics, see ``KeypointEvaluator``.
         seconds: Wall time of loading images, network, grouping and scoring together.
+        times: Seconds of each stage, added up over the processes that shared the images.
     """
 
     metrics: dict[str, float]
@@ -73,6 +75,7 @@ class Evaluation:
     predictions: list[PosePredictions]
     tool: str
     seconds: float
+    times: StageTimes = field(default_factory=StageTimes, compare=False)
 
 
 def evaluate(
@@ -103,17 +106,19 @@ def evaluate(
             "choose a data set with its keypoints"
         )
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
-    evaluator = evaluator_of(dataset, total)
+    with estimator.times.measure("ap"):
+        evaluator = evaluator_of(dataset, total)
     predictions = predict(estimator, dataset, total, progress)
     category_id = category_id_of(dataset)
-    results = [
-        result
-        for image_id, people in zip(dataset.image_ids[:total], predictions, strict=True)
-        for result in as_results(people, image_id, category_id)
-    ]
-    # A network without calibration often finds no one; that needs no warning.
-    metrics = evaluator.score(results, allow_empty=not estimator.check_calibration)
-    return Evaluation(metrics, results, predictions, evaluator.tool, time.perf_counter() - started)
+    with estimator.times.measure("ap"):
+        results = [
+            result
+            for image_id, people in zip(dataset.image_ids[:total], predictions, strict=True)
+            for result in as_results(people, image_id, category_id)
+        ]
+        # A network without calibration often finds no one; that needs no warning.
+        metrics = evaluator.score(results, allow_empty=not estimator.check_calibration)
+    return Evaluation(metrics, results, predictions, evaluator.tool, time.perf_counter() - started, estimator.times)
 
 
 def evaluator_of(dataset: PoseDataset, num_images: int) -> KeypointEvaluator:

@@ -1,7 +1,8 @@
 """Finds people in whole images: resize, run the network, group its maps, return to image pixels."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from supernet.pose.data.pose_dataset import ImageId, PoseDataset
 from supernet.pose.geometry import TOTAL_STRIDE, Transform, check_scales, normalise, resize_at_scales
 from supernet.pose.grouping import GroupingOptions, Matching, check_options, group
 from supernet.pose.keypoints import KeypointSet
-from supernet.pose.multiscale_flip import Network, predict_maps
+from supernet.pose.metrics.stage_times import StageTimes
+from supernet.pose.multiscale_flip import Network, combined, run
 from supernet.pose.subpixel import Decoding
 
 Image = npt.NDArray[np.uint8]
@@ -29,6 +31,8 @@ Preprocess = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after each image."""
 
+CPU_PIXELS = 2**19
+"""Pixels per pass of PyTorch on a CPU at most, unless one image has more: the maps of more do not fit into caches."""
 _MAX_SIZE_DIVISOR = 1024
 """Pixels; an image is padded up to a multiple of ``size_divisor``."""
 
@@ -101,11 +105,13 @@ class PoseEstimator:
         resolution: Short side of the input, px.
         keypoints: The K keypoints of the network.
         settings: How images become people.
-        batch_size: Images of scale 1 per pass at most; of larger scales, as many fewer as they are larger.
+        batch_size: Images of scale 1 per pass at most; of larger scales, as many fewer as they are larger. PyTorch on a
+            CPU takes fewer of large images (``CPU_PIXELS``).
         device: Where the network is.
         preprocess: See ``Preprocess``.
         check_calibration: Refuse a network whose batch-norm statistics were never computed. False runs it as it is, to
             show what calibration changes.
+        times: Where the seconds of each stage are added.
 
     Raises:
         UserError: The network cannot take a scale at this resolution, or ``batch_size`` is below 1.
@@ -119,6 +125,7 @@ class PoseEstimator:
     device: torch.device | str = "cpu"
     preprocess: Preprocess = normalise
     check_calibration: bool = True
+    times: StageTimes = field(default_factory=StageTimes, compare=False)
 
     def __post_init__(self) -> None:
         """Raise UserError for scales, a batch size or a flip test that cannot run."""
@@ -146,7 +153,7 @@ class PoseEstimator:
         """
         total = len(dataset) if num_images is None else min(num_images, len(dataset))
         predictions: dict[int, PosePredictions] = {}
-        for index, people in self.stream(dataset[index].image for index in range(total)):
+        for index, people in self.stream(self._loaded(dataset, range(total))):
             predictions[index] = people
             if progress is not None:
                 progress(len(predictions), total)
@@ -164,18 +171,45 @@ class PoseEstimator:
         Raises:
             UserError: The network is in training mode or not calibrated, or an image or a map is invalid.
         """
-        self._check_network()
-        settings = self.settings
-        limit = max(1, int(self.batch_size / max(settings.scales) ** 2))
-        waiting: dict[tuple[int, ...], list[_ResizedImage]] = {}
-        for index, image in enumerate(images):
-            resized, transform = resize_at_scales(image, self.resolution, settings.size_divisor, settings.scales)
-            batch = waiting.setdefault(resized[0].shape, [])
-            batch.append(_ResizedImage(index, resized, transform))
-            if len(batch) == limit:
-                yield from self._run_batch(waiting.pop(resized[0].shape))
-        for batch in waiting.values():
+        numbered = (self._timed_resized(index, image) for index, image in enumerate(images))
+        for batch in self.batches(numbered):
             yield from self._run_batch(batch)
+
+    @property
+    def largest_batch(self) -> int:
+        """Images per pass at most, of the scales that there are."""
+        return max(1, int(self.batch_size / max(self.settings.scales) ** 2))
+
+    def resized(self, index: int, image: Image) -> "ResizedImage":
+        """Resize an image for the network at each scale; raises UserError if it is none."""
+        settings = self.settings
+        resized, transform = resize_at_scales(image, self.resolution, settings.size_divisor, settings.scales)
+        return ResizedImage(index, resized, transform)
+
+    def _timed_resized(self, index: int, image: Image) -> "ResizedImage":
+        with self.times.measure("loading"):
+            return self.resized(index, image)
+
+    def batches(self, images: Iterable["ResizedImage"]) -> Iterator[list["ResizedImage"]]:
+        """Yield batches of images of one size, each as soon as it is full; raises UserError as ``stream``."""
+        self._check_network()
+        limit = self.largest_batch
+        on_cpu = isinstance(self.network, torch.nn.Module) and torch.device(self.device).type == "cpu"
+        waiting: dict[tuple[int, ...], list[ResizedImage]] = {}
+        for image in images:
+            shape = image.copies[0].shape
+            batch = waiting.setdefault(shape, [])
+            batch.append(image)
+            largest = max(math.prod(copy.shape[:2]) for copy in image.copies)
+            if len(batch) == limit or (on_cpu and (len(batch) + 1) * largest > CPU_PIXELS):
+                yield waiting.pop(shape)
+        yield from waiting.values()
+
+    def _loaded(self, dataset: PoseDataset, indices: Iterable[int]) -> Iterator[Image]:
+        for index in indices:
+            with self.times.measure("loading"):
+                image = dataset[index].image
+            yield image
 
     def _check_network(self) -> None:
         """Raise UserError for a network in training mode, or one that was never calibrated."""
@@ -191,15 +225,11 @@ class PoseEstimator:
             if isinstance(layer, torch.nn.BatchNorm2d) and layer.num_batches_tracked == 0:
                 raise UserError(f"the statistics of batch norm {name} were never computed; calibrate the network first")
 
-    def _run_batch(self, batch: list["_ResizedImage"]) -> list[tuple[int, PosePredictions]]:
+    def _run_batch(self, batch: list["ResizedImage"]) -> list[tuple[int, PosePredictions]]:
         # A list, not a generator: inference mode must not stay on while a generator waits in its caller.
         results = []
         with torch.inference_mode():
-            inputs = {
-                scale: self._inputs([image.resized[number] for image in batch])
-                for number, scale in enumerate(self.settings.scales)
-            }
-            for image, (poses, scores) in zip(batch, self._people(inputs), strict=True):
+            for image, (poses, scores) in zip(batch, self._people(self.inputs(batch)), strict=True):
                 visible = poses[..., 2] > 0
                 poses[visible, :2] = image.transform.to_image(poses[visible, :2])
                 results.append((image.index, PosePredictions(poses, scores)))
@@ -207,8 +237,20 @@ class PoseEstimator:
 
     def _people(self, inputs: Mapping[float, Tensor]) -> Iterator[People]:
         """Run a batch, given at each scale; yield the people of each image in pixels of the input at scale 1."""
-        for heatmaps, tags in predict_maps(self.network, inputs, self.keypoints, self.settings.flip_test):
-            yield group(heatmaps, tags, **self.settings.grouping)
+        with self.times.measure("network"):
+            outputs = run(self.network, inputs, self.settings.flip_test)
+        size = (inputs[1.0].shape[2], inputs[1.0].shape[3])
+        with self.times.measure("grouping"):
+            for heatmaps, tags in combined(outputs, size, self.keypoints):
+                yield group(heatmaps, tags, **self.settings.grouping)
+
+    def inputs(self, batch: Sequence["ResizedImage"]) -> dict[float, Tensor]:
+        """Return by scale the copies of a batch, preprocessed on the device: (B, 3, H * scale, W * scale)."""
+        with self.times.measure("network"):
+            return {
+                scale: self._inputs([image.copies[number] for image in batch])
+                for number, scale in enumerate(self.settings.scales)
+            }
 
     def _inputs(self, images: list[Image]) -> Tensor:
         """Images (H, W, 3) of one size, preprocessed on the device: (B, 3, H, W)."""
@@ -217,11 +259,11 @@ class PoseEstimator:
 
 
 @dataclass(frozen=True, eq=False)
-class _ResizedImage:
-    """An image by its index, resized to each scale and waiting for others of its size."""
+class ResizedImage:
+    """An image by its index, with a copy for each scale, waiting for others of its size; and the way back."""
 
     index: int
-    resized: tuple[Image, ...]
+    copies: tuple[Image, ...]
     transform: Transform
 
 

@@ -20,31 +20,48 @@ from supernet.pose.keypoints import KeypointSet
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Normalised images (B, 3, H, W) float32 -> low (B, 2K, H/4, W/4), heatmaps then tags, and high (B, K, H/2, W/2)."""
 
+Outputs = dict[float, list[tuple[Tensor, Tensor]]]
+"""By scale, the two outputs for a batch, and those for the mirrored batch after them."""
+
 
 def predict_maps(
     network: Network, images: Mapping[float, Tensor], keypoints: KeypointSet, flip_test: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Run a batch and yield each image's maps at the size of its input at scale 1.
+    """Run a batch and yield each image's maps at the size of its input at scale 1; see ``run`` and ``combined``."""
+    size = (images[1.0].shape[2], images[1.0].shape[3])
+    yield from combined(run(network, images, flip_test), size, keypoints)
 
-    Images are combined one at a time, so that the full-size maps of a batch never exist together.
+
+def run(network: Network, images: Mapping[float, Tensor], flip_test: bool) -> Outputs:
+    """Return by scale the network's outputs for a batch, and for the mirrored batch with ``flip_test``.
 
     Args:
         network: See ``Network``.
         images: By scale, the same images normalised, (B, 3, H * scale, W * scale); scale 1 is among them.
-        keypoints: The K keypoints of the network.
         flip_test: Also run the mirrored images.
+    """
+    return {
+        scale: [network(batch), *([network(batch.flip(3))] if flip_test else [])] for scale, batch in images.items()
+    }
+
+
+def combined(outputs: Outputs, size: tuple[int, int], keypoints: KeypointSet) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each image's maps at ``size`` (H, W), that of its input at scale 1.
+
+    Images are combined one at a time, so that the full-size maps of a batch never exist together.
+
+    Args:
+        outputs: See ``run``.
+        size: Height and width.
+        keypoints: The K keypoints of the network.
 
     Yields:
-        Heatmaps (K, H, W) and tags (K, H, W, T), T = 2 with ``flip_test`` and 1 without.
+        Heatmaps (K, H, W) and tags (K, H, W, T), T = 2 with mirrored images and 1 without.
 
     Raises:
         UserError: The numbers of channels do not match K keypoints.
     """
-    size = (images[1.0].shape[2], images[1.0].shape[3])
-    outputs = {
-        scale: [network(batch), *([network(batch.flip(3))] if flip_test else [])] for scale, batch in images.items()
-    }
-    for index in range(len(images[1.0])):
+    for index in range(len(outputs[1.0][0][0])):
         image = slice(index, index + 1)
         averages, tags = [], []
         for scale in sorted(outputs, reverse=True):
@@ -56,7 +73,7 @@ def predict_maps(
                 if scale == 1:
                     tag = resize(low[image, keypoints.num :], (high.shape[2], high.shape[3]), size)[0]
                     tags.append(_unmirrored(tag, keypoints) if is_mirrored else tag)
-            averages.append((copies[0] + copies[1]) / 2 if flip_test else copies[0])
+            averages.append((copies[0] + copies[1]) / 2 if len(copies) == 2 else copies[0])
         yield averages[0] if len(averages) == 1 else torch.stack(averages).mean(dim=0), torch.stack(tags, dim=-1)
 
 

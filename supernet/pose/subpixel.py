@@ -80,4 +80,4 @@ _FIT = np.linalg.pinv(_TERMS).T[:, :5]
 
 def fit_matrix() -> npt.NDArray[np.float64]:
     """Return the matrix (25, 5) of ``fitted_tops``: 25 logarithms, row by row, to the derivatives x, y, xx, yy, xy."""
-    return _FIT.copy()
+    return np.array(_FIT, np.float64)

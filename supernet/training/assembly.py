@@ -42,8 +42,13 @@ def new_supernet(setup: TrainingSetup, processes: Processes, is_resumed: bool) -
 
 def new_trainer(setup: TrainingSetup, supernet: SuperNet, processes: Processes) -> Trainer:
     """Return the trainer of ``supernet`` before its first step."""
+    return Trainer(supernet, new_objective(setup), setup.train_set, setup.scheduled, setup.settings, processes)
+
+
+def new_objective(setup: TrainingSetup) -> PoseObjective:
+    """Return the targets and losses of a training."""
     settings = setup.settings
-    objective = PoseObjective(
+    return PoseObjective(
         setup.keypoints.num,
         settings.sigma,
         settings.push_weight,
@@ -52,4 +57,3 @@ def new_trainer(setup: TrainingSetup, supernet: SuperNet, processes: Processes) 
         settings.foreground_weight,
         settings.sigma_per_size,
     )
-    return Trainer(supernet, objective, setup.train_set, setup.scheduled, settings, processes)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from supernet.compute.distributed import Processes, process_group, restarts
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
 from supernet.training import run_folder
+from supernet.training.planning.dry_run import show_plan
+from supernet.training.planning.memory import check_memory
+from supernet.training.planning.time_budget import with_steps_for_minutes
 from supernet.training.run import TrainingRun
 from supernet.training.settings import TrainSettings
 from supernet.training.setup import build_setup
-from supernet.training.time_budget import with_steps_for_minutes
 
 AUTO = "auto"
 """``resume=auto``: resume the run of this name if it has a checkpoint, else start it."""
@@ -25,12 +28,15 @@ _PARTS: container.Parts = {"trainer": dict, "watch": dict, "made_with": dict, "s
 """Parts of a checkpoint, besides the configuration. "watch" is the monitor, "made_with" the environment."""
 
 
-def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Path:
     """Train as configured, or resume the run that the option ``resume`` names with that run's own configuration.
 
     Args:
         config: Plain configuration.
         overrides: What the command line changed, in Hydra's ``key=value`` form.
+
+    Returns:
+        The run's folder, which holds the supernet; with ``dry_run``, which makes none, the folder of all runs.
 
     Raises:
         UserError: A wrong option, a run that cannot be resumed, or options that a resumed run cannot change.
@@ -39,18 +45,21 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str]) -> None
     with process_group(settings.rank_timeout_seconds) as processes:
         folder = folder_of_job(settings.runs, settings.name, settings.resume)
         if settings.resume in (None, AUTO) and (folder is None or not run_folder.has_checkpoint(folder)):
-            _start(settings, config, folder, processes)
-        elif folder is not None:
-            _resume(config, overrides, folder, processes, same_config=True)
-        else:
-            folder = find_run(settings.runs, "train", settings.resume or "")
-            _resume(config, overrides, folder, processes, same_config=False)
+            return _start(settings, config, folder, processes)
+        if folder is not None:
+            return _resume(config, overrides, folder, processes, same_config=True)
+        folder = find_run(settings.runs, "train", settings.resume or "")
+        return _resume(config, overrides, folder, processes, same_config=False)
 
 
-def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | None, processes: Processes) -> None:
+def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | None, processes: Processes) -> Path:
     """Start a run in a new folder, or in ``folder`` if a run was killed there before its first checkpoint."""
     started = time.perf_counter()
     setup = build_setup(settings, processes)  # before the folder, so that a wrong option leaves none behind
+    if settings.dry_run:
+        show_plan(setup, processes, started)
+        return Path(settings.runs)
+    check_memory(setup, processes)
     if settings.minutes is not None:
         setup = with_steps_for_minutes(setup, processes, started)
         config = {**config, "steps": setup.settings.steps}
@@ -64,11 +73,12 @@ def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | No
         run = TrainingRun(setup, config, folder, None, processes)
         run.train()
         run.report()
+    return folder
 
 
 def _resume(
     config: Mapping[str, Any], overrides: Sequence[str], folder: Path, processes: Processes, same_config: bool
-) -> None:
+) -> Path:
     """Resume the run in ``folder`` with its own configuration, except for the options of ``RESUMABLE_WITH``.
 
     Args:
@@ -103,9 +113,12 @@ def _resume(
             check_unchanged(folder, own_config, config, (*RESUMABLE_WITH, *chosen))
         changes = {key: config[key] for key in changed.keys() & RESUMABLE_WITH if key != "resume"}
         settings = from_mapping(TrainSettings, {**own_config, **changes, "init": None, "init_arch": None}, "")
-        run = TrainingRun(build_setup(settings, processes), own_config, folder, state, processes)
+        setup = build_setup(settings, processes)
+        check_memory(setup, processes)
+        run = TrainingRun(setup, own_config, folder, state, processes)
         run.train()
         run.report()
+    return folder
 
 
 @contextmanager
@@ -154,6 +167,7 @@ def check_unchanged(
         now: The job's configuration.
         changeable: Options that may differ.
     """
+    defaults = {field.name: field.default for field in fields(TrainSettings)}  # options that a later release added
     for key in sorted({*before, *now} - {*changeable}):
-        if before.get(key) != now.get(key):
+        if before.get(key, defaults.get(key)) != now.get(key, defaults.get(key)):
             raise UserError(f"{key} differs from the run in {folder}; restore it or choose another name")

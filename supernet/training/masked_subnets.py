@@ -65,11 +65,26 @@ def masked_norms(parameters: Mapping[str, Tensor], largest: Arch, arch: Arch) ->
         largest: The largest arch of a space.
         arch: Another arch of the space.
     """
-    names = [f"{module}.{kind}" for module in _norms(largest) for kind in ("weight", "bias")]
+    masks = norm_masks(largest, arch)
+    device = parameters[norm_names(largest)[0]].device
+    masks = masks.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else masks.to(device)
+    return times_masks(parameters, largest, masks)
+
+
+def norm_names(largest: Arch) -> list[str]:
+    """Return the names of the gains and biases of all batch norms that are not the same in all subnets."""
+    return [f"{module}.{kind}" for module in _norms(largest) for kind in ("weight", "bias")]
+
+
+def norm_masks(largest: Arch, arch: Arch) -> Tensor:
+    """Return one mask after the other for all of :func:`norm_names`, flat, float32, on the CPU."""
+    return torch.cat([_mask(largest, arch, name.rpartition(".")[0]) for name in norm_names(largest)])
+
+
+def times_masks(parameters: Mapping[str, Tensor], largest: Arch, masks: Tensor) -> dict[str, Tensor]:
+    """Return the gains and biases of :func:`norm_names`, times ``masks`` on their device."""
+    names = norm_names(largest)
     norms = [parameters[name] for name in names]
-    masks = torch.cat([_mask(largest, arch, name.rpartition(".")[0]) for name in names])
-    if norms[0].device.type == "cuda":
-        masks = masks.pin_memory().to(norms[0].device, non_blocking=True)
     parts = torch.split(masks.to(norms[0].dtype), [norm.numel() for norm in norms])
     return dict(zip(names, torch._foreach_mul(norms, list(parts)), strict=True))
 

@@ -41,8 +41,8 @@ from supernet.training.monitoring.monitor import TrainingMonitor, warn_untrained
 from supernet.training.monitoring.remaining_time import RemainingTime
 from supernet.training.monitoring.validation import PeriodicValidation
 from supernet.training.phases import ScheduledPhase
+from supernet.training.planning.step_costs import step_costs
 from supernet.training.setup import TrainingSetup
-from supernet.training.step_costs import step_costs
 from supernet.version import VERSION
 from supernet.weight_sharing import SuperNet
 

@@ -29,6 +29,8 @@ class StepSettings:
         augmentation: How images are varied.
         precision: Number format of forward passes.
         fixed_shapes: Whether all subnets are computed with the shapes of the largest; None: on GPUs.
+        accumulate: Parts of each process's images that are computed one after the other, to save memory.
+        cuda_graphs: Whether passes are recorded once and then launched as a whole; GPUs only, and with fixed shapes.
     """
 
     batch_size: int
@@ -41,17 +43,21 @@ class StepSettings:
     augmentation: Augmentation
     precision: Precision = "auto"
     fixed_shapes: bool | None = None
+    accumulate: int = 1
+    cuda_graphs: bool = False
 
     def has_fixed_shapes(self, device: torch.device) -> bool:
         """Whether all subnets are computed with the shapes of the largest on ``device``."""
-        return device.type == "cuda" if self.fixed_shapes is None else self.fixed_shapes
+        return device.type == "cuda" or self.cuda_graphs if self.fixed_shapes is None else self.fixed_shapes
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range."""
-        check_numbers(self, "batch_size", least=1)
+        check_numbers(self, "batch_size", "accumulate", least=1)
         check_numbers(self, "seed", "num_workers", "distillation_weight", least=0)
         check_numbers(self, "clip_norm", "backbone_rate", above=0)
         check_numbers(self, "average_decay", least=0, below=1)
+        if self.cuda_graphs and self.fixed_shapes is False:
+            raise UserError("cuda_graphs=true needs fixed shapes, got fixed_shapes=false; remove one of the two")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +95,13 @@ class TrainSettings(StepSettings):
     init_arch: str | None = None
     targets: Placement = "published"
     minutes: float | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range, or ``init_arch`` without ``init``."""
         super().__post_init__()
+        if self.dry_run and self.resume is not None:
+            raise UserError(f"dry_run=true is about a new run, got resume={self.resume}; remove one of the two")
         if self.init_arch is not None and self.init is None:
             raise UserError(f"init_arch={self.init_arch} has no effect without init; add init=CHECKPOINT or remove it")
         check_numbers(self, "threads", least=1, remedy="null uses all cores")

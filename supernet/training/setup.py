@@ -55,7 +55,9 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
     Raises:
         UserError: Two options do not fit together, or a file or device that they name is missing.
     """
-    processes.check_batch_size(settings.batch_size)
+    processes.check_batch_size(settings.batch_size, settings.accumulate)
+    device = processes.device(settings.device)
+    check_recording(settings, device, processes)
     space = SearchSpace.from_dict(settings.space)
     scheduled = schedule(settings.phases, space, settings.steps)
     for resolution in space.resolutions:
@@ -75,7 +77,7 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
     check_ready(evaluated, train_set, num_calibration, processes)
     return TrainingSetup(
         settings=settings,
-        device=processes.device(settings.device),
+        device=device,
         space=space,
         scheduled=scheduled,
         keypoints=keypoints,
@@ -85,3 +87,11 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
         val_set=val_set,
         warm_start=None if settings.init is None else read_warm_start(settings.init, settings.init_arch, space),
     )
+
+
+def check_recording(settings: TrainSettings, device: torch.device, processes: Processes) -> None:
+    """Raise UserError if ``cuda_graphs`` is set but passes cannot be recorded."""
+    if settings.cuda_graphs and device.type != "cuda":
+        raise UserError(f"cuda_graphs=true needs an NVIDIA GPU, got device {device.type}; remove it")
+    if settings.cuda_graphs and settings.sync_batch_norm and processes.count > 1:
+        raise UserError("cuda_graphs=true cannot record sync_batch_norm=true of several processes; remove one of them")

@@ -3,7 +3,8 @@
 import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from supernet import channel_sorting
 from supernet.arch import Arch
+from supernet.compute.cuda_graphs import CudaGraphs
 from supernet.compute.device import explain_out_of_memory
 from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.precision import forward_precision
@@ -22,6 +24,7 @@ from supernet.training.masked_subnets import can_mask, masked_outputs
 from supernet.training.network_trainer import NetworkTrainer, Outputs
 from supernet.training.optimizer import MaskedAdam, learning_rate
 from supernet.training.phases import ScheduledPhase, step_archs
+from supernet.training.recorded_passes import Passes, RecordedPasses
 from supernet.training.settings import StepSettings
 from supernet.weight_sharing import SuperNet, is_backbone
 
@@ -90,7 +93,7 @@ class Trainer(NetworkTrainer):
         settings: StepSettings,
         processes: Processes = SINGLE_PROCESS,
     ) -> None:
-        processes.check_batch_size(settings.batch_size)
+        processes.check_batch_size(settings.batch_size, settings.accumulate)
         processes.copy_from_main(supernet.parameters())
         factors = [settings.backbone_rate if is_backbone(name) else 1.0 for name, _ in supernet.named_parameters()]
         self.adam = MaskedAdam(supernet.parameters(), settings.clip_norm, processes.mean, factors)
@@ -99,6 +102,12 @@ class Trainer(NetworkTrainer):
         self.settings, self.processes = settings, processes
         self.teacher: SuperNet | None = None
         self.rate_factor = 1.0
+        self._recorded: RecordedPasses | None = None
+        if settings.cuda_graphs:
+            passes = Passes(
+                supernet, self.inputs, self.loss, partial(forward_precision, self.device, settings.precision)
+            )
+            self._recorded = RecordedPasses(passes, CudaGraphs(self.device))
 
     @property
     def device(self) -> torch.device:
@@ -158,29 +167,13 @@ class Trainer(NetworkTrainer):
         step_start = time.perf_counter()
         phase, step = scheduled.phase, self.step
         self.supernet.train()
-        images, targets = self.inputs(batch)
-        resolution = images.shape[-1]
+        resolution = batch.images.shape[-1]
         archs = step_archs(scheduled, resolution, self.settings.seed, step)
         self.processes.check_same(f"the subnets of step {step}", ", ".join(arch.digest() for arch in archs))
-        precision = forward_precision(self.device, self.settings.precision)
-        teacher_outputs: Outputs | None = None
-        if phase.teacher == "frozen":
-            assert self.teacher is not None
-            largest = replace(self.supernet.space.largest(), resolution=archs[0].resolution)
-            with torch.no_grad(), precision:
-                teacher_outputs = self.teacher(images, largest)
-        terms: list[LossTerms] = []
-        distances: list[Tensor] = []
-        for arch, role, weight in zip(archs, phase.subnets, phase.loss_weights(), strict=True):
-            with explain_out_of_memory(arch, len(images), resolution):
-                with precision:
-                    low, high = self._outputs(images, arch, role)
-                loss = self.loss((low, high), targets, teacher_outputs)
-                if phase.teacher == "inplace" and teacher_outputs is None:
-                    teacher_outputs = (low.detach(), high.detach())
-                (weight * loss.total).backward()  # type: ignore[no-untyped-call]
-            terms.append(loss.terms)
-            distances += [] if loss.distance is None else [loss.distance]
+        if self._recorded is not None:
+            self._recorded.start_step()
+        parts = batch.parts(self.settings.accumulate)
+        terms, distances = _means([self._train_part(scheduled, part, archs, 1 / len(parts)) for part in parts])
         rate = learning_rate(scheduled.progress(step), phase.learning_rate) * self.rate_factor
         norm = self.update(rate)
         terms, distances = self._over_processes(terms, distances)
@@ -199,16 +192,63 @@ class Trainer(NetworkTrainer):
             seconds=data_seconds + time.perf_counter() - step_start,
         )
 
-    def _outputs(self, images: Tensor, arch: Arch, role: str) -> Outputs:
-        """Compute a subnet, with the shapes of the largest if the settings ask for it and masks can express it."""
-        if (
+    def _train_part(
+        self, scheduled: ScheduledPhase, batch: Batch, archs: Sequence[Arch], share: float
+    ) -> tuple[list[LossTerms], list[Tensor]]:
+        """Run every subnet forward and backward on a part of a step's images; gradients add up.
+
+        Args:
+            scheduled: The phase of the step.
+            batch: The images.
+            archs: The subnets.
+            share: Share of the step's images.
+
+        Returns:
+            The loss terms of each subnet, and the distance to the teacher of each that has one.
+        """
+        phase, recorded = scheduled.phase, self._recorded
+        frozen = self.teacher if phase.teacher == "frozen" else None
+        assert (frozen is None) == (phase.teacher != "frozen")
+        images, targets = self.inputs(batch) if recorded is None else recorded.start_batch(batch, frozen)
+        teacher_outputs: Outputs | None = None
+        if frozen is not None:
+            teacher_outputs = self._taught(frozen, images, archs[0]) if recorded is None else recorded.teacher_outputs
+        terms: list[LossTerms] = []
+        distances: list[Tensor] = []
+        for arch, role, weight in zip(archs, phase.subnets, phase.loss_weights(), strict=True):
+            is_teacher = phase.teacher == "inplace" and teacher_outputs is None
+            is_masked = self._is_masked(arch, role)
+            with explain_out_of_memory(arch, len(images), images.shape[-1]):
+                if recorded is not None and (is_masked or role == "largest"):
+                    relation = "makes" if is_teacher else "none" if teacher_outputs is None else "follows"
+                    own, distance = recorded.run(arch, is_masked, share * weight, relation)
+                    teacher_outputs = recorded.teacher_outputs if is_teacher else teacher_outputs
+                else:
+                    with forward_precision(self.device, self.settings.precision):
+                        compute = masked_outputs if is_masked else SuperNet.__call__
+                        low, high = compute(self.supernet, images, arch)
+                    loss = self.loss((low, high), targets, teacher_outputs)
+                    own, distance = loss.terms, loss.distance
+                    if is_teacher:
+                        teacher_outputs = (low.detach(), high.detach())
+                    (share * weight * loss.total).backward()  # type: ignore[no-untyped-call]
+            terms.append(own)
+            distances += [] if distance is None else [distance]
+        return terms, distances
+
+    def _taught(self, frozen: SuperNet, images: Tensor, arch: Arch) -> Outputs:
+        """Return the outputs of a frozen teacher: its largest subnet, at the resolution of ``arch``."""
+        with torch.no_grad(), forward_precision(self.device, self.settings.precision):
+            outputs: Outputs = frozen(images, replace(self.supernet.space.largest(), resolution=arch.resolution))
+        return outputs
+
+    def _is_masked(self, arch: Arch, role: str) -> bool:
+        """Whether a subnet has the shapes of the largest: if the settings ask for it and masks can express it."""
+        return (
             self.settings.has_fixed_shapes(self.device)
             and role != "largest"
             and can_mask(self.supernet.space.largest(), arch)
-        ):
-            return masked_outputs(self.supernet, images, arch)
-        outputs: Outputs = self.supernet(images, arch)
-        return outputs
+        )
 
     def averaged(self) -> SuperNet:
         """Return a copy of the supernet with the averaged weights, in training mode and without gradients."""
@@ -237,3 +277,14 @@ class Trainer(NetworkTrainer):
         figures = [value for loss in terms for value in (loss.total, loss.heatmap, loss.push, loss.pull)]
         figures = self.processes.means([*figures, *distances])
         return [LossTerms(*figures[4 * i : 4 * i + 4]) for i in range(len(terms))], figures[4 * len(terms) :]
+
+
+def _means(parts: Sequence[tuple[list[LossTerms], list[Tensor]]]) -> tuple[list[LossTerms], list[Tensor]]:
+    """Return the loss terms and distances of a step, the means of those of its equally large parts."""
+    if len(parts) == 1:
+        return parts[0]
+    terms = [
+        LossTerms(*(torch.stack(values).mean() for values in zip(*(astuple(own) for own in subnet), strict=True)))
+        for subnet in zip(*(terms for terms, _ in parts), strict=True)
+    ]
+    return terms, [torch.stack(values).mean() for values in zip(*(distances for _, distances in parts), strict=True)]

@@ -40,6 +40,16 @@ def test_a_recipe_is_for_its_data_set_and_the_full_space(name: str) -> None:
         assert scheduled.stop - scheduled.start == pytest.approx(steps, abs=1)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_of_one_gpu_takes_the_steps_of_eight_in_parts(name: str) -> None:
+    on_eight, on_one = configuration(name), configuration(f"{name}_1gpu")
+    assert on_one.pop("accumulate") == 8
+    assert on_eight.pop("accumulate") == 1
+    assert on_one.pop("steps") == round(on_eight.pop("steps") / 4)
+    assert on_one.pop("num_workers") >= on_eight.pop("num_workers")
+    assert on_one == on_eight
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_phase_of_a_recipe_runs_at_full_size(name: str, tmp_path: Path) -> None:

@@ -37,6 +37,21 @@ TORCH_FREE = (
 )
 """Modules that must start fast and run where torch is not wanted, with all they import."""
 
+PLAIN = (
+    "subnet_export.__main__",
+    "subnet_export.benchmark",
+    "subnet_export.finetune",
+    "subnet_export.import_litepose",
+    "subnet_export.predict",
+    "search.lut.__main__",
+    "supernet.doctor",
+    "supernet.evaluate",
+    "supernet.pose.check",
+)
+"""Commands that a plain install runs, without the extras for training and search."""
+
+OF_EXTRAS = ("matplotlib", "tensorboard", "torch.utils.tensorboard", "plotly", "sklearn")
+
 MOST_FILES = 15
 """Limit on the files in a folder."""
 
@@ -47,10 +62,15 @@ COMMANDS = {
     "supernet.cli.console": "prints logs, and the error that ends a command",
     "supernet.cli.progress": "prints lines of progress where there is no terminal",
     "supernet.cli.arguments": "prints errors in the command line",
+    "supernet.cli.config_command": "prints help, and errors in the command line",
+    "supernet.cli.entry.completion": "prints the completion script of a shell",
+    "supernet.cli.entry.copy_config": "prints where a copy is",
+    "supernet.cli.entry.main": "prints the list of commands",
     "supernet.doctor": "prints its report, also where packages are missing",
     "supernet.pose.check": "prints its report",
     "supernet.evaluation.run": "prints the result of `supernet.evaluate`",
     "supernet.evaluation.subnet_report": "prints the final table of a training run",
+    "supernet.training.planning.dry_run": "prints the plan of a training",
     "search.lut.commands": "prints the results of `search.lut`",
     "search.lut.measure": "runs on other devices without this project",
     "search.runs.evolution_run": "prints the progress of `search.evolve`",
@@ -249,6 +269,13 @@ def test_arch_and_space_need_no_torch() -> None:
     for module in TORCH_FREE:
         heavy = sorted(name for name in reached(module) if below(name, ("torch", "cv2", "scipy", "hydra")))
         assert not heavy, f"{module} reaches {heavy}"
+
+
+def test_a_plain_install_has_what_commands_other_than_training_and_search_import() -> None:
+    """matplotlib, TensorBoard, plotly and scikit-learn come with the extras `train` and `search`."""
+    for module in PLAIN:
+        extra = sorted(name for name in reached(module) if below(name, OF_EXTRAS))
+        assert not extra, f"{module} reaches {extra}"
 
 
 def test_supernet_knows_neither_search_nor_export() -> None:

@@ -102,3 +102,35 @@ def test_every_section_runs_on_a_cpu(tmp_path: Path) -> None:
     assert [row["largest"] for row in sections["export"]["difference_fp32"]] == [0.0, 0.0]
     assert len(sections["latency"]["tables"]["f32"]["block_p50_ms"]) >= 10
     assert sections["tests"]["skipped"] == sections["tests"]["tests"] > 0
+
+
+def test_reports_are_joined(tmp_path: Path) -> None:
+    for name, section in (("a", "machine"), ("b", "graphs")):
+        report_of(tmp_path / name, "--only", section)
+    gpu_report.main(["--merge", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "both")])
+    both = json.loads((tmp_path / "both" / "report.json").read_text("utf-8"))
+    assert list(both["sections"]) == ["machine", "graphs"]
+    assert both["device"] == "cpu"
+    assert "## Machine and versions" in (tmp_path / "both" / "report.md").read_text("utf-8")
+
+
+def test_a_section_apart_reports_its_failure_and_what_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of its own: here it dies in the middle, as after a fault of the device."""
+    monkeypatch.setattr("scripts.gpu_reporting.context.Context.is_gpu", True)
+
+    def dies(module: str, arguments: list[str], log: Path, limit: float) -> None:
+        folder = Path(arguments[arguments.index("--out") + 1])
+        folder.mkdir()
+        section = {"status": "running", "rows": [{"a": 1}]}
+        (folder / "report.json").write_text(json.dumps({"sections": {"graphs": section}}))
+        log.write_text("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("scripts.gpu_reporting.commands.python", dies)
+    replace(monkeypatch, "machine", lambda _: {})
+    with pytest.raises(SystemExit):
+        report_of(tmp_path, "--only", "machine,graphs")
+    sections = json.loads((tmp_path / "report.json").read_text("utf-8"))["sections"]
+    assert sections["graphs"]["status"] == "failed"
+    assert sections["graphs"]["rows"] == [{"a": 1}]
+    assert "illegal memory access" in sections["graphs"]["error"]
+    assert sections["machine"]["status"] == "done"

@@ -162,6 +162,16 @@ def test_the_result_has_the_formats_of_the_model_it_started_from(
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_model_whose_graph_decodes_is_fine_tuned_to_one_that_decodes(
+    decoding_formats: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, 0.1, 0.2)
+    tuned = tmp_path / "tuned"
+    assert run(monkeypatch, *three_steps(decoding_formats[1], tuned), "--format", "onnx") == 0
+    assert load_model(tuned, format="onnx").detector is not None
+    assert run(monkeypatch, *three_steps(tuned, tmp_path / "again"), "--format", "torch_export,onnx") == 2
+
+
 def test_a_format_that_fails_costs_no_training(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -271,7 +271,7 @@ def test_the_command_reports_a_mistake_in_one_sentence_and_help_needs_no_torch(
     with pytest.raises(SystemExit) as stop:
         entry.main()
     assert not stop.value.code
-    assert "weights:" in capsys.readouterr().out
+    assert "weights=" in capsys.readouterr().out
 
 
 def test_a_stratum_without_people_is_not_a_figure_in_the_table() -> None:

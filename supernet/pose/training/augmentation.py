@@ -132,6 +132,18 @@ class Batch:
             image_ids=self.image_ids.pin_memory(),
         )
 
+    def parts(self, count: int) -> list[Self]:
+        """Return ``count`` equally large parts of this batch, which share its memory; B must be a multiple of it."""
+        if count == 1:
+            return [self]
+        assert len(self.images) % count == 0
+        size = len(self.images) // count
+        tensors = (self.images, self.people, self.mask, self.image_ids)
+        return [
+            replace(self, images=images, people=people, mask=mask, image_ids=image_ids)
+            for images, people, mask, image_ids in zip(*(torch.split(tensor, size) for tensor in tensors), strict=True)
+        ]
+
 
 def window_matrix(
     width: int, height: int, resolution: int, scale: float, degrees: float, centre: tuple[float, float], flip: bool

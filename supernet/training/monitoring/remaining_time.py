@@ -16,7 +16,7 @@ class RemainingTime:
 
     Args:
         scheduled: The phases with their steps.
-        costs: Cost of a mean step of each phase (:func:`supernet.training.step_costs.step_macs`), in any unit.
+        costs: Cost of a mean step of each phase (:func:`supernet.training.planning.step_costs.step_macs`), in any unit.
     """
 
     def __init__(self, scheduled: Sequence[ScheduledPhase], costs: Sequence[float]) -> None:

@@ -135,7 +135,7 @@ def test_drawn_people_are_those_of_the_python_decoder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [0.0, 0.125])
 def test_the_people_of_noise_are_those_of_the_python_decoder(step: float, tmp_path: Path) -> None:
-    """Many detections with equal costs, and with a step equal pixels beside each other: every tie is decided as there."""
+    """Many detections have equal costs, and with a step there are equal pixels: every tie is decided as there."""
     outputs = [
         (noise_maps(num_keypoints, seed, spread, step), options)
         for seed, options in enumerate(OPTIONS)

@@ -135,3 +135,27 @@ logging.getLogger("supernet.io").warning("silenced")
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert (ended.stdout, ended.stderr) == ("WARNING supernet.io mine\n", "")
+
+
+def test_an_operation_that_a_device_lacks_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        raise NotImplementedError(
+            "The operator 'aten::scatter_reduce.two_out' is not currently implemented for the MPS device. If you want "
+            "this op to be considered for addition please comment on the issue"
+        )
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(job)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "aten::scatter_reduce.two_out for device mps" in error
+    assert "PYTORCH_ENABLE_MPS_FALLBACK=1" in error
+    assert error.count("\n") == 1
+
+
+def test_other_gaps_in_the_code_keep_their_traceback() -> None:
+    def job() -> None:
+        raise NotImplementedError("a method of ours")
+
+    with pytest.raises(NotImplementedError, match="of ours"):
+        run_command(job)

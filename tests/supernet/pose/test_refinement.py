@@ -27,6 +27,11 @@ def maps(rng: np.random.Generator, kind: str, height: int, width: int, num_tags:
     return heat.astype(np.float32), tags.astype(np.float32)
 
 
+def of_one_map(heat: Floats, tags: Floats, means: Floats) -> list[int]:
+    """Places that the search by blocks finds for all people in one map."""
+    return by_blocks(heat[None], tags[None], np.zeros(len(means), np.int64), means).tolist()
+
+
 @pytest.mark.parametrize("num_tags", [1, 2, 3, 5])
 @pytest.mark.parametrize("kind", ["noise", "smooth", "coarse", "constant"])
 def test_blocks_find_the_first_highest_pixel(kind: str, num_tags: int) -> None:
@@ -37,7 +42,21 @@ def test_blocks_find_the_first_highest_pixel(kind: str, num_tags: int) -> None:
             means = rng.normal(0, 4, (3, num_tags)).astype(np.float32)
             expected = [int((heat - np.rint(np.sqrt(np.square(tags - mean).sum(axis=2)))).argmax()) for mean in means]
             assert everywhere(heat, tags, means).tolist() == expected
-            assert by_blocks(heat, tags, means).tolist() == expected
+            assert of_one_map(heat, tags, means) == expected
+
+
+@pytest.mark.parametrize("pairs", [1, 4, 1000])
+@pytest.mark.parametrize("kind", ["noise", "smooth", "coarse"])
+def test_pairs_of_several_maps_are_searched_in_their_own(
+    kind: str, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refinement, "_PAIRS", pairs)
+    rng = np.random.default_rng(0)
+    both = [maps(rng, kind, 64, 96, 1) for _ in range(3)]
+    heat, tags = np.stack([first for first, _ in both]), np.stack([second for _, second in both])
+    keypoints, means = rng.integers(0, 3, 11), rng.normal(0, 4, (11, 1)).astype(np.float32)
+    expected = [everywhere(heat[k], tags[k], means[i : i + 1])[0] for i, k in enumerate(keypoints)]
+    assert by_blocks(heat, tags, keypoints, means).tolist() == expected
 
 
 def test_tags_whose_distance_overflows_are_searched_too() -> None:
@@ -45,8 +64,8 @@ def test_tags_whose_distance_overflows_are_searched_too() -> None:
     tags[:] = 3e38
     tags[40, 50] = (1, 1)
     with np.errstate(over="ignore"):
-        assert by_blocks(heat, tags, np.ones((1, 2), np.float32)).tolist() == [40 * 64 + 50]
-        assert by_blocks(heat, tags, np.full((1, 2), -3e38, np.float32)).tolist() == [0]
+        assert of_one_map(heat, tags, np.ones((1, 2), np.float32)) == [40 * 64 + 50]
+        assert of_one_map(heat, tags, np.full((1, 2), -3e38, np.float32)) == [0]
 
 
 @pytest.mark.parametrize("small", [0, 2**20])

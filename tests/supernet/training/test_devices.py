@@ -4,11 +4,14 @@ The meta device computes nothing but refuses tensors of other devices, as a GPU 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from subnet_export.ap_measurement import measure
 from subnet_export.deployment.equivalence import differences
@@ -20,7 +23,6 @@ from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.pose.training.objective import PoseObjective
-from supernet.training import trainer as trainer_module
 from supernet.training.phases import schedule
 from supernet.training.trainer import Trainer
 from supernet.weight_sharing import SuperNet
@@ -29,8 +31,7 @@ from tests.helpers.training import NUM_STEPS, PHASES, SPACE, step_settings, trai
 PEOPLE = SyntheticPeople(COCO, 4, 1, 64, 64)
 
 
-def test_no_step_of_a_training_mixes_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer_module, "forward_precision", lambda *_: nullcontext())  # meta has no autocast
+def test_no_step_of_a_training_mixes_devices() -> None:
     supernet = SuperNet(SPACE, COCO.num).to("meta")
     trainer = Trainer(supernet, PoseObjective(COCO.num), PEOPLE, schedule(PHASES, SPACE, NUM_STEPS), step_settings())
     reports = train(trainer)
@@ -39,6 +40,26 @@ def test_no_step_of_a_training_mixes_devices(monkeypatch: pytest.MonkeyPatch) ->
         tensors = [report.gradient_norm, *(terms.total for terms in report.losses)]
         assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert {weight.device.type for weight in trainer.averaged_state().values()} == {"meta"}
+
+
+class NoFloat64(TorchDispatchMode):
+    """A device without float64, as Apple's GPUs are; here that of the tensors on "meta"."""
+
+    def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        result = operation(*arguments, **(named or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.is_meta:
+                assert leaf.dtype != torch.float64, operation
+        return result
+
+
+def test_no_step_of_a_training_needs_float64_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "sort_channels", lambda *_: None)  # on the CPU there, see channel_sorting
+    supernet = SuperNet(SPACE, COCO.num).to("meta")
+    settings = step_settings(fixed_shapes=True, precision="bfloat16", accumulate=2)
+    trainer = Trainer(supernet, PoseObjective(COCO.num), PEOPLE, schedule(PHASES, SPACE, NUM_STEPS), settings)
+    with NoFloat64():
+        assert len(train(trainer)) == NUM_STEPS
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from supernet.arch import layers
 from supernet.costs.analytic import macs
 from supernet.training.monitoring.remaining_time import RemainingTime
 from supernet.training.phases import Phase, schedule
-from supernet.training.step_costs import step_macs
+from supernet.training.planning.step_costs import step_macs
 from tests.helpers.training import EVERY, PHASES, SPACE
 
 K = 5

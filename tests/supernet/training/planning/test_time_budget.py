@@ -14,11 +14,11 @@ from supernet.costs.analytic import macs
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
 from supernet.pose.keypoints import COCO
-from supernet.training import time_budget
 from supernet.training.launch import start_or_resume
+from supernet.training.planning import time_budget
+from supernet.training.planning.time_budget import Speeds, measure, report_seconds, steps_within
 from supernet.training.settings import TrainSettings
 from supernet.training.setup import TrainingSetup, build_setup
-from supernet.training.time_budget import Speeds, measure, report_seconds, steps_within
 from tests.supernet.test_train import configuration, state_of
 
 K = COCO.num

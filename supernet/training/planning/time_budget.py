@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from supernet.arch import layers
+from supernet.compute.device import synchronise
 from supernet.compute.distributed import Processes
 from supernet.costs.analytic import macs
 from supernet.errors import UserError
 from supernet.random_streams import Stream
 from supernet.training.assembly import configure_process, new_supernet, new_trainer
 from supernet.training.phases import schedule
+from supernet.training.planning.step_costs import macs_of_step, step_costs
 from supernet.training.setup import TrainingSetup
-from supernet.training.step_costs import macs_of_step, step_costs
 from supernet.training.trainer import Trainer
 
 _MEASURED_STEPS = 3
@@ -53,22 +54,32 @@ def with_steps_for_minutes(setup: TrainingSetup, processes: Processes, started: 
     Raises:
         UserError: The time is too short for a step of each phase and the report.
     """
-    settings = setup.settings
-    assert settings.minutes is not None
     began = time.perf_counter()
     speeds = measure(setup, processes)
-    report = report_seconds(setup, speeds) / processes.count
-    seconds = 60 * settings.minutes - (time.perf_counter() - started) - report
-    steps = int(processes.on_main(lambda: str(steps_within(seconds, setup, speeds))))
+    setup = with_steps(setup, processes, started, speeds)
     if processes.is_main:
         shown = ", ".join(
             f"{scheduled.phase.name} {value:.2f} s"
             for scheduled, value in zip(setup.scheduled, speeds.step_seconds, strict=True)
         )
         logger.info(
-            f"minutes={settings.minutes:g}: {steps} steps; a step takes: {shown}; measured in "
+            f"minutes={setup.settings.minutes:g}: {setup.settings.steps} steps; a step takes: {shown}; measured in "
             f"{time.perf_counter() - began:.0f} s with {torch.get_num_threads()} threads"
         )
+    return setup
+
+
+def with_steps(setup: TrainingSetup, processes: Processes, started: float, speeds: Speeds) -> TrainingSetup:
+    """Return ``setup`` with the number of steps with which the whole run takes ``minutes``, as measured.
+
+    Raises:
+        UserError: The time is too short for a step of each phase and the report.
+    """
+    settings = setup.settings
+    assert settings.minutes is not None
+    report = report_seconds(setup, speeds) / processes.count
+    seconds = 60 * settings.minutes - (time.perf_counter() - started) - report
+    steps = int(processes.on_main(lambda: str(steps_within(seconds, setup, speeds))))
     settings = replace(settings, steps=steps)
     scheduled = schedule(settings.phases, setup.space, steps)
     return replace(setup, settings=settings, scheduled=scheduled, step_seconds=speeds.step_seconds)
@@ -145,6 +156,12 @@ def steps_within(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
     return int(steps)
 
 
+def loading_seconds(setup: TrainingSetup, speeds: Speeds, num_steps: int) -> float:
+    """Return the time that steps wait for images: in the first epoch only, if all are then in the cache."""
+    num_images = num_steps * setup.settings.batch_size
+    return speeds.image_seconds * (min(num_images, len(setup.train_set)) if _is_cached(setup) else num_images)
+
+
 def report_seconds(setup: TrainingSetup, speeds: Speeds) -> float:
     """Return the time of the report at the end: the calibration and evaluation of some subnets."""
     settings, rng = setup.settings, Stream.REPORT_ARCHS.generator(setup.settings.seed)
@@ -165,6 +182,5 @@ def _is_cached(setup: TrainingSetup) -> bool:
 
 def _now(trainer: Trainer) -> float:
     """Return the time once the device has done its work."""
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize(trainer.device)
+    synchronise(trainer.device)
     return time.perf_counter()

@@ -1,0 +1,241 @@
+"""Measure what a candidate of a search costs, beside the same candidates scored by another commit. Prints JSON.
+
+Run as ``python -m scripts.benchmarks.search [--before COMMIT] [--workloads drawn photos litepose_s] [--threads 2]``.
+
+Both sides score the same archs in turns (A B, B A, ...), each in a process of its own that has loaded its images and
+scored one arch of each resolution before. ``before`` is checked out into a temporary worktree. Ratios are those of the
+two times of the same arch; on a busy machine those of processor time, which counts all processes, say more.
+
+- ``drawn``: built-in people, space ``nano``; give ``--drawn-supernet``, a run of ``supernet.train`` with the defaults.
+- ``photos``: ``pretrained:photos`` on photographs; give ``--photos``, the folder of ``dataset=coco_people``.
+- ``litepose_s``: archs near LitePose-S at 448 px on built-in people of 640 x 480. The weights are untrained and find
+  nobody, so grouping costs only its search for peaks.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+WORKLOADS = ("drawn", "photos", "litepose_s")
+SCORES = ("AP", "AP50", "AR")
+Figures = dict[str, Any]
+
+
+def candidates(workload: str, space: Any, count: int) -> list[Any]:
+    """Archs to score: random ones, or for ``litepose_s`` LitePose-S at 448 px, unchanged every time."""
+    from supernet.arch import Arch
+
+    if workload == "litepose_s":
+        costs = json.loads((ROOT / "tests" / "golden" / "costs.json").read_text(encoding="utf-8"))
+        entry = next(item for item in costs if item["name"] == "search-S" and item["joints"] == 17)
+        return [replace(Arch.from_dict(entry["arch"]), resolution=448)] * count
+    rng = np.random.default_rng(0)
+    return [space.sample(rng) for _ in range(count)]
+
+
+def scorer_and_images(workload: str, options: argparse.Namespace) -> tuple[Any, Any]:
+    """A scorer as the search makes it, and the validation images; only names that both sides have."""
+    import torch
+    import yaml
+
+    from supernet.checkpoints.supernet_file import load_supernet
+    from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
+    from supernet.io.schema import from_mapping
+    from supernet.pose.data.cached import CachedDataset
+    from supernet.pose.data.subset import evenly_spread
+    from supernet.pose.inference import InferenceSettings
+    from supernet.pose.keypoints import COCO
+    from supernet.pose.synthetic.dataset import SyntheticPeople
+    from supernet.space import SearchSpace
+    from supernet.weight_sharing import SuperNet
+
+    settings = InferenceSettings()
+    if workload == "litepose_s":
+        torch.manual_seed(0)
+        supernet = SuperNet(SearchSpace.load("litepose"), COCO.num)
+        train, val = (SyntheticPeople(COCO, options.images, seed, 640, 480) for seed in (1, 2))
+    else:
+        trained = load_supernet(options.drawn_supernet if workload == "drawn" else "pretrained:photos")
+        supernet, settings = trained.supernet, from_mapping(InferenceSettings, trained.evaluation, "evaluation")
+        dataset = dict(trained.dataset)
+        if workload == "photos":
+            conf = ROOT / "conf" / "dataset"
+            dataset, own = (
+                yaml.safe_load((conf / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("coco", "coco_people")
+            )
+            dataset |= {split: {**dataset[split], **own[split]} for split in ("train", "val", "test")}
+            dataset["root"] = options.photos
+        train, val = (split_for(trained.keypoints, dataset, split, workload) for split in ("train", "val"))
+    images = evenly_spread(CachedDataset(val), options.images)
+    more = {"num_workers": torch.get_num_threads()} if "num_workers" in SubnetScorer.__dataclass_fields__ else {}
+    number = options.calibration_images
+    return SubnetScorer(supernet, train, images, settings, num_calibration_images=number, **more), images
+
+
+def serve(workload: str, options: argparse.Namespace) -> None:
+    """Score the archs whose numbers come in, one per line, and print a line of figures for each."""
+    import cv2
+    import torch
+
+    from search.runs.problem import measure_subnet
+
+    torch.set_num_threads(options.threads)
+    with contextlib.suppress(AttributeError):  # a search calls it before it scores; earlier commits did not
+        import search.runs.problem as problem
+
+        problem.prefer_throughput()
+    cv2.setNumThreads(0)
+    scorer, images = scorer_and_images(workload, options)
+    archs = candidates(workload, scorer.supernet.space, options.candidates)
+    for arch in {arch.resolution: arch for arch in archs}.values():
+        measure_subnet(scorer, arch, images)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        wall, processor = time.perf_counter(), _processor_seconds()
+        metrics = measure_subnet(scorer, archs[int(line)], images)
+        figures = {
+            "wall_s": time.perf_counter() - wall,
+            "processor_s": _processor_seconds() - processor,
+            "metrics": {name: float(metrics[name]) for name in SCORES},
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        print(json.dumps(figures), flush=True)
+
+
+def _processor_seconds() -> float:
+    """Processor time of this process and of those that it has waited for."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+@contextlib.contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """A worktree of a commit, removed at the end; a folder as it is."""
+    if Path(commit).is_dir():
+        yield Path(commit).resolve()
+        return
+    git = ["git", "-C", str(ROOT), "worktree"]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "before"
+        subprocess.run([*git, "add", "--quiet", "--detach", str(place), commit], check=True)
+        try:
+            yield place
+        finally:
+            subprocess.run([*git, "remove", "--force", str(place)], check=True)
+
+
+@contextlib.contextmanager
+def server(root: Path, workload: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process that scores with the code in ``root``, ready to take numbers of archs."""
+    command = [sys.executable, "-P", str(Path(__file__).resolve()), *sys.argv[1:], "--in-process", workload]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    process = subprocess.Popen(
+        command, env=environment, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise SystemExit(f"the process that scores with {root} failed; its message is above")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answer(process: "subprocess.Popen[str]", number: int) -> Figures:
+    """Figures of one arch from one side."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{number}\n")
+    process.stdin.flush()
+    figures: Figures = json.loads(process.stdout.readline())
+    return figures
+
+
+def compared(before: Path, workload: str, options: argparse.Namespace) -> Figures:
+    """Both sides on the candidates of one workload, in turns."""
+    rows: dict[str, list[Figures]] = {"before": [], "now": []}
+    with server(before, workload) as old, server(ROOT, workload) as new:
+        sides = {"before": old, "now": new}
+        for number in range(options.candidates):
+            for side in sorted(sides, reverse=bool(number % 2)):
+                rows[side].append(answer(sides[side], number))
+                print(workload, number, side, json.dumps(rows[side][-1]), file=sys.stderr, flush=True)
+    result: Figures = {}
+    for clock in ("wall_s", "processor_s"):
+        pairs = [(first[clock], second[clock]) for first, second in zip(rows["before"], rows["now"], strict=True)]
+        for side, values in zip(rows, zip(*pairs, strict=True), strict=True):
+            result[f"{side}_{clock}"] = _spread(values)
+        result[f"ratio_{clock}"] = _spread([first / second for first, second in pairs])
+    aps = {side: [row["metrics"]["AP"] for row in side_rows] for side, side_rows in rows.items()}
+    differences = [abs(first - second) for first, second in zip(aps["before"], aps["now"], strict=True)]
+    for side, side_rows in rows.items():
+        result[f"{side}_candidates_per_minute"] = round(60 / result[f"{side}_wall_s"]["median"], 2)
+        result[f"{side}_peak_memory_mib"] = max(row["peak_memory_mib"] for row in side_rows)
+    order = {side: np.argsort([-ap for ap in values], kind="stable").tolist() for side, values in aps.items()}
+    return result | {
+        "aps": {side: [round(ap, 5) for ap in values] for side, values in aps.items()},
+        "largest_ap_difference": round(max(differences), 6),
+        "same_ranking": order["before"] == order["now"],
+    }
+
+
+def _spread(values: Any) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 3),
+        "least": round(min(values), 3),
+        "most": round(max(values), 3),
+    }
+
+
+def main() -> None:
+    """Compare both sides on each workload, and print the results."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--before", default="8669710", help="commit to compare with, or a folder with its files")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="what to score")
+    parser.add_argument("--candidates", type=int, default=6, help="archs that both sides score")
+    parser.add_argument("--images", type=int, default=100, help="validation images per arch")
+    parser.add_argument("--calibration-images", type=int, default=64, help="training images per arch")
+    parser.add_argument("--threads", type=int, default=2, help="cores that a candidate may use")
+    parser.add_argument("--drawn-supernet", default="runs/train/latest", help="run of supernet.train, space nano")
+    parser.add_argument("--photos", help="folder of coco_people")
+    parser.add_argument("--output", help="also write the JSON to this file")
+    parser.add_argument("--in-process", choices=WORKLOADS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.in_process is not None:
+        serve(options.in_process, options)
+        return
+    if "photos" in options.workloads and options.photos is None:
+        parser.error("the workload photos needs --photos, the folder of coco_people")
+    options.drawn_supernet = str(Path(options.drawn_supernet).resolve())
+
+    from scripts.benchmarks.timing import print_report
+    from supernet.io import files
+
+    with checked_out(options.before) as before:
+        results = {workload: compared(before, workload, options) for workload in options.workloads}
+    workload = {name: value for name, value in vars(options).items() if name not in ("in_process", "output")}
+    workload |= {"load": [round(load, 2) for load in os.getloadavg()]}
+    report = print_report(workload, {"results": results})
+    if options.output is not None:
+        files.write_json(options.output, report)
+
+
+if __name__ == "__main__":
+    main()

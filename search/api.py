@@ -1,0 +1,372 @@
+"""Train, search, export and predict from Python, without command lines.
+
+For example::
+
+    from search.api import train
+
+    supernet = train(minutes=10)
+    result = supernet.search(macs="80M")
+    model = result.best.export("onnx")
+    people = model("photo.jpg")
+    people.save("people.jpg")
+
+Every step writes the same run folder as its command, so that both can continue from what the other has done. Options
+have the names and defaults of the files in ``conf/``. A mistake raises :class:`supernet.errors.UserError` with one
+sentence; Ctrl-C stops at a clean point and raises it, too. Importing this module is quick: torch comes with the first
+call.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from supernet.errors import UserError
+
+if TYPE_CHECKING:
+    from subnet_export.exported_model import ExportedModel
+    from supernet.arch import Arch
+    from supernet.checkpoints.supernet_file import TrainedSupernet
+    from supernet.pose.keypoints import KeypointSet
+    from supernet.space import SearchSpace
+
+Values = str | Mapping[str, Any] | None
+"""The name of a file in a folder of ``conf/``, or a mapping in its place."""
+Quantity = str | int | float | None
+"""A number, with a unit such as "80M", "30ms", "64MB", or a share of the largest subnet's ("40%")."""
+
+
+def train(
+    *,
+    space: Values = None,
+    dataset: Values = None,
+    phases: str | None = None,
+    experiment: str | None = None,
+    dataset_options: Mapping[str, Any] | None = None,
+    show: bool = True,
+    **options: Any,
+) -> "Supernet":
+    """Train a supernet: what ``litepose train`` does.
+
+    Args:
+        space: The search space: a name in ``conf/space`` or its values; "nano" by default.
+        dataset: The data set: a name in ``conf/dataset`` or its values; the built-in people by default.
+        phases: How to train: "progressive" (the default) or "sandwich".
+        experiment: A recipe in ``conf/experiment``.
+        dataset_options: Changes of the data set, such as ``{"root": "/data/coco"}``.
+        show: Whether to show progress and the final table.
+        **options: Any other option of ``conf/train.yaml``, such as ``steps=2000``, ``minutes=60``, ``seed=1``,
+            ``init="pretrained:photos"``, ``name="mine"`` or ``resume="latest"``. Mappings change single entries of
+            nested options: ``augmentation={"flip_probability": 0.0}``.
+
+    Returns:
+        The supernet in its run folder, ``runs/train/<time or name>``.
+
+    Raises:
+        UserError: An option is wrong, a file is missing, or the run was stopped; the message says how to continue.
+    """
+    from supernet.cli.console import console_shown
+    from supernet.cli.extras import TRAINING, require
+    from supernet.cli.hydra_app import compose_values
+
+    require("train", "training", TRAINING)
+    from supernet.training.launch import start_or_resume
+
+    chosen = {"space": space, "dataset": dataset, "phases": phases, "experiment": experiment}
+    values = _plain(options) | ({} if dataset_options is None else {"dataset": dict(dataset_options)})
+    config = compose_values("train", chosen, values)
+    if config["dry_run"]:
+        raise UserError("dry_run=true trains nothing and so gives no supernet; use it with the command litepose train")
+    given = [*values, *(name for name, value in chosen.items() if value is not None)]
+    with console_shown(show):
+        return Supernet.load(start_or_resume(config, [f"{name}={values.get(name)}" for name in given]))
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """A trained supernet.
+
+    Attributes:
+        path: Its file, ``supernet.pt``.
+    """
+
+    path: Path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Return a supernet by the folder of its training run, its file, or its name (``pretrained:photos``).
+
+        Raises:
+            UserError: There is no such file, or it is not a supernet.
+        """
+        from supernet.checkpoints.supernet_file import load_supernet
+
+        trained = load_supernet(path)
+        supernet = cls(trained.path)
+        supernet.__dict__["trained"] = trained  # what the cached property below would read again
+        return supernet
+
+    @cached_property
+    def trained(self) -> "TrainedSupernet":
+        """The weights with the data set, the objective and the evaluation settings."""
+        from supernet.checkpoints.supernet_file import load_supernet
+
+        return load_supernet(self.path)
+
+    @property
+    def space(self) -> "SearchSpace":
+        """The search space."""
+        return self.trained.supernet.space
+
+    @property
+    def keypoints(self) -> "KeypointSet":
+        """The keypoints that it predicts."""
+        return self.trained.keypoints
+
+    def subnet(self, arch: "Arch | str | Path | Literal['largest', 'smallest']") -> "Subnet":
+        """Return one subnet: an arch, its file, "largest" or "smallest".
+
+        Raises:
+            UserError: The file cannot be read, or the arch is outside the space.
+        """
+        from supernet.arch import Arch
+        from supernet.costs.analytic import params_and_macs
+
+        if arch in ("largest", "smallest"):
+            arch = self.space.largest() if arch == "largest" else self.space.smallest()
+        elif not isinstance(arch, Arch):
+            arch = Arch.load(arch)
+        self.space.check(arch)
+        return Subnet(self, arch, dict(params_and_macs(arch, self.keypoints.num)), {})
+
+    def search(
+        self,
+        *,
+        macs: Quantity = None,
+        params: Quantity = None,
+        memory: Quantity = None,
+        latency: Quantity = None,
+        constraint: Values = None,
+        dataset: Values = None,
+        dataset_options: Mapping[str, Any] | None = None,
+        engine: Literal["evolution", "optuna"] = "evolution",
+        show: bool = True,
+        **options: Any,
+    ) -> "SearchResult":
+        """Search the best subnet within a budget: what ``litepose search`` and ``litepose optuna`` do.
+
+        Args:
+            macs: Most multiply-adds for one input at the subnet's resolution.
+            params: Most parameters.
+            memory: Most bytes of activations at a time, float32.
+            latency: Most milliseconds, predicted by ``latency_table=FILE``.
+            constraint: Another budget to start from: a class of LitePose in ``conf/constraint`` ("xs", "s", "m", "l").
+            dataset: Search on this data set instead of the supernet's: a name in ``conf/dataset`` or its values.
+            dataset_options: Changes of the data set.
+            engine: "optuna" needs the extra ``optuna``.
+            show: Whether to show progress and the final table.
+            **options: Any other bound (``macs_paper``, ``weights``, and the least of each with the prefix ``min_``) and
+                any option of ``conf/evolve.yaml`` or ``conf/optuna_search.yaml``, such as ``num_images=50``,
+                ``objectives=["ap", "macs"]`` or ``seed=1``.
+
+        Raises:
+            UserError: An option is wrong, no subnet fits the budget, or the search was stopped; the message says how to
+                continue.
+        """
+        from search.budget import BOUND_NAMES
+        from supernet.cli.console import console_shown
+        from supernet.cli.extras import SEARCH, require
+        from supernet.cli.hydra_app import compose_values
+
+        require("search", "a search", SEARCH)
+        bounds = {"macs": macs, "params": params, "memory": memory, "latency": latency}
+        bounds |= {name: options.pop(name) for name in BOUND_NAMES if name in options}
+        bounds = {name: value for name, value in bounds.items() if value is not None}
+        values = _plain(options) | {"supernet": str(self.path), "constraint": bounds}
+        name = {"evolution": "evolve", "optuna": "optuna_search"}.get(engine)
+        if name is None:
+            raise UserError(f"engine must be evolution or optuna, got {engine!r}")
+        chosen = {"constraint": constraint, "dataset": _dataset(dataset, dataset_options, self.trained.dataset)}
+        config = compose_values(name, chosen, values)
+        given = [f"constraint.{bound}={value}" for bound, value in bounds.items()]
+        given += [f"{option}={value}" for option, value in values.items() if option != "constraint"]
+        with console_shown(show):
+            if engine == "optuna":
+                from search.optuna_search import search
+
+                return SearchResult.load(search(config))
+            from search.runs.evolution_run import start_or_resume
+
+            return SearchResult.load(start_or_resume(config, given))
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One subnet of a supernet.
+
+    Attributes:
+        supernet: Where its weights are.
+        arch: Its architecture.
+        costs: By name: ``macs``, ``params`` and, from a search, ``memory``, ``latency_ms`` and others.
+        metrics: ``AP``, ``AP50`` and others by the split they were measured on, "val" or "test"; empty before a search.
+    """
+
+    supernet: Supernet = field(repr=False)
+    arch: "Arch" = field(repr=False)
+    costs: dict[str, float]
+    metrics: dict[str, dict[str, float]]
+
+    def export(
+        self,
+        *formats: str,
+        output: str | Path | None = None,
+        dataset: Values = None,
+        dataset_options: Mapping[str, Any] | None = None,
+        runs: str | Path = "runs",
+        device: str = "auto",
+        show: bool = True,
+        **options: Any,
+    ) -> "ExportedModel":
+        """Extract the subnet, calibrate and measure it, and write it: what ``litepose export`` does.
+
+        Args:
+            *formats: Formats besides LitePose's own, such as "onnx"; every file is compared with the network.
+            output: The new folder; ``runs/export/<time>`` by default.
+            dataset: Calibrate and measure on this data set instead of the supernet's.
+            dataset_options: Changes of the data set.
+            runs: Folder of all runs.
+            device: "auto", "cpu" or "cuda".
+            show: Whether to show progress.
+            **options: Fields of :class:`subnet_export.export.ExportSettings`, such as ``num_images=100``.
+
+        Returns:
+            The model as read back from its folder. It runs in the first of ``formats`` that this project runs, else in
+            PyTorch.
+
+        Raises:
+            UserError: An option is wrong, a package is missing, or a file does not agree with the network.
+        """
+        from subnet_export.deployment.formats import LOADABLE, parse_formats
+        from subnet_export.export import ExportSettings, check_packages, figures_of, measured_subnet, write_model
+        from subnet_export.format_writer import check_decode
+        from subnet_export.model import load_model
+        from subnet_export.run_summary import prepare_process, write_model_summary
+        from supernet.cli.console import console_shown
+        from supernet.cli.runs import unused_folder
+        from supernet.evaluation.subnet_scorer import chosen_dataset
+        from supernet.io.schema import from_mapping
+        from supernet.pose.inference import InferenceSettings
+
+        began = time.perf_counter()
+        settings = from_mapping(ExportSettings, options, "")
+        try:
+            written = parse_formats(",".join(formats or ("litepose",)))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        check_packages(written)
+        folder = unused_folder(runs, "export") if output is None else Path(output)
+        used_device = prepare_process(folder, device)
+        trained = self.supernet.trained
+        other = _dataset(dataset, dataset_options, trained.dataset)
+        chosen_dataset(other, trained.dataset, str(self.supernet.path))
+        if settings.decode:
+            check_decode(written, from_mapping(InferenceSettings, trained.evaluation, "evaluation"))
+        trained.supernet.to(used_device)
+        with console_shown(show):
+            model, test_set = measured_subnet(trained, self.arch, other, settings)
+            model = write_model(folder, model, test_set, written, settings)
+        figures = {"supernet": str(self.supernet.path), **figures_of(model, began)}
+        write_model_summary(folder, model, figures, is_default_folder=output is None)
+        return load_model(folder, used_device, next((name for name in formats if name in LOADABLE), None))
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A finished search.
+
+    Attributes:
+        folder: The run's folder, with ``arch.json``, ``report.html`` and the other files of the command.
+        supernet: The supernet that was searched.
+        summary: The content of ``summary.json``: the figures of the search as plain values.
+    """
+
+    folder: Path
+    supernet: Supernet
+    summary: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Return the result in the folder of a search run, such as ``runs/evolve/latest``.
+
+        Raises:
+            UserError: The search is not finished, or its supernet is missing.
+        """
+        from supernet.io import files
+
+        folder = Path(folder)
+        summary = files.read_json(folder / "summary.json", "summary of a search")
+        if not isinstance(summary, dict) or not {"supernet", "chosen", "finalists"} <= summary.keys():
+            raise UserError(f"{folder} is not the folder of a finished search; name one, such as runs/evolve/latest")
+        return cls(folder, Supernet.load(summary["supernet"]), summary)
+
+    @property
+    def best(self) -> Subnet:
+        """The chosen subnet, with its metrics on validation and test images."""
+        return self._subnet(self.summary["chosen"], self.summary["chosen"]["metrics"])
+
+    @property
+    def finalists(self) -> tuple[Subnet, ...]:
+        """The best subnets, best first; with several objectives, the Pareto front."""
+        return tuple(self._subnet(row, {"val": row["metrics"]}) for row in self.summary["finalists"])
+
+    @cached_property
+    def candidates(self) -> tuple[Subnet, ...]:
+        """All scored subnets; their metrics are of the images that each was scored on."""
+        from supernet.io import files
+
+        rows = files.read_json(self.folder / "candidates.json", "candidates of a search")
+        return tuple(self._subnet(row, {"val": row["metrics"]}) for row in rows)
+
+    @property
+    def report(self) -> Path:
+        """The page with all charts, for a browser."""
+        return self.folder / "report.html"
+
+    def _subnet(self, row: Mapping[str, Any], metrics: Mapping[str, Any]) -> Subnet:
+        from supernet.arch import Arch
+
+        named = {split: dict(values) for split, values in metrics.items()}
+        return Subnet(self.supernet, Arch.from_dict(row["arch"]), dict(row["costs"]), named)
+
+
+def load_model(folder: str | Path = "runs/export/latest", format: str | None = None) -> "ExportedModel":
+    """Read an exported model; call it with an image to find people.
+
+    Args:
+        folder: The model's folder, or the name of a shipped one, such as ``pretrained:photos_large``.
+        format: Which of its formats to run, such as "onnx"; PyTorch by default.
+
+    Raises:
+        UserError: A file is missing or damaged, or the model was not exported in the format.
+    """
+    from subnet_export.model import load_model as load
+
+    return load(folder, format=format)
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with paths as text, as configurations hold them."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+
+
+def _dataset(chosen: Values, changes: Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the description of the data set that is chosen, or of ``own`` with changes; None for ``own`` as it is."""
+    if chosen is None and changes is None:
+        return None
+    from supernet.cli.hydra_app import compose_values
+
+    described = compose_values(None, {"dataset": own if chosen is None else chosen}, {"dataset": dict(changes or {})})
+    dataset: dict[str, Any] = described["dataset"]
+    return dataset

@@ -1,0 +1,65 @@
+"""The people of one image: what they are called, where they are, and how they are drawn and written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from subnet_export.prediction.people import People
+from supernet.errors import UserError
+from supernet.pose.data.image_decoding import read_image
+from supernet.pose.keypoints import COCO
+
+IMAGE = np.full((300, 240, 3), 200, np.uint8)
+
+
+def two_people() -> People:
+    """One with three visible keypoints and a guess, and one of guesses only."""
+    poses = np.zeros((2, COCO.num, 3), np.float32)
+    poses[0, 0], poses[0, 5], poses[0, 6] = (50, 20, 0.9), (30, 80, 0.5), (70, 90, 0.4)
+    poses[0, 16], poses[1, 16] = (200, 290, 0.1), (10, 10, 0.05)
+    return People(IMAGE, poses, np.array([0.6, 0.3], np.float32), COCO, threshold=0.1, category_id=7)
+
+
+def test_a_person_has_its_visible_keypoints_by_name_and_the_box_around_them() -> None:
+    people = two_people()
+    first, second = people
+    assert first.box == (30, 20, 70, 90)
+    assert list(first.keypoints) == ["nose", "left_shoulder", "right_shoulder"]
+    assert first.keypoints["nose"] == pytest.approx((50, 20, 0.9))
+    assert first.score == pytest.approx(0.6)
+    assert second.keypoints == {}
+    assert np.isnan(second.box).all()
+    np.testing.assert_array_equal(people.boxes[0], [30, 20, 70, 90])
+    assert (len(people), people.names) == (2, COCO.names)
+
+
+def test_no_people_are_an_empty_sequence() -> None:
+    nobody = People(IMAGE, np.zeros((0, COCO.num, 3), np.float32), np.zeros(0, np.float32), COCO)
+    assert (len(nobody), list(nobody), nobody.boxes.shape, nobody.to_coco()) == (0, [], (0, 4), [])
+    assert nobody.plot().size == (480, 600)
+
+
+def test_results_for_coco_hold_every_keypoint() -> None:
+    results = two_people().to_coco(image_id=139)
+    assert [(r["image_id"], r["category_id"], len(r["keypoints"])) for r in results] == [(139, 7, 51)] * 2
+    assert results[0]["keypoints"][:3] == [50, 20, 1]
+
+
+@pytest.mark.parametrize("name", ["people.png", "people.jpg"])
+def test_the_saved_drawing_is_the_plotted_one(name: str, tmp_path: Path) -> None:
+    people = two_people()
+    path = people.save(tmp_path / name)
+    drawn = np.asarray(people.plot())
+    assert np.abs(read_image(path).astype(int) - drawn).mean() < 1
+    assert drawn.shape == (600, 480, 3)  # a side below 480 px is enlarged
+    assert (drawn != 200).any()
+    assert people._repr_png_().startswith(b"\x89PNG")
+
+
+def test_another_suffix_and_a_place_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"people\.gif"):
+        two_people().save(tmp_path / "people.gif")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match="file"):
+        two_people().save(tmp_path / "file" / "people.png")
