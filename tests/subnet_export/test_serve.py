@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,18 @@ def test_the_page_is_served_until_ctrl_c(tmp_path: Path) -> None:
     write_page(tmp_path / "web", b"network", SETTINGS, PageRuntime(None, VERSION, {}))
     command = [sys.executable, "-m", "subnet_export.serve", str(tmp_path), "--port", "0", "--no-open"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        address = next(word for word in process.stdout.readline().split() if word.startswith("http://127.0.0.1:"))
-        with urllib.request.urlopen(f"{address}network.onnx", timeout=30) as response:
-            assert response.read() == b"network"
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+    # A shell's background jobs, which tests may be, ignore Ctrl-C.
+    attend = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=attend) as process:
+        try:
+            assert process.stdout is not None
+            address = next(word for word in process.stdout.readline().split() if word.startswith("http://127.0.0.1:"))
+            with urllib.request.urlopen(f"{address}network.onnx", timeout=30) as response:
+                assert response.read() == b"network"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (130, "error: stopped by Ctrl-C\n")
 
 

@@ -2,10 +2,10 @@
 //
 //   const people = decode(outputs, settings);     // [{score, keypoints: [[x, y, value], ...]}, ...]
 //
-// `settings` is the content of settings.json beside this file, of which `keypoint_order` and `inference` are used; where
-// the graph is used without a page, they are in its metadata, under `litepose`. Positions are in pixels of the network's
-// input (network_input.mjs turns them into pixels of the image), where pixel i covers i to i + 1; the value of a
-// keypoint that was not found is 0. The people, and their order, are those of the Python decoder.
+// `settings` is the content of settings.json beside this file, of which `keypoint_order` and `inference` are used; the
+// metadata of the ONNX file holds the same under `litepose`. Positions are in pixels of the network's input
+// (network_input.mjs turns them into pixels of the image), where pixel i covers i to i + 1; the value of a keypoint that
+// was not found is 0. The people, and their order, are those of the Python decoder.
 
 const FORBIDDEN = 1e6; // cost of a pair that may not be
 const REACH = 2; // pixels on each side of a peak that are fitted, and the largest step
@@ -243,12 +243,12 @@ function blockRanges({ heat, tags, width, height }) {
   const peak = filled(-Infinity), low = filled(Infinity), high = filled(-Infinity);
   for (let block = 0; block < peak.length; block++) {
     const top = Math.floor(block / columns) * BLOCK, left = (block % columns) * BLOCK;
+    let highest = -Infinity;
     for (let y = top; y < Math.min(top + BLOCK, height); y++) {
       const end = y * width + Math.min(left + BLOCK, width);
-      for (let place = y * width + left; place < end; place++) {
-        if (heat[place] > peak[block]) peak[block] = heat[place];
-      }
+      for (let place = y * width + left; place < end; place++) if (heat[place] > highest) highest = heat[place];
     }
+    peak[block] = highest;
     // Tags are interpolated from those of half the size, one pixel further than the block.
     const bottom = Math.min((top + BLOCK) / 2 + 1, height >> 1), right = Math.min((left + BLOCK) / 2 + 1, half);
     for (let y = Math.max(top / 2 - 1, 0); y < bottom; y++) {

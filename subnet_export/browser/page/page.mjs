@@ -103,7 +103,8 @@ function draw() {
   context.drawImage(image, 0, 0);
   if (shown.length) drawPeople(context, shown, settings.keypoints, canvas.clientWidth);
   element("people").textContent = shown.length;
-  canvas.setAttribute("aria-label", shown.length === 1 ? "Picture with 1 person" : `Picture with ${shown.length} people`);
+  const label = shown.length === 1 ? "Picture with 1 person" : `Picture with ${shown.length} people`;
+  canvas.setAttribute("aria-label", label);
 }
 
 async function openPicture(file) {
@@ -140,8 +141,9 @@ async function startCamera() {
     video.srcObject = stream;
     await video.play();
   } catch (error) {
-    const isRefused = error.name === "NotAllowedError";
-    return say(isRefused ? "The camera is blocked. Allow it for this page and try again." : "No camera could be opened.");
+    const isBlocked = error.name === "NotAllowedError";
+    stopCamera();
+    return say(isBlocked ? "The camera is blocked. Allow it for this page and try again." : "No camera could be opened.");
   }
   const [track] = stream.getVideoTracks();
   track.onended = stopCamera;

@@ -81,12 +81,15 @@ async function peopleIn(image) {
   context.fillRect(0, 0, width, height); // black shows through transparent pictures, as outside of all pictures
   context.drawImage(image, 0, 0);
   image.close();
-  const { pixels, ...frame } = resizeForNetwork(context.getImageData(0, 0, width, height).data, width, height, settings);
+  const { data } = context.getImageData(0, 0, width, height);
+  const { pixels, ...frame } = resizeForNetwork(data, width, height, settings);
   const input = networkInput(pixels, frame);
   const prepared = performance.now();
   const tensors = await session.run({ [settings.input.name]: input });
   const outputs = {};
-  for (const [name, tensor] of Object.entries(tensors)) outputs[name] = { data: await tensor.getData(), dims: tensor.dims };
+  for (const [name, tensor] of Object.entries(tensors)) {
+    outputs[name] = { data: await tensor.getData(), dims: tensor.dims };
+  }
   const ran = performance.now();
   const people = toImage(decode(outputs, settings), frame);
   for (const tensor of Object.values(tensors)) tensor.dispose();

@@ -165,7 +165,9 @@ def test_outputs_of_another_network_are_refused(tmp_path: Path) -> None:
         decoded(tmp_path, [((low, high), {})])
 
 
-@pytest.mark.parametrize(("width", "height"), [(96, 96), (200, 131), (75, 301), (640, 480), (97, 98), (50, 40)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(96, 96), (200, 131), (75, 301), (640, 480), (160, 120), (97, 98), (50, 40)]
+)
 def test_images_are_resized_as_in_python(width: int, height: int, tmp_path: Path) -> None:
     image = np.random.RandomState(width).randint(0, 256, (height, width, 3)).astype(np.uint8)
     with_alpha = np.concatenate([image, np.full((height, width, 1), 255, np.uint8)], axis=2)
@@ -181,7 +183,7 @@ def test_images_are_resized_as_in_python(width: int, height: int, tmp_path: Path
     assert (result["height"], result["width"]) == resized.shape[:2]
     difference = np.abs(np.array(result["pixels"]).reshape(resized.shape) - resized.astype(int))
     assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01
+    assert (difference > 0).mean() < 0.003
     moved = np.array(result["people"][0]["keypoints"])
     np.testing.assert_allclose(moved[:2, :2], transform.to_image(np.array(points)[:2, :2]), atol=1e-9)
     assert moved[2].tolist() == [0.0, 0.0, 0.0]
