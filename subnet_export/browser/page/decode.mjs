@@ -4,8 +4,8 @@
 //
 // `settings` is the content of settings.json beside this file, of which `keypoint_order` and `inference` are used; the
 // metadata of the ONNX file holds the same under `litepose`. Positions are in pixels of the network's input
-// (network_input.mjs turns them into pixels of the image), where pixel i covers i to i + 1; the value of a keypoint that
-// was not found is 0. The people, and their order, are those of the Python decoder.
+// (network_input.mjs turns them into pixels of the image), where pixel i covers i to i + 1. The value of a keypoint
+// that was not found is 0. The people, and their order, are those of the Python decoder.
 
 const FORBIDDEN = 1e6; // cost of a pair that may not be
 const REACH = 2; // pixels on each side of a peak that are fitted, and the largest step

@@ -143,7 +143,8 @@ async function startCamera() {
   } catch (error) {
     const isBlocked = error.name === "NotAllowedError";
     stopCamera();
-    return say(isBlocked ? "The camera is blocked. Allow it for this page and try again." : "No camera could be opened.");
+    say(isBlocked ? "The camera is blocked; allow it for this page and try again." : "No camera could be opened.");
+    return;
   }
   const [track] = stream.getVideoTracks();
   track.onended = stopCamera;

@@ -38,7 +38,7 @@ pytestmark = [
 ]
 WASM = "?backend=wasm&threads=2"
 IS_READY = "document.getElementById('runtime').textContent.startsWith('W')"
-FAILS = "!document.getElementById('message').hidden"
+FAILS = "document.getElementById('message')?.hidden === false"
 
 Pages = dict[str, Path]
 
