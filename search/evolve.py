@@ -15,8 +15,10 @@ def main() -> None:
 
 def _job(config: dict[str, Any]) -> None:
     from supernet.cli.extras import SEARCH, require
+    from supernet.compute.cpu_tuning import prefer_throughput
 
     require("search", "a search", SEARCH)
+    prefer_throughput()
     from search.runs.evolution_run import start_or_resume  # here, so that --help does not import torch
     from supernet.cli.hydra_app import command_line_overrides
 

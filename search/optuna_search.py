@@ -27,10 +27,12 @@ def search(config: dict[str, Any]) -> Path:
         UserError: As there, or a package is not installed.
     """
     from supernet.cli.extras import SEARCH, require
+    from supernet.compute.cpu_tuning import prefer_throughput
 
     require("search", "a search", SEARCH)
     if find_spec("optuna") is None:
         raise UserError("search.optuna_search needs Optuna; install it with pip install 'litepose-supernet[optuna]'")
+    prefer_throughput()
     from search.runs.optuna_run import run  # here, so that --help does not import torch
 
     return run(config)

@@ -89,11 +89,18 @@ def main() -> None:
         type=whole_number(1),
         help="measure on the first N test images (default: all)",
     )
+    parser.add_argument(
+        "--license",
+        metavar="NAME",
+        help="licence of the weights for the model card, as hubs name it, such as mit, cc-by-4.0 or other (default: "
+        "that of --model, else unknown)",
+    )
     parser.describe(
         ("--arch runs/evolve/latest/arch.json --format onnx,openvino", "model=runs/export/latest format=safetensors"),
         {
             "what is exported": ("--supernet", "--arch", "--model"),
             "formats": ("--format", "--input", "--decode", "--onnxruntime-web", "--check-images", "--max-int8-loss"),
+            "model card": ("--license",),
             "data": ("--dataset", "overrides", "--dataset-root", "--calibration-images", "--num-images"),
             **RESULTS_AND_MACHINE,
         },

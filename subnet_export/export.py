@@ -14,10 +14,13 @@ from torch import Tensor
 from subnet_export.ap_measurement import at_root, check_measurement, measure, named_dataset
 from subnet_export.browser.onnxruntime_web import page_runtime
 from subnet_export.deployment.deployed_network import Input
-from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, WEB, Format, require
+from subnet_export.deployment.environments import require_converter
+from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, WEB, Format
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode
 from subnet_export.model import load_model, save_model
+from subnet_export.publish import picture
+from subnet_export.publish.front_matter import check_license
 from subnet_export.run_summary import finish, prepare
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
@@ -132,6 +135,7 @@ def run(options: argparse.Namespace) -> None:
     """Export a subnet, or an exported model in further formats, as the command line says."""
     began = time.perf_counter()
     device = prepare(options)
+    license = None if options.license is None else check_license(options.license)
     check_packages(options.format)
     settings = ExportSettings(
         calibration_images=options.calibration_images,
@@ -152,14 +156,16 @@ def run(options: argparse.Namespace) -> None:
         test_set: PoseDataset = CachedDataset(build(model.dataset, model.measurement.split))
     else:
         model, test_set, source = _from_supernet(options, device, settings)
+    if license is not None:
+        model = replace(model, license=license)
     model = write_model(options.folder, model, test_set, options.format, settings)
     finish(options, model, "exported subnet", {**source, **figures_of(model, began)})
 
 
 def check_packages(formats: Sequence[Format]) -> None:
-    """Raise UserError if a package is missing that writes one of ``formats``."""
+    """Raise UserError if a package is missing that writes one of ``formats``; make the environments that they need."""
     for chosen in formats:
-        require(chosen.packages, chosen.extra, f"format {chosen.name}")
+        require_converter(chosen, f"format {chosen.name}")
 
 
 def figures_of(model: ExportedModel, began: float) -> dict[str, Any]:
@@ -196,7 +202,14 @@ def write_model(
         calibration_images,
         settings.batch_size,
     )
-    return save_model(folder, model, lambda read: check_measurement(read, test_set, settings.batch_size), writer.write)
+    examples = picture.drawn_examples(model, test_set)
+    return save_model(
+        folder,
+        model,
+        lambda read: check_measurement(read, test_set, settings.batch_size),
+        writer.write,
+        None if examples is None else picture.encoded(examples),
+    )
 
 
 def _from_supernet(

@@ -20,10 +20,11 @@ import torch
 
 from subnet_export.deployment.detectors import DetectorRuntime
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, format_of, require
-from subnet_export.deployment.runtimes import Precision, check_outputs, open_runtime
+from subnet_export.deployment.library_runtimes import open_runtime
+from subnet_export.deployment.runtimes import Precision, check_outputs
 from subnet_export.exported_model import ExportedModel, FormatRecord
-from subnet_export.model_card import model_card
 from subnet_export.model_json import describe, from_description
+from subnet_export.publish.model_card import PICTURE_FILE, model_card
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.container import load_state
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
@@ -43,6 +44,7 @@ def save_model(
     model: ExportedModel,
     check: Callable[[ExportedModel], None] | None = None,
     write_formats: Callable[[Path, ExportedModel], dict[str, FormatRecord]] | None = None,
+    picture: bytes | None = None,
 ) -> ExportedModel:
     """Write ``model`` to the new folder ``folder``, all or nothing, after loading it back and comparing its maps.
 
@@ -52,6 +54,7 @@ def save_model(
         check: Called with the model as read back, on the same device; an error it raises prevents the export.
         write_formats: Writes files of other formats into a folder and returns their records
             (:meth:`subnet_export.format_writer.FormatWriter.write`); an error it raises prevents the export.
+        picture: Content of a JPEG file for the model card.
 
     Returns:
         ``model`` with exactly the formats that were written.
@@ -66,6 +69,8 @@ def save_model(
         model = replace(
             model, formats=write_formats(staging, model) if write_formats else {}, runtime=None, detector=None
         )
+        if picture is not None:
+            files.write_bytes(staging / PICTURE_FILE, picture)
         _write(staging, model)
         reloaded = load_model(staging)
         if not _same_maps(copy.deepcopy(model.network).cpu(), reloaded.network):
@@ -84,7 +89,8 @@ def load_model(
     """Read an exported model and check that its files belong together and are intact.
 
     Args:
-        folder: The model's folder, or the file in it to run (``model.onnx``), or a name (``pretrained:photos_small``).
+        folder: The model's folder, or the file in it to run (``model.onnx``), or a name (``pretrained:photos_small``,
+            ``hf://owner/name``, ``hf://owner/name@revision``).
         device: Where PyTorch runs the network; the other libraries run on the CPU.
         format: Which of its formats to run (:mod:`subnet_export.deployment.formats`); LitePose's own by default.
         precision: Precision of the layers in floating point; "bf16" for OpenVINO only.
@@ -93,7 +99,7 @@ def load_model(
         UserError: A file is missing, damaged, of another format, or does not fit the other; the model was not exported
             in the format, or its library is not installed.
     """
-    folder = located(folder)
+    folder = located(folder, FORMATS[format].files if format in FORMATS else ())
     if folder.is_file():
         chosen = format_of(folder)
         depth = Path(chosen.files[0]).parts if chosen else ()
@@ -121,6 +127,8 @@ def _in_format(
             "format torch_export is for other programs: reading such a file can run code from it; load litepose, which "
             "is the same network"
         )
+    if not FORMATS[name].loads_here:
+        raise UserError(f"format {name} does not run here ({FORMATS[name].runs_on}); load litepose, the same network")
     if name not in model.formats:
         raise UserError(
             f"{folder} was not exported as {name}; run python -m subnet_export --model {folder} --format {name}"
@@ -159,14 +167,18 @@ def _same_maps(written: LitePose, read: LitePose) -> bool:
 def _write(folder: Path, model: ExportedModel) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     files.write_bytes(folder / WEIGHTS_FILE, safe_torch.serialize(state))
-    files.write_text(
-        folder / PROGRAM, (resources.files("subnet_export.decoding") / PROGRAM).read_text(encoding="utf-8")
-    )
+    write_program(folder)
     describe_in(folder, model)
+
+
+def write_program(folder: Path) -> None:
+    """Write the program that finds people with the files in ``folder``."""
+    text = (resources.files("subnet_export.decoding") / PROGRAM).read_text(encoding="utf-8")
+    files.write_text(folder / PROGRAM, text)
 
 
 def describe_in(folder: Path, model: ExportedModel) -> None:
     """Write the description and the model card of ``model`` into ``folder``, which holds its weights file already."""
     description = describe(model, read_weights(folder / WEIGHTS_FILE))
     files.write_json(folder / DESCRIPTION_FILE, checksum.with_checksum(description))
-    files.write_text(folder / CARD_FILE, model_card(model))
+    files.write_text(folder / CARD_FILE, model_card(model, has_picture=(folder / PICTURE_FILE).exists()))

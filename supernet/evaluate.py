@@ -14,6 +14,9 @@ def main() -> None:
 
 
 def _job(config: dict[str, Any]) -> None:
+    from supernet.compute.cpu_tuning import prefer_throughput
+
+    prefer_throughput()  # before PyTorch is imported
     from supernet.evaluation.run import run  # keeps --help free of torch
 
     run(config)

@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -88,16 +89,17 @@ def scorer_and_images(workload: str, options: argparse.Namespace) -> tuple[Any, 
 
 def serve(workload: str, options: argparse.Namespace) -> None:
     """Score the archs whose numbers come in, one per line, and print a line of figures for each."""
+    with contextlib.suppress(ImportError):  # a search calls it before it imports PyTorch; earlier commits did not
+        from supernet.compute.cpu_tuning import HUGE_PAGES, prefer_throughput
+
+        assert HUGE_PAGES
+        prefer_throughput()
     import cv2
     import torch
 
     from search.runs.problem import measure_subnet
 
     torch.set_num_threads(options.threads)
-    with contextlib.suppress(AttributeError):  # a search calls it before it scores; earlier commits did not
-        import search.runs.problem as problem
-
-        problem.prefer_throughput()
     cv2.setNumThreads(0)
     scorer, images = scorer_and_images(workload, options)
     archs = candidates(workload, scorer.supernet.space, options.candidates)
@@ -106,7 +108,8 @@ def serve(workload: str, options: argparse.Namespace) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         wall, processor = time.perf_counter(), _processor_seconds()
-        metrics = measure_subnet(scorer, archs[int(line)], images)
+        measured = measure_subnet(scorer, archs[int(line)], images)
+        metrics = getattr(measured, "metrics", measured)  # earlier commits return the metrics themselves
         figures = {
             "wall_s": time.perf_counter() - wall,
             "processor_s": _processor_seconds() - processor,
@@ -223,6 +226,7 @@ def main() -> None:
         return
     if "photos" in options.workloads and options.photos is None:
         parser.error("the workload photos needs --photos, the folder of coco_people")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # removes the worktree
     options.drawn_supernet = str(Path(options.drawn_supernet).resolve())
 
     from scripts.benchmarks.timing import print_report

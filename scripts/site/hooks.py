@@ -48,4 +48,10 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Fill in the table of formats, and name files of the repository instead of linking to them."""
-    return _TO_THE_REPOSITORY.sub(r"\1 (`\2`)", markdown.replace(formats.TABLE, formats.table()))
+    return _TO_THE_REPOSITORY.sub(_named, markdown.replace(formats.TABLE, formats.table()))
+
+
+def _named(link: re.Match[str]) -> str:
+    """Return the text of a link and the file that it leads to."""
+    text, file = link.groups()
+    return f"`{file}`" if file.endswith(text) else f"{text} (`{file}`)"

@@ -31,6 +31,9 @@ class Series:
     Attributes:
         x, y: Finite values, equally many. For bars, y are positions from 0.
         notes: A line of text for each point, shown when the mouse is over it; empty for none.
+        errors: Lower and upper end of the interval of each point, along y or, for bars, along x; None for no interval.
+        keys: What scripts of the page know each point by; empty for none.
+        is_hidden: Whether it is shown only after a click on its entry in the legend, and not in images.
     """
 
     name: str
@@ -39,6 +42,16 @@ class Series:
     style: Style
     color: str
     notes: tuple[str, ...] = ()
+    errors: tuple[tuple[float, float] | None, ...] = ()
+    keys: tuple[str, ...] = ()
+    is_hidden: bool = False
+
+    def error_lengths(self) -> tuple[list[float], list[float]]:
+        """Return the lengths of the error bars below and above each point, 0 for a point without an interval."""
+        values = self.x if self.style == "bars" else self.y
+        ends = [(value, value) if error is None else error for value, error in zip(values, self.errors, strict=True)]
+        below = [max(0.0, value - low) for value, (low, _) in zip(values, ends, strict=True)]
+        return below, [max(0.0, high - value) for value, (_, high) in zip(values, ends, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ class Mark:
     axis: Literal["x", "y"]
     value: float
     name: str
-    color: str = "#333333"
+    color: str = "#7d8590"
 
 
 @dataclass(frozen=True)
@@ -81,8 +94,12 @@ def draw_png(path: str | Path, charts: Sequence[Chart]) -> None:
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
-    for series in chart.series:
+    for series in (series for series in chart.series if not series.is_hidden):
         x, y, color, name = series.x, series.y, series.color, series.name
+        if series.errors:
+            lengths, is_bars = series.error_lengths(), series.style == "bars"
+            sides = (None, lengths) if is_bars else (lengths, None)
+            axes.errorbar(x, y, *sides, fmt="none", ecolor="#57606a" if is_bars else color, elinewidth=1, capsize=2)
         if series.style == "bars":
             axes.barh(y, x, color=color, label=name)
         elif series.style in ("points", "star"):
@@ -114,7 +131,14 @@ def to_html(chart: Chart, name: str) -> str:
     for series in chart.series:
         notes = [html.escape(note) for note in series.notes]
         common: dict[str, Any] = {"x": series.x, "y": series.y, "name": html.escape(series.name), "customdata": notes}
+        common |= {"ids": series.keys} if series.keys else {}
+        common |= {"visible": "legendonly"} if series.is_hidden else {}
         hover = "%{x:,.4~s}, %{y:.4f}" + ("<br>%{customdata}" if notes else "")
+        if series.errors:
+            along = "error_x" if series.style == "bars" else "error_y"
+            below, above = series.error_lengths()
+            common[along] = {"array": above, "arrayminus": below, "symmetric": False, "thickness": 1, "width": 3}
+            common[along] |= {"color": "#7d8590"} if series.style == "bars" else {}
         if series.style == "bars":
             names = [html.escape(row) for row in chart.rows]
             common |= {"y": names, "customdata": None, "orientation": "h", "marker_color": series.color}
@@ -133,14 +157,21 @@ def to_html(chart: Chart, name: str) -> str:
         line = {"color": mark.color, "dash": "dash", "width": 1}
         figure.add_scatter(x=x, y=y, mode="lines", line=line, name=html.escape(mark.name), hoverinfo="name")
     figure.update_layout(
-        title=html.escape(chart.title),
-        xaxis={"title": html.escape(chart.x_label), "range": chart.x_range},
-        yaxis={"title": html.escape(chart.y_label), "autorange": "reversed" if chart.rows else True},
-        template="plotly_white",
+        title={"text": html.escape(chart.title), "font": {"size": 15}, "x": 0, "xref": "paper"},
+        xaxis={"title": html.escape(chart.x_label), "range": chart.x_range, "automargin": True},
+        yaxis={
+            "title": html.escape(chart.y_label),
+            "autorange": "reversed" if chart.rows else True,
+            "automargin": True,
+        },
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hovermode="closest",
         showlegend=not chart.rows,
-        legend={"orientation": "h", "y": -0.2},
-        margin={"l": 60, "r": 20, "t": 50, "b": 40},
-        height=max(440, 24 * len(chart.rows) + 120),
+        legend={"orientation": "h", "y": -0.27, "yanchor": "top", "x": 0, "font": {"size": 11}},
+        margin={"l": 48, "r": 12, "t": 44, "b": 40},
+        height=max(420 + 14 * (len(chart.series) + len(chart.marks)), 24 * len(chart.rows) + 120),
     )
     options = {"displayModeBar": False, "responsive": True}  # the buttons would cover the title
     text: str = figure.to_html(full_html=False, include_plotlyjs=False, config=options, div_id=name)
@@ -151,7 +182,7 @@ def _extent(chart: Chart, axis: Literal["x", "y"]) -> tuple[float, float]:
     """Return the smallest and the largest value shown on an axis."""
     if axis == "x" and chart.x_range:
         return chart.x_range
-    values = [value for series in chart.series for value in getattr(series, axis)]
+    values = [value for series in chart.series if not series.is_hidden for value in getattr(series, axis)]
     values += [mark.value for mark in chart.marks if mark.axis == axis]
     values = [value for value in values if math.isfinite(value)] or [0.0]
     return min(values), max(values)

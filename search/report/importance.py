@@ -5,12 +5,17 @@ import numpy as np
 from search.features import Floats
 from search.predictor import ApPredictor
 from supernet.genes import Genes
+from supernet.pose.metrics.image_matches import interval
 from supernet.space import SearchSpace
 
 REPEATS = 5
+RESAMPLES = 10
+"""Draws of images and subnets for the intervals; each fits a predictor."""
 
 
-def importance(space: SearchSpace, genes: Genes, scores: Floats, rng: np.random.Generator) -> dict[str, float]:
+def importance(
+    space: SearchSpace, genes: Genes, scores: Floats, rng: np.random.Generator, repeats: int = REPEATS
+) -> dict[str, float]:
     """Return the mean absolute change of the predicted score when an arch takes a choice from another arch, by choice.
 
     This is permutation importance, in the unit of the scores. A greater depth is taken with the blocks of the other
@@ -21,6 +26,7 @@ def importance(space: SearchSpace, genes: Genes, scores: Floats, rng: np.random.
         genes: Scored archs, rows of ``space.encode`` (N, G).
         scores: Score of each arch, (N,).
         rng: Pairs the archs.
+        repeats: Pairs of each arch.
 
     Returns:
         Choices with at least two values, the most important first.
@@ -31,12 +37,35 @@ def importance(space: SearchSpace, genes: Genes, scores: Floats, rng: np.random.
     predictor = ApPredictor(space).fit(genes, scores, rng)
     before = predictor.predict(genes)
     changes = dict.fromkeys(_choices(space), 0.0)
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         others = genes[rng.permutation(len(genes))]
         for name, columns in _choices(space).items():
             after = predictor.predict(_with_columns(space, genes, others, columns))
-            changes[name] += float(np.abs(after - before).mean()) / REPEATS
+            changes[name] += float(np.abs(after - before).mean()) / repeats
     return dict(sorted(changes.items(), key=lambda name_and_change: -name_and_change[1]))
+
+
+def importance_intervals(
+    space: SearchSpace, genes: Genes, resampled: Floats, rng: np.random.Generator
+) -> dict[str, tuple[float, float]]:
+    """Return the interval of each importance over draws of the images and of the archs.
+
+    Each draw takes the scores on other images and as many archs with replacement, because both are samples.
+
+    Args:
+        space: Space of the archs.
+        genes: Scored archs, (N, G).
+        resampled: Score of each arch on each draw of the images, (N, R).
+        rng: Draws and pairs the archs.
+    """
+    finite = np.flatnonzero(np.isfinite(resampled).all(0))[:RESAMPLES]
+    found: dict[str, list[float]] = {}
+    for draw in finite:
+        chosen = rng.integers(len(genes), size=len(genes))
+        for name, value in importance(space, genes[chosen], resampled[chosen, draw], rng, repeats=1).items():
+            found.setdefault(name, []).append(value)
+    ends = {name: interval(np.array(values)) for name, values in found.items()}
+    return {name: end for name, end in ends.items() if end is not None}
 
 
 def _with_columns(space: SearchSpace, genes: Genes, others: Genes, columns: list[int]) -> Genes:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from search.candidate import Score
 from search.runs.score_cache import ScoreCache, digest_of
@@ -11,8 +11,15 @@ from supernet.arch import Arch
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import evenly_spread
 
-Measure = Callable[[Arch, PoseDataset], Mapping[str, float]]
-"""(arch, images) -> metrics, including AP."""
+
+class Measurement(NamedTuple):
+    """Metrics of an arch, including AP, and its matches image by image as text where there are any."""
+
+    metrics: Mapping[str, float]
+    matches: str | None = None
+
+
+Measure = Callable[[Arch, PoseDataset], Measurement]
 
 
 class Processes(Protocol):
@@ -65,6 +72,7 @@ class Evaluator:
         self._measure, self._processes, self._cache = measure, processes, cache
         self._weights, self._settings = weights, dict(settings)
         self._sets: dict[int, tuple[PoseDataset, ScoreCache]] = {}
+        self._matches: dict[tuple[int, Arch], str] = {}
 
     @property
     def num_processes(self) -> int:
@@ -86,14 +94,24 @@ class Evaluator:
         own = {}
         for i in range(self._processes.index, len(archs), self._processes.count):
             cached = cache.get(archs[i])
-            metrics = {name: float(value) for name, value in (cached or self._measure(archs[i], images)).items()}
             if cached is None:
-                cache.put(archs[i], metrics)
-            own[i] = {"digest": archs[i].digest(), "metrics": metrics, "cached": cached is not None}
-        return [Score(number, metrics) for metrics in self._gathered(archs, own)]
+                metrics, matches = self._measure(archs[i], images)
+                metrics = {name: float(value) for name, value in metrics.items()}
+                cache.put(archs[i], metrics, matches)
+            else:
+                metrics, matches = cached, cache.matches(archs[i])
+            own[i] = {"digest": archs[i].digest(), "metrics": metrics, "matches": matches, "cached": cached is not None}
+        results = self._gathered(archs, own)
+        known = {(number, archs[i]): result["matches"] for i, result in enumerate(results)}
+        self._matches |= {key: matches for key, matches in known.items() if matches is not None}
+        return [Score(number, result["metrics"]) for result in results]
 
-    def _gathered(self, archs: Sequence[Arch], own: Mapping[int, Any]) -> list[dict[str, float]]:
-        """Exchange results with the other processes and return the metrics in the order of ``archs``."""
+    def matches(self, arch: Arch, num_images: int) -> str | None:
+        """Return the matches of ``arch`` on so many images, image by image as text; None if they are unknown."""
+        return self._matches.get((num_images, arch))
+
+    def _gathered(self, archs: Sequence[Arch], own: Mapping[int, Any]) -> list[Any]:
+        """Exchange results with the other processes and return them in the order of ``archs``."""
         results: dict[int, Any] = {}
         for text in self._processes.texts(json.dumps(own)):
             results |= {int(i): result for i, result in json.loads(text).items()}
@@ -102,4 +120,4 @@ class Evaluator:
         num_cached = sum(result["cached"] for result in results.values())
         self.num_reused += num_cached
         self.num_measured += len(results) - num_cached
-        return [results[i]["metrics"] for i in range(len(archs))]
+        return [results[i] for i in range(len(archs))]

@@ -13,7 +13,7 @@ from rich.table import Table
 from search.budget import readable
 from search.candidate import Candidate, Score
 from search.evolution.offspring import draw_fitting
-from search.report import page
+from search.report import image_results, page
 from search.runs.final_check import FinalCheck, choose, with_latencies, with_scores
 from search.runs.measured_latency import measured_ms
 from search.runs.problem import Problem
@@ -22,6 +22,7 @@ from search.runs.results import (
     FRONT_FILE,
     FRONT_FOLDER,
     baseline_figures,
+    image_matches,
     save_archs,
     save_test_score,
     score_rows,
@@ -74,7 +75,9 @@ def finish(
     save_test_score(run.folder, check.test)
     value = _origin(run) | summary(check, problem, archive) | dict(figures)
     value |= {"search_seconds": search_seconds, "seconds": run.seconds}
-    report = page.write(run.folder, value, score_rows(archive), problem.budget, problem.dataset_kind)
+    matches = image_matches(check, problem, archive)
+    image_results.save(run.folder, matches)
+    report = page.write(run.folder, value, score_rows(archive), problem.budget, matches)
     write_summary(run.folder, value)  # last, because it marks the run as finished
     if problem.test_is_validation:
         logger.warning("the data set has the same images for val and test, so AP of the chosen subnet is optimistic")
@@ -94,6 +97,7 @@ def _origin(run: SearchRun) -> dict[str, Any]:
         "space": problem.space.name,
         "space_digest": problem.space.digest(),
         "keypoints": problem.trained.keypoints.name,
+        "dataset_kind": problem.dataset_kind,
         "constraint": problem.budget.to_dict(),
         "objectives": list(settings.objectives),
         "seed": settings.seed,

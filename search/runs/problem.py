@@ -1,7 +1,6 @@
 """The problem a search solves: a trained supernet, costs and budget, and the images to score on."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ import cv2
 import torch
 
 from search.budget import Budget, CostModel
-from search.runs.evaluator import Evaluator
+from search.runs.evaluator import Evaluator, Measurement
 from search.runs.score_cache import digest_of, file_digest
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
@@ -182,6 +181,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
     )
 
 
-def measure_subnet(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Mapping[str, float]:
-    """Extract, calibrate and evaluate ``arch`` on ``images``; return its metrics."""
-    return scorer.score(arch, images).metrics
+def measure_subnet(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Measurement:
+    """Extract, calibrate and evaluate ``arch`` on ``images``; return its metrics and matches."""
+    evaluation = scorer.score(arch, images)
+    return Measurement(evaluation.metrics, None if evaluation.matches is None else evaluation.matches.to_text())

@@ -1,14 +1,17 @@
 """The results of a search run as files and plain values: arch files, the front, and the figures of the summary."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from search.candidate import Candidate, Score
+from search.report import image_results
+from search.runs.evaluator import Evaluator
 from search.runs.final_check import FinalCheck
 from search.runs.problem import Problem
+from supernet.arch import Arch
 from supernet.io import files
 from supernet.io.metric_values import with_null
 
@@ -52,6 +55,7 @@ def summary(check: FinalCheck, problem: Problem, archive: Sequence[Candidate]) -
         "num_validation_images": len(problem.validation.images),
         "num_test_images": len(problem.test.images),
         "test_is_validation": problem.test_is_validation,
+        "images": {"val": problem.validation.data_digest(), "test": problem.test.data_digest()},
         "chosen": chosen | {"metrics": {"val": chosen["metrics"], "test": check.test.metrics}},
         "finalists": [finalist.row() for finalist in check.finalists],
         "baseline": baseline_figures(check, problem),
@@ -77,3 +81,24 @@ def baseline_figures(check: FinalCheck, problem: Problem) -> dict[str, Any]:
 def score_rows(archive: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Return a row for each score; a candidate scored on several numbers of images has several rows."""
     return [replace(candidate, scores=(score,)).row() for candidate in archive for score in candidate.scores]
+
+
+def image_matches(check: FinalCheck, problem: Problem, archive: Sequence[Candidate]) -> image_results.Matches:
+    """Return the matches of all candidates on validation images, and those of the final check on test images."""
+    candidates = [*archive, *check.finalists]
+    scored = [(candidate.arch, score.num_images) for candidate in candidates for score in candidate.scores]
+    tested = [(check.chosen.arch, check.test.num_images)]
+    tested += [(arch, score.num_images) for arch, score in check.baseline]
+    return {
+        "val": _known_matches(problem.validation, scored),
+        "test": _known_matches(problem.test, tested),
+    }
+
+
+def _known_matches(evaluator: Evaluator, scored: Iterable[tuple[Arch, int]]) -> dict[int, dict[str, str]]:
+    """Return what an evaluator knows of archs on numbers of images, by number and digest."""
+    found: dict[int, dict[str, str]] = {}
+    for arch, num_images in scored:
+        if (matches := evaluator.matches(arch, num_images)) is not None:
+            found.setdefault(num_images, {})[arch.digest()] = matches
+    return found

@@ -46,6 +46,7 @@ class ScoreCache:
     def __init__(self, folder: str | Path | None, weights: str, data: str) -> None:
         self.path = None if folder is None else Path(folder) / f"{weights[:DIGITS]}-{data[:DIGITS]}.jsonl"
         self._known: dict[Arch, dict[str, float]] = {}
+        self._matches: dict[Arch, str] = {}
         if self.path is None:
             return
         try:
@@ -58,7 +59,10 @@ class ScoreCache:
         for row in jsonl.read_whole_lines(self.path, "score cache"):
             try:
                 metrics = {str(name): float(value) for name, value in row["metrics"].items()}
-                self._known[Arch.from_dict(row["arch"])] = metrics
+                arch, matches = Arch.from_dict(row["arch"]), row.get("matches")
+                self._known[arch] = metrics
+                if isinstance(matches, str):
+                    self._matches[arch] = matches
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 continue  # a valid line that is no score, written by another program
 
@@ -66,8 +70,15 @@ class ScoreCache:
         """Return the metrics of ``arch``, None if it is not in the cache."""
         return self._known.get(arch)
 
-    def put(self, arch: Arch, metrics: Mapping[str, float]) -> None:
-        """Add the metrics of ``arch``."""
+    def matches(self, arch: Arch) -> str | None:
+        """Return the matches of ``arch`` image by image, as text; None if they are unknown."""
+        return self._matches.get(arch)
+
+    def put(self, arch: Arch, metrics: Mapping[str, float], matches: str | None = None) -> None:
+        """Add the metrics of ``arch`` and, where there are any, its matches image by image."""
         self._known[arch] = dict(metrics)
+        row: dict[str, Any] = {"arch": arch.to_dict(), "metrics": dict(metrics)}
+        if matches is not None:
+            self._matches[arch] = row["matches"] = matches
         if self.path is not None:
-            jsonl.append(self.path, {"arch": arch.to_dict(), "metrics": dict(metrics)})
+            jsonl.append(self.path, row)

@@ -9,14 +9,17 @@ import torch
 
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.equivalence import comparison_images
-from subnet_export.deployment.formats import LITEPOSE, OPENVINO_INT8, RUNTIMES, TORCH_EXPORT, missing
-from subnet_export.deployment.runtimes import Runtime, TorchRuntime, bf16_is_native, open_runtime
+from subnet_export.deployment.formats import FORMATS, LITEPOSE, OPENVINO_INT8, RUNTIMES, TORCH_EXPORT, missing
+from subnet_export.deployment.library_runtimes import open_runtime
+from subnet_export.deployment.runtimes import Runtime, TorchRuntime, bf16_is_native
 from subnet_export.deployment.writers import WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model
 from supernet.arch import Arch
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE
+from supernet.checkpoints.hub import is_hub
 from supernet.checkpoints.pretrained import located
+from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
 from supernet.io import files
 from supernet.litepose import LitePose, in_channels_last
@@ -56,7 +59,10 @@ def load_targets(options: argparse.Namespace, device: torch.device) -> Iterator[
         UserError: A file cannot be read.
     """
     if not options.arch:
-        folder = located(options.model or Path(options.runs) / "export" / "latest")
+        name = options.model or Path(options.runs) / "export" / "latest"
+        if options.record and is_hub(name):
+            raise UserError(f"{name} is not on this machine, so nothing can be recorded in it; leave out --record")
+        folder = located(name, [file for chosen in FORMATS.values() for file in chosen.files])
         model = load_model(folder, device)
         folder = folder.parent if folder.is_file() else folder
         if options.record:  # before the measurements, not after them
@@ -79,11 +85,14 @@ def random_network(arch: Arch, num_keypoints: int) -> LitePose:
 
 
 def available_runtimes() -> tuple[str, ...]:
-    """Return the names of ``RUNTIMES`` whose packages are installed and whose precision this processor has."""
+    """Return the names of ``RUNTIMES`` whose packages are installed and whose precision this processor has.
+
+    Formats with an environment of their own are left out, because converting to them takes half a minute.
+    """
     return tuple(
         name
         for name, (chosen, precision) in RUNTIMES.items()
-        if not missing(chosen.packages) and (precision != "bf16" or bf16_is_native())
+        if not missing(chosen.packages) and not chosen.environment and (precision != "bf16" or bf16_is_native())
     )
 
 

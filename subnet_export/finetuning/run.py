@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from subnet_export.ap_measurement import check_measurement, measure
-from subnet_export.deployment.formats import CHECK_IMAGES, require
+from subnet_export.deployment.environments import require_converter
+from subnet_export.deployment.formats import CHECK_IMAGES
 from subnet_export.export import calibration_record
 from subnet_export.exported_model import Measurement
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
@@ -19,6 +20,7 @@ from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode, decodes, formats_of
 from subnet_export.model import save_model
+from subnet_export.publish import picture
 from subnet_export.run_summary import finish, prepare
 from supernet.checkpoints import container, safe_torch
 from supernet.checkpoints.lineage import extended, training_data_of
@@ -88,7 +90,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     formats, takes = formats_of(model)
     formats = options.format or formats
     for item in formats:  # before the training, not after it
-        require(item.packages, item.extra, f"format {item.name}")
+        require_converter(item, f"format {item.name}")
     decode = decodes(model) and any(item.decodes for item in formats)
     if decode:
         check_decode(formats, model.settings)
@@ -167,11 +169,13 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         calibration_images,
         plan.eval_batch_size,
     )
+    examples = picture.drawn_examples(result, splits["test"])
     result = save_model(
         options.folder,
         result,
         lambda read: check_measurement(read, splits["test"], plan.eval_batch_size),
         writer.write,
+        None if examples is None else picture.encoded(examples),
     )
     for path in (plan.checkpoint, container.previous_of(plan.checkpoint)):
         path.unlink(missing_ok=True)

@@ -110,7 +110,7 @@ def draw_frame(
         frame: The image.
         people: The people detected in it.
         keypoints: The K keypoints of people.
-        threshold: Keypoints up to this value, which are guesses that complete a person, are not drawn.
+        threshold: Keypoints up to this value, many of them guesses that complete a person, are not drawn.
     """
     if frame.number is not None:
         return draw_people(frame.image, people.poses, keypoints, threshold)

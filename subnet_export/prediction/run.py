@@ -19,11 +19,11 @@ from subnet_export.prediction.result_ids import ResultIds, ids_from_names, ids_o
 from subnet_export.prediction.sources import Frame, Source, list_sources, read_frames
 from subnet_export.prediction.stats import PredictionStats
 from subnet_export.prediction.writer import LINES_FILE, STANDARD_OUTPUT, PredictionWriter, check_output_files
-from subnet_export.run_summary import prepare
+from subnet_export.run_summary import prepare, reserved_folder
 from supernet.checkpoints.lineage import saw_only_drawings
 from supernet.checkpoints.pretrained import DEFAULT_EXPORT, located
 from supernet.cli.console import CONSOLE, progress_bar
-from supernet.cli.runs import point_latest, write_summary
+from supernet.cli.runs import discard_empty, point_latest, write_summary
 from supernet.cli.signals import stop_request
 from supernet.errors import UserError
 from supernet.pose.datasets import build
@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> None:
     device = prepare(options)
     check_output_files(options)
     sources = list_sources(options.sources)
-    model_folder = _model_folder(options)
-    model = load_model(model_folder, device, options.format)
+    model_name = _model_name(options)
+    model = load_model(model_name, device, options.format)
     stats = PredictionStats()
     if sources:
         is_upright = _upright(options.exif, options.results is not None, model.dataset)
@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> None:
     is_live = options.show or any(source.kind == "camera" for source in sources)
     batches = _batches(frames, 1 if is_live else options.batch_size, options.limit, stats)
     with (
+        reserved_folder(options),
         PredictionWriter(options, model, identity, stats) as writer,
         stop_request() as stop_requested,
         # On standard error: if the reader of standard output ends, files must still be closed and the summary written.
@@ -81,8 +82,9 @@ def run(options: argparse.Namespace) -> None:
         finally:
             stats.stopwatch.start(None)
     if not stats.num_frames:
+        discard_empty(options.folder)
         raise _no_image_error(stats)
-    origin = {"model": str(model_folder.resolve()), "keypoints": list(model.keypoints.names)}
+    origin = {"model": str(located(model_name).resolve()), "keypoints": list(model.keypoints.names)}
     origin["trained_on"] = [data.description for data in model.origin.trained_on]
     write_summary(options.folder, origin | stats.summary())
     if options.is_default_folder:
@@ -92,15 +94,15 @@ def run(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def _model_folder(options: argparse.Namespace) -> Path:
-    """Return the folder of the model: the one that is named, else the latest export, else the shipped one."""
+def _model_name(options: argparse.Namespace) -> str | Path:
+    """Return the folder or name of the model: the one that is named, else the latest export, else the shipped one."""
     if options.model:
-        return located(options.model)
+        return str(options.model)
     latest = Path(options.runs) / "export" / "latest"
     if latest.exists() or not options.sources:  # a shipped model brings no test images
         return latest
     logger.info("there is no %s; using %s, which was trained on photographs", latest, DEFAULT_EXPORT)
-    return located(DEFAULT_EXPORT)
+    return DEFAULT_EXPORT
 
 
 def _warn_of_drawings(model: ExportedModel) -> None:

@@ -32,8 +32,9 @@ class PredictionWriter(Output):
     """All outputs of a prediction run.
 
     Args:
-        options: Of the command line: ``folder``, ``jsonl``, ``results``, ``no_drawings`` and ``show``.
-        model: Its keypoints are drawn, those above its detection threshold.
+        options: Of the command line: ``folder``, ``jsonl``, ``results``, ``no_drawings``, ``show`` and
+            ``min_keypoint``, the value above which keypoints are drawn.
+        model: Whose people these are.
         identity: Ids that results carry.
         stats: Counts what is written, and the time it takes.
 
@@ -46,6 +47,7 @@ class PredictionWriter(Output):
     ) -> None:
         super().__init__()
         self._model, self._image_ids, self._stats = model, identity.images, stats
+        self._least_value: float = options.min_keypoint
         enter = self._opened.enter_context
         self._lines = [enter(JsonLines(options.folder / LINES_FILE))]
         if options.jsonl is not None:
@@ -69,7 +71,7 @@ class PredictionWriter(Output):
         stopwatch, drawing, drawing_name = self._stats.stopwatch, None, None
         if self._drawings is not None or self._window is not None:
             stopwatch.start("drawing")
-            drawing = draw_frame(frame, people, self._model.keypoints, self._model.settings.detection_threshold)
+            drawing = draw_frame(frame, people, self._model.keypoints, self._least_value)
         stopwatch.start("writing")
         if self._drawings is not None and drawing is not None:
             drawing_name = self._drawings.write(frame, drawing)

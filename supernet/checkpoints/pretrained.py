@@ -1,9 +1,11 @@
 """Names of trained weights that need no training run: ``pretrained:NAME``, wherever a command takes a path.
 
-NAME is one of the files and folders in ``supernet/pretrained``, or the URL of a supernet file with its checksum::
+NAME is one of the files and folders in ``supernet/pretrained``, the URL of a supernet file with its checksum, or a
+repository of the Hugging Face Hub (:mod:`supernet.checkpoints.hub`), which ``hf://owner/name`` alone names, too::
 
     pretrained:photos
-    pretrained:https://example.org/supernet.pt#sha256=0123...
+    pretrained:https://example.org/supernet.safetensors#sha256=0123...
+    pretrained:hf://owner/name@revision
 
 A file from a URL is kept in the user's cache folder under its checksum. Like any file, it is read without executing
 anything in it (:mod:`supernet.checkpoints.safe_torch`).
@@ -14,9 +16,11 @@ import logging
 import os
 import re
 import urllib.request
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+from supernet.checkpoints import hub
 from supernet.errors import UserError, suggestion
 from supernet.io import files
 
@@ -28,6 +32,7 @@ DEFAULT_EXPORT = "pretrained:photos_large"
 MOST_BYTES = 2**28
 """Size limit of a file that is downloaded, in bytes (256 MiB)."""
 _SUFFIX = ".pt"
+_SAFETENSORS = ".safetensors"
 _CHECKSUM = "#sha256="
 _TIMEOUT_SECONDS = 30.0
 
@@ -39,15 +44,21 @@ def is_pretrained(path: str | Path) -> bool:
     return str(path).startswith(PREFIX)
 
 
-def located(path: str | Path) -> Path:
+def located(path: str | Path, more: Sequence[str] = ()) -> Path:
     """Return the file or folder that a path or a ``pretrained:`` name stands for; other paths stay as they are.
+
+    Args:
+        path: A path or a name.
+        more: Names of files besides the weights that are wanted of a repository of a hub.
 
     Raises:
         UserError: There are no weights of that name, or a URL has no checksum, cannot be read, or holds another file.
     """
+    name = str(path).removeprefix(PREFIX)
+    if hub.is_hub(name):
+        return hub.fetched(name, more)
     if not is_pretrained(path):
         return Path(path)
-    name = str(path).removeprefix(PREFIX)
     if re.match(r"\w+:/", name):
         return _downloaded(name)
     if name not in names():
@@ -74,12 +85,16 @@ def _downloaded(name: str) -> Path:
     url, _, checksum = name.partition(_CHECKSUM)
     sha256 = checksum.lower()
     if not url.startswith(("https://", "http://")):
-        raise UserError(f"{PREFIX}{url} is neither the name of shipped weights nor an http or https URL; give one")
+        raise UserError(
+            f"{PREFIX}{url} is neither the name of shipped weights nor an http or https URL nor hf://owner/name; give "
+            "one of these"
+        )
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise UserError(
             f"{PREFIX}{url} needs the SHA-256 of its file, got {checksum!r:.80}; append {_CHECKSUM} and 64 hex digits"
         )
-    path = cache_folder() / f"{sha256}{_SUFFIX}"
+    suffix = _SAFETENSORS if url.partition("?")[0].endswith(_SAFETENSORS) else _SUFFIX
+    path = cache_folder() / f"{sha256}{suffix}"
     if path.exists():
         if hashlib.sha256(files.read_bytes(path, "downloaded supernet", MOST_BYTES)).hexdigest() == sha256:
             return path

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from supernet.checkpoints import safe_torch
+from supernet.checkpoints import safe_torch, safetensors_file
 from supernet.checkpoints.container import Parts, check_parts, check_state, load, load_state, save
 from supernet.checkpoints.lineage import Lineage, extended, to_plain, training_data_of
 from supernet.checkpoints.lineage import from_plain as from_plain_lineage
@@ -22,6 +22,8 @@ from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
 
 SUPERNET_FILE = "supernet.pt"
+SAFETENSORS_FILE = "supernet.safetensors"
+"""The same for sharing, without any pickle."""
 _PARTS: Parts = {
     "space": dict,
     "space_digest": str,
@@ -70,7 +72,39 @@ def save_supernet(
 
     ``started_from`` are the data sets of the weights that its training started from.
     """
-    value = {
+    save(path, "supernet", _parts(space, state, keypoints, dataset, evaluation, objective, started_from))
+
+
+def save_safetensors(path: str | Path, trained: TrainedSupernet, dataset: Mapping[str, Any]) -> None:
+    """Write ``trained`` as a safetensors file, all or nothing, with another description of its data set.
+
+    Raises:
+        UserError: safetensors is not installed.
+    """
+    supernet, started_from = trained.supernet, trained.trained_on[:-1]
+    value = _parts(
+        supernet.space,
+        supernet.state_dict(),
+        trained.keypoints,
+        dataset,
+        trained.evaluation,
+        trained.objective,
+        started_from,
+    )
+    files.write_bytes(path, safetensors_file.serialize(value))
+
+
+def _parts(
+    space: SearchSpace,
+    state: Mapping[str, torch.Tensor],
+    keypoints: KeypointSet,
+    dataset: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    objective: PoseObjective,
+    started_from: Lineage,
+) -> dict[str, Any]:
+    """Return the parts of a file (``_PARTS``)."""
+    return {
         "space": space.to_dict(),
         "space_digest": space.digest(),
         "keypoints": keypoints.to_plain(),
@@ -80,7 +114,6 @@ def save_supernet(
         "objective": asdict(objective),
         "state": dict(state),
     }
-    save(path, "supernet", value)
 
 
 def is_supernet(path: str | Path) -> bool:
@@ -91,8 +124,10 @@ def is_supernet(path: str | Path) -> bool:
     """
     path = located(path)
     if path.is_dir():
-        return (path / SUPERNET_FILE).exists()
+        return any((path / name).exists() for name in (SUPERNET_FILE, SAFETENSORS_FILE))
     content = files.read_bytes(path, "weights", files.HUGE)
+    if safetensors_file.is_safetensors(content):
+        return safetensors_file.is_supernet(content)
     if safe_torch.verify_checksum(content, path):
         return True
     try:
@@ -103,19 +138,22 @@ def is_supernet(path: str | Path) -> bool:
 
 
 def load_supernet(path: str | Path) -> TrainedSupernet:
-    """Read a trained supernet from its file, the folder of a training run, or a name (``pretrained:photos``).
+    """Read a trained supernet from its file, the folder of a training run, or a name such as ``pretrained:photos``.
 
     Raises:
         UserError: There is no such file, or its parts do not fit together.
     """
     path = located(path)
     if path.is_dir():
-        path = path / SUPERNET_FILE
+        is_shared = not (path / SUPERNET_FILE).exists() and (path / SAFETENSORS_FILE).exists()
+        path = path / (SAFETENSORS_FILE if is_shared else SUPERNET_FILE)
     if not path.exists():
         raise UserError(
             f"there is no trained supernet at {path}; run python -m supernet.train first or give another path"
         )
-    value = load(path, "supernet")
+    content = files.read_bytes(path, "supernet file", files.HUGE)
+    is_shared = safetensors_file.is_safetensors(content)
+    value = safetensors_file.read(content, path) if is_shared else load(path, "supernet")
     check_parts(value, _PARTS, path)
     try:
         space, keypoints = SearchSpace.from_dict(value["space"]), from_plain(value["keypoints"])

@@ -50,7 +50,7 @@ class CommandLine(argparse.ArgumentParser):
 
     def format_usage(self) -> str:
         """Return the form of a command line, without its options."""
-        several = {"*": "[{} ...]", "+": "{} ..."}
+        several = {"*": "[{} ...]", "+": "{} ...", "?": "[{}]"}
         words = [
             several.get(str(action.nargs), "{}").format(action.metavar or action.dest)
             for action in self._actions
@@ -181,8 +181,18 @@ class RunCommandLine(CommandLine):
         """
         options: argparse.Namespace = self.parse_args()
         options.is_default_folder = options.output is None
-        options.folder = options.output or Path(options.runs) / self.command / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        options.folder = options.output or free_folder(Path(options.runs) / self.command)
         return options
+
+
+def free_folder(parent: Path) -> Path:
+    """Return a folder in ``parent`` named by the time; a run that started in the same second has a number added."""
+    first = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    folder, number = first, 1
+    while os.path.lexists(folder):
+        number += 1
+        folder = first.with_name(f"{first.name}_{number}")
+    return folder
 
 
 def _with_home(value: Any) -> Any:

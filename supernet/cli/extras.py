@@ -4,8 +4,8 @@ from importlib.util import find_spec
 
 from supernet.errors import UserError
 
-TRAINING = {"matplotlib": "matplotlib", "tensorboard": "tensorboard"}
-"""Modules that training needs, and the packages they come from."""
+TRAINING = {"matplotlib": "matplotlib", "plotly": "plotly"}
+"""Modules that training needs, and the packages they come from; what its tracker needs is checked with its options."""
 SEARCH = {"matplotlib": "matplotlib", "plotly": "plotly", "sklearn": "scikit-learn"}
 """Modules that a search needs."""
 

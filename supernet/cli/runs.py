@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from supernet.cli.arguments import free_folder
 from supernet.compute import machine
 from supernet.errors import UserError
 from supernet.io import files
@@ -44,12 +45,7 @@ def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
 
 def unused_folder(runs: str | Path, command: str) -> Path:
     """Return ``runs/<command>/<time>``, with a number if that exists; nothing is created."""
-    first = Path(runs) / command / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    folder, number = first, 1
-    while os.path.lexists(folder):
-        number += 1
-        folder = first.with_name(f"{first.name}_{number}")
-    return folder
+    return free_folder(Path(runs) / command)
 
 
 def find_run(runs: str | Path, command: str, run: str) -> Path:

@@ -33,6 +33,9 @@ from supernet.pose.metrics.stage_times import StageTimes
 from supernet.pose.multiscale_flip import combined, run
 from supernet.pose.subpixel import fitted_tops, quarter_pixels
 
+MATCHERS = 4
+"""Processes that match people at most: each takes about 2 ms per image, and forking one takes longer."""
+
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Matched = tuple[Integers, Floats]
@@ -84,7 +87,7 @@ def predict_on_device(
 def _matchers(num_workers: int) -> Iterator[Executor]:
     """Processes that match people; they are forked, so they need no start, and use neither PyTorch nor the device."""
     if num_workers > 1 and "fork" in multiprocessing.get_all_start_methods():
-        with ProcessPoolExecutor(num_workers, multiprocessing.get_context("fork")) as pool:
+        with ProcessPoolExecutor(min(num_workers, MATCHERS), multiprocessing.get_context("fork")) as pool:
             yield pool
     else:
         with ThreadPoolExecutor(1) as pool:

@@ -20,8 +20,8 @@ from supernet.evaluation.calibration import LayerSums
 from supernet.evaluation.fused_convolution import convolved
 from supernet.litepose import InvertedBottleneck, LitePose, SeparablePrediction, normalisation_layers
 
-PART = 2
-"""Images of a part."""
+PART_PIXELS = 2**18
+"""Pixels of the images of a part at most, unless one image has more."""
 
 Result = TypeVar("Result")
 Parts = list[Tensor]
@@ -73,7 +73,7 @@ class _Run:
     def batch(self, images: Tensor) -> None:
         """Run one batch; as ``LitePose.forward``, without what no batch norm needs."""
         network = self.network
-        features = [self._sequence(network.first, list(images.split(PART)))]
+        features = [self._sequence(network.first, list(images.split(_part_size(images))))]
         for stage in network.stage:
             assert isinstance(stage, nn.Sequential)
             features.append(self._sequence(stage, features[-1]))
@@ -132,6 +132,10 @@ class _Run:
     def _each(self, function: Callable[..., Result], *parts: Sequence[Tensor]) -> list[Result]:
         """Call ``function`` with every part, or with the parts of the same images, in threads."""
         return list(self._pool.map(partial(_without_gradient, function), *parts))
+
+
+def _part_size(images: Tensor) -> int:
+    return max(1, min(4, PART_PIXELS // (images.shape[2] * images.shape[3])))
 
 
 def _without_gradient(function: Callable[..., Result], *parts: Tensor) -> Result:

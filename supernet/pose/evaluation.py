@@ -16,6 +16,7 @@ from supernet.pose.data.pose_dataset import PoseDataset, truth_of
 from supernet.pose.inference import PoseEstimator, PosePredictions, Progress, as_results
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 from supernet.pose.metrics.average_precision import KeypointEvaluator
+from supernet.pose.metrics.image_matches import ImageMatches
 from supernet.pose.metrics.input_checks import Record
 from supernet.pose.metrics.stage_times import StageTimes
 
@@ -68,6 +69,7 @@ class Evaluation:
         tool: What computed the metrics, see ``KeypointEvaluator``.
         seconds: Wall time of loading images, network, grouping and scoring together.
         times: Seconds of each stage, added up over the processes that shared the images.
+        matches: Of each image, in the order of their ids (:attr:`KeypointEvaluator.matches`).
     """
 
     metrics: dict[str, float]
@@ -76,6 +78,7 @@ class Evaluation:
     tool: str
     seconds: float
     times: StageTimes = field(default_factory=StageTimes, compare=False)
+    matches: ImageMatches | None = None
 
 
 def evaluate(
@@ -118,7 +121,8 @@ def evaluate(
         ]
         # A network without calibration often finds no one; that needs no warning.
         metrics = evaluator.score(results, allow_empty=not estimator.check_calibration)
-    return Evaluation(metrics, results, predictions, evaluator.tool, time.perf_counter() - started, estimator.times)
+    seconds = time.perf_counter() - started
+    return Evaluation(metrics, results, predictions, evaluator.tool, seconds, estimator.times, evaluator.matches)
 
 
 def evaluator_of(dataset: PoseDataset, num_images: int) -> KeypointEvaluator:

@@ -35,10 +35,12 @@ from supernet.pose.training.worker_processes import explain_dead_worker
 from supernet.training import run_folder
 from supernet.training.assembly import configure_process, new_supernet, new_trainer
 from supernet.training.monitoring.curves import CURVES_FILE, draw_curves
+from supernet.training.monitoring.curves_page import CURVES_PAGE, write_curves_page
 from supernet.training.monitoring.log import TrainingLog
 from supernet.training.monitoring.loss_monitor import TrainingDiverged
 from supernet.training.monitoring.monitor import TrainingMonitor, warn_untrained
 from supernet.training.monitoring.remaining_time import RemainingTime
+from supernet.training.monitoring.trackers import how_to_view
 from supernet.training.monitoring.validation import PeriodicValidation
 from supernet.training.phases import ScheduledPhase
 from supernet.training.planning.step_costs import step_costs
@@ -116,7 +118,7 @@ class TrainingRun:
         """
         settings, trainer, monitor, processes = self.setup.settings, self.trainer, self.monitor, self.processes
         with (
-            TrainingLog(self.folder, trainer.step) if processes.is_main else nullcontext() as log,
+            self._open_log() if processes.is_main else nullcontext() as log,
             progress_bar(disable=not processes.is_main) as progress,
             stop_request() as stop_requested,
             explain_dead_worker(settings.num_workers),
@@ -154,7 +156,9 @@ class TrainingRun:
                 except TrainingDiverged as failure:
                     self._roll_back(failure, log)
             if log is not None:
-                draw_curves(self.folder / CURVES_FILE, log.rows(), [rollback.back_to for rollback in monitor.rollbacks])
+                rollbacks = [rollback.back_to for rollback in monitor.rollbacks]
+                draw_curves(self.folder / CURVES_FILE, log.rows(), rollbacks)
+                write_curves_page(self.folder / CURVES_PAGE, log.rows(), rollbacks)
 
     def report(self) -> None:
         """Save the averaged weights as a supernet and score its largest, smallest and random subnets.
@@ -213,10 +217,12 @@ class TrainingRun:
             "images_per_second": round(settings.steps * settings.batch_size / train_seconds, 1),
         }
         write_summary(self.folder, summary)
-        logger.info(
-            f"supernet: {path}   report: {self.folder / 'summary.json'}   curves: {self.folder / CURVES_FILE}, "
-            f"tensorboard --logdir {self.folder}"
-        )
+        curves = [str(self.folder / CURVES_FILE), str(self.folder / CURVES_PAGE)]
+        curves += [view] if (view := how_to_view(settings.tracker, self.folder)) else []
+        logger.info(f"supernet: {path}   report: {self.folder / 'summary.json'}   curves: {', '.join(curves)}")
+
+    def _open_log(self) -> TrainingLog:
+        return TrainingLog(self.folder, self.trainer.step, self.setup.settings.tracker, self.config)
 
     def _new_monitor(self, supernet: SuperNet) -> TrainingMonitor:
         setup, settings, validation = self.setup, self.setup.settings, None

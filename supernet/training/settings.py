@@ -11,6 +11,7 @@ from supernet.io.schema import check_numbers
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.training.augmentation import Augmentation
 from supernet.pose.training.targets import Placement
+from supernet.training.monitoring.trackers import TrackerName, check_installed
 from supernet.training.phases import Phase
 
 
@@ -95,11 +96,13 @@ class TrainSettings(StepSettings):
     init_arch: str | None = None
     targets: Placement = "published"
     minutes: float | None = None
+    tracker: TrackerName = "tensorboard"
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         """Raise UserError for a number out of range, or ``init_arch`` without ``init``."""
         super().__post_init__()
+        check_installed(self.tracker)
         if self.dry_run and self.resume is not None:
             raise UserError(f"dry_run=true is about a new run, got resume={self.resume}; remove one of the two")
         if self.init_arch is not None and self.init is None:

@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from search.cost import arch_costs
+from search.runs.evaluator import Measurement
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import save_supernet
 from supernet.evaluation.subnet_scorer import SubnetScorer
@@ -107,14 +108,14 @@ class FreeScores:
     def ap(seed: int, arch: Arch, num_images: int = 0) -> float:
         return arch_costs(arch, 17)["params"] / 1e6 - seed / 100 - num_images / 1000
 
-    def __call__(self, scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> dict[str, float]:
+    def __call__(self, scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Measurement:
         source: Any = images
         while not isinstance(source, SyntheticPeople):
             source = source._dataset
         self.scored.append((source.seed, arch, len(images)))
         if len(self.scored) == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return {"AP": self.ap(source.seed, arch, len(images)), "AP50": 0.5}
+        return Measurement({"AP": self.ap(source.seed, arch, len(images)), "AP50": 0.5})
 
     def on(self, seed: int) -> list[Arch]:
         return [arch for scored_on, arch, _ in self.scored if scored_on == seed]

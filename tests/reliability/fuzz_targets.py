@@ -23,11 +23,12 @@ from search.lut.merge import merge
 from search.lut.workloads import MeasurementPlan
 from search.optuna_backend.storage import open_storage, open_study
 from search.quantities import BYTES, COUNT, MILLISECONDS, parse
+from search.report import image_results
 from search.runs import resume
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
 from subnet_export.model import load_model, save_model
 from supernet.arch import Arch
-from supernet.checkpoints import container, safe_torch
+from supernet.checkpoints import container, safe_torch, safetensors_file
 from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.costs.analytic import params_and_macs
@@ -41,6 +42,7 @@ from supernet.pose.data.image_source import image_source
 from supernet.pose.evaluation import average_precision
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO
+from supernet.pose.metrics.image_matches import ImageMatches
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
 from supernet.training import run_folder
@@ -264,6 +266,18 @@ def _images(value: Any) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
+def _image_matches(_: Path) -> Any:
+    matches = ImageMatches(np.array([1, 2]), np.array([1, 0, 1]), np.ones((3, 10), bool), np.zeros((3, 10), bool))
+    return {"format": image_results.FORMAT, "val": {"2": {"a": matches.to_text()}}, "test": {}}
+
+
+def _read_matches(path: Path) -> None:
+    for by_number in image_results.load(path.parent).values():
+        for texts in by_number.values():
+            for text in texts.values():
+                ImageMatches.from_text(text)
+
+
 def search_state(_: Path) -> Any:
     return {"format": resume.FORMAT, "config": {"seed": 0}, "identity": {}, "search": {"generation": 0}}
 
@@ -284,6 +298,10 @@ TARGETS = {
         "results.json", _results, _json, lambda path: average_precision(path.parent / "truth.json", path, "coco")
     ),
     "supernet": Target("supernet.pt", lambda _: supernet_value(), sealed_bytes, load_supernet),
+    "shared_supernet": Target(
+        "supernet.safetensors", lambda _: supernet_value(), safetensors_file.serialize, load_supernet
+    ),
+    "image_matches": Target("image_matches.json", _image_matches, _json, _read_matches),
     "training": Target("checkpoint.pt", _training, sealed_bytes, lambda path: run_folder.load_checkpoint(path.parent)),
     "published": Target(
         "old.pth.tar",

@@ -97,6 +97,7 @@ def test_an_interpolated_default_follows_the_option_it_refers_to(monkeypatch: py
     [
         ({"stepz": 3}, r"stepz.*steps"),
         ({"steps": 0}, "steps"),
+        ({"dry_run": True}, "dry_run"),
         ({"space": "nanoo"}, "nanoo.*nano"),
         ({"augmentation": {"flip": 1}}, "augmentation.flip"),
         ({"dataset_options": {"colour": 1}}, "colour"),

@@ -47,7 +47,8 @@ def test_the_searched_arch_becomes_the_latest_export(
     assert run(monkeypatch, "--runs", runs, "--calibration-images", 5, "--batch-size", 3) == 0
     latest = runs / "export" / "latest"
     assert sorted(os.listdir(latest.parent)) == sorted(["latest", os.readlink(latest)])
-    assert sorted(os.listdir(latest)) == ["README.md", "model.json", "pose.py", "summary.json", "weights.pt"]
+    names = ["README.md", "example.jpg", "model.json", "pose.py", "summary.json", "weights.pt"]
+    assert sorted(os.listdir(latest)) == names
     model = load_model(latest)
     assert model.arch == Arch.load(runs / "evolve" / "latest" / "arch.json")
 
@@ -82,12 +83,7 @@ def test_further_formats_are_written_from_a_supernet_or_from_an_export(
     assert run(monkeypatch, "--output", second, "--model", first, "--format", "onnx", "--input", "float32") == 0
     assert {"model.onnx", "weights.safetensors"} < set(os.listdir(first))
     assert sorted(os.listdir(second)) == [
-        "README.md",
-        "model.json",
-        "model.onnx",
-        "pose.py",
-        "summary.json",
-        "weights.pt",
+        *("README.md", "example.jpg", "model.json", "model.onnx", "pose.py", "summary.json", "weights.pt"),
     ]
     model, again = load_model(first), load_model(second, format="onnx")
     state = again.network.state_dict()

@@ -1,7 +1,10 @@
 """Prediction draws people, writes their keypoints, and names the sources that it cannot read."""
 
+import argparse
 import os
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import pytest
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import save_model
+from subnet_export.run_summary import reserved_folder
+from supernet.errors import UserError
 from supernet.pose.data.image_decoding import read_image
 from supernet.pose.datasets import build
 from supernet.pose.drawing import draw_people, save_image
@@ -33,8 +38,10 @@ def test_an_image_is_drawn_on_and_its_people_are_written(
     image = cv2.GaussianBlur(noise(0, 500, 640), (0, 0), 5).astype(np.uint8)  # smooth, so that a JPEG keeps it
     save_image(tmp_path / "one.png", image)
     out = tmp_path / "out"
-    assert run(monkeypatch, folder, tmp_path / "one.png", "--output", out, "--min-score", 0) == 0
     people = model.predict(image)
+    threshold = float(np.median(people.poses[..., 2]))
+    options = ("--output", out, "--min-score", 0, "--min-keypoint", threshold)
+    assert run(monkeypatch, folder, tmp_path / "one.png", *options) == 0
     assert len(people.scores) > 0
     (line,) = lines(out)
     assert {key: value for key, value in line.items() if key != "people"} == {
@@ -47,8 +54,7 @@ def test_an_image_is_drawn_on_and_its_people_are_written(
     np.testing.assert_allclose(poses(line), people.poses, atol=1e-3)
     np.testing.assert_allclose([person["score"] for person in line["people"]], people.scores, atol=1e-4)
     drawn = read_image(out / "one.jpg")
-    expected = draw_people(image, people.poses, model.keypoints, model.settings.detection_threshold)
-    assert 0 < (people.poses[..., 2] <= model.settings.detection_threshold).sum() < people.poses[..., 2].size
+    expected = draw_people(image, people.poses, model.keypoints, threshold)
     assert distance(drawn, expected) < 0.2 * distance(drawn, image)
     with_guesses = draw_people(image, people.poses, model.keypoints)
     apart = (expected != with_guesses).any(axis=2)
@@ -73,7 +79,9 @@ def test_without_a_source_a_test_image_is_drawn_beside_the_truth(
 ) -> None:
     model, folder = exported
     runs = tmp_path / "runs"
-    assert run(monkeypatch, folder, "--runs", runs, "--dataset-index", 2, "--min-score", 0) == 0
+    threshold = model.settings.detection_threshold
+    options = ("--dataset-index", 2, "--min-score", 0, "--min-keypoint", threshold)
+    assert run(monkeypatch, folder, "--runs", runs, *options) == 0
     latest = runs / "predict" / "latest"
     assert sorted(os.listdir(latest)) == ["people.jsonl", "summary.json", "test_2.jpg"]
     example = build(model.dataset, "test")[2]
@@ -82,10 +90,40 @@ def test_without_a_source_a_test_image_is_drawn_beside_the_truth(
     # 96 px are enlarged five times; the prediction is left of the truth.
     drawn = read_image(latest / "test_2.jpg")
     enlarged = np.asarray(cv2.resize(example.image, (480, 480), interpolation=cv2.INTER_CUBIC), np.uint8)
-    threshold = model.settings.detection_threshold
     for side, people, minimum in ((drawn[:, :480], poses(line), threshold), (drawn[:, -480:], example.people, 0.0)):
         expected = draw_people(enlarged, people * [5, 5, 1], model.keypoints, minimum)
         assert distance(side, expected) < 0.5 * distance(side, enlarged)
+
+
+def test_runs_of_one_second_get_folders_of_their_own(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Stopped":
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr("supernet.cli.arguments.datetime", Stopped)
+    for _ in range(3):
+        assert run(monkeypatch, exported[1], "--runs", tmp_path / "runs") == 0
+    folder = tmp_path / "runs" / "predict"
+    names = ["2026-01-02_03-04-05", "2026-01-02_03-04-05_2", "2026-01-02_03-04-05_3"]
+    assert sorted(os.listdir(folder)) == [*names, "latest"]
+    assert (folder / "latest").resolve().name == names[-1]
+    assert all((folder / name / "people.jsonl").exists() for name in names)
+
+
+def test_a_folder_taken_while_a_run_begins_is_left_to_the_other(tmp_path: Path) -> None:
+    options = argparse.Namespace(folder=tmp_path / "predict" / "now", is_default_folder=True)
+    with reserved_folder(options):
+        other = argparse.Namespace(folder=tmp_path / "predict" / "now", is_default_folder=True)
+        with suppress(RuntimeError), reserved_folder(other):
+            assert other.folder == tmp_path / "predict" / "now_2"
+            raise RuntimeError
+        named = argparse.Namespace(folder=options.folder, is_default_folder=False)
+        with pytest.raises(UserError, match="exists already"), reserved_folder(named):
+            pass
+    assert os.listdir(tmp_path / "predict") == ["now"]
 
 
 def test_every_kind_of_image_is_used_and_broken_ones_are_named(

@@ -76,6 +76,9 @@ def test_a_run_leaves_metrics_and_the_results_behind_them(
     assert average_precision(folder / "truth.json", run_folder / "results.json", "crowdpose") == value["metrics"]
     assert value["num_detections"] == len(json.loads((run_folder / "results.json").read_text())) > 12
     assert (value["split"], value["num_images"], value["evaluator"]) == ("test", 12, "pycocotools")
+    seconds = value["stages"]["seconds"]
+    assert set(seconds) == {"loading", "network", "transfer", "grouping", "ap"}
+    assert value["stages"]["slowest"] == max(seconds, key=seconds.__getitem__)
     assert value["arch"] == SPACE.smallest().to_dict()
     assert value["calibration"] == {"split": "train", "num_images": 12, "resolution": 64}
     shown = capsys.readouterr().out

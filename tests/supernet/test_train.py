@@ -87,6 +87,7 @@ def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
     assert lines[-1].keys() >= {"loss_largest", "loss_random", "loss_smallest", "loss_gap"}
     assert json.loads((folder / "config.json").read_text())["steps"] == 26
     assert read_image(folder / "curves.png").shape[2] == 3
+    assert "Plotly.newPlot" in (folder / "curves.html").read_text()
     health = summary["health"]
     assert (health["rollbacks"], health["alarms"]) == ([], [])
     # One subnet a step in the first phases, three in the last.

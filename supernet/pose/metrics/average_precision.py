@@ -17,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from supernet.pose.keypoints import CROWDPOSE, KeypointSet
 from supernet.pose.metrics import crowdpose_official
+from supernet.pose.metrics.image_matches import ImageMatches
 from supernet.pose.metrics.input_checks import Record, checked_ground_truth, checked_results
 from supernet.pose.metrics.oks import similarities
 
@@ -41,9 +42,11 @@ class KeypointEvaluator:
 
     Attributes:
         tool: What computed the latest score: "crowdposetools" for CrowdPose where it is installed, else "pycocotools".
+        matches: Of the latest score, image by image; None if crowdposetools computed it, or with several categories.
     """
 
     tool = "pycocotools"
+    matches: ImageMatches | None = None
 
     def __init__(self, ground_truth: dict[str, Any], keypoints: KeypointSet) -> None:
         """Check and keep the ground truth, a dictionary in COCO's format, which is not modified.
@@ -90,6 +93,7 @@ class KeypointEvaluator:
                 parts[name] = sorted(image for image, crowd in self._crowd_index.items() if start <= crowd < end)
         evaluations = self._official(results, parts) if self.keypoints is CROWDPOSE and detections else None
         self.tool = "pycocotools" if evaluations is None else "crowdposetools"
+        self.matches = None
         if evaluations is None:
             evaluations = self._evaluated(detections, parts)
         metrics = _metrics(evaluations[""], self._areas)
@@ -111,6 +115,9 @@ class KeypointEvaluator:
             for image, category in pairs
             for number, area in enumerate(settings.areaRng)
         }
+        if len(self._categories) == 1:
+            (category,) = self._categories
+            self.matches = ImageMatches.from_evaluations([per_image[category, 0, image] for image in self.image_ids])
         evaluations = {}
         for name, image_ids in parts.items():
             settings.imgIds = image_ids

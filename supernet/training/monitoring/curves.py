@@ -12,7 +12,7 @@ from supernet.io import files
 
 CURVES_FILE = "curves.png"
 _COLOURS = {"largest": "tab:blue", "random": "tab:green", "smallest": "tab:orange"}
-_MIN_LABEL_SHARE = 0.05
+MIN_LABEL_SHARE = 0.05
 """Share of all steps from which a phase is labelled; labels of shorter phases would overlap."""
 
 
@@ -47,13 +47,14 @@ def draw_curves(path: str | Path, rows: Sequence[Mapping[str, Any]], rollbacks: 
         for step in rollbacks:
             panel.axvline(step, color="black", linestyle=":", linewidth=1)
         for i, (_, start, stop) in enumerate(phases_of(rows)):
+            panel.axvline(start, color="black", linewidth=0.6, alpha=0.4)
             if i % 2:
                 panel.axvspan(start, stop, color="black", alpha=0.05, linewidth=0)
     for panel in (losses, aps):
         if panel.get_legend_handles_labels()[0]:
             panel.legend(loc="best", fontsize="small")
     for name, start, stop in phases_of(rows):
-        if stop - start < _MIN_LABEL_SHARE * rows[-1]["step"]:
+        if stop - start < MIN_LABEL_SHARE * rows[-1]["step"]:
             continue
         place = ((start + stop) / 2, 1.01)
         losses.text(*place, name, transform=losses.get_xaxis_transform(), ha="center", va="bottom", fontsize="small")

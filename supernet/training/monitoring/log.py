@@ -1,16 +1,14 @@
-"""The log of a training run: a JSON line and TensorBoard scalars per logged step."""
+"""The log of a training run: a JSON line per logged step, and the same figures to a tracker."""
 
 import json
 import logging
-import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TextIO
 
-from torch.utils.tensorboard import SummaryWriter
-
 from supernet.io import files
+from supernet.training.monitoring.trackers import Tracker, TrackerName, open_tracker
 from supernet.training.trainer import StepReport
 
 LOG_FILE = "train.jsonl"
@@ -19,28 +17,31 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingLog:
-    """Writes ``train.jsonl`` and TensorBoard events into a run folder; a resumed run drops lines it will write again.
+    """Writes ``train.jsonl`` into a run folder and passes its figures to a tracker.
+
+    A resumed run drops lines it will write again.
 
     Args:
         folder: The run folder.
         start: Next step; logged lines from this step on are removed.
+        tracker: Where the figures go besides.
+        config: Plain configuration of the run, for the tracker.
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: The folder cannot be written, or the tracker cannot be used.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        start: int,
+        tracker: TrackerName = "tensorboard",
+        config: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.path = folder / LOG_FILE
         self._aps: dict[str, float] = {}
-        # On a full disk TensorBoard's thread fails first. Its error is raised again at the next write, where it becomes
-        # a UserError, so the thread's own traceback is suppressed.
-        self._hook = threading.excepthook
-        threading.excepthook = self._suppress_disk_errors
-        try:
-            self._lines, self._events = self._open(start)
-        except BaseException:
-            threading.excepthook = self._hook
-            raise
+        self._tracker_name, self._config = tracker, config
+        self._lines, self._tracker = self._open(start)
 
     def __enter__(self) -> Self:
         """Return the log itself."""
@@ -49,16 +50,13 @@ class TrainingLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close both files."""
-        try:
-            self._close()
-        finally:
-            threading.excepthook = self._hook
+        """Close the file and the tracker."""
+        self._close(is_finished=kind is None)
 
     def go_back(self, start: int) -> None:
         """Remove the lines from step ``start`` on, because these steps will run again."""
-        self._close()
-        self._lines, self._events = self._open(start)
+        self._close(is_finished=False)
+        self._lines, self._tracker = self._open(start)
 
     def write(self, report: StepReport, figures: Mapping[str, float]) -> str:
         """Log one step and return a short note for the display of progress: loss, latest APs and learning rate.
@@ -87,9 +85,7 @@ class TrainingLog:
         try:
             self._lines.write(json.dumps(values) + "\n")
             self._lines.flush()
-            for name, value in values.items():
-                if isinstance(value, float):
-                    self._events.add_scalar(f"train/{name}", value, report.step)
+            self._tracker.log(report.step, {name: value for name, value in values.items() if isinstance(value, float)})
         except OSError as error:
             raise files.refused(self.path, error) from error
         self._aps |= {name: value for name, value in figures.items() if name.startswith("AP_")}
@@ -100,17 +96,18 @@ class TrainingLog:
         """Return all lines of the run so far, including those before it was resumed."""
         return [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
 
-    def _open(self, start: int) -> tuple[TextIO, SummaryWriter]:
+    def _open(self, start: int) -> tuple[TextIO, Tracker]:
         try:
             if self.path.exists():
                 self._drop_from(start)
-            return self.path.open("a", encoding="utf-8"), SummaryWriter(str(self.path.parent), purge_step=start)
+            tracker = open_tracker(self._tracker_name, self.path.parent, start, self._config)
+            try:
+                return self.path.open("a", encoding="utf-8"), tracker
+            except OSError:
+                tracker.close(is_finished=False)
+                raise
         except OSError as error:
             raise files.refused(self.path, error) from error
-
-    def _suppress_disk_errors(self, failed: threading.ExceptHookArgs) -> None:
-        if not isinstance(failed.exc_value, OSError):
-            self._hook(failed)
 
     def _drop_from(self, start: int) -> None:
         """Remove the lines of steps from ``start`` on and damaged lines; a last line that was cut off is no damage."""
@@ -123,10 +120,12 @@ class TrainingLog:
         if num_damaged := steps.count(None):
             logger.warning(f"{self.path}: removed {num_damaged} damaged lines; the curves lack them")
 
-    def _close(self) -> None:
+    def _close(self, is_finished: bool) -> None:
         try:
-            self._lines.close()
-            self._events.close()
+            try:
+                self._lines.close()
+            finally:
+                self._tracker.close(is_finished)
         except OSError as error:
             raise files.refused(self.path, error) from error
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from search.candidate import Score
-from search.runs.evaluator import Evaluator, Processes
+from search.runs.evaluator import Evaluator, Measurement, Processes
 from search.runs.score_cache import ScoreCache, file_digest
 from supernet.arch import Arch
 from supernet.compute.distributed import SINGLE_PROCESS
@@ -33,9 +33,9 @@ class Measure:
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[int, ...]]] = []
 
-    def __call__(self, arch: Arch, images: PoseDataset) -> dict[str, float]:
+    def __call__(self, arch: Arch, images: PoseDataset) -> Measurement:
         self.calls.append((arch.digest(), tuple(map(int, images.image_ids))))
-        return {"AP": ap(arch, len(images)), "AR": np.float64(0.5)}
+        return Measurement({"AP": ap(arch, len(images)), "AR": np.float64(0.5)}, f"{arch.digest()} {len(images)}")
 
 
 def ap(arch: Arch, num_images: int) -> float:
@@ -104,6 +104,23 @@ def test_a_score_of_other_weights_settings_or_images_is_not_reused(tmp_path: Pat
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_matches_of_images_are_kept_with_the_scores(tmp_path: Path) -> None:
+    first = evaluator(Measure(), tmp_path)
+    first(ARCHS[:2], 3)
+    again = evaluator(Measure(), tmp_path)
+    again(ARCHS[1:3], 3)
+    assert again.num_reused == 1
+    assert [again.matches(arch, 3) for arch in ARCHS[1:3]] == [f"{arch.digest()} 3" for arch in ARCHS[1:3]]
+    assert again.matches(ARCHS[1], 4) is None
+    # Lines of earlier releases hold no matches.
+    (path,) = tmp_path.iterdir()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({key: row[key] for key in ("arch", "metrics")}) + "\n" for row in rows))
+    old = evaluator(Measure(), tmp_path)
+    old(ARCHS[:1], 3)
+    assert (old.num_reused, old.matches(ARCHS[0], 3)) == (1, None)
+
+
 def test_a_damaged_cache_costs_only_the_damaged_scores(tmp_path: Path) -> None:
     measure = Measure()
     expected = evaluator(measure, tmp_path)(ARCHS)
@@ -145,13 +162,16 @@ class ThreadProcesses:
 
 
 def together(archs: Sequence[Sequence[Arch]], cache: Path | None) -> tuple[list[Measure], list[list[Score]]]:
-    """Score one list of archs in each of several processes."""
+    """Score one list of archs in each of several processes; all get the matches of all images."""
     texts, barrier = [""] * len(archs), threading.Barrier(len(archs))
     measures = [Measure() for _ in archs]
 
     def score(index: int) -> list[Score]:
         processes = ThreadProcesses(index, texts, barrier)
-        return evaluator(measures[index], cache, processes=processes)(archs[index], 4)
+        own = evaluator(measures[index], cache, processes=processes)
+        scores = own(archs[index], 4)
+        assert all(own.matches(arch, 4) == f"{arch.digest()} 4" for arch in archs[index])
+        return scores
 
     with ThreadPoolExecutor(len(archs)) as pool:
         return measures, list(pool.map(score, range(len(archs))))

@@ -14,11 +14,11 @@ from subnet_export import __main__ as export_command
 from subnet_export.decoding.detections import DetectionEstimator
 from subnet_export.deployment import detectors, writers
 from subnet_export.deployment.formats import FORMATS
-from subnet_export.deployment.runtimes import open_runtime
+from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.exported_model import ExportedModel
 from subnet_export.format_writer import check_decode, decodes
 from subnet_export.model import load_model, save_model
-from subnet_export.model_card import model_card
+from subnet_export.publish.model_card import model_card
 from supernet.errors import UserError
 from supernet.pose.datasets import build
 from supernet.pose.inference import InferenceSettings
@@ -118,6 +118,13 @@ def test_formats_and_settings_that_cannot_decode_are_refused_before_any_work() -
             check_decode([FORMATS[name] for name in names], settings)
     with pytest.raises(UserError, match="flip_test"):
         check_decode([FORMATS["onnx"]], replace(settings, flip_test=True))
+
+
+def test_the_writer_refuses_them_too(exported: Exported, tmp_path: Path) -> None:
+    writer = format_writer(exported[0], "onnx", "torch_export", decode=True)
+    with pytest.raises(UserError, match="torch_export"):
+        save_model(tmp_path / "model", exported[0], write_formats=writer.write)
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_command_exports_a_graph_that_decodes(

@@ -120,7 +120,7 @@ def test_a_url_needs_a_checksum(server: Server, checksum: str) -> None:
     assert not server.requests
 
 
-@pytest.mark.parametrize("scheme", ["file", "ftp", "data", "hf"])
+@pytest.mark.parametrize("scheme", ["file", "ftp", "data"])
 def test_other_schemes_are_refused(scheme: str, tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"x")
     with pytest.raises(UserError, match="http or https URL"):

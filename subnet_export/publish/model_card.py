@@ -2,6 +2,8 @@
 
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, PROJECT
 from subnet_export.exported_model import ExportedModel, FormatRecord
+from subnet_export.publish import front_matter
+from supernet.checkpoints.hub import is_hub
 from supernet.checkpoints.lineage import saw_only_drawings
 from supernet.evaluation.metrics_table import format_metric
 
@@ -9,46 +11,61 @@ INPUTS = {
     "uint8": "RGB images as `uint8` (B, H, W, 3), normalised inside",
     "float32": "RGB images as `float32` (B, 3, H, W), normalised outside (`input` in `model.json`)",
 }
+PICTURE_FILE = "example.jpg"
 PEAKS = {
     "published": "A heatmap peaks at the pixel that contains the keypoint.",
     "unbiased": "A heatmap is a Gaussian around the exact position of the keypoint, where pixel i covers i to i + 1.",
 }
 
 
-def model_card(model: ExportedModel) -> str:
-    """Return the card of ``model`` in Markdown."""
+def model_card(model: ExportedModel, name: str = "this/folder", has_picture: bool = False) -> str:
+    """Return the card of ``model`` in Markdown, with the YAML at its head that hubs read.
+
+    Args:
+        model: The model.
+        name: What commands call it: its folder, or ``hf://owner/name``.
+        has_picture: Whether ``example.jpg`` lies beside the card.
+    """
     arch, keypoints = model.arch, model.keypoints
+    title = f"LitePose, {model.costs['macs'] / 1e6:,.0f} M multiply-adds at {arch.resolution} px"
     parts = [
-        f"# LitePose, {model.costs['macs'] / 1e6:,.0f} M multiply-adds at {arch.resolution} px",
+        f"{front_matter.of_model(model, title)}\n# {title}",
+        *([f"![People that this model finds]({PICTURE_FILE})"] if has_picture else []),
         f"Finds the {keypoints.num} keypoints ({keypoints.name}) of every person in an image: bottom-up, with a single "
         "pass of one network.",
-        _use(model),
+        _use(model, name),
         _trained_on(model),
         _quality(model),
-        _cost(model),
+        _cost(model, name),
         _files(model),
         _origin(model),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _use(model: ExportedModel) -> str:
+def _use(model: ExportedModel, name: str) -> str:
     side, divisor, num = model.arch.resolution, model.settings.size_divisor, model.keypoints.num
     return f"""## Use
 
 ```python
 from subnet_export.model import load_model
+from supernet.pose.data.image_decoding import read_image
 
-model = load_model("this/folder")
-people = model.predict(image)  # (H, W, 3) uint8 RGB -> people.poses (P, K, 3) as x, y, score; people.scores (P,)
+model = load_model("{name}")
+image = read_image("photo.jpg", upright=True)  # (H, W, 3) uint8 RGB
+people = model.predict(image)  # people.poses (P, K, 3) as x, y, score; people.scores (P,)
+print(people.scores)
 ```
 
-`python -m subnet_export.predict --model this/folder photo.jpg` draws them;
-`python -m subnet_export.finetune --model this/folder` trains the model further.
+```bash
+python -m subnet_export.predict --model {name} photo.jpg  # draws them
+python -m subnet_export.finetune --model {name}           # trains the model further
+```
 
-Without this project: `python pose.py photo.jpg`, in this folder, needs only numpy, onnxruntime and
-opencv-python-headless, and finds the same people; `Pose("this/folder")(image)` does so in a program. It runs
-`model.onnx` (`--format onnx`), and is also the example to follow in other languages.
+Without this project: `python pose.py photo.jpg`, in this folder, needs only numpy, opencv-python-headless and one
+library, and finds the same people; `Pose("this/folder")(image)` does so in a program. It runs `model.onnx` (format
+`onnx`, onnxruntime), `model.ncnn.param` (`ncnn`) or `model.tflite` (`litert`, ai-edge-litert), and is also the example
+to follow in other languages.
 
 Other programs run the network on images with a short side of {side} px and a long side that is a multiple of
 {divisor} (any multiples of 16 are accepted) and group its maps. Output `low`, at 1/4 of the input size, holds {num}
@@ -84,15 +101,16 @@ def _dataset(model: ExportedModel) -> str:
     return f"{kind}, annotations `{model.dataset.get(model.measurement.split, {}).get('annotations')}`"
 
 
-def _cost(model: ExportedModel) -> str:
+def _cost(model: ExportedModel, name: str) -> str:
     side = model.arch.resolution
     costs = (
         f"## Cost\n\n{model.costs['params']:,} parameters; {model.costs['macs']:,} multiply-adds for one image of "
         f"{side} x {side} px.\n\nArch: {model.arch.describe()}."
     )
     if not model.latencies:
-        command = "python -m subnet_export.benchmark --model this/folder --record"
-        return f"{costs}\n\nLatency: not measured; to measure and record it, run `{command}`."
+        record = "" if is_hub(name) else " --record"
+        command = f"python -m subnet_export.benchmark --model {name}{record}"
+        return f"{costs}\n\nLatency: not measured; to measure{' and record' * bool(record)} it, run `{command}`."
     rows = [
         f"| {latency.library} | {latency.precision} | {latency.threads} | {latency.p50_ms:.2f} | {latency.p90_ms:.2f} |"
         for latency in model.latencies
@@ -125,14 +143,22 @@ def _files(model: ExportedModel) -> str:
 def describe_difference(record: FormatRecord) -> str:
     """Return the difference of AP in words, with its sign."""
     difference = record.ap_difference()
+    if record.AP_network is None:
+        return "not measured"
     return f"shows nothing: the network has {record.AP_network:.4f}" if difference is None else f"{difference:+.4f}"
 
 
 def _file_row(name: str, record: FormatRecord) -> str:
     files = " ".join(f"`{file}`" for file in record.files)
-    purpose = FORMATS[name].purpose + (", first and last layers in float" if record.in_float else "")
+    purpose = f"{FORMATS[name].purpose} ({FORMATS[name].runs_on})"
+    if record.in_float:
+        purpose += ", first and last layers in float"
+    if record.largest_value is not None:
+        purpose += f", values up to {record.largest_value:,.0f} on the calibration images (16 bits hold 65,504)"
     purpose += ", decodes in the graph" if record.gives == "detections" else ""
     takes = f"`{record.takes}`" if record.takes in INPUTS else ""
+    if record.error is None:
+        return f"| {files} | {purpose} | {takes} | not run here | not measured: only its description was checked |"
     ap = f"{record.AP:.4f} ({describe_difference(record)} on {record.num_images} images)"
     return f"| {files} | {purpose} | {takes} | {record.error:.1e} | {ap} |"
 
