@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="there is no Node.js here (
 
 Floats = npt.NDArray[np.float32]
 Pair = tuple[Floats, Floats]
+People = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
 def settings(num_keypoints: int, **changes: Any) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def stored(path: Path, values: Floats) -> dict[str, Any]:
     return {"file": str(path), "dims": list(values.shape)}
 
 
-def decoded(folder: Path, outputs: list[tuple[Pair, dict[str, Any]]]) -> list[Pair]:
+def decoded(folder: Path, outputs: list[tuple[Pair, dict[str, Any]]]) -> list[People]:
     """Return what the JavaScript decoder makes of the outputs ``low`` and ``high`` of each image."""
     cases = []
     for number, ((low, high), options) in enumerate(outputs):
@@ -63,7 +64,7 @@ def decoded(folder: Path, outputs: list[tuple[Pair, dict[str, Any]]]) -> list[Pa
     return [as_arrays(people, case["settings"]) for people, case in zip(run(folder, cases), cases, strict=True)]
 
 
-def as_arrays(people: list[dict[str, Any]], options: dict[str, Any]) -> Pair:
+def as_arrays(people: list[dict[str, Any]], options: dict[str, Any]) -> People:
     """Return poses (P, K, 3) and scores (P,)."""
     poses = np.array([person["keypoints"] for person in people], np.float64)
     shape = (len(people), len(options["keypoint_order"]), 3)
@@ -112,7 +113,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def check(outputs: list[tuple[Pair, dict[str, Any]]], results: list[Pair], tolerance: float = 1e-3) -> int:
+def check(outputs: list[tuple[Pair, dict[str, Any]]], results: list[People], tolerance: float = 1e-3) -> int:
     """Compare people with those of the Python decoder, in the same order; returns how many keypoints there are."""
     num_found = 0
     for ((low, high), options), (poses, scores) in zip(outputs, results, strict=True):
