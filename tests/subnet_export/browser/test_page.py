@@ -76,7 +76,8 @@ def opened(folder: Path, profile: Path, *options: str, query: str = WASM) -> Ite
         try:
             page.open(address_of(server) + query)
             yield page
-            assert all(request.startswith((address_of(server), "blob:", "data:")) for request in page.requests)
+            here = (address_of(server), "blob:", "data:", "file:")
+            assert [request for request in page.requests if not request.startswith(here)] == []
         finally:
             server.shutdown()
             thread.join()
