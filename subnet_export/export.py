@@ -13,7 +13,8 @@ from torch import Tensor
 
 from subnet_export.ap_measurement import at_root, check_measurement, measure, named_dataset
 from subnet_export.deployment.deployed_network import Input
-from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, Format, require
+from subnet_export.deployment.environments import require_converter
+from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, Format
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode
 from subnet_export.model import load_model, save_model
@@ -156,9 +157,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def check_packages(formats: Sequence[Format]) -> None:
-    """Raise UserError if a package is missing that writes one of ``formats``."""
+    """Raise UserError if a package is missing that writes one of ``formats``; make the environments that they need."""
     for chosen in formats:
-        require(chosen.packages, chosen.extra, f"format {chosen.name}")
+        require_converter(chosen, f"format {chosen.name}")
 
 
 def figures_of(model: ExportedModel, began: float) -> dict[str, Any]:

@@ -112,8 +112,11 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
         "weights": str(folder / WEIGHTS_FILE),
     }
     for name, record in model.formats.items():
-        agreement = f"{record.gives} within {record.error:.1e}, AP {describe_difference(record)} on {record.num_images}"
-        rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement} images)"
+        agreement = "not run here, only its description was checked"
+        if record.error is not None:
+            compared = f"AP {describe_difference(record)} on {record.num_images} images"
+            agreement = f"{record.gives} within {record.error:.1e}, {compared}"
+        rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement})"
     rows |= {
         "description": str(folder / DESCRIPTION_FILE),
         "model card": str(folder / CARD_FILE),

@@ -1,7 +1,8 @@
 """Writes a network to the files of each format. Nothing here runs or checks what was written.
 
-To add a format, write its writer and enter it in ``WRITERS``, or in ``QUANTISED_WRITERS`` if it changes the maps. What
-several writers need, such as the ONNX graph, is a property of ``WriterInputs``.
+To add a format, write its writer, here or in :mod:`subnet_export.deployment.edge_writers`, and enter it in ``WRITERS``,
+or in ``QUANTISED_WRITERS`` if it changes the maps. What several writers need, such as the ONNX graph, is a property of
+``WriterInputs``.
 """
 
 import os
@@ -18,7 +19,21 @@ from torch import Tensor
 from subnet_export.decoding.description import Decoding
 from subnet_export.decoding.graph import complete
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
-from subnet_export.deployment.formats import ONNX, OPENVINO, OPENVINO_INT8, SAFETENSORS, TORCH_EXPORT, Format
+from subnet_export.deployment.edge_writers import write_coreml, write_litert, write_mnn, write_ncnn
+from subnet_export.deployment.formats import (
+    COREML,
+    LITERT,
+    MNN,
+    NCNN,
+    ONNX,
+    ONNX_FP16,
+    OPENVINO,
+    OPENVINO_INT8,
+    SAFETENSORS,
+    TORCH_EXPORT,
+    Format,
+)
+from subnet_export.deployment.half_precision import in_half_precision, largest_value
 from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.deployment.quantization import quantise
 from subnet_export.deployment.runtimes import openvino_core
@@ -59,6 +74,21 @@ class WriterInputs:
         return graph
 
     @cached_property
+    def deployed_float(self) -> DeploymentNetwork:
+        """The network without batch norm, for images that were normalised outside."""
+        return self.deployed if self.takes == "float32" else DeploymentNetwork(self.network, "float32")
+
+    @cached_property
+    def graph_float(self) -> "onnx.ModelProto":
+        """The network in ONNX, for images that were normalised outside."""
+        return self.graph if self.takes == "float32" else onnx_graph(self.deployed_float)
+
+    @cached_property
+    def largest_value(self) -> float:
+        """The largest magnitude in the network on the calibration images."""
+        return largest_value(self.graph, self.calibration_images, self.takes)
+
+    @cached_property
     def calibration_images(self) -> Sequence[Tensor]:
         """The images that ``calibration`` returns."""
         return self.calibration()
@@ -75,6 +105,12 @@ def write_safetensors(inputs: WriterInputs, folder: Path) -> None:
 def write_onnx(inputs: WriterInputs, folder: Path) -> None:
     """Write the ONNX graph."""
     files.write_bytes(folder / ONNX.files[0], inputs.graph.SerializeToString())
+
+
+def write_onnx_fp16(inputs: WriterInputs, folder: Path) -> None:
+    """Write the ONNX graph with 16-bit floats inside."""
+    graph = in_half_precision(inputs.graph, inputs.largest_value)
+    files.write_bytes(folder / ONNX_FP16.files[0], graph.SerializeToString())
 
 
 def write_openvino(inputs: WriterInputs, folder: Path) -> None:
@@ -104,7 +140,12 @@ def write_torch_export(inputs: WriterInputs, folder: Path) -> None:
 WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
     SAFETENSORS.name: write_safetensors,
     ONNX.name: write_onnx,
+    ONNX_FP16.name: write_onnx_fp16,
     OPENVINO.name: write_openvino,
+    NCNN.name: lambda inputs, folder: write_ncnn(inputs.graph_float, folder),
+    LITERT.name: lambda inputs, folder: write_litert(inputs.deployed, folder),
+    MNN.name: lambda inputs, folder: write_mnn(inputs.graph_float, folder),
+    COREML.name: lambda inputs, folder: write_coreml(inputs.deployed_float, folder),
     TORCH_EXPORT.name: write_torch_export,
 }
 """Writers of formats with the network's own maps, by the format's name."""

@@ -77,6 +77,7 @@ COMMANDS = {
     "search.runs.evolution_run": "prints the progress of `search.evolve`",
     "search.runs.finish": "prints the result of a search",
     "search.runs.optuna_run": "prints the progress of `search.optuna_search`",
+    "subnet_export.deployment.converters.to_coreml": "prints what it wrote, for the process that started it",
     "subnet_export.benchmarking.run": "prints the result of `subnet_export.benchmark`",
     "subnet_export.decoding.pose": "runs without this project",
     "subnet_export.import_litepose": "prints its result",
