@@ -23,8 +23,8 @@ from subnet_export.deployment.formats import FORMATS, LITEPOSE, SAFETENSORS, TOR
 from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.deployment.runtimes import Precision, check_outputs
 from subnet_export.exported_model import ExportedModel, FormatRecord
-from subnet_export.model_card import PICTURE_FILE, model_card
 from subnet_export.model_json import describe, from_description
+from subnet_export.publish.model_card import PICTURE_FILE, model_card
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.container import load_state
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights

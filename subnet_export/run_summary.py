@@ -14,7 +14,7 @@ from rich.text import Text
 from subnet_export.deployment.formats import FORMATS, ONNX
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import CARD_FILE, PROGRAM
-from subnet_export.model_card import describe_difference
+from subnet_export.publish.model_card import describe_difference
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE
 from supernet.cli.console import CONSOLE
 from supernet.cli.runs import discard_empty, point_latest, unused_folder, write_summary

@@ -11,8 +11,8 @@ from typing import Any
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import CARD_FILE, load_model, write_program
-from subnet_export.model_card import PICTURE_FILE, model_card
 from subnet_export.publish import picture
+from subnet_export.publish.model_card import PICTURE_FILE, model_card
 from subnet_export.publish.supernet_card import supernet_card
 from supernet.checkpoints import hub
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, load_net

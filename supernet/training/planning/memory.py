@@ -97,7 +97,7 @@ def step_bytes(setup: TrainingSetup, processes: Processes, kind: StepKind, accum
             trainer.teacher = trainer.averaged()
         # The next images are already on the device while a step is computed.
         batches = [_batch(settings.batch_size, kind.resolution, setup.keypoints.num, meta) for _ in range(2)]
-        # The networks of subnets have no weights and lie on "meta" in every training: they count here, but take nothing.
+        # The networks of subnets have no weights, and lie on "meta" in every training: they count, but take nothing.
         before = live.current
         for arch in step_archs(scheduled, kind.resolution, settings.seed, 0):
             supernet.templates(arch, training=True)
