@@ -69,7 +69,7 @@ def test_every_file_is_there_and_described(all_formats: Exported) -> None:
     assert set(model.formats) == set(QUICK) - {"litepose"}
     for name, record in model.formats.items():
         assert tuple(record.files) == FORMATS[name].files
-        limit = {"safetensors": 0.0, "openvino_int8": float("inf"), "onnx_fp16": 2e-2}.get(name, 1e-4)
+        limit = {"safetensors": 0.0, "openvino_int8": float("inf"), "onnx_fp16": 3e-2}.get(name, 1e-4)
         assert record.error is not None
         assert record.error <= limit
         assert (record.takes == "float32") == (name in ("ncnn", "mnn"))
