@@ -21,8 +21,8 @@ from subnet_export.deployment.formats import FORMATS, LOADABLE
 from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.exported_model import ExportedModel, Measurement
 from subnet_export.model import load_model, save_model
-from subnet_export.publish.model_card import model_card
 from subnet_export.model_json import describe
+from subnet_export.publish.model_card import model_card
 from supernet.errors import UserError
 from supernet.pose.datasets import build
 from tests.helpers.export_formats import QUICK, format_writer

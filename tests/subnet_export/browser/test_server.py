@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from subnet_export.browser.folder import PAGE, write_page
 from subnet_export.browser.onnxruntime_web import ADDRESS, VERSION, PageRuntime
 from subnet_export.browser.server import TYPES, address_of, page_folder, page_server
-from subnet_export.browser.folder import PAGE, write_page
 from supernet.errors import UserError
 
 
