@@ -57,6 +57,7 @@ def scorer_and_images(workload: str, options: argparse.Namespace) -> tuple[Any, 
     from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
     from supernet.io.schema import from_mapping
     from supernet.pose.data.cached import CachedDataset
+    from supernet.pose.data.pose_dataset import PoseDataset
     from supernet.pose.data.subset import evenly_spread
     from supernet.pose.inference import InferenceSettings
     from supernet.pose.keypoints import COCO
@@ -65,6 +66,8 @@ def scorer_and_images(workload: str, options: argparse.Namespace) -> tuple[Any, 
     from supernet.weight_sharing import SuperNet
 
     settings = InferenceSettings()
+    train: PoseDataset
+    val: PoseDataset
     if workload == "litepose_s":
         torch.manual_seed(0)
         supernet = SuperNet(SearchSpace.load("litepose"), COCO.num)
@@ -82,7 +85,9 @@ def scorer_and_images(workload: str, options: argparse.Namespace) -> tuple[Any, 
             dataset["root"] = options.photos
         train, val = (split_for(trained.keypoints, dataset, split, workload) for split in ("train", "val"))
     images = evenly_spread(CachedDataset(val), options.images)
-    more = {"num_workers": torch.get_num_threads()} if "num_workers" in SubnetScorer.__dataclass_fields__ else {}
+    more: dict[str, Any] = {}
+    if "num_workers" in SubnetScorer.__dataclass_fields__:
+        more["num_workers"] = torch.get_num_threads()
     number = options.calibration_images
     return SubnetScorer(supernet, train, images, settings, num_calibration_images=number, **more), images
 
@@ -108,7 +113,7 @@ def serve(workload: str, options: argparse.Namespace) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         wall, processor = time.perf_counter(), _processor_seconds()
-        measured = measure_subnet(scorer, archs[int(line)], images)
+        measured: Any = measure_subnet(scorer, archs[int(line)], images)
         metrics = getattr(measured, "metrics", measured)  # earlier commits return the metrics themselves
         figures = {
             "wall_s": time.perf_counter() - wall,

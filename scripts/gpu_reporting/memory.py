@@ -66,4 +66,4 @@ def predicted_bytes(context: Context, space: str, size: int, batch_size: int, pr
         uncounted = live.current - before
         for batch in steps_of(trainer):
             trainer.train_step(scheduled, batch, 0.0)
-    return live.peak - uncounted
+    return int(live.peak - uncounted)

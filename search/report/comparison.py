@@ -12,6 +12,7 @@ from search import pareto
 from search.objectives import COST_LABELS
 from search.quantities import readable
 from search.report import figures, subnet_table
+from search.report.sparkline import sparkline
 from search.report.charts import Chart, Series
 from search.report.figures import AP_LABEL
 from search.report.findings import difference_in_words
@@ -150,7 +151,7 @@ def _table(searches: Sequence[FinishedSearch]) -> str:
     columns: dict[str, list[str]] = {"search": [search.name for search in searches]}
     summaries = [search.summary for search in searches]
     chosen = [summary["chosen"] for summary in summaries]
-    columns["drawing"] = [subnet_table.sparkline(Arch.from_dict(row["arch"])) for row in chosen]
+    columns["drawing"] = [sparkline(Arch.from_dict(row["arch"])) for row in chosen]
     columns["budget"] = [_budget(summary.get("constraint")) for summary in summaries]
     columns["objectives"] = [", ".join(map(str, summary.get("objectives", ()))) for summary in summaries]
     columns["subnets evaluated"] = [str(len(search.scored.rows)) for search in searches]

@@ -73,7 +73,7 @@ def append_decoding(model: "onnx.ModelProto", num_keypoints: int, settings: Infe
     detections = _detections(nodes, num_keypoints, settings)
     nodes.add("Identity", detections, output=DETECTIONS)
     del model.graph.output[:]
-    shape = ["batch", num_keypoints, settings.max_people, 4]
+    shape: list[str | int | None] = ["batch", num_keypoints, settings.max_people, 4]
     model.graph.output.append(helper.make_tensor_value_info(DETECTIONS, onnx.TensorProto.FLOAT, shape))
     onnx.checker.check_model(model, full_check=True)
 
@@ -149,7 +149,7 @@ def _detections(nodes: _Nodes, num_keypoints: int, settings: InferenceSettings) 
 
 def _doubled(nodes: _Nodes, maps: str) -> str:
     """Resize maps (B, C, h, w) to twice their size, bilinearly between pixel centres."""
-    mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    mode: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
     return nodes.add("Resize", maps, "", [1.0, 1.0, 2.0, 2.0], **mode)
 
 

@@ -104,7 +104,7 @@ def hub_errors(name: HubName, purpose: str) -> Iterator[None]:
         raise UserError(
             f"there is no repository {PREFIX}{name.repo}, or it is private; check the name, or log in: hf auth login"
         ) from error
-    except (errors.HTTPError, OSError, ValueError) as error:
+    except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"cannot {purpose} {name}: {reason}; check the name, the connection and your access") from error
 
@@ -133,7 +133,7 @@ def _fetched(name: HubName, more: tuple[str, ...], server: str | None, home: str
     paths = [_download(api, HubName(name.repo, info.sha), listed[file], cache) for file in wanted]
     folder = paths[0].parent
     revision = name.revision or "main"
-    if revision != info.sha:  # as the library does it, so that the commit is found without a connection
+    if info.sha is not None and revision != info.sha:  # as the library does it, so that the commit is found without a connection
         files.write_text(folder.parents[1] / "refs" / revision, info.sha)
     return folder
 
@@ -141,7 +141,8 @@ def _fetched(name: HubName, more: tuple[str, ...], server: str | None, home: str
 def _is_connection_error(error: UserError) -> bool:
     from huggingface_hub import errors
 
-    return isinstance(error.__cause__, errors.HTTPError) and not isinstance(error.__cause__, errors.HfHubHTTPError)
+    cause = error.__cause__
+    return isinstance(cause, errors.HTTPError) and not isinstance(cause, errors.HfHubHTTPError)  # type: ignore[attr-defined]
 
 
 def _wanted(name: HubName, listed: Any, more: Sequence[str]) -> list[str]:
@@ -176,8 +177,8 @@ def _is_listed(path: Path, listed: Any) -> bool:
     """Whether a file has the checksum that a hub lists: SHA-256 of large files, git's SHA-1 of small ones."""
     content = files.read_bytes(path, "downloaded file", MOST_BYTES)
     if listed.lfs is not None:
-        return hashlib.sha256(content).hexdigest() == listed.lfs.sha256
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == listed.blob_id
+        return bool(hashlib.sha256(content).hexdigest() == listed.lfs.sha256)
+    return bool(hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == listed.blob_id)
 
 
 def _cached(name: HubName, more: Sequence[str], cache: Path | None) -> Path | None:

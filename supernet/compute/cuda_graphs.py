@@ -5,6 +5,7 @@ take; a recorded sequence costs about one launch.
 """
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 
@@ -40,7 +41,7 @@ class CudaGraphs:
         current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         # Only this thread is forbidden to wait or to allocate outside of the recording: others load images meanwhile.
-        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=cast(Any, self._memory), stream=self._stream, capture_error_mode="thread_local"):
             run()
         self._memory = graph.pool()
         return graph.replay

@@ -235,8 +235,5 @@ def _poses(
         moves = steps(around, np.arange(len(x)), x - corners(x, width), y - corners(y, height))
     for number, (pose, shown, own) in enumerate(zip(poses, visible, values, strict=True)):
         mine = images == number
-        pose[(*shown, 0)] = x[mine] + 0.5
-        pose[(*shown, 1)] = y[mine] + 0.5
-        pose[(*shown, slice(2))] += moves[mine]
-        pose[(*shown, 2)] = own[shown]
+        pose[shown] = np.stack([x[mine] + 0.5 + moves[mine, 0], y[mine] + 0.5 + moves[mine, 1], own[shown]], axis=1)
     return poses

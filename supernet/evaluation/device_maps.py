@@ -95,15 +95,16 @@ def detections(maps: Maps, candidates: Candidates, settings: InferenceSettings) 
     counts = np.minimum(totals, settings.max_people)
     found = []
     for b in range(len(values)):
-        lists: tuple[list[Floats], list[Integers], list[Floats]] = ([], [], [])
+        found_here = Detections([], [], [])
         for k in range(values.shape[1]):
             chosen = slice(counts[b, k])
             own = values[b, k, chosen], places[b, k, chosen], tags[b, k, chosen]
             if equal[b, k]:
                 own = _with_ties(maps, b, k, settings)
-            for list_, part in zip(lists, own, strict=True):
-                list_.append(part)
-        found.append(Detections(*lists))
+            found_here.values.append(own[0])
+            found_here.places.append(own[1])
+            found_here.tags.append(own[2])
+        found.append(found_here)
     return found
 
 

@@ -40,7 +40,7 @@ def convolved(convolution: nn.Conv2d, x: Tensor, activation: Activation = "none"
 
 
 def _has_operator() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 class FusedConvolution(nn.Module):

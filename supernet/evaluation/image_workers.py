@@ -86,6 +86,7 @@ def _from_workers(
     context = multiprocessing.get_context("fork")
     next_block = context.Value("q", 0)
     workers: dict[Connection, BaseProcess] = {}
+    worker: BaseProcess
     try:
         for _ in range(num_workers):
             results, sender = context.Pipe(duplex=False)
@@ -99,8 +100,9 @@ def _from_workers(
             workers[results] = worker
         waiting = set(workers)
         while waiting:
-            for results in wait(list(waiting)):
-                assert isinstance(results, Connection)
+            for ready in wait(list(waiting)):
+                assert isinstance(ready, Connection)
+                results = ready
                 try:
                     message = results.recv()
                 except EOFError:

@@ -73,7 +73,8 @@ class _Run:
     def batch(self, images: Tensor) -> None:
         """Run one batch; as ``LitePose.forward``, without what no batch norm needs."""
         network = self.network
-        features = [self._sequence(network.first, list(images.split(_part_size(images))))]
+        assert isinstance(network.first, nn.Sequential)
+        features = [self._sequence(network.first, list(torch.split(images, _part_size(images))))]
         for stage in network.stage:
             assert isinstance(stage, nn.Sequential)
             features.append(self._sequence(stage, features[-1]))

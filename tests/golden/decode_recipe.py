@@ -67,10 +67,11 @@ def people(entries: Floats, settings: InferenceSettings) -> tuple[Floats, Floats
         assert len(np.unique(column[column[:, 2] > 0, 2])) == (column[:, 2] > 0).sum()  # no order to choose
         heat[keypoint, places[0] * STEP, places[1] * STEP] = column[:, 2]
         tag[keypoint, places[0] * STEP, places[1] * STEP, 0] = np.where(column[:, 2] > 0, column[:, 3], FAR)
-    poses, scores = group(heat, tag, **{**settings.grouping, "adjust": False})
+    options: dict[str, Any] = {**settings.grouping, "adjust": False}
+    poses, scores = group(heat, tag, **options)
     for pose in poses:
         for keypoint in np.flatnonzero(pose[:, 2] > 0):
-            column, row = (pose[keypoint, :2] - 0.5).astype(int) // STEP
+            column, row = ((pose[keypoint, :2] - 0.5).astype(int) // STEP).tolist()
             pose[keypoint, :2] = entries[keypoint, row * COLUMNS + column, :2]
     return poses, scores
 

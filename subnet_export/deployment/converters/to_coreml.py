@@ -20,7 +20,7 @@ def main(source: str, target: str) -> None:
     """Convert ``source``."""
     program = torch.export.load(source)
     (example,), _ = program.example_inputs
-    network = torch.jit.trace(program.module(), example, check_trace=False)
+    network = torch.jit.trace(program.module(), example, check_trace=False)  # type: ignore[no-untyped-call]
     default = int(example.shape[-1])
     sides = [coremltools.RangeDim(16, LARGEST_SIDE, default=default) for _ in range(2)]
     model = coremltools.convert(

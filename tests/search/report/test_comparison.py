@@ -106,7 +106,8 @@ def test_wrong_names_end_with_one_sentence_and_nothing_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = finished(tmp_path / "evolve" / "a", 0.5)
-    for words, wrong in (([folder, "b"], "search b"), ([folder, "a"], "named twice")):
+    cases: tuple[tuple[list[str | Path], str], ...] = (([folder, "b"], "search b"), ([folder, "a"], "named twice"))
+    for words, wrong in cases:
         assert run(monkeypatch, *words, "--runs", tmp_path) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert wrong in line

@@ -65,7 +65,7 @@ def smooth_maps(seed: int, batch: int, height: int, width: int) -> tuple[torch.T
     ids=str,
 )
 def test_detections_are_the_maxima_of_the_maps(changes: dict[str, object]) -> None:
-    settings = replace(InferenceSettings(), **changes)  # type: ignore[arg-type]
+    settings = replace(InferenceSettings(), **changes)
     for seed, (batch, height, width) in enumerate([(1, 64, 64), (2, 64, 112), (3, 96, 48)]):
         low, high = smooth_maps(seed, batch, height, width)
         found = decode(low, high, settings)
@@ -106,7 +106,7 @@ def test_equal_pixels_beside_each_other_are_one_detection() -> None:
 def test_settings_that_need_several_passes_are_refused() -> None:
     for changes, name in (({"flip_test": True}, "flip_test"), ({"scales": (0.5, 1.0)}, "scales")):
         with pytest.raises(UserError, match=name):
-            decode(*smooth_maps(0, 1, 64, 64), replace(InferenceSettings(), **changes))  # type: ignore[arg-type]
+            decode(*smooth_maps(0, 1, 64, 64), replace(InferenceSettings(), **changes))
 
 
 def test_the_names_of_nodes_do_not_collide(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_average_precision_on_photographs_is_that_of_the_project(
     for entry in annotations["images"][:40]:
         image = cv2.imread(str(root / "train2017" / entry["file_name"]), cv2.IMREAD_COLOR)
         assert image is not None
-        rgb = np.ascontiguousarray(image[..., ::-1])
+        rgb = np.ascontiguousarray(image[..., ::-1]).astype(np.uint8)
         results["project"] += as_results(model.predict(rgb), entry["id"])
         results["pose.py"] += as_results(PosePredictions(*program(rgb)), entry["id"])
     ids = {entry["id"] for entry in annotations["images"][:40]}

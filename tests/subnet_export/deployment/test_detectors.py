@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from subnet_export import __main__ as export_command
+from subnet_export.decoding import graph as decoding_graph
 from subnet_export.decoding.detections import DetectionEstimator
 from subnet_export.deployment import detectors, writers
 from subnet_export.deployment.formats import FORMATS
@@ -66,7 +67,7 @@ def test_maps_and_detections_are_not_taken_for_each_other(
 
 
 def other_graph(change: Callable[[Any], None]) -> Callable[..., None]:
-    complete = writers.complete
+    complete = decoding_graph.complete
 
     def changed(graph: Any, *rest: Any) -> None:
         complete(graph, *rest)

@@ -26,7 +26,9 @@ def test_a_torch_export_archive_takes_other_sizes_and_is_not_loaded_here(all_for
         )
     with pytest.raises(UserError, match=r"torch_export.*load litepose"):
         load_model(folder / "model.pt2")
-    assert model.formats["torch_export"].error < 1e-4
+    error = model.formats["torch_export"].error
+    assert error is not None
+    assert error < 1e-4
 
 
 def test_safetensors_hold_the_published_names(all_formats: Exported) -> None:

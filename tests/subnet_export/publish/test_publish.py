@@ -1,11 +1,13 @@
 """Models and supernets go to a hub and come back the same, with a card that hubs read; nothing private goes along."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,7 +87,7 @@ def test_only_the_files_of_the_model_are_uploaded_and_no_folder_of_this_machine(
     server: HubServer, publish: Publish, exported: tuple[ExportedModel, Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
-    disk = {"kind": "coco", "keypoints": "crowdpose", "root": str(tmp_path / "data")}
+    disk: dict[str, Any] = {"kind": "coco", "keypoints": "crowdpose", "root": str(tmp_path / "data")}
     disk |= {split: {"annotations": f"{tmp_path}/elsewhere/{split}.json", "images": "i"} for split in ("train", "test")}
     save_model(folder, replace(exported[0], dataset=disk))
     (folder / "summary.json").write_text(json.dumps({"secret": str(tmp_path)}))
@@ -106,7 +108,7 @@ def test_further_formats_are_shared_and_loaded_by_name(
     assert publish(all_formats[1], "owner/all") == 0
     assert "model.onnx" in next(iter(server.repositories["owner/all"].commits.values()))
     hub._fetched.cache_clear()
-    shutil.rmtree(Path(hub.os.environ["HF_HOME"]))
+    shutil.rmtree(Path(os.environ["HF_HOME"]))
     server.requests.clear()
     assert load_model("hf://owner/all", format="onnx").runtime is not None
     read = [

@@ -79,7 +79,7 @@ def test_maps_that_are_not_finite_are_refused() -> None:
 @pytest.mark.gpu
 def test_people_on_a_gpu_are_those_of_the_maps_read_on_the_cpu() -> None:
     on_gpu = replace(estimator(decoding="unbiased"), network=Blobs(0).eval().cuda(), device="cuda")
-    on_gpu.network.mix = on_gpu.network.mix.cuda()  # type: ignore[union-attr, attr-defined]
+    on_gpu.network.mix = on_gpu.network.mix.cuda()  # type: ignore[attr-defined]
     for people, wanted in zip(predict_on_device(2, on_gpu, IMAGES), on_gpu.on_dataset(IMAGES), strict=True):
         np.testing.assert_array_equal(people.poses, wanted.poses)
         np.testing.assert_array_equal(people.scores, wanted.scores)
