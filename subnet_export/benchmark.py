@@ -13,8 +13,9 @@ def main() -> None:
     parser = ModelCommandLine(
         "subnet_export.benchmark",
         "benchmark",
-        "Measure the latency of exported subnets, or of archs with random weights, in PyTorch, ONNX Runtime and "
-        "OpenVINO, and the frames per second of the whole pipeline: decode a JPEG, resize, network, grouping.",
+        "Measure the latency of exported subnets, or of archs with random weights, in PyTorch, ONNX Runtime, "
+        "OpenVINO and others, and the frames per second of the whole pipeline: decode a JPEG, resize, network, "
+        "grouping.",
     )
     parser.add_argument(
         "--model", metavar="FOLDER", help="an exported model or pretrained:NAME (default: RUNS/export/latest)"
@@ -33,7 +34,7 @@ def main() -> None:
         metavar="LIST",
         type=list_of(parse_runtimes),
         help=f"comma-separated, of {', '.join(RUNTIMES)} (default: those whose packages are installed, bf16 only if "
-        "the processor supports it)",
+        "the processor supports it; not those whose converter has an environment of its own)",
     )
     parser.add_argument(
         "--repeats", metavar="N", type=whole_number(10), default=100, help="timed runs (default: %(default)s)"

@@ -77,30 +77,36 @@ class FormatRecord:
     Attributes:
         files: SHA-256 of each file, by name.
         takes: Input type (:mod:`subnet_export.deployment.deployed_network`); "state" for a file of weights.
-        error: Root mean square difference of its maps from the network's, in standard deviations of the network's.
-        AP: AP on the first ``num_images`` test images.
-        AP_network: AP of the network on the same images.
+        error: Root mean square difference of its maps from the network's, in standard deviations of the network's. None
+            if the file was not run, because nothing here runs it; then only its description was checked.
+        AP: AP on the first ``num_images`` test images; None if the file was not run.
+        AP_network: AP of the network on the same images; None if the file was not run.
         in_float: Patterns of the names of layers that a quantised file leaves in float.
+        largest_value: Largest magnitude that a file with 16-bit floats holds on the calibration images.
         gives: Outputs of its graph, "maps" or "detections"; then ``error`` is the difference of the detections' values,
             and AP also differs because keypoints that a person lacks are filled in from the detections alone.
     """
 
     files: dict[str, str]
     takes: str
-    error: float
-    AP: float
-    AP_network: float
+    error: float | None
+    AP: float | None
+    AP_network: float | None
     num_images: int
     in_float: tuple[str, ...] = ()
+    largest_value: float | None = None
     gives: Gives = "maps"
 
     def ap_difference(self) -> float | None:
         """AP of the file minus that of the network; None where the network's is too near 0 to show anything."""
-        return self.AP - self.AP_network if self.AP_network >= LEAST_TELLING_AP else None
+        if self.AP is None or self.AP_network is None or self.AP_network < LEAST_TELLING_AP:
+            return None
+        return self.AP - self.AP_network
 
     def describe(self) -> dict[str, Any]:
-        """Return the record as plain values, with the difference of AP."""
-        return {**asdict(self), "AP_difference": self.ap_difference()}
+        """Return the record as plain values, with the difference of AP and what was checked."""
+        check = "description" if self.error is None else "weights" if self.takes == "state" else "maps and AP"
+        return {**asdict(self), "AP_difference": self.ap_difference(), "checked": check}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from subnet_export.ap_measurement import measure
+from subnet_export.browser.onnxruntime_web import PageRuntime
 from subnet_export.decoding.description import Decoding
 from subnet_export.decoding.detections import ListingEstimator
 from subnet_export.decoding.graph import check_decodable
@@ -21,12 +22,14 @@ from subnet_export.deployment.formats import (
     FORMATS,
     LITEPOSE,
     MAX_INT8_LOSS,
+    ONNX_FP16,
     SAFETENSORS,
     TORCH_EXPORT,
     Format,
 )
+from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.deployment.quantization import SENSITIVE
-from subnet_export.deployment.runtimes import Runtime, TorchRuntime, open_runtime
+from subnet_export.deployment.runtimes import Runtime, TorchRuntime
 from subnet_export.deployment.writers import QUANTISED_WRITERS, WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from supernet.errors import UserError
@@ -35,13 +38,11 @@ from supernet.pose.evaluation import num_until_people
 from supernet.pose.inference import InferenceSettings, PoseEstimator
 
 LOGGER = logging.getLogger(__name__)
-AP_TOLERANCE = 1e-3
-"""Largest difference between the AP of a file in float and the network's."""
 
 
 def formats_of(model: ExportedModel) -> tuple[tuple[Format, ...], Input]:
     """Return the formats that a model was exported in, and the input of its graphs ("uint8" if it has none)."""
-    takes = {record.takes for record in model.formats.values()} - {"state"}
+    takes = {record.takes for name, record in model.formats.items() if FORMATS[name].takes is None} - {"state"}
     return tuple(FORMATS[name] for name in model.formats), "float32" if takes == {"float32"} else "uint8"
 
 
@@ -51,11 +52,12 @@ class FormatOptions:
 
     Attributes:
         formats: What to write; LitePose's own, which is always written elsewhere, is skipped.
-        takes: Input of the graphs.
+        takes: Input of the graphs whose format allows either.
         num_check_images: Number of images, from the start of the test set, on which the AP of a file in float is
             compared with the network's. Quantised files are measured on as many images as the model was.
         max_int8_loss: AP that quantisation may cost.
         decode: The graphs decode; of every format in ``formats`` they can (:func:`check_decode`).
+        page_runtime: Where the page of format web gets its runtime from; looked for if None.
     """
 
     formats: Sequence[Format]
@@ -63,6 +65,7 @@ class FormatOptions:
     num_check_images: int = CHECK_IMAGES
     max_int8_loss: float = MAX_INT8_LOSS
     decode: bool = False
+    page_runtime: PageRuntime | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ class _Candidates:
         self._options, self._test_set, self._batch_size = writer.options, writer.test_set, writer.batch_size
         self._folder, self._model = folder, model
         decoding = Decoding(model.keypoints, model.settings, writer.options.decode)
-        self._inputs = WriterInputs(model.network, writer.options.takes, writer.calibration, decoding)
+        takes, page_runtime = writer.options.takes, writer.options.page_runtime
+        self._inputs = WriterInputs(model.network, takes, writer.calibration, decoding, page_runtime)
         # AP of the network in PyTorch, by number of images.
         self._network_ap = {model.measurement.num_images: model.measurement.metrics["AP"]}
         # The same from lists of detections in its maps.
@@ -112,6 +116,8 @@ class _Candidates:
             return self._export_weights()
         if chosen.name in QUANTISED_WRITERS:
             return self._export_quantised(chosen)
+        if not chosen.runs_here:
+            return self._export_unrun(chosen)
         return self._export_decoding(chosen) if self._options.decode else self._export_float(chosen)
 
     def _export_weights(self) -> FormatRecord:
@@ -133,14 +139,29 @@ class _Candidates:
         """Write a file with the network's own maps."""
         write_format(chosen, self._inputs, self._folder)
         runtime = self._open(chosen)
-        error = check_maps(chosen.name, self._model.network, runtime, comparison_images(self._model.arch.resolution))
+        images = comparison_images(self._model.arch.resolution)
+        error = check_maps(chosen.name, self._model.network, runtime, images, chosen.maps_tolerance)
         record = self._record(chosen, self._estimator(runtime), error, self._options.num_check_images)
-        if abs(record.AP - record.AP_network) > AP_TOLERANCE:
+        assert record.AP is not None
+        assert record.AP_network is not None
+        if abs(record.AP - record.AP_network) > chosen.ap_tolerance:
             raise UserError(
                 f"AP of format {chosen.name} is {record.AP:.4f}, that of the network is {record.AP_network:.4f}; "
-                f"they may differ by {AP_TOLERANCE:g}; nothing was kept, leave out the format"
+                f"they may differ by {chosen.ap_tolerance:g}; nothing was kept, leave out the format"
             )
+        if chosen == ONNX_FP16:
+            return replace(record, largest_value=self._inputs.largest_value)
         return record
+
+    def _export_unrun(self, chosen: Format) -> FormatRecord:
+        """Write a file that cannot run here; its writer compares what the file says about itself with the network."""
+        write_format(chosen, self._inputs, self._folder)
+        LOGGER.warning("format %s was not run here, only its description was checked; try it on a device", chosen.name)
+        return FormatRecord(file_digests(self._folder, chosen), self._takes(chosen), None, None, None, 0)
+
+    def _takes(self, chosen: Format) -> str:
+        """Return the input of the graph in ``chosen``."""
+        return chosen.takes or self._options.takes
 
     def _export_decoding(self, chosen: Format) -> FormatRecord:
         """Write a file whose graph decodes, and compare it with detections and people from the network's own maps."""
@@ -157,10 +178,11 @@ class _Candidates:
         listed_ap = self._listed_ap[num_images]
         estimator = replace(model, detector=detector).estimator(batch_size)
         record = self._record(chosen, estimator, error, num_images)
-        if abs(record.AP - listed_ap) > AP_TOLERANCE:
+        assert record.AP is not None
+        if abs(record.AP - listed_ap) > chosen.ap_tolerance:
             raise UserError(
                 f"AP of format {chosen.name} is {record.AP:.4f}, that of the detections in the network's maps is "
-                f"{listed_ap:.4f}; they may differ by {AP_TOLERANCE:g}; nothing was kept, leave out --decode"
+                f"{listed_ap:.4f}; they may differ by {chosen.ap_tolerance:g}; nothing was kept, leave out --decode"
             )
         return replace(record, gives="detections")
 
@@ -175,6 +197,8 @@ class _Candidates:
             error = max(difference.rms for difference in differences(self._model.network, runtime, images))
             estimator, num_images = self._estimator(runtime), self._model.measurement.num_images
             record = self._record(chosen, estimator, error, num_images, in_float)
+            assert record.AP is not None
+            assert record.AP_network is not None
             losses.append(record.AP_network - record.AP)
             if losses[-1] <= limit:
                 if record.ap_difference() is None:
@@ -207,7 +231,7 @@ class _Candidates:
             self._network_ap[num_images] = self._measure_ap(num_images, "network", network)
         network_ap = self._network_ap[num_images]
         digests = file_digests(self._folder, chosen)
-        return FormatRecord(digests, self._options.takes, error, ap, network_ap, num_images, in_float)
+        return FormatRecord(digests, self._takes(chosen), error, ap, network_ap, num_images, in_float)
 
     def _num_images(self, num_images: int) -> int:
         """Return the number of images to measure on, at most ``num_images`` unless they show nobody."""

@@ -20,10 +20,11 @@ import torch
 
 from subnet_export.deployment.detectors import DetectorRuntime
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, format_of, require
-from subnet_export.deployment.runtimes import Precision, check_outputs, open_runtime
+from subnet_export.deployment.library_runtimes import open_runtime
+from subnet_export.deployment.runtimes import Precision, check_outputs
 from subnet_export.exported_model import ExportedModel, FormatRecord
-from subnet_export.model_card import PICTURE_FILE, model_card
 from subnet_export.model_json import describe, from_description
+from subnet_export.publish.model_card import PICTURE_FILE, model_card
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.container import load_state
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
@@ -101,7 +102,8 @@ def load_model(
     folder = located(folder, FORMATS[format].files if format in FORMATS else ())
     if folder.is_file():
         chosen = format_of(folder)
-        format, folder = format or (chosen.name if chosen else None), folder.parent
+        depth = Path(chosen.files[0]).parts if chosen else ()
+        format, folder = format or (chosen.name if chosen else None), folder.parents[max(0, len(depth) - 1)]
     net = load_net(folder)
     try:
         model = from_description(net)
@@ -125,6 +127,8 @@ def _in_format(
             "format torch_export is for other programs: reading such a file can run code from it; load litepose, which "
             "is the same network"
         )
+    if not FORMATS[name].loads_here:
+        raise UserError(f"format {name} does not run here ({FORMATS[name].runs_on}); load litepose, the same network")
     if name not in model.formats:
         raise UserError(
             f"{folder} was not exported as {name}; run python -m subnet_export --model {folder} --format {name}"

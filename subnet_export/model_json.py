@@ -74,8 +74,8 @@ def from_description(net: ExportedNet) -> ExportedModel:
 
 def _format(name: str, value: Any) -> FormatRecord:
     """Read the record of a format; its files must be those that this format has in the model's folder."""
-    if isinstance(value, Mapping):  # the difference follows from other entries
-        value = {key: entry for key, entry in value.items() if key != "AP_difference"}
+    if isinstance(value, Mapping):  # these follow from other entries
+        value = {key: entry for key, entry in value.items() if key not in ("AP_difference", "checked")}
     record = from_mapping(FormatRecord, value, f"formats.{name}")
     if name not in FORMATS or set(record.files) != set(FORMATS[name].files):
         raise UserError(

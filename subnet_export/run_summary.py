@@ -14,7 +14,7 @@ from rich.text import Text
 from subnet_export.deployment.formats import FORMATS, ONNX
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import CARD_FILE, PROGRAM
-from subnet_export.model_card import describe_difference
+from subnet_export.publish.model_card import describe_difference
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE
 from supernet.cli.console import CONSOLE
 from supernet.cli.runs import discard_empty, point_latest, unused_folder, write_summary
@@ -112,8 +112,11 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
         "weights": str(folder / WEIGHTS_FILE),
     }
     for name, record in model.formats.items():
-        agreement = f"{record.gives} within {record.error:.1e}, AP {describe_difference(record)} on {record.num_images}"
-        rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement} images)"
+        agreement = "not run here, only its description was checked"
+        if record.error is not None:
+            compared = f"AP {describe_difference(record)} on {record.num_images} images"
+            agreement = f"{record.gives} within {record.error:.1e}, {compared}"
+        rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement})"
     rows |= {
         "description": str(folder / DESCRIPTION_FILE),
         "model card": str(folder / CARD_FILE),

@@ -32,6 +32,7 @@ def main() -> None:
         help="port on this machine; 0: any free one (default: %(default)s)",
     )
     parser.add_argument("--no-open", action="store_true", help="print the address, but do not open the browser")
+    parser.describe(("", "runs/export/latest --port 8001 --no-open"))
     options = parser.parse_args()
     if options.port > 65535:
         parser.error(f"argument --port: {options.port} must be at most 65535")

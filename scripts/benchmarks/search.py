@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -107,7 +108,8 @@ def serve(workload: str, options: argparse.Namespace) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         wall, processor = time.perf_counter(), _processor_seconds()
-        metrics = measure_subnet(scorer, archs[int(line)], images)
+        measured = measure_subnet(scorer, archs[int(line)], images)
+        metrics = getattr(measured, "metrics", measured)  # earlier commits return the metrics themselves
         figures = {
             "wall_s": time.perf_counter() - wall,
             "processor_s": _processor_seconds() - processor,
@@ -224,6 +226,7 @@ def main() -> None:
         return
     if "photos" in options.workloads and options.photos is None:
         parser.error("the workload photos needs --photos, the folder of coco_people")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # removes the worktree
     options.drawn_supernet = str(Path(options.drawn_supernet).resolve())
 
     from scripts.benchmarks.timing import print_report

@@ -16,7 +16,8 @@ from subnet_export.benchmarking.latency import measure_latencies, num_rounds
 from subnet_export.benchmarking.latency_comparison import LatencyComparison, LatencyPrediction
 from subnet_export.benchmarking.targets import BenchmarkTarget, available_runtimes, load_targets, open_runtimes
 from subnet_export.benchmarking.throughput import STEPS, Throughput, draw_frames, measure_throughput
-from subnet_export.deployment.formats import RUNTIMES, require
+from subnet_export.deployment.environments import require_converter
+from subnet_export.deployment.formats import RUNTIMES
 from subnet_export.deployment.runtimes import Runtime
 from subnet_export.exported_model import Latency
 from subnet_export.model import describe_in
@@ -61,8 +62,7 @@ def run(options: argparse.Namespace) -> None:
     device = prepare(options)
     names = options.runtimes or available_runtimes()
     for name in names:
-        chosen, _ = RUNTIMES[name]
-        require(chosen.packages, chosen.extra, f"runtime {name}")
+        require_converter(RUNTIMES[name][0], f"runtime {name}")
     threads = torch.get_num_threads()
     comparison = None if options.latency_table is None else LatencyComparison(options.latency_table, names, threads)
     load = os.getloadavg()[0]

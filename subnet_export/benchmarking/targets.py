@@ -10,7 +10,8 @@ import torch
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.equivalence import comparison_images
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, OPENVINO_INT8, RUNTIMES, TORCH_EXPORT, missing
-from subnet_export.deployment.runtimes import Runtime, TorchRuntime, bf16_is_native, open_runtime
+from subnet_export.deployment.library_runtimes import open_runtime
+from subnet_export.deployment.runtimes import Runtime, TorchRuntime, bf16_is_native
 from subnet_export.deployment.writers import WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model
@@ -84,11 +85,14 @@ def random_network(arch: Arch, num_keypoints: int) -> LitePose:
 
 
 def available_runtimes() -> tuple[str, ...]:
-    """Return the names of ``RUNTIMES`` whose packages are installed and whose precision this processor has."""
+    """Return the names of ``RUNTIMES`` whose packages are installed and whose precision this processor has.
+
+    Formats with an environment of their own are left out, because converting to them takes half a minute.
+    """
     return tuple(
         name
         for name, (chosen, precision) in RUNTIMES.items()
-        if not missing(chosen.packages) and (precision != "bf16" or bf16_is_native())
+        if not missing(chosen.packages) and not chosen.environment and (precision != "bf16" or bf16_is_native())
     )
 
 

@@ -1,12 +1,14 @@
 """Finds people in images with the network in this folder: a program of its own that comes with every exported model.
 
-It needs Python 3.10, numpy, onnxruntime and opencv-python-headless, nothing of the project that trained the network.
+It needs Python 3.10, numpy, opencv-python-headless and the library of one file here (onnxruntime for model.onnx,
+ncnn for model.ncnn.param, ai-edge-litert for model.tflite), nothing of the project that trained the network.
 ``python pose.py photo.jpg`` prints the people of each image as a line of JSON; ``--draw FOLDER`` also draws them. In a
 program: ``poses, scores = Pose("this/folder")(image)`` for an image (H, W, 3) uint8, RGB.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,7 +45,61 @@ class OnnxRuntime:
         return dict(zip(names, self._session.run(names, {"images": images}), strict=True))
 
 
-RUNTIMES: dict[str, Callable[[Path, int], Any]] = {"model.onnx": OnnxRuntime}
+class NcnnRuntime:
+    """``model.ncnn.param`` and ``model.ncnn.bin`` in ncnn, in 32-bit floats as they were checked.
+
+    On Arm, ncnn is faster with ``use_fp16_storage`` and ``use_fp16_arithmetic``; measure what they cost.
+    """
+
+    description, takes = None, "float32"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import ncnn
+
+        self._matrix, self._net = ncnn.Mat, ncnn.Net()
+        options = self._net.opt
+        options.num_threads = threads or os.cpu_count() or 1
+        options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
+        if self._net.load_param(str(path)) or self._net.load_model(str(path.with_suffix(".bin"))):
+            raise ValueError(f"{path} and its .bin file are not a network")
+
+    def run(self, images: Array) -> dict[str, Array]:
+        """Return the outputs by name."""
+        extractor = self._net.create_extractor()
+        extractor.input("in0", self._matrix(images[0]))
+        return {name: np.array(extractor.extract(blob)[1])[None] for name, blob in (("low", "out0"), ("high", "out1"))}
+
+
+class LiteRtRuntime:
+    """``model.tflite`` in LiteRT."""
+
+    description = None
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count() or 1)
+        runner = self._interpreter.get_signature_runner()
+        source, self._outputs = runner.get_input_details()["images"], runner.get_output_details()
+        self._input, self._shape = source["index"], (0,)
+        self.takes = "uint8" if source["dtype"] == np.uint8 else "float32"
+
+    def run(self, images: Array) -> dict[str, Array]:
+        """Return the outputs by name."""
+        if images.shape != self._shape:
+            self._interpreter.resize_tensor_input(self._input, images.shape)
+            self._interpreter.allocate_tensors()
+            self._shape = images.shape
+        self._interpreter.set_tensor(self._input, images)
+        self._interpreter.invoke()
+        return {name: self._interpreter.get_tensor(value["index"]) for name, value in self._outputs.items()}
+
+
+RUNTIMES: dict[str, Callable[[Path, int], Any]] = {
+    "model.onnx": OnnxRuntime,
+    "model.ncnn.param": NcnnRuntime,
+    "model.tflite": LiteRtRuntime,
+}
 """By the file that they open. Of a folder, the first that is there is used."""
 
 
@@ -55,7 +111,7 @@ class Pose:
         names = list(RUNTIMES) if Path(path).is_dir() else [Path(path).name]
         name = next((name for name in names if name in RUNTIMES and (folder / name).is_file()), None)
         if name is None:
-            raise FileNotFoundError(f"{path} holds none of {', '.join(RUNTIMES)}; export the model with --format onnx")
+            raise FileNotFoundError(f"{path} holds none of {', '.join(RUNTIMES)}; export it in one of these formats")
         self.runtime = RUNTIMES[name](folder / name, threads)
         own: Description | None = self.runtime.description
         self.description = own or json.loads((folder / "model.json").read_text("utf-8"))["decoder"]
@@ -288,7 +344,9 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Find people in images; prints one line of JSON per image.")
     parser.add_argument("images", nargs="+", metavar="IMAGE")
-    parser.add_argument("--model", default=Path(__file__).parent, help="folder of the model (default: that of pose.py)")
+    parser.add_argument(
+        "--model", default=Path(__file__).parent, help="folder of the model, or file in it (default: that of pose.py)"
+    )
     parser.add_argument("--min-score", type=float, default=0.2, help="leave out people below it (default: %(default)s)")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write drawings to this folder")
     options = parser.parse_args()

@@ -10,7 +10,8 @@ from torch import Tensor
 from subnet_export.decoding.detections import Floats, list_detections
 from subnet_export.deployment.equivalence import MAPS_TOLERANCE, VALUE_TOLERANCE
 from subnet_export.deployment.formats import Format
-from subnet_export.deployment.runtimes import LIBRARY_RUNTIMES, Precision, TorchRuntime
+from subnet_export.deployment.library_runtimes import DECODING_RUNTIMES
+from subnet_export.deployment.runtimes import Precision, TorchRuntime
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.litepose import LitePose
@@ -47,7 +48,7 @@ class DetectorRuntime:
         precision: Precision = "f32",
     ) -> None:
         self._path = folder / chosen.files[0]
-        self._runtime = LIBRARY_RUNTIMES[chosen.name](self._path, None, precision)
+        self._runtime = DECODING_RUNTIMES[chosen.name](self._path, None, precision)
         self._shape = (num_keypoints, settings.max_people, 4)
         self.library, self.precision = self._runtime.library, self._runtime.precision
         self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))

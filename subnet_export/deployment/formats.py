@@ -1,8 +1,8 @@
 """The registry of file formats and of the runtimes that run them: names, files and packages. Needs no torch.
 
 To add a format, add it to ``FORMATS`` here, and give it a writer in :mod:`subnet_export.deployment.writers` and a
-runtime in :mod:`subnet_export.deployment.runtimes`; for benchmarks, add it to ``RUNTIMES`` too. Command lines, the
-export with its checks, the model card and the benchmark read these registries.
+runtime in :mod:`subnet_export.deployment.library_runtimes`. Command lines, the export with its checks, the model card
+and the benchmark read these registries.
 """
 
 import importlib.util
@@ -32,6 +32,16 @@ class Format:
         packages: Needed to write and check the format.
         readers: Needed to run the format.
         purpose: What it is for, in a few words.
+        runs_on: Machines that it is for.
+        runtimes: Ways to run it, for benchmarks: name and precision of each.
+        takes: Input of its graph, where the format allows only one (:mod:`subnet_export.deployment.deployed_network`).
+        environment: Environment of its own in which it is converted (:mod:`subnet_export.deployment.environments`);
+            empty if it is converted in this one.
+        loads_here: Whether this project loads its files.
+        runs_here: Whether a file is run when it is written; if not, what was checked instead is in its record.
+        maps_tolerance: Largest root mean square difference of its maps, in standard deviations of the network's own.
+            In float32, libraries differ by up to 2e-5 in the deepest networks.
+        ap_tolerance: Largest difference between the AP of a file in float and the network's.
         decodes: Whether its graph can hold the decoding (:mod:`subnet_export.decoding.graph`).
     """
 
@@ -41,6 +51,14 @@ class Format:
     packages: tuple[str, ...]
     readers: tuple[str, ...]
     purpose: str
+    runs_on: str
+    runtimes: tuple[tuple[str, str], ...] = ()
+    takes: str | None = None
+    environment: str = ""
+    loads_here: bool = True
+    runs_here: bool = True
+    maps_tolerance: float = 1e-4
+    ap_tolerance: float = 1e-3
     decodes: bool = False
 
 
@@ -51,6 +69,8 @@ LITEPOSE = Format(
     packages=(),
     readers=(),
     purpose="LitePose's own state dict, to run here and to fine-tune",
+    runs_on="any machine with PyTorch",
+    runtimes=(("torch", "f32"),),
 )
 SAFETENSORS = Format(
     name="safetensors",
@@ -59,6 +79,7 @@ SAFETENSORS = Format(
     packages=("safetensors",),
     readers=("safetensors",),
     purpose="the same state dict where no pickle is wanted",
+    runs_on="any machine with PyTorch",
 )
 ONNX = Format(
     name="onnx",
@@ -67,6 +88,8 @@ ONNX = Format(
     packages=("onnx", "onnxscript", "onnxruntime"),
     readers=("onnxruntime",),
     purpose="ONNX Runtime and others",
+    runs_on="nearly everything; x86, Arm, GPUs",
+    runtimes=(("onnxruntime", "f32"),),
     decodes=True,
 )
 OPENVINO = Format(
@@ -76,6 +99,8 @@ OPENVINO = Format(
     packages=("onnx", "onnxscript", "openvino"),
     readers=("openvino",),
     purpose="OpenVINO, float",
+    runs_on="Intel and AMD processors, Arm",
+    runtimes=(("openvino_f32", "f32"), ("openvino_bf16", "bf16")),
     decodes=True,
 )
 OPENVINO_INT8 = Format(
@@ -85,6 +110,8 @@ OPENVINO_INT8 = Format(
     packages=("onnx", "onnxscript", "openvino", "nncf"),
     readers=("openvino",),
     purpose="OpenVINO, 8-bit integers",
+    runs_on="Intel and AMD processors, Arm",
+    runtimes=(("openvino_int8", "int8"),),
 )
 TORCH_EXPORT = Format(
     name="torch_export",
@@ -93,21 +120,105 @@ TORCH_EXPORT = Format(
     packages=(),
     readers=(),
     purpose="torch.export.load, AOTInductor, ExecuTorch",
+    runs_on="any machine with PyTorch; AOTInductor",
+    runtimes=(("torch_export", "f32"),),
+    loads_here=False,  # such a file can hold code
+)
+ONNX_FP16 = Format(
+    name="onnx_fp16",
+    files=("model_fp16.onnx",),
+    extra="onnx",
+    packages=("onnx", "onnxscript", "onnxruntime"),
+    readers=("onnxruntime",),
+    purpose="ONNX, 16-bit floats inside",
+    runs_on="GPUs and NPUs that compute in float16; slower than onnx on most CPUs",
+    runtimes=(("onnxruntime_fp16", "f16"),),
+    maps_tolerance=3e-2,
+    ap_tolerance=5e-3,
+)
+NCNN = Format(
+    name="ncnn",
+    files=("model.ncnn.param", "model.ncnn.bin"),
+    extra="ncnn",
+    packages=("onnx", "onnxscript", "pnnx", "ncnn"),
+    readers=("ncnn",),
+    purpose="ncnn",
+    runs_on="Raspberry Pi and other Arm boards, Android, iOS, x86",
+    runtimes=(("ncnn", "f32"),),
+    takes="float32",
+)
+MNN = Format(
+    name="mnn",
+    files=("model.mnn",),
+    extra="mnn",
+    packages=("onnx", "onnxscript", "MNN"),
+    readers=("MNN",),
+    purpose="MNN",
+    runs_on="Android, iOS, Arm boards, x86",
+    runtimes=(("mnn", "f32"),),
+    takes="float32",
+)
+LITERT = Format(
+    name="litert",
+    files=("model.tflite",),
+    extra="litert",
+    packages=("ai_edge_litert",),
+    readers=("ai_edge_litert",),
+    purpose="LiteRT (TensorFlow Lite)",
+    runs_on="Android, Raspberry Pi and other Arm boards, x86",
+    runtimes=(("litert", "f32"),),
+    environment="litert",
+)
+COREML = Format(
+    name="coreml",
+    files=(
+        "model.mlpackage/Manifest.json",
+        "model.mlpackage/Data/com.apple.CoreML/model.mlmodel",
+        "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin",
+    ),
+    extra="",
+    packages=(),
+    readers=(),
+    purpose="Core ML",
+    runs_on="iOS 16, macOS 13 and newer",
+    takes="float32",
+    environment="coreml",
+    loads_here=False,
+    runs_here=False,
+)
+WEB = Format(
+    name="web",
+    files=("web/network.onnx", "web/settings.json", "web/index.html"),
+    extra="onnx",
+    packages=("onnx", "onnxscript", "onnxruntime"),
+    readers=("onnxruntime",),
+    purpose="a page that finds people in the browser",
+    runs_on="Chrome, Edge, Firefox, Safari 16.4 and newer, on computers and phones",
+    decodes=True,
 )
 
-FORMATS = {chosen.name: chosen for chosen in (LITEPOSE, SAFETENSORS, ONNX, OPENVINO, OPENVINO_INT8, TORCH_EXPORT)}
-"""All formats, by name."""
-LOADABLE = tuple(name for name in FORMATS if name != TORCH_EXPORT.name)
-"""Formats that this project loads. A torch.export file can hold code, so it is for other programs only."""
-
-RUNTIMES = {
-    "torch": (LITEPOSE, "f32"),
-    "onnxruntime": (ONNX, "f32"),
-    "openvino_f32": (OPENVINO, "f32"),
-    "openvino_bf16": (OPENVINO, "bf16"),
-    "openvino_int8": (OPENVINO_INT8, "int8"),
-    "torch_export": (TORCH_EXPORT, "f32"),
+FORMATS = {
+    chosen.name: chosen
+    for chosen in (
+        LITEPOSE,
+        SAFETENSORS,
+        ONNX,
+        ONNX_FP16,
+        OPENVINO,
+        OPENVINO_INT8,
+        NCNN,
+        LITERT,
+        MNN,
+        COREML,
+        TORCH_EXPORT,
+        WEB,
+    )
 }
+"""All formats, by name."""
+LOADABLE = tuple(name for name, chosen in FORMATS.items() if chosen.loads_here)
+"""Formats that this project loads."""
+
+RUNTIMES = {name: (chosen, precision) for chosen in FORMATS.values() for name, precision in chosen.runtimes}
 """Ways to run a network, for benchmarks: format and precision by name. ``torch_export`` runs the network that is
 exported in that format, in PyTorch: batch norm folded, normalisation inside."""
 
@@ -162,4 +273,4 @@ def require(packages: Sequence[str], extra: str, purpose: str) -> None:
 
 def format_of(path: Path) -> Format | None:
     """Return the format whose first file has the name of ``path``; None if there is none."""
-    return next((candidate for candidate in FORMATS.values() if candidate.files[0] == path.name), None)
+    return next((candidate for candidate in FORMATS.values() if Path(candidate.files[0]).name == path.name), None)

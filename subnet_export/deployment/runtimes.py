@@ -1,7 +1,7 @@
 """Runs an exported network in different libraries behind one interface: images in, maps out.
 
-To add a library, write a class with the constructor of ``OnnxRuntime`` and the interface ``Runtime``, and enter it in
-``LIBRARY_RUNTIMES`` for each format that it runs.
+Other libraries are in :mod:`subnet_export.deployment.edge_runtimes`; all of them are opened through
+:mod:`subnet_export.deployment.library_runtimes`.
 """
 
 import functools
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from subnet_export.decoding.graph import DETECTIONS
 from subnet_export.deployment.deployed_network import Input
-from subnet_export.deployment.formats import ONNX, OPENVINO, OPENVINO_INT8, Format, require
+from subnet_export.deployment.formats import ONNX, OPENVINO, require
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.pose.geometry import normalise
@@ -81,7 +81,7 @@ class OnnxRuntime:
         precision: "f32"; ONNX Runtime offers no other here.
 
     Raises:
-        UserError: See :func:`open_runtime`.
+        UserError: The library is not installed, cannot read the file, or does not offer the precision.
     """
 
     precision = "f32"
@@ -97,7 +97,7 @@ class OnnxRuntime:
         # Weights outside the file would be read from any path it names. Files of this project hold all their weights.
         if b"location" in content:
             raise UserError(f"{path} refers to other files; give a file that this project wrote")
-        self._explain_errors = functools.partial(_explain_errors, path, _onnx_errors())
+        self._explain_errors = functools.partial(explain_errors, path, _onnx_errors())
         with self._explain_errors():
             self._session = onnx_session(content, threads)
             self._takes: Input = "uint8" if "uint8" in self._session.get_inputs()[0].type else "float32"
@@ -114,6 +114,18 @@ class OnnxRuntime:
             return [torch.from_numpy(output) for output in self._session.run(None, {"images": inputs})]
 
 
+class OnnxHalfRuntime(OnnxRuntime):
+    """An ONNX file with 16-bit floats inside; ONNX Runtime computes in 32 bits where the processor has no faster way.
+
+    Args:
+        path: As for ``OnnxRuntime``, like the others.
+        threads: The number of torch's threads if None.
+        precision: "f32": the file decides.
+    """
+
+    precision = "f16"
+
+
 class OpenVinoRuntime:
     """An OpenVINO file on the CPU.
 
@@ -127,7 +139,7 @@ class OpenVinoRuntime:
         precision: Of the layers in float. Always set, as the library's default depends on the machine.
 
     Raises:
-        UserError: See :func:`open_runtime`.
+        UserError: The library is not installed, cannot read the file, or does not offer the precision.
     """
 
     def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
@@ -136,7 +148,7 @@ class OpenVinoRuntime:
 
         self._path, self.library = path, f"openvino {openvino.__version__.split('-')[0]}"
         check_openvino_precision(precision)
-        self._explain_errors = functools.partial(_explain_errors, path, ())
+        self._explain_errors = functools.partial(explain_errors, path, ())
         with self._explain_errors():
             model = openvino_core().read_model(path)
             self._takes: Input = "uint8" if model.input(0).element_type == openvino.Type.u8 else "float32"
@@ -187,7 +199,7 @@ def _onnx_errors() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def _explain_errors(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+def explain_errors(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turn exceptions that a library raises for the file at ``path``, which may not be a network, into a UserError."""
     try:
         yield
@@ -245,23 +257,6 @@ def check_openvino_precision(precision: Precision) -> None:
 def network_input(images: Tensor, takes: Input) -> Tensor:
     """Return images (B, 3, H, W) uint8 as a deployed network takes them, in the same memory order."""
     return images.permute(0, 2, 3, 1) if takes == "uint8" else normalise(images)
-
-
-LIBRARY_RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVinoRuntime]] = {
-    ONNX.name: OnnxRuntime,
-    OPENVINO.name: OpenVinoRuntime,
-    OPENVINO_INT8.name: OpenVinoRuntime,
-}
-"""Classes that run the files of a format without PyTorch, by the format's name."""
-
-
-def open_runtime(folder: Path, chosen: Format, precision: Precision = "f32", threads: int | None = None) -> Runtime:
-    """Open the files of a format in ``LIBRARY_RUNTIMES``.
-
-    Raises:
-        UserError: The library is not installed, cannot read the file, or does not offer the precision.
-    """
-    return LIBRARY_RUNTIMES[chosen.name](folder / chosen.files[0], threads, precision)
 
 
 def _outputs_channels_last(model: Any) -> None:

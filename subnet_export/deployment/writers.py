@@ -1,9 +1,11 @@
 """Writes a network to the files of each format. Nothing here runs or checks what was written.
 
-To add a format, write its writer and enter it in ``WRITERS``, or in ``QUANTISED_WRITERS`` if it changes the maps. What
-several writers need, such as the ONNX graph, is a property of ``WriterInputs``.
+To add a format, write its writer, here or in :mod:`subnet_export.deployment.edge_writers`, and enter it in ``WRITERS``,
+or in ``QUANTISED_WRITERS`` if it changes the maps. What several writers need, such as the ONNX graph, is a property of
+``WriterInputs``.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,10 +17,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from subnet_export.decoding.description import Decoding
+from subnet_export.browser.folder import FOLDER, write_page
+from subnet_export.browser.onnxruntime_web import PageRuntime, page_runtime
+from subnet_export.decoding.description import METADATA_KEY, Decoding
 from subnet_export.decoding.graph import complete
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
-from subnet_export.deployment.formats import ONNX, OPENVINO, OPENVINO_INT8, SAFETENSORS, TORCH_EXPORT, Format
+from subnet_export.deployment.edge_writers import write_coreml, write_litert, write_mnn, write_ncnn
+from subnet_export.deployment.formats import (
+    COREML,
+    LITERT,
+    MNN,
+    NCNN,
+    ONNX,
+    ONNX_FP16,
+    OPENVINO,
+    OPENVINO_INT8,
+    SAFETENSORS,
+    TORCH_EXPORT,
+    WEB,
+    Format,
+)
+from subnet_export.deployment.half_precision import in_half_precision, largest_value
 from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.deployment.quantization import quantise
 from subnet_export.deployment.runtimes import openvino_core
@@ -38,12 +57,14 @@ class WriterInputs:
         takes: Input of the graphs.
         calibration: Returns the images (B, 3, H, W) uint8 that show quantisation the range of every activation.
         decoding: How the outputs become people; None for networks that are only measured.
+        page_runtime: Where a page gets its runtime from; looked for if None.
     """
 
     network: LitePose
     takes: Input
     calibration: Callable[[], Sequence[Tensor]]
     decoding: Decoding | None = None
+    page_runtime: PageRuntime | None = None
 
     @cached_property
     def deployed(self) -> DeploymentNetwork:
@@ -57,6 +78,21 @@ class WriterInputs:
         if self.decoding is not None:
             complete(graph, self.decoding, self.network.arch.resolution, self.takes)
         return graph
+
+    @cached_property
+    def deployed_float(self) -> DeploymentNetwork:
+        """The network without batch norm, for images that were normalised outside."""
+        return self.deployed if self.takes == "float32" else DeploymentNetwork(self.network, "float32")
+
+    @cached_property
+    def graph_float(self) -> "onnx.ModelProto":
+        """The network in ONNX, for images that were normalised outside."""
+        return self.graph if self.takes == "float32" else onnx_graph(self.deployed_float)
+
+    @cached_property
+    def largest_value(self) -> float:
+        """The largest magnitude in the network on the calibration images."""
+        return largest_value(self.graph, self.calibration_images, self.takes)
 
     @cached_property
     def calibration_images(self) -> Sequence[Tensor]:
@@ -75,6 +111,12 @@ def write_safetensors(inputs: WriterInputs, folder: Path) -> None:
 def write_onnx(inputs: WriterInputs, folder: Path) -> None:
     """Write the ONNX graph."""
     files.write_bytes(folder / ONNX.files[0], inputs.graph.SerializeToString())
+
+
+def write_onnx_fp16(inputs: WriterInputs, folder: Path) -> None:
+    """Write the ONNX graph with 16-bit floats inside."""
+    graph = in_half_precision(inputs.graph, inputs.largest_value)
+    files.write_bytes(folder / ONNX_FP16.files[0], graph.SerializeToString())
 
 
 def write_openvino(inputs: WriterInputs, folder: Path) -> None:
@@ -101,11 +143,27 @@ def write_torch_export(inputs: WriterInputs, folder: Path) -> None:
         torch.export.save(program, temporary)
 
 
+def write_web(inputs: WriterInputs, folder: Path) -> None:
+    """Write a folder with a page, the ONNX graph and where its runtime is."""
+    (text,) = (entry.value for entry in inputs.graph.metadata_props if entry.key == METADATA_KEY)
+    settings = json.loads(text)
+    keypoints, side = settings["keypoints"], settings["input"]["short_side"]
+    about = f"LitePose, {side} px, {len(keypoints['names'])} keypoints ({keypoints['name']})"
+    network = inputs.graph.SerializeToString()
+    write_page(folder / FOLDER, network, {"about": about, **settings}, inputs.page_runtime or page_runtime())
+
+
 WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
     SAFETENSORS.name: write_safetensors,
     ONNX.name: write_onnx,
+    ONNX_FP16.name: write_onnx_fp16,
     OPENVINO.name: write_openvino,
+    NCNN.name: lambda inputs, folder: write_ncnn(inputs.graph_float, folder),
+    LITERT.name: lambda inputs, folder: write_litert(inputs.deployed, folder),
+    MNN.name: lambda inputs, folder: write_mnn(inputs.graph_float, folder),
+    COREML.name: lambda inputs, folder: write_coreml(inputs.deployed_float, folder),
     TORCH_EXPORT.name: write_torch_export,
+    WEB.name: write_web,
 }
 """Writers of formats with the network's own maps, by the format's name."""
 QUANTISED_WRITERS: dict[str, Callable[[WriterInputs, Path, tuple[str, ...]], None]] = {

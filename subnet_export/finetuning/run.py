@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from subnet_export.ap_measurement import check_measurement, measure
-from subnet_export.deployment.formats import CHECK_IMAGES, require
+from subnet_export.deployment.environments import require_converter
+from subnet_export.deployment.formats import CHECK_IMAGES
 from subnet_export.export import calibration_record
 from subnet_export.exported_model import Measurement
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
@@ -89,7 +90,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     formats, takes = formats_of(model)
     formats = options.format or formats
     for item in formats:  # before the training, not after it
-        require(item.packages, item.extra, f"format {item.name}")
+        require_converter(item, f"format {item.name}")
     decode = decodes(model) and any(item.decodes for item in formats)
     if decode:
         check_decode(formats, model.settings)

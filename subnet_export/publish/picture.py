@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subnet_export.exported_model import ExportedModel
-from subnet_export.model_card import PICTURE_FILE
+from subnet_export.publish.model_card import PICTURE_FILE
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.drawing import contact_sheet, draw_people, draw_people_at, scaled
 

@@ -50,7 +50,7 @@ class CommandLine(argparse.ArgumentParser):
 
     def format_usage(self) -> str:
         """Return the form of a command line, without its options."""
-        several = {"*": "[{} ...]", "+": "{} ..."}
+        several = {"*": "[{} ...]", "+": "{} ...", "?": "[{}]"}
         words = [
             several.get(str(action.nargs), "{}").format(action.metavar or action.dest)
             for action in self._actions

@@ -77,11 +77,13 @@ COMMANDS = {
     "search.runs.evolution_run": "prints the progress of `search.evolve`",
     "search.runs.finish": "prints the result of a search",
     "search.runs.optuna_run": "prints the progress of `search.optuna_search`",
+    "subnet_export.deployment.converters.to_coreml": "prints what it wrote, for the process that started it",
     "subnet_export.benchmarking.run": "prints the result of `subnet_export.benchmark`",
     "subnet_export.decoding.pose": "runs without this project",
     "subnet_export.import_litepose": "prints its result",
     "subnet_export.prediction.run": "prints the report of `subnet_export.predict`",
     "subnet_export.publish.run": "prints what was published",
+    "subnet_export.serve": "prints the address of the page",
     "subnet_export.run_summary": "prints the summary of an export or fine-tuning run",
 }
 """Modules that may print; all others use ``logging``, so that programs can redirect or silence them."""

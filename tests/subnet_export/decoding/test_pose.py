@@ -21,7 +21,7 @@ from subnet_export.model import load_model, save_model
 from supernet.pose.datasets import build
 from supernet.pose.drawing import save_image
 from supernet.pose.inference import InferenceSettings
-from tests.helpers.export_formats import format_writer
+from tests.helpers.export_formats import format_writer, require_environment
 from tests.helpers.golden_people import GoldenPeople, golden_people
 
 Exported = tuple[ExportedModel, Path]
@@ -89,6 +89,21 @@ def test_the_people_are_those_of_the_project(all_formats: Exported) -> None:
     assert (folder / "pose.py").read_bytes() == Path(pose.__file__).read_bytes()
     assert same_people(pose.Pose(folder, threads=1), load_model(folder, format="onnx")) > 4
     assert same_people(pose.Pose(folder / "model.onnx", threads=1), load_model(folder)) > 4
+
+
+def test_ncnn_gives_the_same_people(all_formats: Exported) -> None:
+    model, folder = all_formats
+    if "ncnn" not in model.formats:
+        pytest.skip("ncnn is not installed")
+    assert same_people(pose.Pose(folder / "model.ncnn.param", threads=1), load_model(folder)) > 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_litert_gives_the_same_people(exported: Exported, tmp_path: Path) -> None:
+    require_environment("litert")
+    save_model(tmp_path / "model", exported[0], write_formats=format_writer(exported[0], "litert").write)
+    assert same_people(pose.Pose(tmp_path / "model", threads=1), load_model(tmp_path / "model", format="litert")) > 4
 
 
 def test_the_people_of_a_graph_that_decodes_are_those_of_the_project(decoding_formats: Exported) -> None:

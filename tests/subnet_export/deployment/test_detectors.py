@@ -14,11 +14,11 @@ from subnet_export import __main__ as export_command
 from subnet_export.decoding.detections import DetectionEstimator
 from subnet_export.deployment import detectors, writers
 from subnet_export.deployment.formats import FORMATS
-from subnet_export.deployment.runtimes import open_runtime
+from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.exported_model import ExportedModel
 from subnet_export.format_writer import check_decode, decodes
 from subnet_export.model import load_model, save_model
-from subnet_export.model_card import model_card
+from subnet_export.publish.model_card import model_card
 from supernet.errors import UserError
 from supernet.pose.datasets import build
 from supernet.pose.inference import InferenceSettings

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from subnet_export.deployment.formats import FORMATS, ONNX, OPENVINO
-from subnet_export.deployment.runtimes import open_runtime, openvino_core, openvino_request
+from subnet_export.deployment.library_runtimes import open_runtime
+from subnet_export.deployment.runtimes import openvino_core, openvino_request
 from subnet_export.deployment.writers import WriterInputs, write_format
 from supernet.litepose import LitePose
 from supernet.space import SearchSpace

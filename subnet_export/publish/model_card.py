@@ -62,9 +62,10 @@ python -m subnet_export.predict --model {name} photo.jpg  # draws them
 python -m subnet_export.finetune --model {name}           # trains the model further
 ```
 
-Without this project: `python pose.py photo.jpg`, in this folder, needs only numpy, onnxruntime and
-opencv-python-headless, and finds the same people; `Pose("this/folder")(image)` does so in a program. It runs
-`model.onnx` (`--format onnx`), and is also the example to follow in other languages.
+Without this project: `python pose.py photo.jpg`, in this folder, needs only numpy, opencv-python-headless and one
+library, and finds the same people; `Pose("this/folder")(image)` does so in a program. It runs `model.onnx` (format
+`onnx`, onnxruntime), `model.ncnn.param` (`ncnn`) or `model.tflite` (`litert`, ai-edge-litert), and is also the example
+to follow in other languages.
 
 Other programs run the network on images with a short side of {side} px and a long side that is a multiple of
 {divisor} (any multiples of 16 are accepted) and group its maps. Output `low`, at 1/4 of the input size, holds {num}
@@ -142,14 +143,22 @@ def _files(model: ExportedModel) -> str:
 def describe_difference(record: FormatRecord) -> str:
     """Return the difference of AP in words, with its sign."""
     difference = record.ap_difference()
+    if record.AP_network is None:
+        return "not measured"
     return f"shows nothing: the network has {record.AP_network:.4f}" if difference is None else f"{difference:+.4f}"
 
 
 def _file_row(name: str, record: FormatRecord) -> str:
     files = " ".join(f"`{file}`" for file in record.files)
-    purpose = FORMATS[name].purpose + (", first and last layers in float" if record.in_float else "")
+    purpose = f"{FORMATS[name].purpose} ({FORMATS[name].runs_on})"
+    if record.in_float:
+        purpose += ", first and last layers in float"
+    if record.largest_value is not None:
+        purpose += f", values up to {record.largest_value:,.0f} on the calibration images (16 bits hold 65,504)"
     purpose += ", decodes in the graph" if record.gives == "detections" else ""
     takes = f"`{record.takes}`" if record.takes in INPUTS else ""
+    if record.error is None:
+        return f"| {files} | {purpose} | {takes} | not run here | not measured: only its description was checked |"
     ap = f"{record.AP:.4f} ({describe_difference(record)} on {record.num_images} images)"
     return f"| {files} | {purpose} | {takes} | {record.error:.1e} | {ap} |"
 

@@ -1,0 +1,184 @@
+"""Runs an exported network in the libraries of phones and small boards, on this machine's CPU and in float32.
+
+Their files take one image at a time or any batch, and the sizes that :class:`subnet_export.deployment.runtimes.Runtime`
+asks for. To add a library, see :mod:`subnet_export.deployment.library_runtimes`.
+"""
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subnet_export.deployment.deployed_network import Input
+from subnet_export.deployment.formats import LITERT, MNN, NCNN, Format, require
+from subnet_export.deployment.runtimes import Precision, explain_errors, network_input
+from supernet.errors import UserError
+from supernet.io import files
+
+OUTPUTS = ("low", "high")
+INPUT = "images"
+NCNN_INPUT, NCNN_OUTPUTS = "in0", ("out0", "out1")
+"""Names that pnnx gives."""
+
+
+class NcnnRuntime:
+    """An ncnn network; images of a batch run one after the other, as ncnn has no batches.
+
+    Args:
+        path: The ``.param`` file, beside its ``.bin`` file.
+        threads: The number of torch's threads if None.
+        precision: "f32"; 16-bit storage and arithmetic, which ncnn uses on Arm by default, are switched off.
+
+    Raises:
+        UserError: The library is not installed, cannot read the file, or does not offer the precision.
+    """
+
+    precision = "f32"
+
+    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+        _check(NCNN, path, precision)
+        import ncnn
+
+        self.library = f"ncnn {ncnn.__version__}"
+        self._path, self._matrix, self._net = path, ncnn.Mat, ncnn.Net()
+        options = self._net.opt
+        options.num_threads = threads or torch.get_num_threads()
+        options.use_vulkan_compute = False
+        for switch in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+            setattr(options, switch, False)
+        weights = path.with_suffix(".bin")
+        if self._net.load_param(str(path)) != 0 or self._net.load_model(str(weights)) != 0:
+            raise UserError(f"{path} and {weights.name} cannot be run; restore the files or export again")
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Runtime``."""
+        inputs = network_input(images, "float32").contiguous().numpy()
+        maps = [self._run(image) for image in inputs]
+        low, high = (torch.from_numpy(np.stack(outputs)) for outputs in zip(*maps, strict=True))
+        return low, high
+
+    def _run(self, image: Any) -> list[Any]:
+        extractor = self._net.create_extractor()
+        matrix = self._matrix(image)  # shares the memory of `image`
+        status = [extractor.input(NCNN_INPUT, matrix)]
+        outputs = []
+        for name in NCNN_OUTPUTS:
+            code, output = extractor.extract(name)
+            status.append(code)
+            outputs.append(np.array(output))
+        if any(status):
+            raise UserError(f"{self._path} cannot be run (ncnn returns {status}); restore the file or export again")
+        return outputs
+
+
+class LiteRtRuntime:
+    """A LiteRT file. Another size than the last image's makes the library plan the memory of its layers again.
+
+    Args:
+        path: The ``.tflite`` file.
+        threads: The number of torch's threads if None.
+        precision: "f32"; the library offers no other here.
+
+    Raises:
+        UserError: The library is not installed, cannot read the file, or does not offer the precision.
+    """
+
+    precision = "f32"
+
+    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+        _check(LITERT, path, precision)
+        from importlib.metadata import version
+
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.library = f"ai-edge-litert {version('ai-edge-litert')}"
+        content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
+        self._explain_errors = functools.partial(explain_errors, path, ())
+        with self._explain_errors():
+            self._interpreter = Interpreter(model_content=content, num_threads=threads or torch.get_num_threads())
+            runner = self._interpreter.get_signature_runner()
+            source, results = runner.get_input_details()[INPUT], runner.get_output_details()
+            self._takes: Input = "uint8" if source["dtype"] == np.uint8 else "float32"
+            self._input, self._outputs = source["index"], [results[name]["index"] for name in OUTPUTS]
+        self._shape: tuple[int, ...] = ()
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Runtime``."""
+        inputs = network_input(images, self._takes).contiguous().numpy()
+        with self._explain_errors():
+            if inputs.shape != self._shape:
+                self._interpreter.resize_tensor_input(self._input, inputs.shape)
+                self._interpreter.allocate_tensors()
+                self._shape = inputs.shape
+            self._interpreter.set_tensor(self._input, inputs)
+            self._interpreter.invoke()
+            low, high = (torch.from_numpy(self._interpreter.get_tensor(index)) for index in self._outputs)
+        return low, high
+
+
+class MnnRuntime:
+    """An MNN network.
+
+    Args:
+        path: The ``.mnn`` file.
+        threads: The number of torch's threads if None.
+        precision: "f32", which MNN calls high precision.
+
+    Raises:
+        UserError: The library is not installed, cannot read the file, or does not offer the precision.
+    """
+
+    precision = "f32"
+
+    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+        _check(MNN, path, precision)
+        with _output_of_libraries_on_stderr():
+            import MNN as library
+
+            self.library = f"MNN {library.version()}"
+            self._expressions = library.expr
+            # MNN's binding returns no module and sets no exception for a file that is not a network.
+            self._explain_errors = functools.partial(explain_errors, path, (SystemError,))
+            settings = {"backend": "CPU", "precision": "high", "numThread": threads or torch.get_num_threads()}
+            with self._explain_errors():
+                self._manager = library.nn.create_runtime_manager((settings,))
+                self._module = library.nn.load_module_from_file(
+                    str(path), [INPUT], list(OUTPUTS), runtime_manager=self._manager
+                )
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Runtime``."""
+        inputs = network_input(images, "float32").contiguous().numpy()
+        place = self._expressions
+        with self._explain_errors():
+            source = place.const(inputs, list(inputs.shape), place.NCHW, place.float)
+            outputs = self._module.forward([source])
+            low, high = (torch.from_numpy(np.array(place.convert(maps, place.NCHW).read())) for maps in outputs)
+        return low, high
+
+
+def _check(chosen: Format, path: Path, precision: Precision) -> None:
+    """Raise UserError if the library of ``chosen`` is not installed or ``precision`` is not that of its files."""
+    if precision != "f32":
+        raise UserError(f"{chosen.name} computes in f32 here, not in {precision}; choose f32 or format openvino")
+    require(chosen.readers, chosen.extra, f"running {path.name}")
+
+
+@contextlib.contextmanager
+def _output_of_libraries_on_stderr() -> Iterator[None]:
+    """Send what a library prints to standard output to standard error: MNN greets there, where a command's data go."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
