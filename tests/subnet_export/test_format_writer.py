@@ -21,8 +21,8 @@ from subnet_export.deployment.formats import FORMATS, LOADABLE
 from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.exported_model import ExportedModel, Measurement
 from subnet_export.model import load_model, save_model
-from subnet_export.publish.model_card import model_card
 from subnet_export.model_json import describe
+from subnet_export.publish.model_card import model_card
 from supernet.errors import UserError
 from supernet.pose.datasets import build
 from tests.helpers.export_formats import QUICK, format_writer
@@ -64,12 +64,12 @@ def test_signals_are_survived_after_every_library_ran(all_formats: Exported) -> 
 
 def test_every_file_is_there_and_described(all_formats: Exported) -> None:
     model, folder = all_formats
-    files = [file for name in QUICK for file in FORMATS[name].files]
+    files = {Path(file).parts[0] for name in QUICK for file in FORMATS[name].files}
     assert sorted(os.listdir(folder)) == sorted(["README.md", "model.json", "pose.py", *files])
     assert set(model.formats) == set(QUICK) - {"litepose"}
     for name, record in model.formats.items():
         assert tuple(record.files) == FORMATS[name].files
-        limit = {"safetensors": 0.0, "openvino_int8": float("inf"), "onnx_fp16": 2e-2}.get(name, 1e-4)
+        limit = {"safetensors": 0.0, "openvino_int8": float("inf"), "onnx_fp16": 3e-2}.get(name, 1e-4)
         assert record.error is not None
         assert record.error <= limit
         assert (record.takes == "float32") == (name in ("ncnn", "mnn"))
@@ -77,7 +77,7 @@ def test_every_file_is_there_and_described(all_formats: Exported) -> None:
     assert str(Path.cwd()).encode() not in (folder / "model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["safetensors", "onnx", "openvino", "ncnn", "mnn"])
+@pytest.mark.parametrize("name", ["safetensors", "onnx", "openvino", "ncnn", "mnn", "web"])
 def test_each_format_finds_the_same_people(name: str, all_formats: Exported) -> None:
     model, folder = all_formats
     if name not in model.formats:

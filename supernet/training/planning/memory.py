@@ -2,7 +2,7 @@
 
 A step runs on the device "meta", which computes and allocates nothing, while the bytes of all tensors are counted until
 they are freed. That gives what PyTorch's allocator has handed out at its peak: on an H200, a sandwich step of 32 images
-of 256 px in bfloat16 took 5,794 MiB for ``litepose`` and 1,587 MiB for ``nano``, and this predicts 5,802 and 1,582.
+of 256 px in bfloat16 took 5,794 MiB for ``litepose`` and 1,587 MiB for ``nano``, and this predicts 5,779 and 1,577.
 What the libraries of a GPU take for themselves, about half a GiB, comes on top.
 """
 

@@ -18,6 +18,7 @@ from subnet_export.deployment.equivalence import differences
 from subnet_export.deployment.runtimes import TorchRuntime
 from subnet_export.finetuning.teacher import calibrated
 from supernet.compute.precision import tf32
+from supernet.evaluation.fused_convolution import FusedConvolution
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO
@@ -68,7 +69,7 @@ def allowed_in_forward_passes() -> Iterator[list[bool]]:
     seen: list[bool] = []
 
     def note(module: nn.Module, _: object) -> None:
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | FusedConvolution):
             seen.append(torch.backends.cudnn.allow_tf32)
 
     handle = nn.modules.module.register_module_forward_pre_hook(note)
