@@ -99,7 +99,16 @@ def _draw(axes: Axes, chart: Chart) -> None:
         if series.errors:
             lengths, is_bars = series.error_lengths(), series.style == "bars"
             sides = (None, lengths) if is_bars else (lengths, None)
-            axes.errorbar(x, y, yerr=sides[0], xerr=sides[1], fmt="none", ecolor="#57606a" if is_bars else color, elinewidth=1, capsize=2)
+            axes.errorbar(
+                x,
+                y,
+                yerr=sides[0],
+                xerr=sides[1],
+                fmt="none",
+                ecolor="#57606a" if is_bars else color,
+                elinewidth=1,
+                capsize=2,
+            )
         if series.style == "bars":
             axes.barh(y, x, color=color, label=name)
         elif series.style in ("points", "star"):

@@ -5,7 +5,7 @@ take; a recorded sequence costs about one launch.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -29,7 +29,7 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._memory: tuple[int, int] | None = None
+        self._memory: Any = None
 
     def __call__(self, run: Callable[[], None]) -> Callable[[], object]:
         """Run ``run`` several times, record it, and return the function that repeats it."""
@@ -41,7 +41,7 @@ class CudaGraphs:
         current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         # Only this thread is forbidden to wait or to allocate outside of the recording: others load images meanwhile.
-        with torch.cuda.graph(graph, pool=cast(Any, self._memory), stream=self._stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"):
             run()
         self._memory = graph.pool()
         return graph.replay

@@ -29,7 +29,8 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, device: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._device, self._known = device, dict[int, int]()
-        self.current = self.peak = 0
+        self.current: int = 0
+        self.peak: int = 0
 
     def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         """Run an operation and count the memory of its results, views excepted."""

@@ -56,4 +56,5 @@ class RecordedOperations:
         run()
         with Operations() as operations:
             run()
-        return operations.repeat
+        repeat: Callable[[], object] = operations.repeat
+        return repeat

@@ -100,8 +100,8 @@ def test_a_step_in_one_part_is_what_it_was() -> None:
         return [report.losses[-1].total, dict(trainer.state())]
 
     results = []
-    options: tuple[dict[str, Any], ...] = ({}, {"accumulate": 1})
-    for changes in options:
+    choices: list[dict[str, Any]] = [{}, {"accumulate": 1}]
+    for changes in choices:
         trainer = tiny_trainer(**changes)
         for report in steps(trainer):
             result = last(report, trainer)
