@@ -12,7 +12,6 @@ from search import pareto
 from search.objectives import COST_LABELS
 from search.quantities import readable
 from search.report import figures, subnet_table
-from search.report.sparkline import sparkline
 from search.report.charts import Chart, Series
 from search.report.figures import AP_LABEL
 from search.report.findings import difference_in_words
@@ -20,6 +19,7 @@ from search.report.finished_search import FinishedSearch
 from search.report.intervals import PERCENT, Interval, is_order_known, show
 from search.report.page import ALWAYS_SHOWN, drawn
 from search.report.picking import PICKED, SCRIPT
+from search.report.sparkline import sparkline
 from supernet.arch import Arch
 from supernet.io.web_page import embedded, page, section
 from supernet.pose.metrics.image_matches import ImageMatches, interval, resamples

@@ -40,7 +40,8 @@ def convolved(convolution: nn.Conv2d, x: Tensor, activation: Activation = "none"
 
 
 def _has_operator() -> bool:
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    is_available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return is_available and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 class FusedConvolution(nn.Module):
