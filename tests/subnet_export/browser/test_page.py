@@ -19,6 +19,7 @@ import pytest
 from subnet_export.browser.onnxruntime_web import PACKAGE, page_runtime
 from subnet_export.browser.server import address_of, page_server
 from subnet_export.decoding.description import Decoding
+from subnet_export.deployment.deployed_network import Input
 from subnet_export.deployment.writers import WriterInputs, write_web
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model
@@ -56,7 +57,7 @@ def pages(model: ExportedModel, tmp_path_factory: pytest.TempPathFactory) -> Pag
     folders = {name: tmp_path_factory.mktemp("page") for name in ("maps", "detections")}
     for name, folder in folders.items():
         decoding = Decoding(model.keypoints, model.settings, name == "detections")
-        takes = "uint8" if name == "maps" else "float32"
+        takes: Input = "uint8" if name == "maps" else "float32"
         write_web(WriterInputs(model.network, takes, list, decoding, runtime), folder)
     return {name: folder / "web" for name, folder in folders.items()}
 
