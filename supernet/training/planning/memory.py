@@ -15,7 +15,7 @@ import torch
 from supernet.compute.device import device_memory
 from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.live_memory import LiveMemory
-from supernet.compute.precision import is_bfloat16
+from supernet.compute.precision import Precision, is_bfloat16
 from supernet.compute.sync_batch_norm import synchronise_batch_norm
 from supernet.errors import UserError
 from supernet.pose.training.augmentation import Batch
@@ -76,7 +76,7 @@ def step_bytes(setup: TrainingSetup, processes: Processes, kind: StepKind, accum
         accumulate: Parts in which a process computes its images.
     """
     settings, meta = setup.settings, torch.device("meta")
-    precision = "bfloat16" if is_bfloat16(setup.device, settings.precision) else "float32"
+    precision: Precision = "bfloat16" if is_bfloat16(setup.device, settings.precision) else "float32"
     settings = replace(
         settings,
         batch_size=settings.batch_size // processes.count,
