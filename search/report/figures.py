@@ -49,7 +49,7 @@ class Scored:
         intervals: Of the search.
     """
 
-    rows: list[Row]
+    rows: Sequence[Row]
     chosen: str
     intervals: Intervals
 

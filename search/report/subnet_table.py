@@ -89,7 +89,7 @@ def for_scripts(summary: Row, scored: Scored, costs: Sequence[str]) -> dict[str,
     finalists = {row["digest"]: row for row in summary.get("finalists", ())}
     best = sorted(scored.rows, key=lambda row: -row["metrics"]["AP"])[:MOST_SUBNETS]
     with_interval = {row["digest"] for row in best}
-    values = {}
+    values: dict[str, Any] = {}
     for row in [*scored.rows, *(row for row in finalists.values())]:
         arch = Arch.from_dict(row["arch"])
         ends = scored.interval(row) if row["digest"] in with_interval else None

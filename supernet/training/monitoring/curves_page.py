@@ -13,7 +13,7 @@ from supernet.training.monitoring.curves import MIN_LABEL_SHARE, phases_of
 CURVES_PAGE = "curves.html"
 _COLOURS = {"largest": "#1f77b4", "random": "#2ca02c", "smallest": "#ff7f0e"}
 _GREY = "#7d8590"
-_PANELS = (
+_PANELS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("mean loss since the previous point", {"type": "log"}),
     ("AP, validation", {"rangemode": "tozero"}),
     ("learning rate", {"rangemode": "tozero"}),

@@ -18,7 +18,9 @@ Record = dict[str, Any]
 def scene(seed: int, num_images: int = 12) -> tuple[Record, list[Record]]:
     """Return ground truth and detections, near people and elsewhere, with crowds and images without anyone."""
     rng = np.random.default_rng(seed)
-    images, annotations, results = [], [], []
+    images: list[Record] = []
+    annotations: list[Record] = []
+    results: list[Record] = []
     for image in range(1, num_images + 1):
         images.append({"id": image, "width": 640, "height": 480})
         for _ in range(rng.integers(0, 4)):
@@ -62,7 +64,9 @@ def matches_of(truth: Record, results: list[Record]) -> tuple[float, ImageMatche
 
 def drawn(truth: Record, results: list[Record], counts: Any) -> tuple[Record, list[Record]]:
     """Return a data set that holds each image as often as it was drawn."""
-    images, annotations, detections = [], [], []
+    images: list[Record] = []
+    annotations: list[Record] = []
+    detections: list[Record] = []
     for image, count in zip(truth["images"], counts, strict=True):
         for _ in range(count):
             number = len(images) + 1
