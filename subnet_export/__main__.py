@@ -1,5 +1,7 @@
 """Export a subnet of a trained supernet: ``python -m subnet_export`` (options: ``--help``)."""
 
+from pathlib import Path
+
 from supernet.cli.interrupts import command
 
 
@@ -7,7 +9,7 @@ from supernet.cli.interrupts import command
 def main() -> None:
     """Run the entry point."""
     from subnet_export.arguments import RESULTS_AND_MACHINE, ModelCommandLine
-    from subnet_export.deployment.formats import CHECK_IMAGES, FORMATS, parse_formats
+    from subnet_export.deployment.formats import CHECK_IMAGES, FORMATS, WEB, parse_formats
     from supernet.cli.arguments import list_of, whole_number
 
     parser = ModelCommandLine(
@@ -53,8 +55,15 @@ def main() -> None:
     parser.add_argument(
         "--decode",
         action="store_true",
-        help="graphs (onnx, openvino) find the detections themselves: output detections (B, K, M, 4), the M best of "
-        "each keypoint as x, y, value, tag, in place of maps; see docs/decoding.md",
+        help="graphs (onnx, openvino, web) find the detections themselves: output detections (B, K, M, 4), the M best "
+        "of each keypoint as x, y, value, tag, in place of maps; see docs/decoding.md",
+    )
+    parser.add_argument(
+        "--onnxruntime-web",
+        metavar="FOLDER",
+        type=Path,
+        help="npm package that format web copies into its folder (default: node_modules/onnxruntime-web; without one, "
+        "the page loads it from a public address)",
     )
     parser.add_argument(
         "--check-images",
@@ -90,7 +99,7 @@ def main() -> None:
         ("--arch runs/evolve/latest/arch.json --format onnx,openvino", "model=runs/export/latest format=safetensors"),
         {
             "what is exported": ("--supernet", "--arch", "--model"),
-            "formats": ("--format", "--input", "--decode", "--check-images", "--max-int8-loss"),
+            "formats": ("--format", "--input", "--decode", "--onnxruntime-web", "--check-images", "--max-int8-loss"),
             "model card": ("--license",),
             "data": ("--dataset", "overrides", "--dataset-root", "--calibration-images", "--num-images"),
             **RESULTS_AND_MACHINE,
@@ -99,6 +108,8 @@ def main() -> None:
     options = parser.parse()
     if options.model and (options.arch or options.supernet):
         parser.error("--model cannot be combined with --arch or --supernet; leave one out")
+    if options.onnxruntime_web and WEB not in options.format:
+        parser.error("--onnxruntime-web is for --format web; add that or leave it out")
     if options.model and (options.dataset or options.overrides):
         parser.error("--model keeps the data set it was measured on; leave out --dataset")
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from subnet_export.ap_measurement import at_root, check_measurement, measure, named_dataset
+from subnet_export.browser.onnxruntime_web import page_runtime
 from subnet_export.deployment.deployed_network import Input
 from subnet_export.deployment.environments import require_converter
-from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, Format
+from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, WEB, Format
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode
 from subnet_export.model import load_model, save_model
@@ -51,6 +52,7 @@ class ExportSettings:
         check_images: Test images on which the AP of each file is compared with the network's.
         max_int8_loss: AP that quantisation may cost.
         decode: Whether graphs find the detections themselves.
+        onnxruntime_web: Folder of the npm package that the page of format web gets a copy of.
     """
 
     calibration_images: int = 128
@@ -60,11 +62,14 @@ class ExportSettings:
     check_images: int = CHECK_IMAGES
     max_int8_loss: float = MAX_INT8_LOSS
     decode: bool = False
+    onnxruntime_web: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raise UserError for a value outside its range."""
+        """Raise UserError for a value outside its range, or a folder without the package."""
         check_numbers(self, "calibration_images", "batch_size", "num_images", "check_images", least=1)
         check_numbers(self, "max_int8_loss", least=0, most=1)
+        if self.onnxruntime_web is not None:
+            page_runtime(self.onnxruntime_web)
 
 
 def extract_model(
@@ -140,6 +145,7 @@ def run(options: argparse.Namespace) -> None:
         check_images=options.check_images,
         max_int8_loss=options.max_int8_loss,
         decode=options.decode,
+        onnxruntime_web=options.onnxruntime_web,
     )
     if options.model:
         model = load_model(options.model, device)
@@ -189,8 +195,9 @@ def write_model(
         resolution, num_images = calibration.resolution, calibration.num_images
         return calibration_batches(train_set, resolution, num_images, model.settings.size_divisor)
 
+    page = page_runtime(settings.onnxruntime_web) if WEB in formats else None
     writer = FormatWriter(
-        FormatOptions(formats, settings.input, settings.check_images, settings.max_int8_loss, settings.decode),
+        FormatOptions(formats, settings.input, settings.check_images, settings.max_int8_loss, settings.decode, page),
         test_set,
         calibration_images,
         settings.batch_size,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from subnet_export.ap_measurement import measure
+from subnet_export.browser.onnxruntime_web import PageRuntime
 from subnet_export.decoding.description import Decoding
 from subnet_export.decoding.detections import ListingEstimator
 from subnet_export.decoding.graph import check_decodable
@@ -56,6 +57,7 @@ class FormatOptions:
             compared with the network's. Quantised files are measured on as many images as the model was.
         max_int8_loss: AP that quantisation may cost.
         decode: The graphs decode; of every format in ``formats`` they can (:func:`check_decode`).
+        page_runtime: Where the page of format web gets its runtime from; looked for if None.
     """
 
     formats: Sequence[Format]
@@ -63,6 +65,7 @@ class FormatOptions:
     num_check_images: int = CHECK_IMAGES
     max_int8_loss: float = MAX_INT8_LOSS
     decode: bool = False
+    page_runtime: PageRuntime | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ class _Candidates:
         self._options, self._test_set, self._batch_size = writer.options, writer.test_set, writer.batch_size
         self._folder, self._model = folder, model
         decoding = Decoding(model.keypoints, model.settings, writer.options.decode)
-        self._inputs = WriterInputs(model.network, writer.options.takes, writer.calibration, decoding)
+        takes, page_runtime = writer.options.takes, writer.options.page_runtime
+        self._inputs = WriterInputs(model.network, takes, writer.calibration, decoding, page_runtime)
         # AP of the network in PyTorch, by number of images.
         self._network_ap = {model.measurement.num_images: model.measurement.metrics["AP"]}
         # The same from lists of detections in its maps.

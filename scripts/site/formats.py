@@ -33,16 +33,19 @@ def page(name: str, text: str) -> str:
     lines = [f"# {name}", "", f"{chosen.purpose[0].upper()}{chosen.purpose[1:]}. Runs on: {chosen.runs_on}.", ""]
     if chosen.extra:
         lines += ["<!-- needs: a package index -->", "```bash", f"pip install '{PROJECT}[{chosen.extra}]'", "```", ""]
+    first_use = ["<!-- needs: the environment of the converter, made on first use -->"] if chosen.environment else []
     if chosen != LITEPOSE:
-        lines += ["```bash", f"litepose export --format {name}", "```", ""]
+        lines += [*first_use, "```bash", f"litepose export --format {name}", "```", ""]
         python = f'model = result.best.export("{name}")   # a subnet of a search: see the quickstart'
         lines += ["```python", python, "```", ""]
     files = ", ".join(f"`{file}`" for file in chosen.files)
     lines += [f"Files: {files}, beside `model.json` with their checksums.", ""]
+    if chosen.environment:
+        lines += ["It is converted in [an environment of its own](../formats.md#environments-of-their-own).", ""]
     if chosen.packages:
         lines += [f"Packages: {', '.join(chosen.packages)}.", ""]
     if name in LOADABLE and chosen != LITEPOSE:
-        lines += ["```bash", f"litepose predict photo.jpg --format {name}", "```", ""]
+        lines += [*first_use, "```bash", f"litepose predict photo.jpg --format {name}", "```", ""]
     return "\n".join(lines) + text
 
 

@@ -81,7 +81,7 @@ class Simulated:
     @property
     def seconds(self) -> float:
         """The whole search."""
-        return sum(vars(self).values())
+        return float(sum(vars(self).values()))
 
     def bottleneck(self) -> str:
         """Return what costs most, besides the scores."""

@@ -1,33 +1,34 @@
 """Writes the folder of a page that finds people in the browser: the page, the network and the runtime."""
 
 import json
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from subnet_export.browser.onnxruntime_web import ORIGIN, PageRuntime
-from supernet.errors import UserError
+from subnet_export.browser.onnxruntime_web import ORIGIN, PACKAGE, PageRuntime
 from supernet.io import files
-
-if TYPE_CHECKING:
-    from supernet.pose.inference import InferenceSettings
 
 PAGE = Path(__file__).parent / "page"
 """The files that are the same in every folder, except ``index.html``."""
 INDEX = "index.html"
 FOLDER = "web"
 """Name of the folder, inside that of an exported model."""
-NETWORK, SETTINGS = "model.onnx", "settings.json"
+NETWORK, SETTINGS = "network.onnx", "settings.json"
 _ORIGIN_MARK = "ORIGIN"
 
+logger = logging.getLogger(__name__)
 
-def check_one_pass(settings: "InferenceSettings") -> None:
-    """Raise UserError for settings with which a person's keypoints depend on several passes of the network."""
-    for name, is_set in (("flip_test", settings.flip_test), ("scales", settings.scales != (1.0,))):
-        if is_set:
-            raise UserError(
-                f"format web runs the network once per image, but this model is used with {name} "
-                f"{getattr(settings, name)!r}; leave out format web, or export from a supernet evaluated without {name}"
-            )
+
+def with_one_pass(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a network's decoding as the page uses it: each image once, as it is, at one scale."""
+    inference, once = settings["inference"], {"flip_test": False, "scales": [1.0]}
+    if changed := [name for name, value in once.items() if inference[name] != value]:
+        logger.warning(
+            "the page of format web runs the network once per image, without %s of the model's settings; it finds "
+            "people a little worse than the model as it was measured",
+            " and ".join(changed),
+        )
+    return {**settings, "inference": {**inference, **once}}
 
 
 def write_page(folder: Path, network: bytes, settings: dict[str, Any], runtime: PageRuntime) -> None:
@@ -49,5 +50,7 @@ def write_page(folder: Path, network: bytes, settings: dict[str, Any], runtime: 
         files.write_bytes(folder / path.name, content)
     files.write_bytes(folder / NETWORK, network)
     source = {"version": runtime.version, "address": runtime.address, "integrity": runtime.integrity}
-    files.write_text(folder / SETTINGS, json.dumps({**settings, "runtime": source}, indent=1) + "\n")
+    files.write_text(folder / SETTINGS, json.dumps({**with_one_pass(settings), "runtime": source}, indent=1) + "\n")
     runtime.copy_to(folder)
+    place = f"a copy of {runtime.package}" if runtime.package else ORIGIN
+    logger.info("the page of format web gets %s %s from %s", PACKAGE, runtime.version, place)

@@ -6,7 +6,6 @@ address. Either way the page compares every file with a checksum before it runs 
 
 import base64
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +26,6 @@ INTEGRITY = {
 """Checksums of the files of ``VERSION`` that a page loads, as in HTML's ``integrity``: WASM alone, and with WebGPU."""
 COPY_FOLDER = "onnxruntime-web"
 """Folder of the copy, inside the folder of the page."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,6 @@ def page_runtime(package: Path | None = None) -> PageRuntime:
     """
     installed = Path("node_modules") / PACKAGE
     if package is None and not installed.is_dir():
-        logger.info("the page will load %s %s from %s", PACKAGE, VERSION, ORIGIN)
         return PageRuntime(None, VERSION, INTEGRITY)
     package = package or installed
     about = files.read_json(package / "package.json", f"description of the npm package {PACKAGE}")
@@ -80,7 +76,6 @@ def page_runtime(package: Path | None = None) -> PageRuntime:
     digests = {name: _integrity(_content(package, name)) for name in INTEGRITY}
     if version == VERSION and digests != INTEGRITY:
         raise UserError(f"{package} differs from the published {PACKAGE} {VERSION}; install it again with npm")
-    logger.info("the page gets a copy of %s %s from %s", PACKAGE, version, package)
     return PageRuntime(package, version, digests)
 
 

@@ -3,7 +3,7 @@
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from subnet_export.browser.folder import FOLDER, INDEX, NETWORK, SETTINGS
 from supernet.errors import UserError
@@ -31,7 +31,7 @@ TYPES = {
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    extensions_map: ClassVar[dict[str, str]] = TYPES
+    extensions_map = TYPES
     protocol_version = "HTTP/1.1"
 
     def end_headers(self) -> None:

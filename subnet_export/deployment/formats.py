@@ -186,6 +186,16 @@ COREML = Format(
     loads_here=False,
     runs_here=False,
 )
+WEB = Format(
+    name="web",
+    files=("web/network.onnx", "web/settings.json", "web/index.html"),
+    extra="onnx",
+    packages=("onnx", "onnxscript", "onnxruntime"),
+    readers=("onnxruntime",),
+    purpose="a page that finds people in the browser",
+    runs_on="Chrome, Edge, Firefox, Safari 16.4 and newer, on computers and phones",
+    decodes=True,
+)
 
 FORMATS = {
     chosen.name: chosen
@@ -201,6 +211,7 @@ FORMATS = {
         MNN,
         COREML,
         TORCH_EXPORT,
+        WEB,
     )
 }
 """All formats, by name."""

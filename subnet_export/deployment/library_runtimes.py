@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from subnet_export.deployment.edge_runtimes import LiteRtRuntime, MnnRuntime, NcnnRuntime
-from subnet_export.deployment.formats import LITERT, MNN, NCNN, ONNX, ONNX_FP16, OPENVINO, OPENVINO_INT8, Format
+from subnet_export.deployment.formats import LITERT, MNN, NCNN, ONNX, ONNX_FP16, OPENVINO, OPENVINO_INT8, WEB, Format
 from subnet_export.deployment.runtimes import OnnxHalfRuntime, OnnxRuntime, OpenVinoRuntime, Precision, Runtime
 
 DECODING_RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVinoRuntime]] = {
     ONNX.name: OnnxRuntime,
     OPENVINO.name: OpenVinoRuntime,
+    WEB.name: OnnxRuntime,
 }
 """Classes that also run the files of a format whose graphs decode, by the format's name."""
 LIBRARY_RUNTIMES: dict[str, Callable[[Path, int | None, Precision], Runtime]] = {

@@ -5,6 +5,7 @@ or in ``QUANTISED_WRITERS`` if it changes the maps. What several writers need, s
 ``WriterInputs``.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from subnet_export.decoding.description import Decoding
+from subnet_export.browser.folder import FOLDER, write_page
+from subnet_export.browser.onnxruntime_web import PageRuntime, page_runtime
+from subnet_export.decoding.description import METADATA_KEY, Decoding
 from subnet_export.decoding.graph import complete
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
 from subnet_export.deployment.edge_writers import write_coreml, write_litert, write_mnn, write_ncnn
@@ -31,6 +34,7 @@ from subnet_export.deployment.formats import (
     OPENVINO_INT8,
     SAFETENSORS,
     TORCH_EXPORT,
+    WEB,
     Format,
 )
 from subnet_export.deployment.half_precision import in_half_precision, largest_value
@@ -53,12 +57,14 @@ class WriterInputs:
         takes: Input of the graphs.
         calibration: Returns the images (B, 3, H, W) uint8 that show quantisation the range of every activation.
         decoding: How the outputs become people; None for networks that are only measured.
+        page_runtime: Where a page gets its runtime from; looked for if None.
     """
 
     network: LitePose
     takes: Input
     calibration: Callable[[], Sequence[Tensor]]
     decoding: Decoding | None = None
+    page_runtime: PageRuntime | None = None
 
     @cached_property
     def deployed(self) -> DeploymentNetwork:
@@ -137,6 +143,16 @@ def write_torch_export(inputs: WriterInputs, folder: Path) -> None:
         torch.export.save(program, temporary)
 
 
+def write_web(inputs: WriterInputs, folder: Path) -> None:
+    """Write a folder with a page, the ONNX graph and where its runtime is."""
+    (text,) = (entry.value for entry in inputs.graph.metadata_props if entry.key == METADATA_KEY)
+    settings = json.loads(text)
+    keypoints, side = settings["keypoints"], settings["input"]["short_side"]
+    about = f"LitePose, {side} px, {len(keypoints['names'])} keypoints ({keypoints['name']})"
+    network = inputs.graph.SerializeToString()
+    write_page(folder / FOLDER, network, {"about": about, **settings}, inputs.page_runtime or page_runtime())
+
+
 WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
     SAFETENSORS.name: write_safetensors,
     ONNX.name: write_onnx,
@@ -147,6 +163,7 @@ WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
     MNN.name: lambda inputs, folder: write_mnn(inputs.graph_float, folder),
     COREML.name: lambda inputs, folder: write_coreml(inputs.deployed_float, folder),
     TORCH_EXPORT.name: write_torch_export,
+    WEB.name: write_web,
 }
 """Writers of formats with the network's own maps, by the format's name."""
 QUANTISED_WRITERS: dict[str, Callable[[WriterInputs, Path, tuple[str, ...]], None]] = {

@@ -3,6 +3,7 @@
 The files are staged first, without anything of this machine: the folder of a data set and the logs of a run stay here.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +16,7 @@ from subnet_export.publish import picture
 from subnet_export.publish.model_card import PICTURE_FILE, model_card
 from subnet_export.publish.supernet_card import supernet_card
 from supernet.checkpoints import hub
-from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, load_net
+from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
 from supernet.checkpoints.hub import HubName
 from supernet.checkpoints.supernet_file import SAFETENSORS_FILE, TrainedSupernet, load_supernet, save_safetensors
 from supernet.errors import UserError
@@ -58,9 +59,11 @@ def stage_model(source: Path, staging: Path, name: str, license: str | None, ima
     write_program(staging)
     files.write_json(staging / DESCRIPTION_FILE, checksum.with_checksum(description))
     files.write_text(staging / CARD_FILE, model_card(model, name, has_picture))
-    for format in (None, *model.formats):
-        if format != "torch_export":
-            load_model(staging, format=format)
+    load_model(staging)
+    for record in model.formats.values():
+        for file, sha256 in record.files.items():
+            if hashlib.sha256(read_weights(staging / file)).hexdigest() != sha256:
+                raise UserError(f"{source / file} is damaged (SHA-256 differs); restore it or export again")
 
 
 def stage_supernet(source: str | Path, staging: Path, name: str, license: str) -> None:

@@ -5,6 +5,7 @@ take; a recorded sequence costs about one launch.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._memory: tuple[int, int] | None = None
+        self._memory: Any = None
 
     def __call__(self, run: Callable[[], None]) -> Callable[[], object]:
         """Run ``run`` several times, record it, and return the function that repeats it."""

@@ -16,7 +16,7 @@ _BLOCK = 512
 """Bytes; a GPU's allocator rounds up to a multiple."""
 
 
-class LiveMemory(TorchDispatchMode):
+class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that are made within the context, until they are freed.
 
     Args:
@@ -27,9 +27,10 @@ class LiveMemory(TorchDispatchMode):
     """
 
     def __init__(self, device: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._device, self._known = device, dict[int, int]()
-        self.current = self.peak = 0
+        self.current: int = 0
+        self.peak: int = 0
 
     def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         """Run an operation and count the memory of its results, views excepted."""

@@ -24,7 +24,7 @@ from supernet.training.masked_subnets import can_mask, masked_outputs
 from supernet.training.network_trainer import NetworkTrainer, Outputs
 from supernet.training.optimizer import MaskedAdam, learning_rate
 from supernet.training.phases import ScheduledPhase, step_archs
-from supernet.training.recorded_passes import Passes, RecordedPasses
+from supernet.training.recorded_passes import Passes, RecordedPasses, Teacher
 from supernet.training.settings import StepSettings
 from supernet.weight_sharing import SuperNet, is_backbone
 
@@ -220,7 +220,7 @@ class Trainer(NetworkTrainer):
             is_masked = self._is_masked(arch, role)
             with explain_out_of_memory(arch, len(images), images.shape[-1]):
                 if recorded is not None and (is_masked or role == "largest"):
-                    relation = "makes" if is_teacher else "none" if teacher_outputs is None else "follows"
+                    relation: Teacher = "makes" if is_teacher else "none" if teacher_outputs is None else "follows"
                     own, distance = recorded.run(arch, is_masked, share * weight, relation)
                     teacher_outputs = recorded.teacher_outputs if is_teacher else teacher_outputs
                 else:

@@ -35,6 +35,7 @@ MESSAGES = [
     ("subnet_export.finetune", "--stepz", "there is no option --stepz, did you mean --steps?"),
     ("subnet_export.predict", "--modle", "there is no option --modle, did you mean --model?"),
     ("subnet_export.benchmark", "--repeat=9", "there is no option --repeat=9, did you mean --repeats?"),
+    ("subnet_export.serve", "--prot 1", "there is no option --prot, did you mean --port?"),
     # Options in a wrong form, and commands that do not exist.
     ("supernet.train", "steps 5", "steps has no value here; write steps=5; --help lists the options"),
     ("supernet.train", "--steps", "--steps needs a value; write steps=5800; --help lists the options"),
@@ -59,6 +60,7 @@ MESSAGES = [
         "there is no trained supernet at nowhere; run litepose train first or give another path",
     ),
     # Wrong values.
+    ("subnet_export.serve", "--port 70000", "argument --port: 70000 must be at most 65535"),
     ("supernet.train", "steps=many", "steps must be a whole number, got 'many'"),
     ("supernet.train", "steps=0", "steps must be at least 1, got 0"),
     ("supernet.train", "threads=0", "threads must be at least 1, got 0; null uses all cores"),

@@ -23,11 +23,11 @@ def tensors(value: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Collects every operation within a context, those of the backward pass included."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
@@ -56,4 +56,5 @@ class RecordedOperations:
         run()
         with Operations() as operations:
             run()
-        return operations.repeat
+        repeat: Callable[[], object] = operations.repeat
+        return repeat

@@ -98,6 +98,7 @@ def test_a_better_network_is_written_calibrated(
     assert summary["AP_test_after"] == round(tuned.measurement.metrics["AP"], 6)
     assert sorted(os.listdir(tmp_path / "tuned")) == [
         "README.md",
+        "example.jpg",
         "model.json",
         "pose.py",
         "summary.json",

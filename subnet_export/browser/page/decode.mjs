@@ -2,9 +2,10 @@
 //
 //   const people = decode(outputs, settings);     // [{score, keypoints: [[x, y, value], ...]}, ...]
 //
-// `settings` is the content of settings.json, which lies beside this file. Positions are in pixels of the network's
-// input (network_input.mjs turns them into pixels of the image), where pixel i covers i to i + 1; the value of a
-// keypoint that was not found is 0. The people, and their order, are those of the Python decoder.
+// `settings` is the content of settings.json beside this file, of which `keypoint_order` and `inference` are used; the
+// metadata of the ONNX file holds the same under `litepose`. Positions are in pixels of the network's input
+// (network_input.mjs turns them into pixels of the image), where pixel i covers i to i + 1. The value of a keypoint
+// that was not found is 0. The people, and their order, are those of the Python decoder.
 
 const FORBIDDEN = 1e6; // cost of a pair that may not be
 const REACH = 2; // pixels on each side of a peak that are fitted, and the largest step
@@ -22,14 +23,14 @@ export function decode(outputs, settings) {
   return outputs.detections ? fromDetections(outputs.detections, settings) : fromMaps(outputs, settings);
 }
 
-function fromMaps({ low, high }, { keypoints, keypoint_order, inference }) {
-  const numKeypoints = keypoints.names.length, [, channels, height, width] = low.dims;
+function fromMaps({ low, high }, { keypoint_order, inference }) {
+  const numKeypoints = keypoint_order.length, [, channels, height, width] = low.dims;
   if (channels !== 2 * numKeypoints || `${high.dims}` !== `1,${numKeypoints},${2 * height},${2 * width}`) {
     throw new Error(`the outputs [${low.dims}] and [${high.dims}] do not fit ${numKeypoints} keypoints`);
   }
   const coarse = (channel) =>
     doubled(low.data.subarray(channel * height * width, (channel + 1) * height * width), width, height);
-  const maps = keypoints.names.map((_, k) => {
+  const maps = keypoint_order.map((_, k) => {
     const mean = coarse(k), fine = high.data.subarray(k * mean.length, (k + 1) * mean.length);
     for (let i = 0; i < mean.length; i++) mean[i] = (mean[i] + fine[i]) / 2;
     // Tags are needed at few places, so they are enlarged to half the size of the input only; tagAt does the rest.
@@ -52,12 +53,12 @@ function fromMaps({ low, high }, { keypoints, keypoint_order, inference }) {
   return asPeople(people, (member, k) => position(maps[k], member, inference));
 }
 
-function fromDetections({ data, dims }, { keypoints, keypoint_order, inference }) {
+function fromDetections({ data, dims }, { keypoint_order, inference }) {
   const [, numKeypoints, num, width] = dims;
-  if (numKeypoints !== keypoints.names.length || width !== 4) {
-    throw new Error(`the output [${dims}] does not fit ${keypoints.names.length} keypoints`);
+  if (numKeypoints !== keypoint_order.length || width !== 4) {
+    throw new Error(`the output [${dims}] does not fit ${keypoint_order.length} keypoints`);
   }
-  const all = keypoints.names.map((_, k) =>
+  const all = keypoint_order.map((_, k) =>
     Array.from({ length: num }, (_, i) => {
       const [x, y, value, tag] = data.subarray((k * num + i) * 4, (k * num + i + 1) * 4);
       return { x, y, value, tag };
@@ -242,12 +243,12 @@ function blockRanges({ heat, tags, width, height }) {
   const peak = filled(-Infinity), low = filled(Infinity), high = filled(-Infinity);
   for (let block = 0; block < peak.length; block++) {
     const top = Math.floor(block / columns) * BLOCK, left = (block % columns) * BLOCK;
+    let highest = -Infinity;
     for (let y = top; y < Math.min(top + BLOCK, height); y++) {
       const end = y * width + Math.min(left + BLOCK, width);
-      for (let place = y * width + left; place < end; place++) {
-        if (heat[place] > peak[block]) peak[block] = heat[place];
-      }
+      for (let place = y * width + left; place < end; place++) if (heat[place] > highest) highest = heat[place];
     }
+    peak[block] = highest;
     // Tags are interpolated from those of half the size, one pixel further than the block.
     const bottom = Math.min((top + BLOCK) / 2 + 1, height >> 1), right = Math.min((left + BLOCK) / 2 + 1, half);
     for (let y = Math.max(top / 2 - 1, 0); y < bottom; y++) {

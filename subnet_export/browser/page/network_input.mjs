@@ -32,7 +32,7 @@ export function inputFrame(width, height, settings) {
  */
 export function resizeForNetwork(rgba, width, height, settings) {
   const frame = inputFrame(width, height, settings);
-  const pixels = new Uint8Array(frame.width * frame.height * 3);
+  const pixels = new Uint8ClampedArray(frame.width * frame.height * 3); // rounds halves to even, as OpenCV does
   const across = taps(frame.width, frame.scale, frame.offsetX, width);
   const down = taps(frame.height, frame.scale, frame.offsetY, height);
   let to = 0;
@@ -45,11 +45,11 @@ export function resizeForNetwork(rgba, width, height, settings) {
       for (let channel = 0; channel < 3; channel++) {
         const above = rgba[top + left + channel] * leftWeight + rgba[top + right + channel] * rightWeight;
         const below = rgba[bottom + left + channel] * leftWeight + rgba[bottom + right + channel] * rightWeight;
-        pixels[to++] = above * aboveWeight + below * belowWeight + 0.5;
+        pixels[to++] = above * aboveWeight + below * belowWeight;
       }
     }
   }
-  return { ...frame, pixels };
+  return { ...frame, pixels: new Uint8Array(pixels.buffer) };
 }
 
 /** For each place of one axis of the input, the two pixels of the image around it and their weights. */

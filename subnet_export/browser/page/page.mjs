@@ -10,17 +10,22 @@ const element = (id) => document.getElementById(id);
 const canvas = element("canvas"), video = element("video"), choice = element("backend");
 const context = canvas.getContext("2d");
 const query = new URLSearchParams(location.search);
-const settings = await (await fetch("settings.json")).json();
 
-let worker = null, isReady = false;
+let settings = null, worker = null, isReady = false;
 let picture = null; // what is shown: {image, width, height, people}
 let stream = null, facing = "user"; // the camera
-let frames = []; // recent frames of the camera: {time, ms}
+let frames = []; // times of the camera's recent frames
 let waiting = null, nextId = 0; // the image that the worker is searching
 
 if (["webgpu", "wasm"].includes(query.get("backend"))) choice.value = query.get("backend");
-element("details").textContent = settings.about;
-start();
+fetch("settings.json")
+  .then((response) => response.json())
+  .then((content) => {
+    settings = content;
+    element("details").textContent = settings.about;
+    start();
+  })
+  .catch(() => fail("settings.json could not be loaded; it belongs beside this page."));
 
 /** Starts the worker, or starts it again to compute with something else. */
 function start() {
@@ -47,8 +52,8 @@ function ready({ backend, threads }) {
 }
 
 function fail(text) {
-  [isReady, waiting] = [false, null];
-  element("runtime").textContent = "–";
+  waiting = null;
+  if (!isReady) element("runtime").textContent = "–";
   say(text);
 }
 
@@ -76,8 +81,8 @@ function show({ people, ms, id }) {
   draw();
   if (stream) {
     const now = performance.now();
-    frames = [...frames, { time: now, ms }].filter(({ time }) => now - time < 2000);
-    const seconds = (now - frames[0].time) / 1000;
+    frames = [...frames.filter((time) => now - time < 2000), now];
+    const seconds = (now - frames[0]) / 1000;
     if (frames.length > 1) element("speed").textContent = ((frames.length - 1) / seconds).toFixed(1);
     searchFrame();
   } else {
@@ -94,11 +99,12 @@ function draw() {
   if (canvas.width !== image.width || canvas.height !== image.height) {
     Object.assign(canvas, { width: image.width, height: image.height });
   }
-  context.drawImage(image, 0, 0);
-  drawPeople(context, shown, settings.keypoints, canvas.clientWidth);
-  element("people").textContent = shown.length;
-  canvas.setAttribute("aria-label", shown.length === 1 ? "Picture with 1 person" : `Picture with ${shown.length} people`);
   [canvas.hidden, element("empty").hidden] = [false, true];
+  context.drawImage(image, 0, 0);
+  if (shown.length) drawPeople(context, shown, settings.keypoints, canvas.clientWidth);
+  element("people").textContent = shown.length;
+  const label = shown.length === 1 ? "Picture with 1 person" : `Picture with ${shown.length} people`;
+  canvas.setAttribute("aria-label", label);
 }
 
 async function openPicture(file) {
@@ -119,7 +125,7 @@ async function openPicture(file) {
     element("people").textContent = "–";
     search(image);
   } catch {
-    say(`${file.name || "This"} is not a picture that this browser can read. Choose a JPEG or PNG file.`);
+    say(`${file.name || "This"} is not a picture that this browser can read. Open a JPEG or PNG file.`);
   }
 }
 
@@ -128,25 +134,26 @@ async function startCamera() {
     return say("Browsers allow the camera only at https:// addresses and at localhost.");
   }
   say("");
+  stopCamera();
   try {
     const size = { width: { ideal: 640 }, height: { ideal: 480 } };
-    const opened = await navigator.mediaDevices.getUserMedia({ video: { ...size, facingMode: facing } });
-    stopCamera();
-    stream = opened;
+    stream = await navigator.mediaDevices.getUserMedia({ video: { ...size, facingMode: facing } });
     video.srcObject = stream;
     await video.play();
   } catch (error) {
-    const isRefused = error.name === "NotAllowedError";
-    return say(isRefused ? "The camera is blocked. Allow it for this page and try again." : "No camera could be opened.");
+    const isBlocked = error.name === "NotAllowedError";
+    stopCamera();
+    say(isBlocked ? "The camera is blocked; allow it for this page and try again." : "No camera could be opened.");
+    return;
   }
   const [track] = stream.getVideoTracks();
   track.onended = stopCamera;
   canvas.classList.toggle("mirrored", track.getSettings().facingMode !== "environment");
   const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
   element("turn").hidden = cameras.length < 2;
-  element("camera").textContent = "Stop the camera";
+  element("camera").textContent = "Stop camera";
   element("camera").setAttribute("aria-pressed", "true");
-  element("speed-name").textContent = "Frames a second";
+  element("speed-name").textContent = "Frames/s";
   element("speed").textContent = "–";
   frames = [];
   searchFrame();
@@ -158,7 +165,7 @@ function stopCamera() {
   [stream, waiting, video.srcObject] = [null, null, null];
   canvas.classList.remove("mirrored");
   element("turn").hidden = true;
-  element("camera").textContent = "Use the camera";
+  element("camera").textContent = "Use camera";
   element("camera").setAttribute("aria-pressed", "false");
 }
 
@@ -183,7 +190,7 @@ element("score").oninput = () => {
   element("score-shown").textContent = Number(element("score").value).toFixed(2);
   if (picture) draw();
 };
-choice.onchange = start;
+choice.onchange = () => settings && start();
 
 addEventListener("paste", ({ clipboardData }) => openPicture(clipboardData.files[0]));
 addEventListener("dragover", (event) => {

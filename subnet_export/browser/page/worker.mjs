@@ -28,7 +28,7 @@ onmessage = async ({ data: { start, image, id } }) => {
 /** Loads settings, model and runtime; returns what it runs on. */
 async function open({ backend, threads }) {
   settings = await (await fetched("settings.json")).json();
-  const model = new Uint8Array(await (await fetched("model.onnx")).arrayBuffer());
+  const model = new Uint8Array(await (await fetched("network.onnx")).arrayBuffer());
   const numThreads = self.crossOriginIsolated ? threads || Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
   const wanted = backend === "auto" ? ((await hasGraphicsCard()) ? ["webgpu", "wasm"] : ["wasm"]) : [backend];
   for (const name of wanted) {
@@ -81,12 +81,15 @@ async function peopleIn(image) {
   context.fillRect(0, 0, width, height); // black shows through transparent pictures, as outside of all pictures
   context.drawImage(image, 0, 0);
   image.close();
-  const { pixels, ...frame } = resizeForNetwork(context.getImageData(0, 0, width, height).data, width, height, settings);
+  const { data } = context.getImageData(0, 0, width, height);
+  const { pixels, ...frame } = resizeForNetwork(data, width, height, settings);
   const input = networkInput(pixels, frame);
   const prepared = performance.now();
   const tensors = await session.run({ [settings.input.name]: input });
   const outputs = {};
-  for (const [name, tensor] of Object.entries(tensors)) outputs[name] = { data: await tensor.getData(), dims: tensor.dims };
+  for (const [name, tensor] of Object.entries(tensors)) {
+    outputs[name] = { data: await tensor.getData(), dims: tensor.dims };
+  }
   const ran = performance.now();
   const people = toImage(decode(outputs, settings), frame);
   for (const tensor of Object.values(tensors)) tensor.dispose();

@@ -2,7 +2,7 @@
 
 A step runs on the device "meta", which computes and allocates nothing, while the bytes of all tensors are counted until
 they are freed. That gives what PyTorch's allocator has handed out at its peak: on an H200, a sandwich step of 32 images
-of 256 px in bfloat16 took 5,794 MiB for ``litepose`` and 1,587 MiB for ``nano``, and this predicts 5,802 and 1,582.
+of 256 px in bfloat16 took 5,794 MiB for ``litepose`` and 1,587 MiB for ``nano``, and this predicts 5,779 and 1,577.
 What the libraries of a GPU take for themselves, about half a GiB, comes on top.
 """
 
@@ -15,7 +15,7 @@ import torch
 from supernet.compute.device import device_memory
 from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.live_memory import LiveMemory
-from supernet.compute.precision import is_bfloat16
+from supernet.compute.precision import Precision, is_bfloat16
 from supernet.compute.sync_batch_norm import synchronise_batch_norm
 from supernet.errors import UserError
 from supernet.pose.training.augmentation import Batch
@@ -76,7 +76,7 @@ def step_bytes(setup: TrainingSetup, processes: Processes, kind: StepKind, accum
         accumulate: Parts in which a process computes its images.
     """
     settings, meta = setup.settings, torch.device("meta")
-    precision = "bfloat16" if is_bfloat16(setup.device, settings.precision) else "float32"
+    precision: Precision = "bfloat16" if is_bfloat16(setup.device, settings.precision) else "float32"
     settings = replace(
         settings,
         batch_size=settings.batch_size // processes.count,

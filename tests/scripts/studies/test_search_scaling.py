@@ -7,7 +7,7 @@ from scripts.studies.search_scaling import Times, evolve, optuna, rounds, table
 
 def times(scores: list[float], **changes: float) -> Times:
     values = {"start": 0.0, "propose": 0.0, "save": 0.0, "optuna_propose": 0.0, "optuna_per_trial": 0.0}
-    return Times(scores=scores, final_ratio=0.0, others={}, **{**values, **changes})  # type: ignore[arg-type]
+    return Times(scores=scores, final_ratio=0.0, others={}, **{**values, **changes})
 
 
 def test_a_round_takes_as_long_as_its_busiest_process() -> None:

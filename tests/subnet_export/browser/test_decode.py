@@ -14,11 +14,12 @@ import torch
 
 from scripts.benchmarks.ideal_outputs import ideal_outputs
 from supernet.pose.geometry import resize_for_network
-from supernet.pose.grouping import KEYPOINT_ORDER, group
+from supernet.pose.grouping import group, matching_order
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.pose.multiscale_flip import heatmaps, resize
 from supernet.pose.synthetic.dataset import SyntheticPeople
+from tests.helpers.golden_people import golden_people
 
 PAGE = Path(__file__).parents[3] / "subnet_export" / "browser" / "page"
 NODE = shutil.which("node")
@@ -26,15 +27,14 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="there is no Node.js here (
 
 Floats = npt.NDArray[np.float32]
 Pair = tuple[Floats, Floats]
+People = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
 def settings(num_keypoints: int, **changes: Any) -> dict[str, Any]:
     """Return the content of ``settings.json`` that the modules read."""
     inference = InferenceSettings(**changes)
-    order = [k for k in KEYPOINT_ORDER if k < num_keypoints] + list(range(len(KEYPOINT_ORDER), num_keypoints))
     return {
-        "keypoints": {"names": [f"k{number}" for number in range(num_keypoints)]},
-        "keypoint_order": order,
+        "keypoint_order": list(matching_order(num_keypoints)),
         "input": {"short_side": 96, "long_side_multiple_of": inference.size_divisor},
         "inference": asdict(inference),
     }
@@ -55,7 +55,7 @@ def stored(path: Path, values: Floats) -> dict[str, Any]:
     return {"file": str(path), "dims": list(values.shape)}
 
 
-def decoded(folder: Path, outputs: list[tuple[Pair, dict[str, Any]]]) -> list[Pair]:
+def decoded(folder: Path, outputs: list[tuple[Pair, dict[str, Any]]]) -> list[People]:
     """Return what the JavaScript decoder makes of the outputs ``low`` and ``high`` of each image."""
     cases = []
     for number, ((low, high), options) in enumerate(outputs):
@@ -64,10 +64,10 @@ def decoded(folder: Path, outputs: list[tuple[Pair, dict[str, Any]]]) -> list[Pa
     return [as_arrays(people, case["settings"]) for people, case in zip(run(folder, cases), cases, strict=True)]
 
 
-def as_arrays(people: list[dict[str, Any]], options: dict[str, Any]) -> Pair:
+def as_arrays(people: list[dict[str, Any]], options: dict[str, Any]) -> People:
     """Return poses (P, K, 3) and scores (P,)."""
     poses = np.array([person["keypoints"] for person in people], np.float64)
-    shape = (len(people), len(options["keypoints"]["names"]), 3)
+    shape = (len(people), len(options["keypoint_order"]), 3)
     return poses.reshape(shape), np.array([person["score"] for person in people])
 
 
@@ -82,7 +82,6 @@ def expected(low: Floats, high: Floats, options: dict[str, Any]) -> Pair:
 def drawn_people(keypoints: Any, seed: int, noise: float, tag_noise: float) -> Pair:
     """Return the outputs (1, 2K, h, w) and (1, K, 2h, 2w) of a good network for drawn people, with noise."""
     random = np.random.RandomState(seed)
-    image = SyntheticPeople(keypoints, 4, seed, 256, 192)[seed % 4]
     people = SyntheticPeople(keypoints, 4, seed, 256, 192)[seed % 4].people
     low, high = (maps.numpy() for maps in ideal_outputs(people, (192, 256)))
     low = low + random.normal(0, noise, low.shape)
@@ -114,7 +113,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def check(outputs: list[tuple[Pair, dict[str, Any]]], results: list[Pair], tolerance: float = 1e-3) -> int:
+def check(outputs: list[tuple[Pair, dict[str, Any]]], results: list[People], tolerance: float = 1e-3) -> int:
     """Compare people with those of the Python decoder, in the same order; returns how many keypoints there are."""
     num_found = 0
     for ((low, high), options), (poses, scores) in zip(outputs, results, strict=True):
@@ -137,13 +136,23 @@ def test_drawn_people_are_those_of_the_python_decoder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [0.0, 0.125])
 def test_the_people_of_noise_are_those_of_the_python_decoder(step: float, tmp_path: Path) -> None:
-    """Many detections with equal costs, and with a step equal pixels beside each other: every tie is decided alike."""
+    """Many detections have equal costs, and with a step there are equal pixels: every tie is decided as there."""
     outputs = [
         (noise_maps(num_keypoints, seed, spread, step), options)
         for seed, options in enumerate(OPTIONS)
         for num_keypoints, spread in ((14, 0.3), (20, 1.5))
     ]
     assert check(outputs, decoded(tmp_path, outputs)) > 2000
+
+
+def test_detections_become_the_golden_people(tmp_path: Path) -> None:
+    golden = golden_people()
+    cases = [
+        {"outputs": {"detections": stored(tmp_path / str(number), one.detections[None])}, "settings": one.decoder}
+        for number, one in enumerate(golden)
+    ]
+    for one, people in zip(golden, run(tmp_path, cases), strict=True):
+        one.check(*as_arrays(people, one.decoder))
 
 
 def test_an_empty_image_has_no_people(tmp_path: Path) -> None:
@@ -157,7 +166,9 @@ def test_outputs_of_another_network_are_refused(tmp_path: Path) -> None:
         decoded(tmp_path, [((low, high), {})])
 
 
-@pytest.mark.parametrize(("width", "height"), [(96, 96), (200, 131), (75, 301), (640, 480), (97, 98), (50, 40)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(96, 96), (200, 131), (75, 301), (640, 480), (160, 120), (97, 98), (50, 40)]
+)
 def test_images_are_resized_as_in_python(width: int, height: int, tmp_path: Path) -> None:
     image = np.random.RandomState(width).randint(0, 256, (height, width, 3)).astype(np.uint8)
     with_alpha = np.concatenate([image, np.full((height, width, 1), 255, np.uint8)], axis=2)
@@ -173,7 +184,7 @@ def test_images_are_resized_as_in_python(width: int, height: int, tmp_path: Path
     assert (result["height"], result["width"]) == resized.shape[:2]
     difference = np.abs(np.array(result["pixels"]).reshape(resized.shape) - resized.astype(int))
     assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01
+    assert (difference > 0).mean() < 0.003
     moved = np.array(result["people"][0]["keypoints"])
     np.testing.assert_allclose(moved[:2, :2], transform.to_image(np.array(points)[:2, :2]), atol=1e-9)
     assert moved[2].tolist() == [0.0, 0.0, 0.0]

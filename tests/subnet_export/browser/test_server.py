@@ -1,6 +1,7 @@
 """The server gives the page's folder, and nothing else, with the headers that browsers ask of it."""
 
 import http.client
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from subnet_export.browser.folder import PAGE, with_one_pass, write_page
 from subnet_export.browser.onnxruntime_web import ADDRESS, VERSION, PageRuntime
 from subnet_export.browser.server import TYPES, address_of, page_folder, page_server
-from subnet_export.browser.folder import PAGE, write_page
 from supernet.errors import UserError
+
+SETTINGS = {"inference": {"flip_test": True, "scales": [0.5, 1.0], "refine": True}}
 
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     """The page of a network that is no network."""
     (tmp_path / "secret.txt").write_text("secret")
-    write_page(tmp_path / "web", b"network", {"about": ""}, PageRuntime(None, VERSION, {}))
+    write_page(tmp_path / "web", b"network", SETTINGS, PageRuntime(None, VERSION, {}))
     return tmp_path / "web"
 
 
@@ -84,9 +87,20 @@ def test_a_page_connects_to_the_public_address_only_where_it_needs_it(page: Path
     package = tmp_path / "package"
     (package / "dist").mkdir(parents=True)
     (package / "dist" / "a.wasm").write_bytes(b"code")
-    write_page(tmp_path / "copy", b"network", {"about": ""}, PageRuntime(package, VERSION, {"a.wasm": "sha384-"}))
+    write_page(tmp_path / "copy", b"network", SETTINGS, PageRuntime(package, VERSION, {"a.wasm": "sha384-"}))
     assert "connect-src 'self' blob:;" in (tmp_path / "copy" / "index.html").read_text()
     assert (tmp_path / "copy" / "onnxruntime-web" / "a.wasm").read_bytes() == b"code"
+
+
+def test_the_page_runs_once_per_image_and_the_log_says_so(page: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = json.loads((page / "settings.json").read_text())
+    assert settings["inference"] == {"flip_test": False, "scales": [1.0], "refine": True}
+    with caplog.at_level("WARNING"):
+        with_one_pass(SETTINGS)
+        assert "flip_test and scales" in caplog.text
+        caplog.clear()
+        with_one_pass(settings)
+        assert caplog.text == ""
 
 
 def test_the_package_brings_every_file_of_the_page() -> None:

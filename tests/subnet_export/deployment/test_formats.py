@@ -15,6 +15,7 @@ from subnet_export.deployment.formats import (
     PROJECT,
     RUNTIMES,
     SAFETENSORS,
+    WEB,
     format_of,
     parse_formats,
     require,
@@ -63,7 +64,7 @@ def test_every_format_has_a_writer_and_every_loadable_graph_a_runtime() -> None:
     assert sorted([*WRITERS, *QUANTISED_WRITERS]) == sorted(set(FORMATS) - {LITEPOSE.name})
     assert set(LIBRARY_RUNTIMES) == set(LOADABLE) - {LITEPOSE.name, SAFETENSORS.name}
     can_run = {name for name, chosen in FORMATS.items() if chosen.runs_here}
-    assert {chosen.name for chosen, _ in RUNTIMES.values()} == can_run - {SAFETENSORS.name}
+    assert {chosen.name for chosen, _ in RUNTIMES.values()} == can_run - {SAFETENSORS.name, WEB.name}
     assert {chosen.environment for chosen in FORMATS.values()} - {""} == set(ENVIRONMENTS)
 
 

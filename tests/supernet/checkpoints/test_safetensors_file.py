@@ -17,6 +17,9 @@ from supernet.checkpoints.supernet_file import (
     save_safetensors,
 )
 from supernet.errors import UserError
+from supernet.io.schema import from_mapping
+from supernet.pose.inference import InferenceSettings
+from supernet.space import SearchSpace
 from tests.helpers.evaluated_supernet import write_supernet
 from tests.supernet.checkpoints.test_pretrained import Server, cache, name_of, server
 
@@ -44,8 +47,12 @@ def test_the_same_supernet_comes_back_from_file_folder_and_any_name(shared: Path
         state = own.supernet.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in read.supernet.state_dict().items())
         assert read.supernet.space == own.supernet.space
-        for name in ("keypoints", "dataset", "evaluation", "objective", "trained_on"):
+        for name in ("keypoints", "objective", "trained_on"):
             assert getattr(read, name) == getattr(own, name)
+        for name in ("dataset", "evaluation"):  # JSON has lists only
+            assert getattr(read, name) == json.loads(json.dumps(getattr(own, name)))
+        settings = [from_mapping(InferenceSettings, trained.evaluation, "") for trained in (read, own)]
+        assert settings[0] == settings[1]
 
 
 def test_other_programs_read_the_tensors(shared: Path, tmp_path: Path) -> None:
@@ -89,4 +96,4 @@ def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
 def test_the_description_is_plain_text(shared: Path) -> None:
     header = safetensors_file._header(shared.read_bytes())
     assert all(isinstance(value, str) for value in header.values())
-    assert json.loads(header["description"])["keypoints"] == "coco"
+    assert SearchSpace.from_dict(json.loads(header["description"])["space"]) == load_supernet(shared).supernet.space

@@ -100,7 +100,8 @@ def test_a_step_in_one_part_is_what_it_was() -> None:
         return [report.losses[-1].total, dict(trainer.state())]
 
     results = []
-    for changes in ({}, {"accumulate": 1}):
+    choices: list[dict[str, Any]] = [{}, {"accumulate": 1}]
+    for changes in choices:
         trainer = tiny_trainer(**changes)
         for report in steps(trainer):
             result = last(report, trainer)
@@ -109,7 +110,7 @@ def test_a_step_in_one_part_is_what_it_was() -> None:
 
 
 def test_a_run_in_parts_resumes_to_the_same_bits() -> None:
-    options = {"batch_size": 4, "accumulate": 2}
+    options: dict[str, Any] = {"batch_size": 4, "accumulate": 2}
     whole, states = tiny_trainer(**options), {}
     for _ in steps(whole):
         states[whole.step] = copy.deepcopy(whole.state())

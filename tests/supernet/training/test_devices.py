@@ -18,6 +18,7 @@ from subnet_export.deployment.equivalence import differences
 from subnet_export.deployment.runtimes import TorchRuntime
 from subnet_export.finetuning.teacher import calibrated
 from supernet.compute.precision import tf32
+from supernet.evaluation.fused_convolution import FusedConvolution
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO
@@ -42,7 +43,7 @@ def test_no_step_of_a_training_mixes_devices() -> None:
     assert {weight.device.type for weight in trainer.averaged_state().values()} == {"meta"}
 
 
-class NoFloat64(TorchDispatchMode):
+class NoFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A device without float64, as Apple's GPUs are; here that of the tensors on "meta"."""
 
     def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
@@ -58,7 +59,7 @@ def test_no_step_of_a_training_needs_float64_on_the_device(monkeypatch: pytest.M
     supernet = SuperNet(SPACE, COCO.num).to("meta")
     settings = step_settings(fixed_shapes=True, precision="bfloat16", accumulate=2)
     trainer = Trainer(supernet, PoseObjective(COCO.num), PEOPLE, schedule(PHASES, SPACE, NUM_STEPS), settings)
-    with NoFloat64():
+    with NoFloat64():  # type: ignore[no-untyped-call]
         assert len(train(trainer)) == NUM_STEPS
 
 
@@ -68,7 +69,7 @@ def allowed_in_forward_passes() -> Iterator[list[bool]]:
     seen: list[bool] = []
 
     def note(module: nn.Module, _: object) -> None:
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | FusedConvolution):
             seen.append(torch.backends.cudnn.allow_tf32)
 
     handle = nn.modules.module.register_module_forward_pre_hook(note)

@@ -90,7 +90,7 @@ def same_steps(recorded: Trainer, direct: Trainer) -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_training_with_recordings_takes_the_same_steps(accumulate: int, recorders: list[RecordedOperations]) -> None:
-    options = {"batch_size": 4, "accumulate": accumulate}
+    options: dict[str, Any] = {"batch_size": 4, "accumulate": accumulate}
     recorded, direct = tiny_trainer(cuda_graphs=True, **options), tiny_trainer(fixed_shapes=True, **options)
     same_steps(recorded, direct)
     # Two sizes of inputs; inputs, teacher, and the passes: alone, masked with frozen teacher, makes, masked follows.

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from supernet.evaluation.folding import folded
 from supernet.evaluation.subnet_scorer import SubnetScorer
+from supernet.litepose import LitePose
 from supernet.pose.evaluation import Evaluation
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO
@@ -54,11 +56,14 @@ def test_validation_runs_at_its_steps_on_calibrated_subnets_and_changes_nothing(
     scorer = SubnetScorer(evaluated.supernet, images, images, InferenceSettings(), 4)
     scored: list[tuple[int, Any, float]] = []
 
-    def remember(estimator: Any, *_: Any, **__: Any) -> Evaluation:
-        network = estimator.network
+    def fold(network: LitePose) -> LitePose:
         scored.append((evaluated.step, network.arch, float(network.get_buffer("first.0.1.running_var").mean())))
+        return folded(network)
+
+    def remember(*_: Any, **__: Any) -> Evaluation:
         return Evaluation({"AP": len(scored) / 10}, [], [], "", 0.0)
 
+    monkeypatch.setattr("supernet.evaluation.subnet_scorer.folded", fold)
     monkeypatch.setattr("supernet.evaluation.subnet_scorer.evaluate", remember)
     monitor = TrainingMonitor(evaluated, 10.0, 0.5, PeriodicValidation(scorer, 5))
     figures: list[dict[str, float]] = []

@@ -41,6 +41,7 @@ def test_minutes_choose_the_steps_that_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dry_run, "measure", lambda *_: Speeds((0.5,) * 6, 0.0, 0.0))
+    monkeypatch.setattr(dry_run, "phase_bytes", lambda *_: [2**20] * 6)
     start_or_resume(configuration(tmp_path, dry_run=True, minutes=1000.0), ["dry_run=true", "minutes=1000"])
     steps = int(capsys.readouterr().out.splitlines()[-2].split()[1].replace(",", ""))
     assert 110_000 < steps <= 120_000  # a thousand minutes of half a second, less what the start took
