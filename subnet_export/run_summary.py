@@ -62,7 +62,7 @@ def write_model_summary(folder: Path, model: ExportedModel, figures: dict[str, A
 
 @contextmanager
 def reserved_folder(options: argparse.Namespace) -> Iterator[None]:
-    """Make the folder for results at once, so that no other run takes it; an empty one is removed on an error.
+    """Make the folder for results at once, so that no other run takes it; what stays empty goes on an error.
 
     A default folder that another run made in the same second gets a number.
 
@@ -70,6 +70,7 @@ def reserved_folder(options: argparse.Namespace) -> Iterator[None]:
         UserError: A folder that the user named exists by now.
     """
     first: Path = options.folder
+    made = [folder for folder in first.parents if not folder.exists()]
     number = 1
     while True:
         try:
@@ -86,7 +87,8 @@ def reserved_folder(options: argparse.Namespace) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        discard_empty(options.folder)
+        for folder in (options.folder, *made):
+            discard_empty(folder)
         raise
 
 

@@ -23,7 +23,7 @@ from subnet_export.run_summary import prepare, reserved_folder
 from supernet.checkpoints.lineage import saw_only_drawings
 from supernet.checkpoints.pretrained import DEFAULT_EXPORT, located
 from supernet.cli.console import CONSOLE, progress_bar
-from supernet.cli.runs import discard_empty, point_latest, write_summary
+from supernet.cli.runs import point_latest, write_summary
 from supernet.cli.signals import stop_request
 from supernet.errors import UserError
 from supernet.pose.datasets import build
@@ -81,9 +81,8 @@ def run(options: argparse.Namespace) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         finally:
             stats.stopwatch.start(None)
-    if not stats.num_frames:
-        discard_empty(options.folder)
-        raise _no_image_error(stats)
+        if not stats.num_frames:  # within the folder's context, which leaves nothing behind
+            raise _no_image_error(stats)
     origin = {"model": str(located(model_name).resolve()), "keypoints": list(model.keypoints.names)}
     origin["trained_on"] = [data.description for data in model.origin.trained_on]
     write_summary(options.folder, origin | stats.summary())
