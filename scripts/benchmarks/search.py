@@ -108,7 +108,7 @@ def serve(workload: str, options: argparse.Namespace) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         wall, processor = time.perf_counter(), _processor_seconds()
-        measured = measure_subnet(scorer, archs[int(line)], images)
+        measured: Any = measure_subnet(scorer, archs[int(line)], images)
         metrics = getattr(measured, "metrics", measured)  # earlier commits return the metrics themselves
         figures = {
             "wall_s": time.perf_counter() - wall,
