@@ -98,17 +98,9 @@ def _draw(axes: Axes, chart: Chart) -> None:
         x, y, color, name = series.x, series.y, series.color, series.name
         if series.errors:
             lengths, is_bars = series.error_lengths(), series.style == "bars"
-            sides = (None, lengths) if is_bars else (lengths, None)
-            axes.errorbar(
-                x,
-                y,
-                yerr=sides[0],
-                xerr=sides[1],
-                fmt="none",
-                ecolor="#57606a" if is_bars else color,
-                elinewidth=1,
-                capsize=2,
-            )
+            yerr, xerr = (None, lengths) if is_bars else (lengths, None)
+            ink = "#57606a" if is_bars else color
+            axes.errorbar(x, y, yerr=yerr, xerr=xerr, fmt="none", ecolor=ink, elinewidth=1, capsize=2)
         if series.style == "bars":
             axes.barh(y, x, color=color, label=name)
         elif series.style in ("points", "star"):

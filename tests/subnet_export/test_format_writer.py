@@ -117,6 +117,26 @@ def test_a_format_that_was_not_written_is_reported_with_the_command_that_writes_
         load_model(exported[1], format="onxx")
 
 
+def test_a_file_that_nothing_here_runs_says_so(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def write(_: writers.WriterInputs, folder: Path) -> None:
+        for name in FORMATS["coreml"].files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(b"a package")
+
+    monkeypatch.setitem(writers.WRITERS, "coreml", write)
+    folder = tmp_path / "model"
+    model = save_model(folder, exported[0], write_formats=format_writer(exported[0], "coreml").write)
+    assert "coreml was not run here" in caplog.text
+    entry = json.loads((folder / "model.json").read_text())["formats"]["coreml"]
+    assert (entry["checked"], entry["error"], entry["AP"], entry["takes"]) == ("description", None, None, "float32")
+    assert "not run here" in (folder / "README.md").read_text()
+    assert load_model(folder).formats == model.formats
+    with pytest.raises(UserError, match="coreml does not run here"):
+        load_model(folder, format="coreml")
+
+
 def test_records_of_formats_do_not_outlive_their_files(all_formats: Exported, tmp_path: Path) -> None:
     """Fine-tuning writes new weights, and files of the old weights no longer belong to the model."""
     assert save_model(tmp_path / "model", load_model(all_formats[1])).formats == {}

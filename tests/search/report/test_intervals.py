@@ -184,8 +184,8 @@ def test_matches_are_read_back_and_damaged_files_refused(tmp_path: Path) -> None
     image_results.save(tmp_path, kept)
     assert image_results.load(tmp_path) == kept
     assert image_results.load(tmp_path / "earlier") == image_results.NONE
-    cases: tuple[Any, ...] = ({"format": 2}, {"format": 1, "val": {}}, {"format": 1, "val": {"x": {}}, "test": {}}, [])
-    for damaged in cases:
+    damaged: Any
+    for damaged in ({"format": 2}, {"format": 1, "val": {}}, {"format": 1, "val": {"x": {}}, "test": {}}, []):
         (tmp_path / image_results.FILE).write_text(json.dumps(damaged))
         with pytest.raises(UserError, match=image_results.FILE):
             image_results.load(tmp_path)

@@ -97,8 +97,8 @@ def noise_maps(num_keypoints: int, seed: int, spread: float, step: float) -> Pai
     low = random.normal(0, 0.12, (1, 2 * num_keypoints, 16, 20))
     low[:, num_keypoints:] = random.normal(0, spread, (1, num_keypoints, 16, 20))
     high = random.normal(0, 0.12, (1, num_keypoints, 32, 40))
-    coarse, fine = ((np.rint(maps / step) * step if step else maps).astype(np.float32) for maps in (low, high))
-    return coarse, fine
+    rounded = [(np.rint(maps / step) * step if step else maps).astype(np.float32) for maps in (low, high)]
+    return rounded[0], rounded[1]
 
 
 OPTIONS: list[dict[str, Any]] = [

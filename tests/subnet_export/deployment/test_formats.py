@@ -75,11 +75,10 @@ def test_the_report_on_an_installation_names_the_packages_of_every_format() -> N
         assert all(known[reader] == chosen.extra for reader in chosen.readers)
 
 
-def test_the_documents_list_every_format() -> None:
-    for document in ("README.md", "docs/formats.md"):
-        text = (ROOT / document).read_text()
-        rows = re.findall(r"`([a-z_0-9]+)`", "\n".join(re.findall(r"^\| (`.*?) \|", text, re.M)))
-        assert set(FORMATS) - {LITEPOSE.name} <= set(rows), document
+def test_the_page_of_formats_lists_every_one() -> None:
+    text = (ROOT / "docs" / "formats.md").read_text()
+    rows = re.findall(r"`([a-z_0-9]+)`", "\n".join(re.findall(r"^\| (`.*?) \|", text, re.M)))
+    assert set(rows) >= set(FORMATS) - {LITEPOSE.name}
 
 
 def test_a_missing_package_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

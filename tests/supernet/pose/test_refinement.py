@@ -29,8 +29,8 @@ def maps(rng: np.random.Generator, kind: str, height: int, width: int, num_tags:
 
 def of_one_map(heat: Floats, tags: Floats, means: Floats) -> list[int]:
     """Places that the search by blocks finds for all people in one map."""
-    places = by_blocks(heat[None], tags[None], np.zeros(len(means), np.int64), means)
-    return [int(place) for place in places]
+    places: list[int] = by_blocks(heat[None], tags[None], np.zeros(len(means), np.int64), means).tolist()
+    return places
 
 
 @pytest.mark.parametrize("num_tags", [1, 2, 3, 5])
