@@ -70,9 +70,9 @@ def people(entries: Floats, settings: InferenceSettings) -> tuple[Floats, Floats
     options: dict[str, Any] = {**settings.grouping, "adjust": False}
     poses, scores = group(heat, tag, **options)
     for pose in poses:
-        for keypoint in np.flatnonzero(pose[:, 2] > 0):
-            column, row = ((pose[keypoint, :2] - 0.5).astype(int) // STEP).tolist()
-            pose[keypoint, :2] = entries[keypoint, row * COLUMNS + column, :2]
+        for found in np.flatnonzero(pose[:, 2] > 0):
+            column_index, row_index = ((pose[found, :2] - 0.5).astype(int) // STEP).tolist()
+            pose[found, :2] = entries[found, row_index * COLUMNS + column_index, :2]
     return poses, scores
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def smooth_maps(seed: int, batch: int, height: int, width: int) -> tuple[torch.T
     [{}, {"decoding": "unbiased"}, {"adjust": False}, {"nms_kernel": 3, "max_people": 100}, {"nms_kernel": 9}],
     ids=str,
 )
-def test_detections_are_the_maxima_of_the_maps(changes: dict[str, object]) -> None:
+def test_detections_are_the_maxima_of_the_maps(changes: dict[str, Any]) -> None:
     settings = replace(InferenceSettings(), **changes)
     for seed, (batch, height, width) in enumerate([(1, 64, 64), (2, 64, 112), (3, 96, 48)]):
         low, high = smooth_maps(seed, batch, height, width)
