@@ -3,18 +3,22 @@
 - ``python -m scripts.ship_supernet supernet FILE OUTPUT --dataset coco_people`` writes a trained supernet.
 - ``python -m scripts.ship_supernet export FOLDER OUTPUT`` writes an exported model whose weights come from such a
   supernet: 16 bits then hold them exactly, so that its measurement stays true.
+- ``python -m scripts.ship_supernet round FOLDER OUTPUT --dataset-root DATA`` writes a model that 16 bits hold exactly,
+  measured again: for subnets with small kernels, whose weights are products.
 
 Weights are stored in 16 bits, statistics of batch norms in 32. The data set's folder is left out; who uses the files
 names her own. Both files are read back before the command ends.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from subnet_export.model import CARD_FILE, load_model
+from subnet_export.ap_measurement import at_root, measure
+from subnet_export.model import CARD_FILE, load_model, save_model
 from supernet.checkpoints import container, safe_torch
 from supernet.checkpoints.exported_network import (
     DESCRIPTION_FILE,
@@ -28,9 +32,11 @@ from supernet.cli.arguments import CommandLine
 from supernet.cli.console import run_command
 from supernet.cli.hydra_app import dataset_config
 from supernet.errors import UserError
+from supernet.evaluation.subnet_scorer import split_for
 from supernet.io import checksum, files
 from supernet.io.new_folder import new_folder
 
+BATCH_SIZE = 32
 MOST_BYTES = 4_000_000
 """Size limit of one file."""
 
@@ -52,6 +58,10 @@ def main() -> None:
     export.add_argument("source", metavar="FOLDER", help="an exported model")
     export.add_argument("output", metavar="OUTPUT", type=Path, help="the new folder")
     export.add_argument("--notes", metavar="FILE", help="path, relative to OUTPUT, that the model card refers to")
+    rounded = commands.add_parser("round", help="write an exported model with rounded weights, measured again")
+    rounded.add_argument("source", metavar="FOLDER", help="an exported model")
+    rounded.add_argument("output", metavar="OUTPUT", type=Path, help="the new folder")
+    rounded.add_argument("--dataset-root", metavar="FOLDER", help="the data set's folder, if it has moved")
     options = parser.parse_args()
 
     def run() -> None:
@@ -59,6 +69,9 @@ def main() -> None:
             dataset = None if options.dataset is None else dataset_config(options.dataset, [])
             ship_supernet(load_supernet(options.source), options.output, dataset, options.imagenet)
             written = [options.output]
+        elif options.command == "round":
+            round_export(Path(options.source), options.output, options.dataset_root)
+            written = sorted(options.output.iterdir())
         else:
             ship_export(Path(options.source), options.output, options.notes)
             written = sorted(options.output.iterdir())
@@ -113,7 +126,7 @@ def ship_export(source: Path, output: Path, notes: str | None = None) -> None:
     if rounded:
         raise UserError(
             f"{source}: 16 bits do not hold {rounded[0]} exactly, so that its AP would change; export a subnet with "
-            "full kernels of a supernet that was stored in 16 bits"
+            "full kernels of a supernet that was stored in 16 bits, or use the command round first"
         )
     content = bytes(safe_torch.serialize(_in_few_storages(state)))
     card = files.read_bytes(source / CARD_FILE, "model card").decode()
@@ -127,6 +140,27 @@ def ship_export(source: Path, output: Path, notes: str | None = None) -> None:
         files.write_text(staging / CARD_FILE, card)
         load_model(staging)
         _check_size(staging / WEIGHTS_FILE)
+
+
+def round_export(source: Path, output: Path, root: str | None = None) -> None:
+    """Write the exported model in ``source`` to the new folder ``output``, its weights rounded to 16 bits.
+
+    It is measured again, on the images that ``source`` was measured on.
+
+    Args:
+        source: The model.
+        output: The new folder.
+        root: Folder of the data set; None: as the model describes it.
+    """
+    model = load_model(source)
+    exact = model.network.state_dict()
+    state = {name: value.to(exact[name].dtype) for name, value in container.in_half(model.network).items()}
+    model.network.load_state_dict(state)
+    before = model.measurement
+    dataset = at_root(model.dataset, root)
+    images = split_for(model.keypoints, dataset, before.split, "the model")
+    measured = measure(model.estimator(BATCH_SIZE), images, before.split, before.num_images, "rounded:")
+    save_model(output, replace(model, dataset=dataset, measurement=measured))
 
 
 def _in_few_storages(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -46,6 +46,13 @@ def test_an_export_keeps_its_outputs_exactly_or_is_refused(
     with pytest.raises(UserError, match="16 bits do not hold"):
         ship_export(export_smallest(tmp_path), tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
+    run(monkeypatch, "round", tmp_path / "model", tmp_path / "rounded")
+    ship_export(tmp_path / "rounded", tmp_path / "shipped_rounded")
+    rounded, exact_state = load_net(tmp_path / "shipped_rounded"), load_net(tmp_path / "model").network.state_dict()
+    assert any(not torch.equal(value, exact_state[name]) for name, value in rounded.network.state_dict().items())
+    assert (
+        load_model(tmp_path / "rounded").measurement.num_images == load_model(tmp_path / "model").measurement.num_images
+    )
     shutil.rmtree(tmp_path / "model")
     run(monkeypatch, "supernet", tmp_path, tmp_path / "supernet.pt")
     trained = load_supernet(tmp_path)
