@@ -39,6 +39,9 @@ from supernet.io.new_folder import new_folder
 BATCH_SIZE = 32
 MOST_BYTES = 4_000_000
 """Size limit of one file."""
+_OTHER_FORMATS = """\
+Without this project: `python -m subnet_export --model this/folder --format onnx` writes a folder whose `pose.py` finds
+the same people with numpy, OpenCV and ONNX Runtime alone."""
 
 
 def main() -> None:
@@ -129,7 +132,9 @@ def ship_export(source: Path, output: Path, notes: str | None = None) -> None:
             "full kernels of a supernet that was stored in 16 bits, or use the command round first"
         )
     content = bytes(safe_torch.serialize(_in_few_storages(state)))
-    card = files.read_bytes(source / CARD_FILE, "model card").decode()
+    paragraphs = files.read_bytes(source / CARD_FILE, "model card").decode().split("\n\n")
+    # pose.py needs a file in another format, which is not shipped.
+    card = "\n\n".join(_OTHER_FORMATS if text.startswith("Without this project:") else text for text in paragraphs)
     if notes:
         card = f"{card}\n## Recipe, limits and licences\n\nSee [{notes}]({notes}).\n"
     description = {key: value for key, value in net.description.items() if key != checksum.KEY}
