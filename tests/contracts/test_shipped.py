@@ -69,7 +69,8 @@ def test_an_export_is_a_subnet_of_the_supernet_measured_on_all_test_images(name:
     content = located("pretrained:photos").read_bytes()
     assert model.origin.supernet_sha256 == hashlib.sha256(content).hexdigest()
     subnet = dict(trained.supernet.extract(model.arch).named_parameters())
-    assert all(torch.equal(value, subnet[key]) for key, value in model.network.named_parameters())
+    for key, value in model.network.named_parameters():  # smaller kernels are products, which are rounded
+        assert torch.equal(value, subnet[key].half().float()), key
     assert (model.measurement.split, model.measurement.num_images) == ("test", 1411)
     assert model.dataset["root"] is None
     figures = (f"{model.measurement.metrics['AP']:.3f}", f"{model.costs['macs'] / 1e6:.0f}")

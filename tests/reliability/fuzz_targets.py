@@ -282,6 +282,19 @@ def search_state(_: Path) -> Any:
     return {"format": resume.FORMAT, "config": {"seed": 0}, "identity": {}, "search": {"generation": 0}}
 
 
+def _shared(value: Any) -> bytes:
+    """What a safetensors file can hold of a value: the tensors of its state, and JSON; nothing if that is not JSON."""
+    parts = value if isinstance(value, dict) else {"value": value}
+    state = parts.get("state")
+    tensors = (
+        {str(name): part for name, part in state.items() if torch.is_tensor(part)} if isinstance(state, dict) else {}
+    )
+    try:
+        return safetensors_file.serialize({**parts, "state": tensors})
+    except (TypeError, ValueError):
+        return b""
+
+
 TARGETS = {
     "arch": Target("arch.json", lambda _: SPACE.largest().to_dict(), _json, Arch.load),
     "space": Target("space.yaml", lambda _: SPACE.to_dict(), lambda v: yaml.safe_dump(v).encode(), SearchSpace.load),
@@ -298,9 +311,7 @@ TARGETS = {
         "results.json", _results, _json, lambda path: average_precision(path.parent / "truth.json", path, "coco")
     ),
     "supernet": Target("supernet.pt", lambda _: supernet_value(), sealed_bytes, load_supernet),
-    "shared_supernet": Target(
-        "supernet.safetensors", lambda _: supernet_value(), safetensors_file.serialize, load_supernet
-    ),
+    "shared_supernet": Target("supernet.safetensors", lambda _: supernet_value(), _shared, load_supernet),
     "image_matches": Target("image_matches.json", _image_matches, _json, _read_matches),
     "training": Target("checkpoint.pt", _training, sealed_bytes, lambda path: run_folder.load_checkpoint(path.parent)),
     "published": Target(

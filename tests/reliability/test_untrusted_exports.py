@@ -105,7 +105,7 @@ def onnx_of_one_output() -> bytes:
     ("make", "message"),
     [
         (onnx_with_outside_weights, "refers to other files"),
-        (onnx_of_one_output, "cannot be run"),
+        (onnx_of_one_output, "does not give the maps low and high"),
         (lambda: b"no graph", "cannot be run"),
         (lambda: b"", "cannot be run"),
     ],
