@@ -26,7 +26,7 @@ from supernet.io.new_folder import check_new
 
 def prepare(options: argparse.Namespace) -> torch.device:
     """Prepare the process for a command, as :func:`prepare_process` does."""
-    if options.is_default_folder:  # another run may have made it since the command line was read
+    if options.is_default_folder and options.folder.exists():  # another run made it since the command line was read
         options.folder = unused_folder(options.folder.parent.parent, options.folder.parent.name)
     return prepare_process(options.folder, options.device, options.threads)
 

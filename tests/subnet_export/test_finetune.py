@@ -334,7 +334,7 @@ def test_from_scratch_starts_without_the_model_s_weights(
         (["--resume", "nowhere.pt"], "cannot read fine-tuning file nowhere.pt: No such file"),
         (["--dataset", "nowhere"], "Could not find 'dataset/nowhere'"),
         (["--dataset", "coco"], "dataset.root is not set"),
-        (["--dataset", "coco", "steps=3"], "'steps=3' is not an option of the data set"),
+        (["--dataset", "coco", "colour=3"], "there is no option colour"),
         (["dataset.width=64"], "dataset.width=64 .*name one with --dataset"),
         (
             ["--dataset", "synthetic", "--teacher", "MODEL"],
