@@ -92,7 +92,7 @@ SMALL = {
     "search.optuna_search": [*_SEARCH, "evaluations=2", "startup=1"],
     "subnet_export": ["--num-images", "2", "--calibration-images", "4", "--check-images", "2", "--threads", "1"],
     "subnet_export.predict": ["--threads", "1"],
-    "subnet_export.benchmark": ["--runtimes", "torch", "--repeats", "1", "--images", "2"],
+    "subnet_export.benchmark": ["--runtimes", "torch", "--repeats", "10", "--images", "2"],
 }
 """Options that make a command quick, by module."""
 
