@@ -89,7 +89,7 @@ SMALL = {
     "supernet.evaluate": ["num_images=2", "num_calibration_images=4", "threads=1"],
     "supernet.pose.check": [],
     "search.evolve": [*_SEARCH, "population=2", "generations=1"],
-    "search.optuna_search": [*_SEARCH, "evaluations=2", "startup=1"],
+    "search.optuna_search": [*_SEARCH, "evaluations=3", "startup=2"],
     "subnet_export": ["--num-images", "2", "--calibration-images", "4", "--check-images", "2", "--threads", "1"],
     "subnet_export.predict": ["--threads", "1"],
     "subnet_export.benchmark": ["--runtimes", "torch", "--repeats", "10", "--images", "2"],
