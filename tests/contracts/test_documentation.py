@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import textwrap
 from importlib import import_module
@@ -132,8 +133,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", sorted({command.page for command in RUN}))
 def test_commands_run_in_the_order_of_their_page(
-    page: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    place = Path(shutil.copytree(place, tmp_path / "place", symlinks=True))  # no page sees the runs of another
     monkeypatch.chdir(place)
     chosen = FORMATS.get(Path(page).stem)
     if chosen is not None and (package := missing(chosen.packages)) is not None:
