@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from supernet.errors import UserError
-from supernet.evaluation.image_workers import BLOCK, predict_in_workers
+from supernet.evaluation.image_blocks import BLOCK
+from supernet.evaluation.image_workers import predict_in_workers
 from supernet.pose.inference import InferenceSettings, PoseEstimator, PosePredictions
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
