@@ -38,7 +38,7 @@ PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "resizing images": ((inference.PoseEstimator, "resized"),),
     "network": ((inference, "run"),),
     "resizing maps": ((inference, "combined"),),
-    "peaks": ((grouping, "peaks"),),
+    "peaks": ((grouping, "peaks_of_maps"),),
     "matching": ((grouping, "match_by_tag"),),
     "refinement": ((grouping, "complete"),),
     "AP": ((evaluation, "evaluator_of"), (evaluation, "as_results"), (evaluation.KeypointEvaluator, "score")),
