@@ -1,6 +1,6 @@
 """Study: how times and memory grow with what a user asks for. Prints JSON.
 
-    python -m scripts.studies.growth candidates --photos FOLDER    # a minute, against images, resolution, processes
+    python -m scripts.studies.growth candidates --supernet RUN     # a minute, against images, resolution, processes
     python -m scripts.studies.growth costs                         # a second, against the size of the space
     python -m scripts.studies.growth report --search FOLDER        # seconds, against the candidates of a search
     python -m scripts.studies.growth annotations                   # memory, against annotated images
@@ -47,7 +47,7 @@ def processor_seconds(function: Callable[[], object], repeats: int = REPEATS) ->
 
 
 def candidates(options: argparse.Namespace) -> dict[str, Figures]:
-    """Candidates a minute of ``pretrained:photos`` against images, resolution and processes."""
+    """Candidates a minute against images, resolution and processes."""
     from supernet.compute.cpu_tuning import prefer_throughput
 
     prefer_throughput()
@@ -60,8 +60,13 @@ def candidates(options: argparse.Namespace) -> dict[str, Figures]:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     most = max(options.images)
-    settings = argparse.Namespace(images=most, calibration_images=options.calibration_images, photos=options.photos)
-    scorer, images = scorer_and_images("photos", settings)
+    settings = argparse.Namespace(
+        images=most,
+        calibration_images=options.calibration_images,
+        photos=options.photos,
+        drawn_supernet=options.supernet,
+    )
+    scorer, images = scorer_and_images("drawn" if options.photos is None else "photos", settings)
     space = scorer.supernet.space
     arch = space.sample(np.random.default_rng(0))
     scorer.num_workers = 1
@@ -112,13 +117,20 @@ def costs_by_space(options: argparse.Namespace) -> Figures:
 
 def report_by_candidates(options: argparse.Namespace) -> Figures:
     """Processor time and size of a report of searches, against their candidates."""
+    from search.report import image_results
+
     source = Path(options.search)
     own = files.read_json(source / "candidates.json", "candidates")
+    matches: Any = image_results.load(source)
     rng, rows = np.random.default_rng(0), []
     for count in options.candidates:
         with tempfile.TemporaryDirectory() as place:
             more = [_like(own[number % len(own)], number, rng) for number in range(len(own), count)]
             files.write_json(Path(place) / "candidates.json", (own + more)[: max(count, len(own))])
+            for texts in (texts for split in matches.values() for texts in split.values()):
+                models = {row["digest"]: row["digest"].partition("-")[0] for row in more}
+                texts |= {digest: texts[model] for digest, model in models.items() if model in texts}
+            image_results.save(Path(place), matches)
             files.write_json(Path(place) / "summary.json", files.read_json(source / "summary.json", "summary"))
             seconds = processor_seconds(partial(_page, place))
             size = len(_page(place).encode()) / 2**20
@@ -180,7 +192,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", help="also write the JSON to this file")
     kinds = parser.add_subparsers(dest="what", required=True)
     part = kinds.add_parser("candidates", help="candidates a minute")
-    part.add_argument("--photos", required=True, help="folder of coco_people")
+    part.add_argument("--supernet", default="runs/train/latest", help="run of supernet.train on built-in people")
+    part.add_argument("--photos", help="folder of coco_people: pretrained:photos on photographs instead")
     part.add_argument("--images", type=int, nargs="+", default=[25, 50, 100, 200], help="validation images")
     part.add_argument("--calibration-images", type=int, default=64, help="training images per candidate")
     part.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes that share the images")

@@ -22,6 +22,7 @@ import torch
 from supernet.errors import UserError
 from supernet.evaluation.device_inference import predict_on_device
 from supernet.evaluation.image_blocks import image_blocks
+from supernet.pose.data.cached import load_into_memory
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import Subset
 from supernet.pose.inference import PoseEstimator, PosePredictions, Progress
@@ -59,6 +60,8 @@ def predict_in_workers(
     blocks = image_blocks(estimator, dataset, total)
     num_workers = min(num_workers, len(blocks))
     if num_workers > 1 and _can_fork():
+        with estimator.times.measure("loading"):
+            load_into_memory(Subset(dataset, range(total)))
         results = _from_workers(num_workers, estimator, dataset, blocks)
     else:
         results = ((number, _people_of(estimator, dataset, block)) for number, block in enumerate(blocks))
