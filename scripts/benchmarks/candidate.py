@@ -30,9 +30,11 @@ from search.cost import macs  # noqa: E402
 from supernet.evaluation import subnet_scorer  # noqa: E402
 from supernet.io import files  # noqa: E402
 from supernet.pose import evaluation, grouping, inference  # noqa: E402
+from supernet.pose.metrics.average_precision import KeypointEvaluator  # noqa: E402
+from supernet.weight_sharing import SuperNet  # noqa: E402
 
 PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
-    "extracting": ((subnet_scorer.SuperNet, "extract"),),
+    "extracting": ((SuperNet, "extract"),),
     "calibrating": ((subnet_scorer, "calibrate_by_layers"),),
     "folding": ((subnet_scorer, "folded"),),
     "resizing images": ((inference.PoseEstimator, "resized"),),
@@ -41,7 +43,7 @@ PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "peaks": ((grouping, "peaks_of_maps"),),
     "matching": ((grouping, "match_by_tag"),),
     "refinement": ((grouping, "complete"),),
-    "AP": ((evaluation, "evaluator_of"), (evaluation, "as_results"), (evaluation.KeypointEvaluator, "score")),
+    "AP": ((evaluation, "evaluator_of"), (evaluation, "as_results"), (KeypointEvaluator, "score")),
 }
 """Functions whose time is that of a part of a candidate; what no part holds is "other"."""
 

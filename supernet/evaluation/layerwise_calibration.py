@@ -187,8 +187,8 @@ def _convolved(layer: nn.Conv2d, part: _Part) -> Tensor:
 
 def _sum_of_both(layers: tuple[nn.Module, nn.Module], parts: tuple[_Part, _Part]) -> Tensor:
     """The sum of what two layers make of two maps."""
-    first, second = (layer(part.maps()) for layer, part in zip(layers, parts, strict=True))
-    return first.add_(second)
+    total: Tensor = layers[0](parts[0].maps())
+    return total.add_(layers[1](parts[1].maps()))
 
 
 def _add(source: _Part, maps: Tensor) -> None:

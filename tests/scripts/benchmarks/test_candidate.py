@@ -1,5 +1,6 @@
 """The clock of the benchmark of a candidate counts every second once."""
 
+import time
 from collections.abc import Iterator
 from unittest import mock
 
@@ -21,7 +22,7 @@ def test_time_within_another_part_counts_for_the_inner_one_alone() -> None:
             yield number
 
     inner, stepped = clock.timed("inner", work), clock.timed("steps", steps)
-    with mock.patch.object(candidate.time, "process_time", side_effect=lambda: now[0]), clock.measure("outer"):
+    with mock.patch.object(time, "process_time", side_effect=lambda: now[0]), clock.measure("outer"):
         work(1.0)
         inner(10.0)
         assert list(stepped()) == [0, 1, 2]

@@ -34,6 +34,11 @@ def network(images: Tensor) -> tuple[Tensor, Tensor]:
     return nn.Identity()(images), images
 
 
+def input_size(index: int, resolution: int) -> tuple[int, int] | None:
+    size = SIZES[index]
+    return None if size is None else resized_size(*size, resolution)
+
+
 @pytest.mark.parametrize("total", [0, 1, 3, len(SIZES)])
 def test_every_image_is_in_one_block(total: int) -> None:
     assert sorted(index for block in blocks(total=total) for index in block) == list(range(total))
@@ -43,7 +48,7 @@ def test_every_image_is_in_one_block(total: int) -> None:
 @pytest.mark.parametrize("resolution", [64, 256, 512])
 def test_a_block_is_one_forward_pass(resolution: int, settings: dict[str, Any]) -> None:
     for block in blocks(resolution, **settings):
-        sizes = {SIZES[index] and resized_size(*SIZES[index], resolution) for index in block}
+        sizes = {input_size(index, resolution) for index in block}
         assert len(sizes) == 1
         assert len(block) <= BLOCK
         if (size := sizes.pop()) is not None:
@@ -61,8 +66,8 @@ def test_images_of_one_size_fill_few_blocks_of_equal_length() -> None:
 
 def test_the_blocks_with_the_most_pixels_come_first() -> None:
     def pixels(block: tuple[int, ...]) -> int:
-        size = SIZES[block[0]]
-        return 0 if size is None else len(block) * resized_size(*size, 256)[0] * resized_size(*size, 256)[1]
+        size = input_size(block[0], 256)
+        return 0 if size is None else len(block) * size[0] * size[1]
 
     found = [pixels(block) for block in blocks()]
     assert found == sorted(found, reverse=True)

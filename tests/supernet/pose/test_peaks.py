@@ -18,7 +18,8 @@ def maps(kind: str, seed: int) -> Floats:
     steps = np.round(blobs * 8) / 8
     empty = np.zeros(blobs.shape[1:], np.float32)
     mixed = np.stack([blobs[0], empty, noise[1], empty, steps[2]])
-    return {"blobs": blobs, "noise": noise, "steps": steps, "mixed": mixed}[kind]
+    by_kind: dict[str, Floats] = {"blobs": blobs, "noise": noise, "steps": steps, "mixed": mixed}
+    return by_kind[kind]
 
 
 @pytest.mark.parametrize("kind", ["blobs", "noise", "steps", "mixed"])
