@@ -6,8 +6,8 @@
     python -m scripts.studies.growth annotations                   # memory, against annotated images
 
 Times are processor time, which depends little on other programs, except those of ``candidates`` by processes.
-``report`` repeats the candidates of a finished search under new names, with other AP. ``annotations`` measures each
-size in a process of its own, on files without images.
+``report`` repeats the candidates of a finished search under new names, with other AP, and without the results of each
+image, so without intervals. ``annotations`` measures each size in a process of its own, on files without images.
 """
 
 import argparse
@@ -117,20 +117,13 @@ def costs_by_space(options: argparse.Namespace) -> Figures:
 
 def report_by_candidates(options: argparse.Namespace) -> Figures:
     """Processor time and size of a report of searches, against their candidates."""
-    from search.report import image_results
-
     source = Path(options.search)
     own = files.read_json(source / "candidates.json", "candidates")
-    matches: Any = image_results.load(source)
     rng, rows = np.random.default_rng(0), []
     for count in options.candidates:
         with tempfile.TemporaryDirectory() as place:
             more = [_like(own[number % len(own)], number, rng) for number in range(len(own), count)]
             files.write_json(Path(place) / "candidates.json", (own + more)[: max(count, len(own))])
-            for texts in (texts for split in matches.values() for texts in split.values()):
-                models = {row["digest"]: row["digest"].partition("-")[0] for row in more}
-                texts |= {digest: texts[model] for digest, model in models.items() if model in texts}
-            image_results.save(Path(place), matches)
             files.write_json(Path(place) / "summary.json", files.read_json(source / "summary.json", "summary"))
             seconds = processor_seconds(partial(_page, place))
             size = len(_page(place).encode()) / 2**20
