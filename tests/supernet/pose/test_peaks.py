@@ -15,7 +15,7 @@ def maps(kind: str, seed: int) -> Floats:
         blobs[number, y, x] = rng.uniform(2, 9)
     blobs = np.stack([cv2.GaussianBlur(blob, (0, 0), 1.0) for blob in blobs])
     noise = rng.random(blobs.shape, np.float32)
-    steps = np.round(blobs * 8) / 8
+    steps = (np.round(blobs * 8) / 8).astype(np.float32)
     empty = np.zeros(blobs.shape[1:], np.float32)
     mixed = np.stack([blobs[0], empty, noise[1], empty, steps[2]])
     by_kind: dict[str, Floats] = {"blobs": blobs, "noise": noise, "steps": steps, "mixed": mixed}
