@@ -20,9 +20,9 @@ def test_costs_have_a_row_for_each_space(capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_annotations_have_a_row_for_each_number_of_images(capsys: pytest.CaptureFixture[str]) -> None:
-    growth.main(["annotations", "--images", "10", "30"])
+    growth.main(["annotations", "--images", "100", "300"])
     rows = json.loads(capsys.readouterr().out)["results"]
-    assert [row["images"] for row in rows] == [10, 30]
+    assert [row["images"] for row in rows] == [100, 300]
     assert rows[0]["file_mb"] < rows[1]["file_mb"]
 
 
