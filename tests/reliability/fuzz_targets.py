@@ -19,7 +19,7 @@ import yaml
 
 from search.budget import Budget, CostModel
 from search.lut.measure import FORMAT as MEASUREMENTS
-from search.lut.merge import merge
+from search.lut.devices.merge import merge
 from search.lut.workloads import MeasurementPlan
 from search.optuna_backend.storage import open_storage, open_study
 from search.quantities import BYTES, COUNT, MILLISECONDS, parse
