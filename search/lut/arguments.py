@@ -60,6 +60,16 @@ def parse() -> argparse.Namespace:
     _fitting(kit)
     kit.add_argument("--output", metavar="FILE", type=Path, required=True, help="new zip")
 
+    transfer = command("transfer", "move a table to a similar device on which 10 to 20 networks were measured")
+    transfer.add_argument("table", metavar="TABLE", type=Path, help="the table to move")
+    transfer.add_argument(
+        "measurements",
+        metavar="FILE",
+        type=Path,
+        help="measurements.jsonl of a kit with --only-networks, or a zip",
+    )
+    transfer.add_argument("--output", metavar="FILE", type=Path, required=True, help="new table")
+
     benchncnn = command("benchncnn", "turn the output of ncnn's benchmark, run on a kit for ncnn, into measurements")
     benchncnn.add_argument("kit", metavar="KIT", type=Path, help="the kit whose benchncnn.sh ran")
     benchncnn.add_argument("outputs", metavar="FILE", type=Path, nargs="+", help="what it printed, on one device")
@@ -79,6 +89,7 @@ def parse() -> argparse.Namespace:
         ("--space litepose --output kit.zip", "space=nano runtime=ncnn output=kit.zip"),
         {**measured, "how": ("--runtime", "--only-networks"), **effort},
     )
+    transfer.describe(("table.json measurements.jsonl --output other.json",))
     benchncnn.describe(("kit.zip output.txt --output measurements.jsonl",))
     options: argparse.Namespace = parser.parse_args()
     return options

@@ -16,6 +16,7 @@ from search.lut.build import Effort, Progress, build
 from search.lut.devices import benchncnn
 from search.lut.devices.kit import KitContents, check_runtime, write_kit
 from search.lut.devices.merge import merge
+from search.lut.devices.transfer import transfer
 from search.lut.runtimes import open_runtime, runtime_of
 from search.lut.verify import verify
 from search.lut.workloads import MeasurementPlan, fitting_networks
@@ -106,12 +107,26 @@ def run_benchncnn(options: argparse.Namespace) -> None:
     _print(f"{options.output}: {text.count(chr(10)) - 1} visits; python -m search.lut merge makes a table of it")
 
 
+def run_transfer(options: argparse.Namespace) -> None:
+    """Move a table to a similar device."""
+    results = options.output.with_suffix(".transferred.json")
+    check_new(options.output)
+    files.check_writable(results)
+    source = LatencyTable.load(options.table)
+    result = transfer(source, options.measurements)
+    result.table.save(options.output)
+    files.write_json(results, result.to_dict(source))
+    CONSOLE.print(show.transferred(result))
+    _print(f"{result.table.settings.describe()}; {options.output}, {results}")
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "build": run_build,
     "verify": run_verify,
     "show": run_show,
     "merge": run_merge,
     "kit": run_kit,
+    "transfer": run_transfer,
     "benchncnn": run_benchncnn,
 }
 

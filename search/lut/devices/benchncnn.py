@@ -1,7 +1,7 @@
 """ncnn's own benchmark instead of Python, for Android: a script that runs it on a kit, and its output as measurements.
 
-``benchncnn`` prints the latency of a graph with a resolution of 0.01 ms, as the average of its runs. Where the processor
-computes in 16-bit floats it does so, as ncnn does by default in apps.
+``benchncnn`` prints the latency of a graph with a resolution of 0.01 ms, as the average of its runs. Where the
+processor computes in 16-bit floats it does so, as ncnn does by default in apps.
 
 Source: ncnn, benchmark/README.md (arguments and output).
 """

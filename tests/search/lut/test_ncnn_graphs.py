@@ -44,7 +44,7 @@ def weights_of(param: str, network: torch.nn.Module) -> bytes:
 
 def test_a_network_has_the_layers_of_its_export_and_computes_the_same(tmp_path: Path) -> None:
     network = random_network(ARCH, NUM_KEYPOINTS)
-    write_format(NCNN, WriterInputs(network, "float32", lambda: []), tmp_path)
+    write_format(NCNN, WriterInputs(network, "float32", list), tmp_path)
     exported = tmp_path / NCNN.files[0]
     param = param_of(ARCH, NUM_KEYPOINTS)
     kinds = [
