@@ -73,6 +73,7 @@ def transferred(result: Transfer) -> RenderableType:
     kinds = ", ".join(f"{kind} {factor:.3f}" for kind, factor in result.factors.kinds.items())
     facts = {
         **_agreement(asdict(result.left_out), measured),
+        "noise of medians": f"{result.noise:.2f} %",
         "with one factor": f"mean error {result.common_mape:.2f} %",
         "factors": f"{kinds}, borders {result.factors.border:.3f}",
         "fixed part": f"{result.factors.fixed_ms:.3f} ms",

@@ -9,6 +9,7 @@ Source: HELP (arXiv 2106.08630) also adapts latencies to a device by a few measu
 the model here is linear, as the table is.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,8 +34,8 @@ from supernet.space import SearchSpace
 LEAST_NETWORKS = 10
 MOST_ERROR = 5.0
 """Limit on the mean error of networks left out, percent, beside which their own noise is allowed."""
-MOST_NOISE = 10.0
-"""Limit on the noise of repeated measurements, percent; above it the error says nothing."""
+MOST_NOISE = 5.0
+"""Limit on the noise of the networks' measured latencies, percent; above it the error says nothing."""
 PULL = 0.1
 """Weight of a factor's distance from the common one, as a relative error of one network."""
 FIXED_PULL = 0.5
@@ -66,6 +67,7 @@ class Transfer:
         table: For the new device.
         factors: How it was made.
         left_out: Accuracy for networks that were left out.
+        noise: Mean error of their measured latencies, percent, as their rounds differ.
         common_mape: Mean error of networks left out where all parts have one common factor, percent.
         predicted_ms: Of each network, left out.
     """
@@ -73,6 +75,7 @@ class Transfer:
     table: LatencyTable
     factors: Factors
     left_out: TableAccuracy
+    noise: float
     common_mape: float
     predicted_ms: tuple[float, ...]
 
@@ -83,6 +86,7 @@ class Transfer:
             "source": asdict(source.settings),
             "factors": asdict(self.factors),
             "agreement": asdict(self.left_out),
+            "noise": self.noise,
             "common_mape": self.common_mape,
             "networks": [
                 {"predicted_ms": round(prediction, 5), **asdict(network.entry), "arch": network.arch.to_dict()}
@@ -145,13 +149,13 @@ def _checked(
         left_out[i] = predicted(fit(parts[others], latencies[others], fixed_ms), parts[i])
         common[i] = common_factor(parts[others], latencies[others], fixed_ms) * (parts[i].sum() + fixed_ms)
     result = accuracy(left_out.tolist(), medians)
-    noise = result.repeat_noise
-    if noise is None:
+    if result.repeat_noise is None:
         raise UserError("each network was measured in a single round, which shows no noise; measure at least 2 rounds")
+    noise = noise_of_medians(result.repeat_noise, min(map(len, medians)))
     if noise > MOST_NOISE:
         raise UserError(
-            f"repeated measurements of a network differ by {noise} %, more than {MOST_NOISE:g} %; measure on a quiet "
-            "device and with more rounds"
+            f"the measured latencies have a noise of {noise} %, more than {MOST_NOISE:g} %; measure with more rounds, on "
+            "a quiet device"
         )
     if result.mape > MOST_ERROR + noise:
         raise UserError(
@@ -162,7 +166,15 @@ def _checked(
     common_mape = round(float(100 * np.abs(common / latencies - 1).mean()), 2)
     table = replace(moved(source, settings, factors, call_ms), networks=measured)
     table.check_overhead()
-    return Transfer(table, factors, result, common_mape, tuple(left_out.tolist()))
+    return Transfer(table, factors, result, noise, common_mape, tuple(left_out.tolist()))
+
+
+def noise_of_medians(repeat_noise: float, num_rounds: int) -> float:
+    """Return the mean absolute error, percent, of the median of rounds that differ from it by ``repeat_noise`` percent.
+
+    For normally distributed noise the standard error of a median is that of a mean times the square root of pi / 2.
+    """
+    return round(repeat_noise * math.sqrt(math.pi / 2 / num_rounds), 2)
 
 
 def _measured(visits: Sequence[Any], plan: MeasurementPlan) -> tuple[dict[str, Entry], list[list[float]]]:
