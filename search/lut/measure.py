@@ -207,7 +207,8 @@ def _measure_kit(kit: Path, options: argparse.Namespace) -> int:
         if file not in last:
             last.clear()
             last[file] = library.open(kit / "graphs" / file)
-        return library.runner(last[file], graphs[subject]["inputs"])
+        run: Run = library.runner(last[file], graphs[subject]["inputs"])
+        return run
 
     num_visits, started = len(journal.visits), time.perf_counter()
     for number in measure(journal, list(graphs), open_subject, options.rounds, options.minutes):

@@ -124,7 +124,7 @@ def _manifest(kit: Path) -> dict[str, Any]:
             (info,) = (info for info in archive.infolist() if info.filename.endswith("/manifest.json"))
             if info.file_size > files.SMALL:
                 raise ValueError("its manifest is too large")
-            manifest = json.loads(archive.read(info))
+            manifest: dict[str, Any] = json.loads(archive.read(info))
         if manifest["runtime"] != "ncnn" or manifest["batch"] != 1:
             raise ValueError(f"it is for {manifest['runtime']} and batch {manifest['batch']}")
         _lines(manifest["graphs"])

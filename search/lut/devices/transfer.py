@@ -154,7 +154,7 @@ def _checked(
     noise = noise_of_medians(result.repeat_noise, min(map(len, medians)))
     if noise > MOST_NOISE:
         raise UserError(
-            f"the measured latencies have a noise of {noise} %, more than {MOST_NOISE:g} %; measure with more rounds, on "
+            f"the measured latencies have a noise of {noise} %, more than {MOST_NOISE:g} %; measure more rounds, on "
             "a quiet device"
         )
     if result.mape > MOST_ERROR + noise:

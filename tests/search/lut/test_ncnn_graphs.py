@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,8 @@ def test_blocks_make_up_the_network_without_remainder(arch: Arch) -> None:
 def test_zeros_stand_for_the_weights() -> None:
     library = NcnnLibrary(1)
     opened = library.open_text(param_of(ARCH, NUM_KEYPOINTS))
-    low, high = library.runner(opened, [(1, 3, 64, 64)])()  # type: ignore[misc]
+    maps: Any = library.runner(opened, [(1, 3, 64, 64)])()
+    low, high = maps
     assert (low.c, low.h, low.w) == (2 * NUM_KEYPOINTS, 16, 16)
     assert (high.c, high.h, high.w) == (NUM_KEYPOINTS, 32, 32)
     assert not np.array(low).any()
