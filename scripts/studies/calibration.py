@@ -5,13 +5,15 @@ Run as ``python -m scripts.studies.calibration --photos FOLDER [--counts 4 8 16 
 Random subnets of ``pretrained:photos`` are calibrated on several numbers of training photographs and scored on the same
 validation photographs. Per number: the mean distance of AP from that with the most images, the noise (the deviation
 between two sets of different images of that number), Kendall's tau of the order with that of the most images, and the
-seconds of a calibration.
+processor time of a calibration.
 """
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,18 @@ import yaml
 from scipy.stats import kendalltau
 
 from scripts.benchmarks.timing import print_report
+from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.compute.cpu_tuning import prefer_throughput
+from supernet.evaluation.folding import folded
+from supernet.evaluation.image_workers import predict_in_workers
+from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
 from supernet.io import files
 from supernet.io.schema import from_mapping
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.subset import Subset, evenly_spread
+from supernet.pose.evaluation import PredictDataset, evaluate
 from supernet.pose.inference import InferenceSettings
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
@@ -42,7 +49,7 @@ def photographs(folder: str) -> dict[str, Any]:
 
 
 def measured(options: argparse.Namespace) -> dict[int, list[dict[str, float]]]:
-    """By number of calibration images, one row per arch: AP with two sets of images, and seconds of a calibration."""
+    """By number of calibration images, one row per arch: AP with two sets of images, and seconds of the processor."""
     trained = load_supernet("pretrained:photos")
     dataset, space = photographs(options.photos), trained.supernet.space
     train, val = (split_for(trained.keypoints, dataset, split, "the supernet") for split in ("train", "val"))
@@ -51,24 +58,44 @@ def measured(options: argparse.Namespace) -> dict[int, list[dict[str, float]]]:
     halves = [CachedDataset(Subset(train, range(start, len(train), 2))) for start in (0, 1)]
     rng = np.random.default_rng(options.seed)
     archs = [space.sample(rng) for _ in range(options.archs)]
-    rows: dict[int, list[dict[str, float]]] = {}
-    for count in options.counts:
-        scorers = [
-            SubnetScorer(trained.supernet, half, images, settings, count, num_workers=torch.get_num_threads())
-            for half in halves
-        ]
-        rows[count] = []
-        for arch in archs:
-            row = {}
-            for name, scorer in zip(("first", "second"), scorers, strict=True):
-                scorer.subnet(arch)  # loads the images
-                start = time.perf_counter()
-                scorer.subnet(arch)
-                row["seconds"] = time.perf_counter() - start
-                row[name] = scorer(arch).metrics["AP"]
+    scorers = {
+        count: [SubnetScorer(trained.supernet, half, images, settings, count) for half in halves]
+        for count in options.counts
+    }
+    rows: dict[int, list[dict[str, float]]] = {count: [] for count in options.counts}
+    done = _resumed(options)
+    for number, arch in enumerate(archs):
+        for count, pair in scorers.items():
+            row = done.get((number, count))
+            if row is None:
+                row = _row(pair, arch, partial(predict_in_workers, options.threads))
+                if options.rows is not None:
+                    with options.rows.open("a") as file:
+                        file.write(json.dumps({"arch": number, "count": count, **row}) + "\n")
             rows[count].append(row)
-            print(count, json.dumps(row), file=sys.stderr, flush=True)
+            print(number, count, json.dumps(row), file=sys.stderr, flush=True)
     return rows
+
+
+def _row(scorers: Sequence[SubnetScorer], arch: Arch, predict: PredictDataset) -> dict[str, float]:
+    """AP of one arch, calibrated by each of two scorers, and the processor time of the second's calibration."""
+    row = {}
+    for name, scorer in zip(("first", "second"), scorers, strict=True):
+        scorer.calibration_images(arch.resolution)  # loads them
+        start = time.process_time()
+        network = scorer.subnet(arch)
+        row["seconds"] = time.process_time() - start
+        estimator = subnet_estimator(folded(network), scorer.evaluation_set.keypoints, scorer.settings)
+        row[name] = evaluate(estimator, scorer.evaluation_set, predict=predict).metrics["AP"]
+    return row
+
+
+def _resumed(options: argparse.Namespace) -> dict[tuple[int, int], dict[str, float]]:
+    """Rows of an earlier run with the same options, by arch and count."""
+    if options.rows is None or not options.rows.exists():
+        return {}
+    found = (json.loads(line) for line in options.rows.read_text().splitlines())
+    return {(row.pop("arch"), row.pop("count")): row for row in found}
 
 
 def table(rows: dict[int, list[dict[str, float]]]) -> list[dict[str, float]]:
@@ -102,12 +129,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100, help="validation images")
     parser.add_argument("--seed", type=int, default=0, help="of the subnets")
     parser.add_argument("--threads", type=int, default=2, help="cores to use")
+    parser.add_argument("--rows", type=Path, help="file of rows: a stopped study with the same options goes on from it")
     parser.add_argument("--output", help="also write the JSON to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     prefer_throughput()
     cv2.setNumThreads(0)
-    workload = {name: value for name, value in vars(options).items() if name != "output"}
+    workload = {name: value for name, value in vars(options).items() if name not in ("output", "rows")}
     report = print_report(workload, {"results": table(measured(options))})
     if options.output is not None:
         files.write_json(options.output, report)

@@ -117,7 +117,7 @@ def evolve(times: Times, durations: Sequence[float], population: int, workers: i
 def optuna(times: Times, durations: Sequence[float], workers: int) -> Simulated:
     """Simulate workers of ``search.optuna_search``: each takes the next candidate as soon as it is free.
 
-    A worker does the final check when nothing is left to claim; the others have ended by then.
+    When nothing is left to claim, every worker does the whole final check, of which one would be enough.
     """
     free = [0.0] * workers
     heapq.heapify(free)

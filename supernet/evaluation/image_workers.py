@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,14 +21,15 @@ import torch
 
 from supernet.errors import UserError
 from supernet.evaluation.device_inference import predict_on_device
+from supernet.evaluation.image_blocks import image_blocks
+from supernet.pose.data.cached import load_into_memory
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import Subset
 from supernet.pose.inference import PoseEstimator, PosePredictions, Progress
 from supernet.pose.metrics.stage_times import StageTimes
 
-BLOCK = 8
-"""Images that a process takes at a time. No batch has images of two blocks, so that neither the number of processes nor
-their speed changes a bit of the result."""
+Block = tuple[int, ...]
+"""Indices of images that one process runs together."""
 
 
 def predict_in_workers(
@@ -56,14 +57,17 @@ def predict_in_workers(
         return predict_on_device(num_workers, estimator, dataset, total, progress)
     if not isinstance(estimator.network, torch.nn.Module) or device != "cpu":
         return estimator.on_dataset(dataset, total, progress)
-    num_workers = min(num_workers, -(-total // BLOCK))
+    blocks = image_blocks(estimator, dataset, total)
+    num_workers = min(num_workers, len(blocks))
     if num_workers > 1 and _can_fork():
-        blocks = _from_workers(num_workers, estimator, dataset, total)
+        with estimator.times.measure("loading"):
+            load_into_memory(Subset(dataset, range(total)))
+        results = _from_workers(num_workers, estimator, dataset, blocks)
     else:
-        blocks = ((start, _people_of(estimator, dataset, start, total)) for start in range(0, total, BLOCK))
+        results = ((number, _people_of(estimator, dataset, block)) for number, block in enumerate(blocks))
     predictions: dict[int, PosePredictions] = {}
-    for start, people in blocks:
-        predictions |= dict(enumerate(people, start))
+    for number, people in results:
+        predictions |= zip(blocks[number], people, strict=True)
         if progress is not None:
             progress(len(predictions), total)
     return [predictions[index] for index in range(total)]
@@ -74,15 +78,15 @@ def _can_fork() -> bool:
     return sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
 
 
-def _people_of(estimator: PoseEstimator, dataset: PoseDataset, start: int, total: int) -> list[PosePredictions]:
+def _people_of(estimator: PoseEstimator, dataset: PoseDataset, block: Block) -> list[PosePredictions]:
     """The people of the images of one block."""
-    return estimator.on_dataset(Subset(dataset, range(start, min(start + BLOCK, total))))
+    return estimator.on_dataset(Subset(dataset, block))
 
 
 def _from_workers(
-    num_workers: int, estimator: PoseEstimator, dataset: PoseDataset, total: int
+    num_workers: int, estimator: PoseEstimator, dataset: PoseDataset, blocks: Sequence[Block]
 ) -> Iterator[tuple[int, list[PosePredictions]]]:
-    """Yield the first index and the people of each block as they come."""
+    """Yield the number and the people of each block as they come."""
     context = multiprocessing.get_context("fork")
     next_block = context.Value("q", 0)
     workers: dict[Connection, BaseProcess] = {}
@@ -90,7 +94,7 @@ def _from_workers(
     try:
         for _ in range(num_workers):
             results, sender = context.Pipe(duplex=False)
-            arguments = (estimator, dataset, total, next_block, sender)
+            arguments = (estimator, dataset, blocks, next_block, sender)
             worker = context.Process(target=_work, args=arguments, daemon=True)
             with warnings.catch_warnings():
                 # Python warns of forks beside threads. The child uses none: it sets their number to 1 at once.
@@ -132,7 +136,9 @@ def _killed(worker: BaseProcess) -> str:
     )
 
 
-def _work(estimator: PoseEstimator, dataset: PoseDataset, total: int, next_block: Any, results: Connection) -> None:
+def _work(
+    estimator: PoseEstimator, dataset: PoseDataset, blocks: Sequence[Block], next_block: Any, results: Connection
+) -> None:
     """Run blocks until none is left, and send their people, then the times of the stages; or else what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -142,11 +148,11 @@ def _work(estimator: PoseEstimator, dataset: PoseDataset, total: int, next_block
     try:
         while os.getppid() == parent:
             with next_block.get_lock():
-                start = next_block.value
-                next_block.value += BLOCK
-            if start >= total:
+                number = next_block.value
+                next_block.value += 1
+            if number >= len(blocks):
                 break
-            results.send((start, _people_of(estimator, dataset, start, total)))
+            results.send((number, _people_of(estimator, dataset, blocks[number])))
         results.send(estimator.times)
     except UserError as error:
         results.send(error)

@@ -209,7 +209,7 @@ def _exported(settings: EvaluateSettings, device: torch.device, _: Processes) ->
     inference = settings.inference(net.settings, arch)
     description = chosen_dataset(settings.dataset, net.dataset, settings.weights)
     images = split_for(net.keypoints, description, settings.split, f"the exported model {settings.weights}")
-    dataset = CachedDataset(images, settings.num_images)
+    dataset = CachedDataset(images, settings.num_images, memory_bytes=0)  # each image is read once
 
     def make_estimator() -> PoseEstimator:
         return subnet_estimator(net.network.to(device), net.keypoints, inference, settings.batch_size)
@@ -241,7 +241,7 @@ def _subnet(settings: EvaluateSettings, device: torch.device, processes: Process
     train_set = split_for(trained.keypoints, description, "train", place)
     description = resolved(description, trained.keypoints, train_set)
     images = split_for(trained.keypoints, description, settings.split, place)
-    dataset = CachedDataset(images, settings.num_images)
+    dataset = CachedDataset(images, settings.num_images, memory_bytes=0)  # each image is read once
     trained.supernet.to(device)
     num_images = settings.num_calibration_images
     scorer = SubnetScorer(trained.supernet, train_set, dataset, inference, num_images, settings.batch_size, processes)

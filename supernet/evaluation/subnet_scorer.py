@@ -83,19 +83,19 @@ class SubnetScorer:
         """Return the extracted subnet with statistics calibrated at its own resolution, in evaluation mode."""
         network = self.supernet.extract(arch)
         device = next(network.parameters()).device
-        if arch.resolution not in self._batches:
-            self._batches[arch.resolution] = calibration_batches(
-                self.calibration_set,
-                arch.resolution,
-                self.num_calibration_images,
-                self.settings.size_divisor,
-                self.processes,
-            )
-        batches = self._batches[arch.resolution]
-        images = (normalise(batch.to(device)) for batch in batches)
+        images = (normalise(batch.to(device)) for batch in self.calibration_images(arch.resolution))
         with tf32(allowed=False):
             (calibrate_by_layers if device.type == "cpu" else calibrate)(network, images, self.processes)
         return network
+
+    def calibration_images(self, resolution: int) -> list[Tensor]:
+        """Return the batches of ``calibration_batches`` at a resolution, loaded once."""
+        if resolution not in self._batches:
+            number, divisor = self.num_calibration_images, self.settings.size_divisor
+            self._batches[resolution] = calibration_batches(
+                self.calibration_set, resolution, number, divisor, self.processes
+            )
+        return self._batches[resolution]
 
 
 def chosen_dataset(given: Mapping[str, Any] | None, own: Mapping[str, Any], weights: str) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from supernet.errors import UserError
 from supernet.io.schema import check_number
-from supernet.pose.peaks import peaks
+from supernet.pose.peaks import peaks_of_maps
 from supernet.pose.refinement import complete
 from supernet.pose.subpixel import Decoding, fitted_tops, quarter_pixels
 
@@ -87,7 +87,7 @@ def group(
     check_options(max_people, detection_threshold, tag_threshold, nms_kernel, matching, decoding)
     heat, tag = _checked(heatmaps, tags)
 
-    detections = [peaks(heatmap, max_people, detection_threshold, nms_kernel) for heatmap in heat]
+    detections = peaks_of_maps(heat, max_people, detection_threshold, nms_kernel)
     places, means = match_by_tag(heat, tag, detections, max_people, tag_threshold, matching == "thresholded")
     visible = places >= 0
     num_keypoints, _, width = heat.shape

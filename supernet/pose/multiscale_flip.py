@@ -74,7 +74,12 @@ def combined(outputs: Outputs, size: tuple[int, int], keypoints: KeypointSet) ->
                     tag = resize(low[image, keypoints.num :], (high.shape[2], high.shape[3]), size)[0]
                     tags.append(_unmirrored(tag, keypoints) if is_mirrored else tag)
             averages.append((copies[0] + copies[1]) / 2 if len(copies) == 2 else copies[0])
-        yield averages[0] if len(averages) == 1 else torch.stack(averages).mean(dim=0), torch.stack(tags, dim=-1)
+        yield averages[0] if len(averages) == 1 else torch.stack(averages).mean(dim=0), _stacked(tags)
+
+
+def _stacked(tags: list[Tensor]) -> Tensor:
+    """Tags (K, H, W, T) of T maps (K, H, W); one map alone is not copied, which would take as long as making it."""
+    return tags[0].unsqueeze(-1) if len(tags) == 1 else torch.stack(tags, dim=-1)
 
 
 def heatmaps(low: Tensor, high: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,10 +1,11 @@
 """Keeps decoded images in memory between passes over a data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Final
 
 from supernet.pose.data.pose_dataset import ImageId, PoseDataset, PoseSample, truth_of
+from supernet.pose.data.subset import Subset
 from supernet.pose.keypoints import KeypointSet
 
 MEMORY_BYTES: Final = 512 * 2**20
@@ -60,6 +61,14 @@ class CachedDataset:
             self._cache[index] = sample
         return sample
 
+    def load(self, indices: Iterable[int]) -> None:
+        """Cache the images at ``indices``, in this order, up to the first one that the memory has no room for."""
+        for index in indices:
+            if index not in self._cache:
+                self[index]
+                if index not in self._cache:
+                    return
+
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of exactly these images, in COCO's format; do not modify it."""
         return self._ground_truth
@@ -67,3 +76,16 @@ class CachedDataset:
     @cached_property
     def _ground_truth(self) -> dict[str, Any]:
         return truth_of(self._dataset, self.image_ids)
+
+
+def load_into_memory(dataset: PoseDataset) -> None:
+    """Cache the images of a subset of a :class:`CachedDataset`, or of one itself; other data sets stay as they are.
+
+    Processes that are forked later find the images; what they load themselves is lost when they end.
+    """
+    indices: Sequence[int] = range(len(dataset))
+    while isinstance(dataset, Subset):
+        indices = dataset.indices_in_source(indices)
+        dataset = dataset.source
+    if isinstance(dataset, CachedDataset):
+        dataset.load(indices)

@@ -45,6 +45,10 @@ class Subset:
         """The image at ``index``, from 0."""
         return self._dataset[self._indices[index]]
 
+    def indices_in_source(self, indices: Sequence[int]) -> list[int]:
+        """Return the indices in ``source`` of the images at ``indices``."""
+        return [self._indices[index] for index in indices]
+
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of exactly these images, in COCO's format; do not modify it."""
         return self._ground_truth

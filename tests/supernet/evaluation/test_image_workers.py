@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from supernet.errors import UserError
-from supernet.evaluation.image_workers import BLOCK, predict_in_workers
+from supernet.evaluation.image_blocks import BLOCK
+from supernet.evaluation.image_workers import predict_in_workers
+from supernet.pose.data.cached import CachedDataset
+from supernet.pose.data.pose_dataset import PoseSample
 from supernet.pose.inference import InferenceSettings, PoseEstimator, PosePredictions
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
@@ -66,6 +69,18 @@ def test_the_number_of_processes_changes_no_bit(num_images: int | None) -> None:
         total = NUM_IMAGES if num_images is None else num_images
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
         assert not total or seen[-1] == (total, total)
+
+
+def test_images_are_loaded_before_the_processes_start_and_not_again() -> None:
+    home = os.getpid()
+
+    class AtHome(SyntheticPeople):
+        def __getitem__(self, index: int) -> PoseSample:
+            assert os.getpid() == home
+            return super().__getitem__(index)
+
+    images = CachedDataset(AtHome(COCO, NUM_IMAGES, 1, 64, 64))
+    assert_same(predict_in_workers(2, estimator(), images), estimator().on_dataset(IMAGES))
 
 
 def test_the_processes_add_up_their_times() -> None:

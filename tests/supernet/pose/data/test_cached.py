@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supernet.pose.data.cached import CachedDataset
+from supernet.pose.data.cached import CachedDataset, load_into_memory
 from supernet.pose.data.pose_dataset import PoseSample
+from supernet.pose.data.subset import Subset
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 
@@ -65,3 +66,24 @@ def test_the_length_is_at_most_that_of_the_data_set(num_images: int | None, leng
     assert len(cached) == len(cached.image_ids) == length
     with pytest.raises(IndexError):
         cached[length]
+
+
+def test_images_of_a_subset_are_loaded_into_memory_once() -> None:
+    source = CountingDataset(8)
+    cached = CachedDataset(source)
+    chosen = Subset(Subset(cached, [7, 5, 3, 1]), [2, 0])
+    for _ in range(2):
+        load_into_memory(chosen)
+    assert source.loads == [3, 7]
+    assert [chosen[index].image_id for index in range(2)] == [source.people.image_ids[index] for index in (3, 7)]
+    assert source.loads == [3, 7]
+    load_into_memory(Subset(source, [2]))  # nothing would keep it
+    assert source.loads == [3, 7]
+
+
+def test_loading_into_memory_ends_where_the_memory_does() -> None:
+    source = CountingDataset(8)
+    one = source.people[0].image.nbytes + source.people[0].mask.nbytes
+    cached = CachedDataset(source, memory_bytes=2 * one)
+    load_into_memory(cached)
+    assert source.loads == [0, 1, 2]
