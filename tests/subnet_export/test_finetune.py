@@ -332,7 +332,7 @@ def test_from_scratch_starts_without_the_model_s_weights(
         (["--teacher", "nowhere"], "there is no teacher at .*nowhere"),
         (["--resume", "latest"], "there is no checkpoint of a stopped run in runs/finetune"),
         (["--resume", "nowhere.pt"], "cannot read fine-tuning file nowhere.pt: No such file"),
-        (["--dataset", "nowhere"], "Could not find 'dataset/nowhere'"),
+        (["--dataset", "nowhere"], "dataset=nowhere"),
         (["--dataset", "coco"], "dataset.root is not set"),
         (["--dataset", "coco", "colour=3"], "there is no option colour"),
         (["dataset.width=64"], "dataset.width=64 .*name one with --dataset"),
