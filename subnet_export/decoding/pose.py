@@ -236,8 +236,12 @@ def assign(cost: Array) -> Array:
 
 def nearest(values: Array, tags: Array, means: Array) -> Array:
     """Return where values (N,) minus the rounded distances of tags (T, N) to means (P, T) are highest, (P,)."""
-    squares = (sum(np.square(tag - one) for tag, one in zip(tags, mean, strict=True)) for mean in means)
-    return np.array([np.argmax(values - np.rint(np.sqrt(square))) for square in squares], int)
+    best = []
+    for mean in means:
+        apart = [np.abs(tag - one) for tag, one in zip(tags, mean, strict=True)]
+        distance = apart[0] if len(apart) == 1 else np.sqrt(sum(map(np.square, apart)))
+        best.append(np.argmax(values - np.rint(distance)))
+    return np.array(best, int)
 
 
 def from_list(entries: Array, keypoint: int, means: Array) -> Array:
@@ -263,7 +267,9 @@ def detections(heat: Array, tags: Array, settings: Any) -> Array:
     for value, row, column in sorted(peaks, key=lambda peak: -peak[0]):  # of equal ones beside each other, the first
         if not any(v == value and max(abs(r - row), abs(c - column)) <= side // 2 for v, r, c in kept):
             kept.append([value, row, column])
-    _, y, x = np.array(kept[: settings["max_people"]]).reshape(-1, 3).T.astype(int)
+        if len(kept) == settings["max_people"]:
+            break
+    _, y, x = np.array(kept).reshape(-1, 3).T.astype(int)
     return np.concatenate([positions(heat, x, y, settings), tags[:, y, x].T], axis=1)
 
 
