@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.studies.sharing_report import ComparedArch, Scores, agreements, draw, markdown, table
-from scripts.studies.sharing_runs import STRATEGIES, Part, Study
+from scripts.studies.sharing_plan import ALONE, Part
+from scripts.studies.sharing_report import ComparedArch, agreements, draw, markdown, table
+from scripts.studies.sharing_runs import Study
 from search.cost import arch_costs
 from supernet.arch import Arch
 from supernet.compute.machine import machine, versions
@@ -18,10 +19,9 @@ NAME = "study_sharing"
 def write_results(study: Study, seeds: Sequence[int], folder: Path, command: str) -> None:
     """Write ``study_sharing.md``, ``.json`` and ``.png`` with all scores so far to ``folder``."""
     numbers = range(len(study.archs))
-    alone = [[study.ap(Part("alone", i, seed), i) for i in numbers] for seed in seeds]
-    shared: dict[str, Scores] = {
-        kind: [[study.ap(Part(kind, None, seed), i) for i in numbers] for seed in seeds] for kind in STRATEGIES
-    }
+    methods = _methods(study, seeds)
+    aps = {name: [[study.ap(parts[i], i) for i in numbers] for parts in by_seed] for name, by_seed in methods.items()}
+    alone, shared = aps[ALONE], {name: scores for name, scores in aps.items() if name != ALONE}
     costs = [arch_costs(arch, study.keypoints.num) for arch in study.archs]
     options = ("batch_size", "dataset", "evaluation", "num_calibration_images")
     workload = {
@@ -35,14 +35,14 @@ def write_results(study: Study, seeds: Sequence[int], folder: Path, command: str
         "machine": machine(),
         "versions": versions(),
         "workload": workload,
-        "phases": {kind: _phases(study, kind) for kind in ("alone", *STRATEGIES)},
+        "phases": {name: _phases(study, by_seed[0][-1]) for name, by_seed in methods.items()},
+        "mean_macs_alone_per_batch_image": study.mean_macs,
+        "prices": {name: _price(study, by_seed[0]) for name, by_seed in methods.items()},
         "archs": [
             {
                 "description": description(arch),
                 "costs": cost,
-                "metrics": {
-                    kind: [study.score(_part(kind, i, seed), i) for seed in seeds] for kind in ("alone", *STRATEGIES)
-                },
+                "metrics": {name: [study.score(parts[i], i) for parts in by_seed] for name, by_seed in methods.items()},
                 "arch": arch.to_dict(),
             }
             for i, (arch, cost) in enumerate(zip(study.archs, costs, strict=True))
@@ -63,13 +63,27 @@ def description(arch: Arch) -> str:
     return f"{arch.describe()}, expansion x kernel {blocks}"
 
 
-def _part(kind: str, arch: int, seed: int) -> Part:
-    return Part(kind, arch if kind == "alone" else None, seed)
+def _methods(study: Study, seeds: Sequence[int]) -> dict[str, list[list[Part]]]:
+    """Return by name of a method, seed and arch the part that scores the arch."""
+    methods: dict[str, list[list[Part]]] = {}
+    for seed in seeds:
+        by_arch: dict[str, dict[int, Part]] = {}
+        for part in study.parts([seed]):
+            name = part.supernet.name + ", fine-tuned" if part.is_tuning else part.name.partition(":")[0]
+            by_arch.setdefault(name, {}).update(dict.fromkeys(study.arch_numbers(part), part))
+        for name in sorted(by_arch, key=lambda name: name != ALONE):
+            methods.setdefault(name, []).append([by_arch[name][i] for i in range(len(study.archs))])
+    return methods
 
 
-def _phases(study: Study, kind: str) -> list[dict[str, Any]]:
-    """Return the phases of a training of ``kind``; for "alone", with the resolutions of the largest arch."""
-    part = _part(kind, len(study.archs) - 1, 0)
+def _price(study: Study, parts: Sequence[Part]) -> float:
+    """Return the multiply-adds of all trainings that a method needs, in those of the mean arch alone."""
+    needed = set(parts) | {part.supernet for part in parts if part.is_tuning}
+    return sum(map(study.macs, needed)) / study.mean_macs
+
+
+def _phases(study: Study, part: Part) -> list[dict[str, Any]]:
+    """Return the phases of the training of ``part``; for a training alone, that of the largest arch."""
     return [_phase(scheduled) for scheduled in study.scheduled(part)]
 
 
@@ -94,17 +108,28 @@ def _heading(study: Study, figures: dict[str, Any]) -> list[str]:
     paragraphs = [
         f"`{figures['command']}`",
         f"Measured on {figures['machine']['processor']} with {figures['workload']['threads']} threads; {version_list}.",
-        f"Every training has {plan.steps} steps of {base['batch_size']} images, the same images in the same order; "
-        f"seeds: {seeds}. Every score is COCO keypoint AP with flip test on {base['dataset']['test']['num_images']} "
-        f"test images, of a network calibrated on {base['num_calibration_images']} training images. A gap is AP alone "
-        "minus AP shared; it is positive if sharing costs AP. An arch alone is trained with the phases in which "
-        "progressive shrinking trains its largest subnet, stretched to all steps.",
+        f"Archs alone have {plan.steps} steps of {base['batch_size']} images; the steps of a supernet follow from its "
+        "price, its multiply-adds in those of the mean arch alone (a subnet's passes count three times, a teacher's "
+        f"once). Seeds: {seeds}. Every score is COCO keypoint AP, "
+        f"{'with' if base['evaluation']['flip_test'] else 'without'} flip test, of a network calibrated on "
+        f"{base['num_calibration_images']} training images. A gap is AP alone minus AP shared; it is positive if "
+        "sharing costs AP. An arch alone is trained with the phases in which the supernets train their largest subnet, "
+        "stretched to all steps.",
     ]
     rows = []
-    for kind, phases in figures["phases"].items():
+    for method, phases in figures["phases"].items():
         for phase in phases:
-            subnets = "itself" if kind == "alone" else ", ".join(phase["subnets"])
-            resolutions = ", ".join(map(str, phase["resolutions"]))
-            inputs = f"{resolutions} px (the largest arch)" if kind == "alone" else f"{resolutions} px"
-            rows.append([kind, phase["name"], str(phase["steps"]), inputs, subnets, f"{phase['learning_rate']:g}"])
-    return [*paragraphs, table(["training", "phase", "steps", "inputs", "subnets a step", "peak rate"], rows)]
+            resolutions = f"{', '.join(map(str, phase['resolutions']))} px"
+            rows.append(
+                [
+                    method,
+                    f"{figures['prices'][method]:.1f}",
+                    phase["name"],
+                    str(phase["steps"]),
+                    resolutions,
+                    ", ".join(phase["subnets"]),
+                    f"{phase['learning_rate']:g}",
+                ]
+            )
+    names = ["training", "price of all", "phase", "steps", "inputs (of the largest)", "subnets a step", "peak rate"]
+    return [*paragraphs, table(names, rows)]

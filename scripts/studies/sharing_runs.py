@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import cv2
 import torch
 
 from scripts.studies.sharing_archs import single_arch_space, spread_archs
-from supernet.checkpoints.supernet_file import load_supernet
+from scripts.studies.sharing_plan import ALONE, RECIPE, Part, StudyPlan
+from supernet.checkpoints.supernet_file import load_supernet, save_supernet
 from supernet.cli.console import progress_bar
 from supernet.cli.hydra_app import compose_config
 from supernet.cli.signals import stop_request
 from supernet.compute.device import pick_device
+from supernet.compute.distributed import SINGLE_PROCESS
 from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.io import files
@@ -26,56 +29,19 @@ from supernet.pose.data.cached import CachedDataset
 from supernet.pose.datasets import build
 from supernet.pose.inference import InferenceSettings
 from supernet.space import SearchSpace
+from supernet.training.assembly import new_objective, new_supernet
 from supernet.training.launch import start_or_resume
 from supernet.training.phases import Phase, ScheduledPhase, schedule
+from supernet.training.planning.step_costs import step_macs
 from supernet.training.settings import TrainSettings
+from supernet.training.setup import build_setup
 
-STRATEGIES = ("progressive", "sandwich")
-"""The training strategies of supernets, files of ``conf/phases``."""
-
-
-@dataclass(frozen=True)
-class StudyPlan:
-    """The options of a study that cannot change later.
-
-    Attributes:
-        space: Name of the search space.
-        steps: Optimizer steps of every training.
-        num_archs: Number of archs to compare.
-        arch_seed: Seed of the choice of archs.
-        changes: Options of ``conf/train.yaml`` for every training, as ``key=value``.
-    """
-
-    space: str
-    steps: int
-    num_archs: int
-    arch_seed: int
-    changes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of a study: a training and the scores of its network or subnets.
-
-    Attributes:
-        kind: "alone" or a name of ``STRATEGIES``.
-        arch: Number of the arch that is trained alone, None for a supernet.
-        seed: Seed of the training.
-    """
-
-    kind: str
-    arch: int | None
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Name on the command line, the same for all seeds."""
-        return self.kind if self.arch is None else f"{self.kind}:{self.arch}"
-
-    @property
-    def file_name(self) -> str:
-        """Name of the files and folders of this part."""
-        return f"seed{self.seed}_{self.name.replace(':', '_')}"
+FEW_IMAGES = 16
+"""Images of the report that a training makes by itself; the study scores on all of them."""
+SAMPLED_SEEDS = 4
+"""Seeds over which the multiply-adds of random subnets are averaged."""
+TUNING_RATE = 0.2
+"""Rate of fine-tuning, relative to the last phase of a training alone."""
 
 
 class Study:
@@ -92,17 +58,30 @@ class Study:
 
     def __init__(self, folder: Path, plan: StudyPlan, threads: int | None) -> None:
         self.folder, self.plan, self.threads = folder, plan, threads
-        overrides = [f"space={plan.space}", f"steps={plan.steps}", "evaluation.flip_test=true", "report_random=0"]
+        if not plan.prices or min(plan.prices) <= 0 or plan.steps < 1 or plan.tuning_steps < 0:
+            raise UserError(
+                f"prices and steps must be above 0 and tuning_steps at least 0, got {list(plan.prices)}, {plan.steps} "
+                f"and {plan.tuning_steps}"
+            )
+        if RECIPE in plan.strategies and plan.experiment is None:
+            raise UserError(f"strategy {RECIPE} is that of an experiment; add --experiment NAME")
+        overrides = [f"space={plan.space}", "report_random=0"]
         overrides += [*plan.changes, f"threads={'null' if threads is None else threads}"]
-        self._configs = {kind: compose_config("train", [f"phases={kind}", *overrides]) for kind in STRATEGIES}
-        self._configs["alone"] = self._configs["progressive"] | {
-            "phases": phases_of_largest(self._configs["progressive"]["phases"])
+        recipe = overrides if plan.experiment is None else [f"experiment={plan.experiment}", *overrides]
+        self.base = compose_config("train", recipe)
+        self._phases = {
+            kind: self.base["phases"] if kind == RECIPE else compose_config("train", [f"phases={kind}"])["phases"]
+            for kind in plan.strategies
         }
+        self._phases[ALONE] = phases_of_largest(self.base["phases"])
+        last_rate = self._phases[ALONE][-1]["learning_rate"]
+        tuning = {"name": "tuning", "share": 1, "elastic": [], "subnets": ["largest"]}
+        self._tuning_phases = [tuning | {"learning_rate": last_rate * TUNING_RATE}]
         if threads is not None:
             torch.set_num_threads(threads)
         cv2.setNumThreads(0)
-        self.base = self._configs["progressive"]
         self.space = SearchSpace.from_dict(self.base["space"])
+        self._macs_by_training: dict[tuple[str, int | None, bool], float] = {}
         self.keypoints = build(self.base["dataset"], "train").keypoints
         self.archs = spread_archs(self.space, plan.num_archs, self.keypoints.num, plan.arch_seed)
         for part in self.parts([0]):  # checks all options before anything is written
@@ -110,49 +89,85 @@ class Study:
             self.scheduled(part)
 
     def parts(self, seeds: Iterable[int]) -> list[Part]:
-        """Return all parts by seed, the supernets first."""
+        """Return all parts by seed: supernets, archs alone, fine-tunings."""
         numbers = range(len(self.archs))
-        return [
-            part
-            for seed in seeds
-            for part in (
-                *(Part(kind, None, seed) for kind in STRATEGIES),
-                *(Part("alone", number, seed) for number in numbers),
-            )
-        ]
+        parts = []
+        for seed in seeds:
+            supernets = [
+                Part(kind, seed, None, price) for kind in self.plan.strategies for price in sorted(self.plan.prices)
+            ]
+            parts += [*supernets, *(Part(ALONE, seed, i) for i in numbers)]
+            if self.plan.tuning_steps:
+                parts += [Part(part.kind, seed, i, part.price) for part in supernets for i in numbers]
+        return parts
 
     def config(self, part: Part) -> dict[str, Any]:
         """Return the plain configuration of ``python -m supernet.train`` for the training of ``part``."""
-        config = self._configs[part.kind] | {"seed": part.seed, "runs": str(self.folder / "runs")}
+        config = self.base | {"seed": part.seed, "runs": str(self.folder / "runs"), "name": part.file_name}
+        config |= {
+            "steps": self.steps(part),
+            "phases": self._tuning_phases if part.is_tuning else self._phases[part.kind],
+        }
         if part.arch is not None:
             config["space"] = single_arch_space(self.archs[part.arch], f"{self.space.name}_{part.arch}").to_dict()
-        return config | {"name": part.file_name}
+        if part.is_tuning:
+            config["init"] = str(self.run_folder(part.supernet))
+        elif self.base["init"] is not None:
+            config["init"] = str(self.initial_supernet)
+        dataset = config["dataset"]
+        if "num_images" in dataset["test"]:
+            few = min(FEW_IMAGES, dataset["test"]["num_images"])
+            config["dataset"] = dataset | {"test": dataset["test"] | {"num_images": few}}
+        return config
+
+    def steps(self, part: Part) -> int:
+        """Return the optimizer steps of the training of ``part``; those of a supernet follow from its price."""
+        if part.price is None:
+            return self.plan.steps
+        if part.is_tuning:
+            return self.plan.tuning_steps
+        return max(1, round(part.price * self.mean_macs / self._step_macs(part)))
+
+    def macs(self, part: Part) -> float:
+        """Return the multiply-adds of the training of ``part``, for each image of a step."""
+        return self.steps(part) * self._step_macs(part)
+
+    @cached_property
+    def mean_macs(self) -> float:
+        """Multiply-adds of the training of an arch alone, for each image of a step, mean over the archs."""
+        parts = (Part(ALONE, 0, number) for number in range(len(self.archs)))
+        return statistics.mean(self.plan.steps * self._step_macs(part) for part in parts)
 
     def scheduled(self, part: Part) -> list[ScheduledPhase]:
         """Return the phases of ``part`` with their steps."""
-        config = self.config(part)
-        phases = [from_mapping(Phase, phase, "phases") for phase in config["phases"]]
-        return schedule(phases, SearchSpace.from_dict(config["space"]), self.plan.steps)
+        return self._scheduled(part, self.steps(part))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values of everything that must not change when the study continues."""
-        phases = {kind: config["phases"] for kind, config in self._configs.items()}
-        plan = asdict(self.plan) | {"changes": list(self.plan.changes)}
-        return {"plan": plan, "phases": phases, "archs": [arch.to_dict() for arch in self.archs]}
+        return {"plan": self.plan.to_dict(), "phases": self._phases, "archs": [arch.to_dict() for arch in self.archs]}
 
     @property
     def num_threads(self) -> int:
         """Threads of the network on a CPU."""
         return torch.get_num_threads()
 
+    @property
+    def initial_supernet(self) -> Path:
+        """The supernet from which all trainings start, if the recipe starts from trained weights."""
+        return self.folder / "initial.pt"
+
     def run_folder(self, part: Part) -> Path:
         """Return the run folder of the training of ``part``."""
         return self.folder / "runs" / "train" / part.file_name
 
+    def is_trained(self, part: Part) -> bool:
+        """Whether the training of ``part`` is finished."""
+        return (self.run_folder(part) / "summary.json").exists()
+
     def steps_done(self, part: Part) -> int:
         """Return the number of logged steps of ``part``."""
-        if (self.run_folder(part) / "summary.json").exists():
-            return self.plan.steps
+        if self.is_trained(part):
+            return self.steps(part)
         with suppress(OSError, ValueError, IndexError):  # no log yet, or its last line is incomplete
             lines = (self.run_folder(part) / "train.jsonl").read_text("utf-8").splitlines()
             return int(json.loads(lines[-1])["step"]) + 1
@@ -187,23 +202,36 @@ class Study:
         """Whether ``part`` is trained and all its scores exist."""
         return all(self._score_file(part, arch).exists() for arch in self.arch_numbers(part))
 
+    def train(self, part: Part) -> None:
+        """Train ``part``, or continue where an interrupted run of it stopped; fine-tuning needs its supernet trained.
+
+        Raises:
+            UserError: The training was stopped or failed, or its supernet is missing.
+        """
+        folder = self.run_folder(part)
+        if self.is_trained(part):
+            return
+        if part.is_tuning and not self.is_trained(part.supernet):
+            raise UserError(f"part {part.name} needs the supernet of part {part.supernet.name}; run that one first")
+        config = self.config(part)
+        if any(folder.glob("checkpoint*")):
+            resumed = config | {"resume": str(folder)}
+            start_or_resume(resumed, [f"resume={folder}", f"threads={self.threads}"])
+            return
+        if folder.exists():  # stopped before its first checkpoint
+            shutil.rmtree(folder)
+        if config["init"] is not None and not part.is_tuning:
+            self._save_initial_supernet()
+        start_or_resume(config, [])
+
     def run(self, part: Part) -> None:
         """Train and score ``part``, or continue where an interrupted run of it stopped.
 
         Raises:
             UserError: The training or scoring was stopped, or the training failed.
         """
-        folder = self.run_folder(part)
-        if not (folder / "summary.json").exists():
-            config = self.config(part)
-            if any(folder.glob("checkpoint*")):
-                resumed = config | {"resume": str(folder)}
-                start_or_resume(resumed, [f"resume={folder}", f"threads={self.threads}"])
-            else:
-                if folder.exists():  # stopped before its first checkpoint
-                    shutil.rmtree(folder)
-                start_or_resume(config, [])
-        trained = load_supernet(folder)
+        self.train(part)
+        trained = load_supernet(self.run_folder(part))
         settings = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
         supernet = trained.supernet.to(pick_device(self.base["device"]))
         scorer = SubnetScorer(supernet, *self._images, settings, self.base["num_calibration_images"])
@@ -223,12 +251,45 @@ class Study:
         """Images to calibrate subnets on, and images to score them on."""
         return CachedDataset(build(self.base["dataset"], "train")), CachedDataset(build(self.base["dataset"], "test"))
 
+    def _scheduled(self, part: Part, steps: int) -> list[ScheduledPhase]:
+        values = self._tuning_phases if part.is_tuning else self._phases[part.kind]
+        phases = [from_mapping(Phase, phase, "phases") for phase in values]
+        return schedule(phases, self._space(part), steps)
+
+    def _space(self, part: Part) -> SearchSpace:
+        return self.space if part.arch is None else single_arch_space(self.archs[part.arch], self.space.name)
+
+    def _step_macs(self, part: Part) -> float:
+        """Return the multiply-adds per image of a mean step of ``part``."""
+        key = (part.kind, part.arch, part.is_tuning)
+        if key not in self._macs_by_training:
+            largest, num, steps = self._space(part).largest(), self.keypoints.num, self.plan.steps
+            self._macs_by_training[key] = statistics.mean(
+                (phase.stop - phase.start) / steps * step_macs(phase, largest, num, seed) * len(phases)
+                for phases in [self._scheduled(part, steps)]
+                for phase in phases
+                for seed in range(SAMPLED_SEEDS)
+            )
+        return self._macs_by_training[key]
+
+    def _save_initial_supernet(self) -> None:
+        """Write the supernet that the recipe's ``init`` gives, from which archs alone can be cut."""
+        if self.initial_supernet.exists():
+            return
+        settings = from_mapping(TrainSettings, self.base, "")
+        torch.manual_seed(0)
+        setup = build_setup(settings, SINGLE_PROCESS)
+        supernet = new_supernet(setup, SINGLE_PROCESS, is_resumed=False)
+        evaluation, objective = asdict(settings.evaluation), new_objective(setup)
+        state = supernet.state_dict()
+        save_supernet(self.initial_supernet, self.space, state, setup.keypoints, setup.dataset, evaluation, objective)
+
     def _score_file(self, part: Part, arch: int) -> Path:
         return self.folder / "scores" / f"{part.file_name}_arch_{arch}.json"
 
 
-def phases_of_largest(phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the phases of a supernet that train its largest subnet alone.
+def phases_of_largest(phases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those of a supernet's phases that train its largest subnet alone.
 
     They are the training recipe of a single network, with the same learning rates and share of small inputs. Shares of
     phases are relative, so without the other phases they are stretched to all steps.
@@ -242,5 +303,8 @@ def phases_of_largest(phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if set(phase.subnets) == {"largest"} and phase.teacher == "none":
             alone.append(value)
     if not alone:
-        raise UserError("no phase trains the largest subnet alone; use the phases of the progressive strategy")
+        raise UserError(
+            "no phase of the recipe trains the largest subnet alone, which is how an arch alone is trained; "
+            "choose another --experiment"
+        )
     return alone

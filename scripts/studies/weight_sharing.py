@@ -1,16 +1,16 @@
-"""Study: are the subnets of a supernet as good as the same archs trained alone, and in the same order?
+"""Study: are the subnets of a supernet as good as the same archs trained alone, at what cost, and in the same order?
 
-Run as python -m scripts.studies.weight_sharing in the root of the repository. Archs spread over a space are trained
-alone for as many steps as a supernet, and compared with calibrated subnets of supernets that were trained by
-progressive shrinking and by the sandwich rule. All trainings see the same images in batches of the same size; an arch
-alone is trained with the phases in which progressive shrinking trains its largest subnet, stretched to all steps.
-Scores are on the same test images, with flip test. The study takes hours and can be stopped at any time: the same
-command continues it. Its parts are called progressive, sandwich, alone:0, alone:1, ... (by multiply-adds).
+Run as python -m scripts.studies.weight_sharing in the root of the repository. Archs spread over a space are each
+trained alone, and compared with calibrated subnets of supernets whose training costs as many multiply-adds as one,
+two or three such trainings (--prices), also after fine-tuning each subnet (--tuning-steps). An arch alone is trained
+with the phases in which the supernets train their largest subnet, stretched to all steps. All trainings see images in
+the same order and start from the same weights; scores are on the same test images. The study takes hours and can be
+stopped at any time: the same command continues it. Its parts are called sandwich-3x (a strategy and its price),
+alone:0, alone:1 (by multiply-adds), sandwich-3x:0 (fine-tuned), and several processes can share them (--only).
 """
 
 import argparse
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
@@ -19,16 +19,26 @@ from supernet.cli.arguments import CommandLine, whole_number
 from supernet.cli.console import CONSOLE, run_command  # before torch: it chooses how threads wait
 
 # isort: split
+from scripts.studies.sharing_plan import Part, StudyPlan
 from scripts.studies.sharing_results import write_results
-from scripts.studies.sharing_runs import Part, Study, StudyPlan
-from scripts.studies.sharing_timing import measure_timing, seconds_left
+from scripts.studies.sharing_runs import Study
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.schema import from_mapping
 
-DEFAULTS = StudyPlan(space="nano", steps=5800, num_archs=8, arch_seed=0, changes=())
+DEFAULTS = StudyPlan(
+    space="nano",
+    steps=2000,
+    num_archs=8,
+    arch_seed=0,
+    strategies=("progressive", "sandwich"),
+    prices=(3.0,),
+    tuning_steps=0,
+    experiment=None,
+    changes=(),
+)
 STUDY_FILE = "study.json"
-SET_BY_STUDY = ("space", "dataset", "phases", "experiment", "steps", "seed", "threads", "runs", "name", "resume")
+SET_BY_STUDY = ("space", "phases", "experiment", "steps", "seed", "threads", "runs", "name", "resume")
 """Training options that ``--set`` cannot change, because the study sets them."""
 
 
@@ -49,13 +59,10 @@ def main() -> None:
         write_results(study, options.seeds, options.results or options.out, command(study.plan, options.seeds))
 
     missing = [part for part in chosen if not study.is_done(part)]
-    if missing:
-        CONSOLE.print(f"measuring a few steps of {len(missing)} parts; Ctrl-C stops, the same command continues")
-    seconds = {part: estimate_seconds(study, part) for part in missing}
     for i, part in enumerate(missing):
-        left = sum(seconds[later] for later in missing[i:])
-        CONSOLE.rule(f"{part.name}, seed {part.seed}: part {i + 1} of {len(missing)}")
-        CONSOLE.print(f"about {left / 60:.1f} min for this and all later parts")
+        CONSOLE.rule(
+            f"{part.name}, seed {part.seed}: part {i + 1} of {len(missing)}{time_left(study, parts, missing[i:])}"
+        )
         study.run(part)
         report()
     report()
@@ -67,9 +74,26 @@ def parse_options() -> argparse.Namespace:
     parser = CommandLine(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     plan = parser.add_argument_group("the study", "by default those of the study in --out, or for a new study:")
     plan.add_argument("--space", metavar="NAME", help=f"search space of conf/space ({DEFAULTS.space})")
-    plan.add_argument("--steps", type=int, help=f"optimizer steps of every training ({DEFAULTS.steps})")
+    plan.add_argument("--steps", type=int, help=f"optimizer steps of an arch alone ({DEFAULTS.steps})")
     plan.add_argument("--num-archs", type=int, help=f"number of archs to compare ({DEFAULTS.num_archs})")
     plan.add_argument("--arch-seed", type=int, help=f"seed of the choice of archs ({DEFAULTS.arch_seed})")
+    strategies = ", ".join(DEFAULTS.strategies)
+    plan.add_argument(
+        "--strategies",
+        nargs="+",
+        metavar="NAME",
+        help=f"trainings of supernets: files of conf/phases, or recipe: the experiment's phases ({strategies})",
+    )
+    plan.add_argument(
+        "--prices",
+        type=float,
+        nargs="+",
+        help="multiply-adds of training a supernet, in those of the mean arch alone (3)",
+    )
+    plan.add_argument(
+        "--tuning-steps", type=int, help=f"steps of fine-tuning every subnet; 0: none ({DEFAULTS.tuning_steps})"
+    )
+    plan.add_argument("--experiment", metavar="NAME", help="recipe of conf/experiment for every training (none)")
     plan.add_argument(
         "--set",
         dest="changes",
@@ -99,7 +123,7 @@ def open_study(options: argparse.Namespace) -> Study:
     """
     path = options.out / STUDY_FILE
     saved = files.read_json(path, "study") if path.exists() else None
-    plan = {**asdict(DEFAULTS), "changes": [], **(saved["plan"] if saved else {})}
+    plan = DEFAULTS.to_dict() | (saved["plan"] if saved else {})
     changes = {name: getattr(options, name) for name in plan if getattr(options, name) is not None}
     for name, value in changes.items():
         if saved and value != plan[name]:
@@ -115,11 +139,14 @@ def open_study(options: argparse.Namespace) -> Study:
     return study
 
 
-def estimate_seconds(study: Study, part: Part) -> float:
-    """Measure a few steps of ``part``; print and return the estimated seconds until it is done."""
-    seconds = seconds_left(study, part, measure_timing(study, part))
-    CONSOLE.print(f"{part.name}, seed {part.seed}: about {seconds / 60:.1f} min")
-    return seconds
+def time_left(study: Study, parts: list[Part], missing: list[Part]) -> str:
+    """Return the minutes that ``missing`` parts take to train, by multiply-adds; nothing before one is finished."""
+    finished = {part: seconds for part in parts if (seconds := study.train_seconds(part)) is not None}
+    if not finished:
+        return ""
+    seconds_per_mac = sum(finished.values()) / sum(map(study.macs, finished))
+    left = sum(map(study.macs, (part for part in missing if part not in finished)))
+    return f", about {seconds_per_mac * left / 60:.0f} min of training left"
 
 
 def print_status(study: Study, parts: list[Part]) -> None:
@@ -128,14 +155,16 @@ def print_status(study: Study, parts: list[Part]) -> None:
     for part in parts:
         aps = [study.ap(part, arch) for arch in study.arch_numbers(part)]
         ap_list = " ".join("-" if ap is None else f"{ap:.3f}" for ap in aps)
-        table.add_row(part.name, str(part.seed), f"{study.steps_done(part)} of {study.plan.steps}", ap_list)
+        table.add_row(part.name, str(part.seed), f"{study.steps_done(part)} of {study.steps(part)}", ap_list)
     CONSOLE.print(table)
 
 
 def command(plan: StudyPlan, seeds: list[int]) -> str:
     """Return the command that repeats this study."""
     words = ["python", "-m", "scripts.studies.weight_sharing", f"--space={plan.space}", f"--steps={plan.steps}"]
-    words += [f"--num-archs={plan.num_archs}", f"--arch-seed={plan.arch_seed}"]
+    words += [f"--num-archs={plan.num_archs}", f"--arch-seed={plan.arch_seed}", "--strategies", *plan.strategies]
+    words += ["--prices", *(f"{price:g}" for price in plan.prices), f"--tuning-steps={plan.tuning_steps}"]
+    words += [] if plan.experiment is None else [f"--experiment={plan.experiment}"]
     words += [f"--set={change}" for change in plan.changes]
     return shlex.join([*words, "--seeds", *map(str, seeds)])
 

@@ -36,7 +36,7 @@ class WarmStart:
         source: File, folder or name that they were read from.
         licence: Of the weights, as an SPDX identifier; None if it is not known here.
         trained_on: The data sets of the weights.
-        kernel_transforms: Of a whole supernet, whose largest subnet is ``arch``, by their names in it.
+        kernel_transforms: Of a supernet, by their names in it; those of another one that has fewer are left out.
     """
 
     arch: Arch
@@ -55,11 +55,26 @@ class WarmStart:
         return cls(network.arch, dict(network.state_dict()), keypoints, source, trained_on=trained_on)
 
     @classmethod
-    def from_supernet(cls, trained: TrainedSupernet, source: str) -> Self:
-        """Return the start from all shared weights of a trained supernet."""
-        network, transforms = trained.supernet.network, trained.supernet.kernel_transforms
+    def from_supernet(cls, trained: TrainedSupernet, source: str, space: SearchSpace) -> Self:
+        """Return the start of a supernet of ``space`` from the shared weights of a trained one.
+
+        They are all of them if its largest subnet is in ``space``, otherwise those of the largest subnet of ``space``.
+
+        Raises:
+            UserError: Neither space has the largest subnet of the other.
+        """
+        supernet, own = trained.supernet, trained.supernet.space
+        network, largest = supernet.network, _at_resolution_of(space.largest(), own)
+        if _at_resolution_of(own.largest(), space) not in space:
+            if largest not in own:
+                raise UserError(
+                    f"init={source} is a supernet of the space {own.name}, and neither its largest subnet is in the "
+                    f"space {space.name} nor the reverse; choose that space, or export a subnet and name its folder"
+                )
+            network = supernet.extract(largest)
         start = cls.from_network(network, trained.keypoints, source, trained.trained_on)
-        return replace(start, kernel_transforms={name: value.detach() for name, value in transforms.items()})
+        transforms = {name: value.detach() for name, value in supernet.kernel_transforms.items()}
+        return replace(start, kernel_transforms=transforms)
 
     def predicts(self, keypoints: KeypointSet) -> bool:
         """Whether the network's last layers predict these keypoints."""
@@ -74,8 +89,8 @@ def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> War
 
     Args:
         path: Name of a pretrained backbone (:data:`supernet.checkpoints.efficientnet_lite.VARIANTS`) or of other
-            pretrained weights (:mod:`supernet.checkpoints.pretrained`); a training run, or its supernet.pt, of the same
-            space; folder of an exported model; or a checkpoint of the published code.
+            pretrained weights (:mod:`supernet.checkpoints.pretrained`); a training run, or its supernet.pt, whose space
+            contains this one or lies in it; folder of an exported model; or a checkpoint of the published code.
         arch_path: LitePose JSON of a published checkpoint's arch, which the checkpoint does not contain.
         space: The supernet's space.
 
@@ -104,14 +119,7 @@ def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> War
         exported = load_net(path)
         start = WarmStart.from_network(exported.network, exported.keypoints, path, exported.trained_on)
     elif has_space:
-        trained = load_supernet(path)
-        own = trained.supernet.space
-        if own.digest() != space.digest():
-            raise UserError(
-                f"init={path} is a supernet of the space {own.name} ({own.digest()}), but this one's space is "
-                f"{space.name} ({space.digest()}); choose that space, or export a subnet and name its folder"
-            )
-        start = WarmStart.from_supernet(trained, path)
+        start = WarmStart.from_supernet(load_supernet(path), path, space)
     elif located(path).is_dir():
         raise UserError(
             f"init={path} contains no exported model and no supernet; name a folder that python -m subnet_export or "
@@ -122,7 +130,7 @@ def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> War
     else:
         start = WarmStart.from_network(read_published(path, Arch.load(arch_path)), None, path)
     try:
-        space.check(replace(start.arch, resolution=space.resolutions[-1]))  # weights fit any resolution
+        space.check(_at_resolution_of(start.arch, space))
     except UserError as error:
         raise UserError(f"init={path} is not a subnet of the space {space.name}: {error}") from error
     return start
@@ -155,8 +163,9 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
     for i, (stage, trained) in enumerate(zip(largest.stages, start.arch.stages, strict=True)):
         for j in range(trained.depth, stage.depth):
             own[f"stage.{i}.{j}.point_conv.1.weight"].zero_()
-    for name, value in start.kernel_transforms.items():
-        supernet.kernel_transforms[name].copy_(value)
+    for name, own_transform in supernet.kernel_transforms.items():
+        if name in start.kernel_transforms:
+            own_transform.copy_(start.kernel_transforms[name])
     parameters = dict(supernet.network.named_parameters())
     num_copied = sum(value.numel() for name, value in copied.items() if name in parameters)
     total = sum(parameter.numel() for parameter in parameters.values())
@@ -166,6 +175,11 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
         heads = "" if same_keypoints else "; last layers are random too, because they are for other keypoints"
     share = f"{num_copied:,} of {total:,} weights ({num_copied / total:.0%}) come from {start.source}"
     return share if num_copied == total else f"{share}, the others start at random{heads}"
+
+
+def _at_resolution_of(arch: Arch, space: SearchSpace) -> Arch:
+    """Return ``arch`` at a resolution of ``space``, because weights fit any."""
+    return replace(arch, resolution=space.resolutions[-1])
 
 
 def _embed(place: Tensor, value: Tensor, input_axes: tuple[int, ...]) -> None:

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from scripts.studies.sharing_report import ComparedArch, Scores, agreements, compared, draw, markdown, means
+from scripts.studies.sharing_archs import RankAgreement
+from scripts.studies.sharing_report import (
+    ComparedArch,
+    Scores,
+    agreements,
+    compared,
+    draw,
+    markdown,
+    means,
+    reaches_aim,
+)
 from supernet.pose.data.image_decoding import read_image
 
 pytestmark = pytest.mark.drawings
@@ -45,10 +55,18 @@ def test_the_tables_hold_scores_gaps_and_whether_the_aim_is_reached() -> None:
     lines = text.splitlines()
     assert "| 0: small | 42.7 M | 0.210 | 0.190 | 0.150 | +0.020 | +0.060 |" in lines
     assert "| 2: large | 169.0 M | 0.310 | 0.300 |  | +0.010 |  |" in lines
-    assert "| progressive | 3 of 3 | 1.00 | +0.010 | +0.020 | yes |" in lines
+    assert "| progressive | 3 of 3 | 1.00 | +0.010 | +0.020 | no |" in lines
     assert "| sandwich | 2 of 3 | -1.00 | +0.080 | +0.100 | no |" in lines
     assert "| alone, another seed | 3 of 3 | 1.00 | +0.020 | +0.020 |  |" in lines
     assert lines.index("Above.") < lines.index("Below.")
+
+
+def test_the_aim_is_no_median_gap_no_large_gap_and_nearly_the_same_order() -> None:
+    assert reaches_aim(RankAgreement(8, 0.8, 0.0, 0.02))
+    assert not reaches_aim(RankAgreement(8, 0.79, 0.0, 0.02))
+    assert not reaches_aim(RankAgreement(8, 0.8, 0.001, 0.02))
+    assert not reaches_aim(RankAgreement(8, 0.8, 0.0, 0.021))
+    assert not reaches_aim(RankAgreement(1, None, 0.0, 0.0))
 
 
 def test_a_strategy_without_scores_has_no_line() -> None:

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,19 +16,24 @@ from typing import Any
 import pytest
 import torch
 
+from scripts.studies.sharing_plan import Part, StudyPlan
 from scripts.studies.sharing_results import write_results
-from scripts.studies.sharing_runs import Part, Study, StudyPlan, phases_of_largest
-from scripts.studies.sharing_timing import PartTiming, seconds_left
+from scripts.studies.sharing_runs import Study, phases_of_largest
+from scripts.studies.weight_sharing import time_left
 from search.cost import macs
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.pose.keypoints import COCO
+from supernet.pose.training.loader import step_resolution
 from supernet.pose.training.objective import PoseObjective
 from supernet.space import SearchSpace
+from supernet.training.phases import step_archs
+from supernet.training.warm_start import read_warm_start
 from supernet.weight_sharing import SuperNet
 
+STRATEGIES = ("progressive", "sandwich")
 ROOT = Path(__file__).parents[3]
 FEW = (
     "dataset.train.num_images=8",
@@ -38,8 +45,14 @@ FEW = (
 )
 
 
-def study(folder: Path, steps: int = 84) -> Study:
-    return Study(folder, StudyPlan("nano", steps, 3, 0, FEW), 1)
+def study(
+    folder: Path,
+    steps: int = 840,
+    prices: tuple[float, ...] = (2.0,),
+    tuning_steps: int = 0,
+    changes: tuple[str, ...] = FEW,
+) -> Study:
+    return Study(folder, StudyPlan("nano", steps, 3, 0, STRATEGIES, prices, tuning_steps, None, changes), 1)
 
 
 def write_trained(config: Mapping[str, Any], folder: Path) -> None:
@@ -53,23 +66,81 @@ def write_trained(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def test_an_arch_alone_gets_the_phases_of_the_largest_subnet_over_all_steps(tmp_path: Path) -> None:
-    whole = study(tmp_path, steps=840)
-    alone, progressive = whole.scheduled(Part("alone", 0, 0)), whole.scheduled(Part("progressive", None, 0))
+    whole = study(tmp_path)
+    alone, progressive = whole.scheduled(Part("alone", 0, 0)), whole.scheduled(Part("progressive", 0, None, 2.0))
     assert [scheduled.phase for scheduled in alone] == [scheduled.phase for scheduled in progressive[:2]]
     assert [scheduled.stop for scheduled in alone] == [round(840 * 28 / 35), 840]
     assert alone[1].resolutions == (128,)
 
 
-def test_trainings_differ_in_space_phases_and_name_only(tmp_path: Path) -> None:
-    whole = study(tmp_path)
+def test_the_steps_of_a_supernet_cost_what_its_price_says(tmp_path: Path) -> None:
+    """Counted step by step, for the subnets that the training draws."""
+    whole = study(tmp_path, prices=(1.0, 3.0))
+    alone = [counted_macs(whole, Part("alone", 0, i)) for i in range(3)]
+    assert alone == pytest.approx([whole.macs(Part("alone", 0, i)) for i in range(3)], rel=0.02)
+    mean = statistics.mean(alone)
+    for kind in STRATEGIES:
+        for price in (1.0, 3.0):
+            assert counted_macs(whole, Part(kind, 0, None, price)) / mean == pytest.approx(price, rel=0.1)
+
+
+def counted_macs(whole: Study, part: Part) -> int:
+    """Multiply-adds per image of all steps of the training of ``part``."""
+    space = SearchSpace.from_dict(whole.config(part)["space"])
+    total = 0
+    for scheduled in whole.scheduled(part):
+        for step in range(scheduled.start, scheduled.stop):
+            resolution = step_resolution(scheduled.resolutions, part.seed, step)
+            archs = [
+                replace(arch, resolution=resolution) for arch in step_archs(scheduled, resolution, part.seed, step)
+            ]
+            total += 3 * sum(macs(arch, COCO.num) for arch in archs)
+            if scheduled.phase.teacher == "frozen":
+                total += macs(replace(space.largest(), resolution=resolution), COCO.num)
+    return total
+
+
+def test_trainings_differ_in_space_phases_steps_and_name_only(tmp_path: Path) -> None:
+    whole = study(tmp_path, prices=(3.0, 1.0), tuning_steps=5)
     parts = whole.parts([3, 4])
-    names = ["progressive", "sandwich", "alone:0", "alone:1", "alone:2"]
+    supernets = [f"{kind}-{price}x" for kind in STRATEGIES for price in (1, 3)]
+    alone = [f"alone:{i}" for i in range(3)]
+    names = [*supernets, *alone, *(f"{name}:{i}" for name in supernets for i in range(3))]
     assert [(part.name, part.seed) for part in parts] == [(name, seed) for seed in (3, 4) for name in names]
-    configs = [whole.config(part) for part in parts if part.seed == 3]
-    for config in configs:
-        different = {key for key in config if config[key] != configs[0][key]}
-        assert different <= {"space", "phases", "name"}
-        assert (config["steps"], config["seed"], config["evaluation"]["flip_test"]) == (84, 3, True)
+    configs = {part.name: whole.config(part) for part in parts if part.seed == 3}
+    first = configs["alone:0"]
+    for name, config in configs.items():
+        different = {key for key in config if config[key] != first[key]}
+        assert different <= {"space", "phases", "steps", "name", "init"}
+        assert config["seed"] == 3
+        tuned = str(tmp_path / "runs" / "train" / f"seed3_{name.partition(':')[0]}") if name.count(":") else None
+        assert config["init"] == (None if name.startswith("alone") else tuned)
+    assert first["steps"] == 840
+    assert configs["sandwich-3x:1"]["steps"] == 5
+    assert configs["sandwich-3x:1"]["space"] == configs["alone:1"]["space"] | {"name": "nano_1"}
+
+
+def test_archs_alone_start_from_the_pretrained_backbone_as_the_supernet_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe's initial weights are saved as a supernet, from which any arch can be cut."""
+    space = SearchSpace.load("nano")
+    source = tmp_path / "pretrained"
+    torch.manual_seed(3)
+    supernet = SuperNet(space, COCO.num)
+    config = study(tmp_path / "other").base
+    save_supernet(
+        source / SUPERNET_FILE, space, supernet.state_dict(), COCO, config["dataset"], {}, PoseObjective(COCO.num)
+    )
+    whole = study(tmp_path, changes=(*FEW, f"init={source}"))
+    starts: list[str] = []
+    monkeypatch.setattr("scripts.studies.sharing_runs.start_or_resume", lambda config, _: starts.append(config["init"]))
+    for part in (Part("alone", 0, 0), Part("sandwich", 0, None, 2.0)):
+        whole.train(part)
+    assert starts == [str(whole.initial_supernet)] * 2
+    start = read_warm_start(starts[0], None, SearchSpace.from_dict(whole.config(Part("alone", 0, 0))["space"]))
+    expected = supernet.extract(whole.archs[0]).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in start.tensors.items())
 
 
 def test_phases_without_the_largest_subnet_alone_are_refused() -> None:
@@ -86,7 +157,7 @@ def test_a_plan_with_too_few_steps_is_refused_before_anything_is_written(tmp_pat
 
 def test_an_interrupted_part_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str | None, list[str]]] = []
-    whole, part = study(tmp_path), Part("progressive", None, 0)
+    whole, part = study(tmp_path), Part("progressive", 0, None, 2.0)
     folder = whole.run_folder(part)
 
     def train(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -112,7 +183,7 @@ def test_an_interrupted_part_continues_where_it_stopped(tmp_path: Path, monkeypa
     assert whole.is_done(part)
     aps = [whole.ap(part, arch) for arch in range(3)]
 
-    (tmp_path / "scores" / "seed0_progressive_arch_1.json").unlink()
+    (tmp_path / "scores" / "seed0_progressive-2x_arch_1.json").unlink()
     assert not whole.is_done(part)
     again = study(tmp_path)
     again.run(part)
@@ -130,40 +201,46 @@ def test_the_results_of_an_unfinished_study_are_complete_files(tmp_path: Path, m
     monkeypatch.setattr("scripts.studies.sharing_runs.start_or_resume", train)
     monkeypatch.setattr("scripts.studies.sharing_runs.SubnetScorer", scorer)
     whole = study(tmp_path)
-    whole.run(Part("sandwich", None, 0))
-    whole.run(Part("alone", 2, 0))
+    whole.run(Part("sandwich", 0, None, 2.0))
+    whole.run(Part("alone", 0, 2))
     write_results(whole, [0], tmp_path, "the command")
     figures = json.loads((tmp_path / "study_sharing.json").read_text())
     assert figures["command"] == "the command"
-    assert figures["workload"]["steps"] == 84
-    assert [sum(phase["steps"] for phase in phases) for phases in figures["phases"].values()] == [84, 84, 84]
+    assert figures["workload"]["steps"] == 840
+    assert list(figures["prices"].values()) == pytest.approx([3, 2, 2], rel=0.02)
+    assert sum(phase["steps"] for phase in figures["phases"]["alone"]) == 840
     for i, row in enumerate(figures["archs"]):
         score = {"AP": row["costs"]["macs"] / 1e9}
-        assert row["metrics"] == {"alone": [score if i == 2 else None], "progressive": [None], "sandwich": [score]}
-    assert figures["agreement"]["sandwich"]["mean"]["num"] == 1
-    assert figures["train_seconds"]["seed0_sandwich"] == 12.5
+        alone = [score if i == 2 else None]
+        assert row["metrics"] == {"alone": alone, "progressive-2x": [None], "sandwich-2x": [score]}
+    assert figures["agreement"]["sandwich-2x"]["mean"]["num"] == 1
+    assert figures["train_seconds"]["seed0_sandwich-2x"] == 12.5
     text = (tmp_path / "study_sharing.md").read_text()
-    assert "| sandwich | 1 of 3 |" in text
+    assert "| sandwich-2x | 1 of 3 |" in text
     assert (tmp_path / "study_sharing.png").exists()
 
 
-def test_the_time_left_is_that_of_the_missing_steps_images_and_scores(tmp_path: Path) -> None:
-    whole, part = study(tmp_path, steps=110), Part("alone", 0, 0)
-    timing = PartTiming(step_seconds=(2.0, 3.0), image_seconds=0.5, score_seconds=7.0)
-    assert seconds_left(whole, part, timing) == 88 * 2 + 22 * 3 + 8 * 0.5 + 2 * 7 + 7
-    folder = whole.run_folder(part)
-    folder.mkdir(parents=True)
-    (folder / "train.jsonl").write_text('{"step": 20}\n{"step": 107}\n')
-    assert seconds_left(whole, part, timing) == 2 * 3 + 4 * 0.5 + 2 * 7 + 7
-    (folder / "summary.json").touch()
-    assert seconds_left(whole, part, timing) == 7
+def test_the_time_left_follows_from_the_multiply_adds_of_finished_parts(tmp_path: Path) -> None:
+    whole = study(tmp_path)
+    parts = whole.parts([0])
+    assert time_left(whole, parts, parts) == ""
+    small, large = Part("alone", 0, 0), Part("alone", 0, 2)
+    write_trained(whole.config(small), whole.run_folder(small))
+    seconds = 12.5 * whole.macs(large) / whole.macs(small)
+    assert time_left(whole, parts, [large]) == f", about {seconds / 60:.0f} min of training left"
+
+
+def test_fine_tuning_needs_the_supernet(tmp_path: Path) -> None:
+    whole = study(tmp_path, tuning_steps=5)
+    with pytest.raises(UserError, match="sandwich-2x:1 needs the supernet of part sandwich-2x"):
+        whole.train(Part("sandwich", 0, 1, 2.0))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_study_continues(tmp_path: Path) -> None:
     changes = [f"--set={change}" for change in (*FEW, "checkpoint_every=5", "log_every=1")]
-    options = ["--steps=60", "--num-archs=3", *changes]
+    options = ["--steps=60", "--num-archs=3", "--strategies=sandwich", *changes]
     command = [sys.executable, "-m", "scripts.studies.weight_sharing", f"--out={tmp_path}", "--threads=1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     only_one = [*command, "--only=alone:0"]
@@ -184,6 +261,6 @@ def test_a_killed_study_continues(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "60 of 60" in done.stdout
     state = subprocess.run([*command, "--status"], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert "0 of 60" in state.stdout
+    assert "sandwich-3x" in state.stdout
     figures = json.loads((tmp_path / "study_sharing.json").read_text())
     assert len(figures["archs"][0]["metrics"]["alone"]) == 1

@@ -17,6 +17,7 @@ from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.space import SearchSpace
+from supernet.stage_choices import StageChoices
 from supernet.training import run_folder
 from supernet.training.launch import start_or_resume
 from supernet.training.trainer import Trainer
@@ -117,10 +118,53 @@ def test_a_supernet_of_the_same_space_starts_with_all_shared_weights(tmp_path: P
     before = supernet.network.get_parameter("final_raw.1.conv.3.weight").clone()
     assert "last layers are random" in load_warm_start(supernet, start, COCO)
     assert torch.equal(supernet.network.get_parameter("final_raw.1.conv.3.weight"), before)
-    with pytest.raises(UserError, match=r"is a supernet of the space .* space is nano"):
+    with pytest.raises(UserError, match=r"is a supernet of the space .* in the space nano nor the reverse"):
         read_warm_start(str(tmp_path), None, SearchSpace.load("nano"))
     with pytest.raises(UserError, match="remove init_arch"):
         read_warm_start(str(tmp_path), "arch.json", SPACE)
+
+
+def narrowed(space: SearchSpace) -> SearchSpace:
+    """The space without the largest choice of each dimension that has several, at another resolution."""
+
+    def fewer(choices: tuple[int, ...]) -> tuple[int, ...]:
+        return choices[:-1] or choices
+
+    stages = tuple(
+        StageChoices(fewer(s.widths), fewer(s.depths), s.stride, fewer(s.expand_ratios), fewer(s.kernel_sizes))
+        for s in space.stages
+    )
+    return SearchSpace("narrow", (96,), fewer(space.stem_widths), stages, tuple(map(fewer, space.deconv_widths)))
+
+
+def test_a_smaller_space_starts_with_its_part_of_the_supernet(tmp_path: Path) -> None:
+    write_supernet(tmp_path)
+    trained, narrow = load_supernet(tmp_path), narrowed(SPACE)
+    with torch.no_grad():
+        for transform in trained.supernet.kernel_transforms.values():
+            transform.normal_()
+    path = tmp_path / "supernet.pt"
+    save_supernet(
+        path,
+        *(SPACE, trained.supernet.state_dict(), CROWDPOSE, trained.dataset, trained.evaluation, trained.objective),
+    )
+    torch.manual_seed(1)
+    supernet = SuperNet(narrow, CROWDPOSE.num)
+    message = load_warm_start(supernet, read_warm_start(str(path), None, narrow), CROWDPOSE)
+    assert "(100%)" in message
+    for arch in (narrow.largest(), narrow.smallest()):
+        whole = outputs(trained.supernet, replace(arch, resolution=SPACE.resolutions[0]))
+        for actual, expected in zip(outputs(supernet, arch), whole, strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+    torch.manual_seed(2)
+    larger = SuperNet(SPACE, CROWDPOSE.num)  # and back: the largest subnet is the same function again
+    save_supernet(
+        path, narrow, supernet.state_dict(), CROWDPOSE, trained.dataset, trained.evaluation, trained.objective
+    )
+    load_warm_start(larger, read_warm_start(str(path), None, SPACE), CROWDPOSE)
+    for actual, expected in zip(outputs(larger, SPACE.largest()), outputs(supernet, narrow.largest()), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_damaged_supernet_is_named_as_such(tmp_path: Path) -> None:
