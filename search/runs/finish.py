@@ -87,7 +87,7 @@ def finish(
         lines.insert(0, f"front: {run.folder / FRONT_FILE}   its {len(finalists)} archs: {run.folder / FRONT_FOLDER}")
     lines.append(f"report: {report}   figures: {run.folder / 'summary.json'}")
     run.console.print(_table(check, problem))
-    if all(0 <= score.ap < LEAST_AP for score in (check.test, *archive)):
+    if all(0 <= ap < LEAST_AP for ap in (check.test.ap, *(candidate.ap for candidate in archive))):
         logger.warning("AP is about 0, so the choice means nothing: train the supernet longer")
     run.console.print("\n".join(lines), soft_wrap=True)
 

@@ -157,14 +157,15 @@ class Pose:
         swapped = np.arange(len(self.description["keypoints"]["names"]))
         for pair in self.description["keypoints"]["flip_pairs"]:
             swapped[pair] = pair[::-1]
-        heat, tags = [], []
+        maps = []
         for mirrored, output in enumerate(outputs):
             low, high = output["low"][0], output["high"][0]
             half = high.shape[:0:-1]
-            maps = (resize(low[: len(high)], half) + high) / 2, resize(low[len(high) :], half)
-            for results, part in zip((heat, tags), maps, strict=True):
-                results.append(resize(part, size)[swapped, :, ::-1] if mirrored else resize(part, size))
-        return sum(heat) / np.float32(len(heat)), np.stack(tags, axis=1)
+            parts = (resize(low[: len(high)], half) + high) / 2, resize(low[len(high) :], half)
+            resized = [resize(part, size) for part in parts]
+            maps.append([part[swapped, :, ::-1] for part in resized] if mirrored else resized)
+        heat, tags = (np.stack(parts, axis=1) for parts in zip(*maps, strict=True))
+        return heat.mean(axis=1), tags
 
 
 def group(entries: Sequence[Array], description: Any, fill_in: Callable[[int, Array], Array]) -> tuple[Array, Array]:
