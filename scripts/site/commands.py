@@ -8,7 +8,7 @@ import sys
 from supernet.cli.commands import SCRIPT, Command, installed
 from supernet.cli.entry.main import main
 
-LUT = ("build", "verify", "show", "merge", "kit")
+LUT = ("build", "verify", "show", "kit", "merge", "transfer", "benchncnn")
 """Subcommands of ``litepose lut``."""
 COLUMNS = "88"
 _INTRODUCTION = """# Commands

@@ -1,4 +1,4 @@
-"""Latency tables: ``python -m search.lut build|verify|show|merge|kit`` (options: ``--help``)."""
+"""Latency tables: ``python -m search.lut build|verify|show|kit|merge|transfer|benchncnn`` (options: ``--help``)."""
 
 from supernet.cli.interrupts import command
 

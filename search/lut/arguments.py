@@ -9,7 +9,7 @@ PROGRAM = "python -m search.lut"
 
 
 def parse() -> argparse.Namespace:
-    """Parse the process's arguments; ``command`` is one of build, verify, show, merge and kit."""
+    """Parse the process's arguments; ``command`` is the name of one of them."""
     description = "Latency tables: how long each block of a search space takes on a device, and so any arch of it."
     parser = CommandLine(PROGRAM, description=description)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -50,11 +50,31 @@ def parse() -> argparse.Namespace:
     merge.add_argument("measurements", metavar="FILE", type=Path, nargs="+", help="measurements.jsonl, or a zip of it")
     merge.add_argument("--output", metavar="FILE", type=Path, required=True, help="new table")
 
-    kit = command("kit", "write a zip that measures on a device that has only onnxruntime and numpy")
+    kit = command("kit", "write a zip that measures on a device that has only a runtime and numpy")
     _space(kit)
+    kit.add_argument("--runtime", default="onnxruntime", help="onnxruntime, ncnn or mnn (default: %(default)s)")
+    kit.add_argument(
+        "--only-networks", action="store_true", help="leave out the blocks: measures enough to transfer a table"
+    )
     kit.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="images a run (default: 1)")
     _fitting(kit)
     kit.add_argument("--output", metavar="FILE", type=Path, required=True, help="new zip")
+
+    transfer = command("transfer", "move a table to a similar device on which 10 to 20 networks were measured")
+    transfer.add_argument("table", metavar="TABLE", type=Path, help="the table to move")
+    transfer.add_argument(
+        "measurements",
+        metavar="FILE",
+        type=Path,
+        help="measurements.jsonl of a kit with --only-networks, or a zip",
+    )
+    transfer.add_argument("--output", metavar="FILE", type=Path, required=True, help="new table")
+
+    benchncnn = command("benchncnn", "turn the output of ncnn's benchmark, run on a kit for ncnn, into measurements")
+    benchncnn.add_argument("kit", metavar="KIT", type=Path, help="the kit whose benchncnn.sh ran")
+    benchncnn.add_argument("outputs", metavar="FILE", type=Path, nargs="+", help="what it printed, on one device")
+    benchncnn.add_argument("--output", metavar="FILE", type=Path, required=True, help="new file of measurements")
+
     parser.describe(("build --space litepose --threads 2", "show table.json arch=runs/evolve/latest/arch.json"))
     measured = {"what is measured": ("--space", "--supernet", "--num-keypoints", "--resolutions", "--batch")}
     effort = {"effort": ("--rounds", "--minutes", "--networks", "--seed")}
@@ -65,7 +85,12 @@ def parse() -> argparse.Namespace:
     verify.describe(("runs/lut/table.json", "runs/lut/table.json networks=50 seed=2"))
     show.describe(("runs/lut/table.json", "runs/lut/table.json --arch runs/evolve/latest/arch.json"))
     merge.describe(("measurements.jsonl --output table.json", "first.zip second.zip output=table.json"))
-    kit.describe(("--space litepose --output kit.zip", "space=nano output=kit.zip batch=4"), {**measured, **effort})
+    kit.describe(
+        ("--space litepose --output kit.zip", "space=nano runtime=ncnn output=kit.zip"),
+        {**measured, "how": ("--runtime", "--only-networks"), **effort},
+    )
+    transfer.describe(("table.json measurements.jsonl --output other.json",))
+    benchncnn.describe(("kit.zip output.txt --output measurements.jsonl",))
     options: argparse.Namespace = parser.parse_args()
     return options
 
@@ -87,7 +112,7 @@ def _space(parser: argparse.ArgumentParser) -> None:
 
 def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--runtime", default="onnxruntime", help="onnxruntime, openvino or torch (default: %(default)s)"
+        "--runtime", default="onnxruntime", help="onnxruntime, openvino, ncnn, mnn or torch (default: %(default)s)"
     )
     parser.add_argument("--precision", default="f32", help="f32, bf16 or, of torch, f16 (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=whole_number(1), help="CPU threads (default: all cores)")

@@ -13,8 +13,10 @@ import torch
 
 from search.lut import show
 from search.lut.build import Effort, Progress, build
-from search.lut.kit import write_kit
-from search.lut.merge import merge
+from search.lut.devices import benchncnn
+from search.lut.devices.kit import KitContents, check_runtime, write_kit
+from search.lut.devices.merge import merge
+from search.lut.devices.transfer import transfer
 from search.lut.runtimes import open_runtime, runtime_of
 from search.lut.verify import verify
 from search.lut.workloads import MeasurementPlan, fitting_networks
@@ -86,13 +88,36 @@ def run_merge(options: argparse.Namespace) -> None:
 def run_kit(options: argparse.Namespace) -> None:
     """Write a kit."""
     check_new(options.output)
+    check_runtime(options.runtime)
     plan = _plan(options)
-    total = len(plan.workloads())
+    kit = KitContents(plan, options.runtime, options.batch, options.only_networks)
     with progress_bar() as bar:
-        task = bar.add_task("writing graphs", total=total, note=plan.space.name)
-        write_kit(options.output, plan, options.batch, lambda: bar.advance(task))
+        task = bar.add_task("writing graphs", total=len(kit.workloads()), note=plan.space.name)
+        write_kit(options.output, kit, lambda: bar.advance(task))
     megabytes = options.output.stat().st_size / 1e6
-    _print(f"{options.output}: {_contents(plan)}, {megabytes:.1f} MB; its README.txt explains how to use it")
+    contents = f"{len(plan.networks)} networks" if options.only_networks else _contents(plan)
+    _print(f"{options.output}: {contents} for {kit.runtime}, {megabytes:.1f} MB; its README.txt explains how to use it")
+
+
+def run_benchncnn(options: argparse.Namespace) -> None:
+    """Turn the output of ncnn's benchmark into measurements."""
+    check_new(options.output)
+    text = benchncnn.measurements(options.kit, options.outputs)
+    files.write_text(options.output, text)
+    _print(f"{options.output}: {text.count(chr(10)) - 1} visits; python -m search.lut merge makes a table of it")
+
+
+def run_transfer(options: argparse.Namespace) -> None:
+    """Move a table to a similar device."""
+    results = options.output.with_suffix(".transferred.json")
+    check_new(options.output)
+    files.check_writable(results)
+    source = LatencyTable.load(options.table)
+    result = transfer(source, options.measurements)
+    result.table.save(options.output)
+    files.write_json(results, result.to_dict(source))
+    CONSOLE.print(show.transferred(result))
+    _print(f"{result.table.settings.describe()}; {options.output}, {results}")
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -101,6 +126,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "show": run_show,
     "merge": run_merge,
     "kit": run_kit,
+    "transfer": run_transfer,
+    "benchncnn": run_benchncnn,
 }
 
 

@@ -1,10 +1,12 @@
 """Measures latencies on this device: ``python measure.py`` beside the files of its kit; ``--help`` lists the options.
 
-It needs Python 3.10 or newer, onnxruntime and numpy, and nothing else of the project that made the kit. It may be
-stopped at any time: the same command continues from there. Copy the file it writes back to that project.
+It needs Python 3.10 or newer, numpy and the library that the kit is for (onnxruntime, ncnn or MNN), and nothing else of
+the project that made the kit. It may be stopped at any time: the same command continues from there. Copy the file it
+writes back to that project.
 """
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -165,14 +167,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--minutes", metavar="N", type=float, default=15.0, help="after that, only the first round is completed"
     )
-    parser.add_argument("--provider", default="CPUExecutionProvider", help="of onnxruntime (default: %(default)s)")
+    parser.add_argument("--provider", default="CPUExecutionProvider", help="of onnxruntime only (default: %(default)s)")
     parser.add_argument(
         "--device", metavar="NAME", help="of this device, if the name that the system reports is not clear"
     )
     options = parser.parse_args(arguments)
     try:
         return _measure_kit(here, options)
-    except (JournalError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -181,21 +183,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure_kit(kit: Path, options: argparse.Namespace) -> int:
-    import onnxruntime
-
     if options.threads < 1 or options.rounds < 1:
         raise JournalError("--threads and --rounds must be at least 1")
-    if options.provider not in onnxruntime.get_available_providers():
-        available = ", ".join(onnxruntime.get_available_providers())
-        raise JournalError(f"there is no provider {options.provider} here; choose among {available}")
     manifest = json.loads((kit / "manifest.json").read_text(encoding="utf-8"))
-    device = options.device or _processor()
-    if options.provider != "CPUExecutionProvider":
-        device += f" ({options.provider})"
+    kinds = importlib.import_module("libraries").LIBRARIES  # beside this file in a kit
+    library = kinds[manifest["runtime"]](options.threads, options.provider)
     settings = {
-        "runtime": "onnxruntime",
-        "runtime_version": onnxruntime.__version__,
-        "device": device,
+        "runtime": manifest["runtime"],
+        "runtime_version": library.version,
+        "device": (options.device or _processor()) + library.place,
         "system": platform.platform(),
         "threads": options.threads,
         "precision": "f32",
@@ -209,13 +205,10 @@ def _measure_kit(kit: Path, options: argparse.Namespace) -> int:
     def open_subject(subject: str) -> Run:
         file = graphs[subject]["file"]
         if file not in last:
-            session_options = onnxruntime.SessionOptions()
-            session_options.intra_op_num_threads = options.threads
-            session_options.log_severity_level = 3
             last.clear()
-            path = str(kit / "graphs" / file)
-            last[file] = onnxruntime.InferenceSession(path, session_options, providers=[options.provider])
-        return runner(last[file], graphs[subject]["inputs"])
+            last[file] = library.open(kit / "graphs" / file)
+        run: Run = library.runner(last[file], graphs[subject]["inputs"])
+        return run
 
     num_visits, started = len(journal.visits), time.perf_counter()
     for number in measure(journal, list(graphs), open_subject, options.rounds, options.minutes):
@@ -226,20 +219,9 @@ def _measure_kit(kit: Path, options: argparse.Namespace) -> int:
             message = f"\rround {number + 1}/{options.rounds}, {num_visits}/{total} visits, {seconds:.0f} s"
             print(message, end="", file=sys.stderr, flush=True)
     journal.close()
+    device = settings["device"]
     print(f"\n{options.output}: {num_visits} visits of {len(graphs)} graphs on {device}", file=sys.stderr)
     return 0
-
-
-def runner(session: Any, shapes: Sequence[Sequence[int]]) -> Run:
-    """Return a function that runs an ONNX Runtime session once, on noise of the given shapes."""
-    import numpy as np
-
-    rng, feeds = np.random.default_rng(0), {}
-    for entry, shape in zip(session.get_inputs(), shapes, strict=True):
-        is_image = "uint8" in entry.type
-        noise = rng.integers(0, 256, shape) if is_image else rng.standard_normal(shape)
-        feeds[entry.name] = noise.astype(np.uint8 if is_image else np.float32)
-    return lambda: session.run(None, feeds)
 
 
 def _processor() -> str:

@@ -67,7 +67,7 @@ def table_from(header: Mapping[str, Any], visits: Sequence[Any]) -> LatencyTable
         raise UserError(
             f"space_digest is {header['space_digest']!r}, but the space has {space.digest()}; measure again"
         )
-    networks = tuple(_network(i, value, space) for i, value in enumerate(header["networks"]))
+    networks = networks_of(header["networks"], space)
     entries = entries_of(visits, MeasurementPlan(space, num_keypoints, networks).workloads())
     blocks = {block: entries[key_of(block)] for block in blocks_of_space(space, num_keypoints)}
     measured = tuple(MeasuredNetwork(arch, entries[network_key(arch)]) for arch in networks)
@@ -115,6 +115,11 @@ def _entry(medians: Sequence[float], runs: Sequence[float]) -> Entry:
     """Summarise the visits of one workload; p90 is at least p50, which is a median over rounds."""
     p50, p90 = float(np.median(medians)), float(np.percentile(runs, 90))
     return Entry(round(p50, 5), round(max(p50, p90), 5), len(runs))
+
+
+def networks_of(values: Sequence[Any], space: SearchSpace) -> tuple[Arch, ...]:
+    """Read the networks of a header; a UserError names the first that is wrong."""
+    return tuple(_network(i, value, space) for i, value in enumerate(values))
 
 
 def _network(i: int, value: Any, space: SearchSpace) -> Arch:

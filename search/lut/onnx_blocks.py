@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search.lut.workloads import NoOp, Workload
+from subnet_export.deployment.deployed_network import Input
 from supernet.arch import DECONV_KERNEL_SIZE, HEAD, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
 from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
@@ -41,15 +42,14 @@ def weight_pool(num: int) -> Array:
     return np.random.default_rng(0).normal(0, 0.05, num).astype(np.float32)
 
 
-def input_shapes(workload: Workload, batch: int) -> list[tuple[int, ...]]:
-    """Return the shapes of a workload's inputs: images are (B, H, W, 3) uint8, maps (B, C, H, W) float32."""
+def input_shapes(workload: Workload, batch: int, takes: Input = "uint8") -> list[tuple[int, ...]]:
+    """Return the shapes of a workload's inputs: maps are (B, C, H, W) float32, images as a network ``takes`` them."""
     if isinstance(workload, NoOp):
         return [(batch, 8, 1, 1)]
-    if isinstance(workload, Arch):
-        return [(batch, workload.resolution, workload.resolution, 3)]
+    if isinstance(workload, Arch | Stem):
+        size = workload.resolution if isinstance(workload, Arch) else workload.input_size
+        return [(batch, size, size, 3) if takes == "uint8" else (batch, 3, size, size)]
     size = workload.input_size
-    if isinstance(workload, Stem):
-        return [(batch, size, size, 3)]
     if isinstance(workload, Bottleneck):
         return [(batch, workload.in_width, size, size)]
     return [(batch, workload.in_width, size, size), (batch, workload.skip_width, size, size)]
@@ -60,22 +60,22 @@ def is_image(shape: Sequence[int]) -> bool:
     return shape[2] != shape[3]
 
 
-def graph_of(workload: Workload, num_keypoints: int, weights: Weights) -> "onnx.ModelProto":
+def graph_of(workload: Workload, num_keypoints: int, weights: Weights, takes: Input = "uint8") -> "onnx.ModelProto":
     """Return the ONNX model of a workload, with dynamic batch and size like exports; see ``input_shapes``.
 
     The graph of ``NoOp`` does almost nothing: its time is the cost of a call of the library.
     """
-    writer = _Writer(weights)
+    writer = _Writer(weights, takes)
     if isinstance(workload, Arch):
         return _network(writer, workload, num_keypoints)
-    names = [writer.declare(f"input{i}", shape) for i, shape in enumerate(input_shapes(workload, 1))]
+    names = [writer.declare(f"input{i}", shape) for i, shape in enumerate(input_shapes(workload, 1, takes))]
     if isinstance(workload, NoOp):
         return writer.model({"output": writer.node("Relu", names)})
     return writer.model({"output": _block(writer, "block", workload, names)})
 
 
 def _network(writer: "_Writer", arch: Arch, num_keypoints: int) -> "onnx.ModelProto":
-    value = writer.declare("images", input_shapes(arch, 1)[0])
+    value = writer.declare("images", input_shapes(arch, 1, writer.takes)[0])
     blocks = iter(blocks_of(arch, num_keypoints))
     features = [_block(writer, "first", next(blocks), [value])]
     for i, stage in enumerate(arch.stages):
@@ -95,11 +95,7 @@ def _network(writer: "_Writer", arch: Arch, num_keypoints: int) -> "onnx.ModelPr
 def _block(writer: "_Writer", name: str, block: Block, inputs: Sequence[str]) -> str:
     """Write the nodes of a block and return the name of its output."""
     if isinstance(block, Stem):
-        value = writer.node("Transpose", inputs, perm=[0, 3, 1, 2])
-        value = writer.node("Cast", [value], to=1)  # FLOAT
-        for operator, numbers in (("Sub", IMAGENET_MEAN), ("Div", IMAGENET_STD)):
-            constant = writer.constant(255.0 * np.array(numbers, np.float32).reshape(1, 3, 1, 1))
-            value = writer.node(operator, [value, constant])
+        value = writer.normalised(inputs[0]) if writer.takes == "uint8" else inputs[0]
         value = writer.relu6(writer.conv(f"{name}.0.0", value, 3, STEM_CHANNELS, 3, stride=2))
         value = writer.relu6(writer.conv(f"{name}.1.0", value, STEM_CHANNELS, STEM_CHANNELS, 3, groups=STEM_CHANNELS))
         return writer.conv(f"{name}.2", value, STEM_CHANNELS, block.width, 1)
@@ -126,8 +122,8 @@ def _block(writer: "_Writer", name: str, block: Block, inputs: Sequence[str]) ->
 class _Writer:
     """Collects the parts of a graph; every method that adds a node returns the name of its output."""
 
-    def __init__(self, weights: Weights) -> None:
-        self._weights = weights
+    def __init__(self, weights: Weights, takes: Input) -> None:
+        self._weights, self.takes = weights, takes
         self._nodes: list[Any] = []
         self._inputs: list[Any] = []
         self._tensors: list[Any] = []
@@ -156,6 +152,14 @@ class _Writer:
         name = f"constant{len(self._tensors)}"
         self._tensors.append(numpy_helper.from_array(values, name))
         return name
+
+    def normalised(self, value: str) -> str:
+        value = self.node("Transpose", [value], perm=[0, 3, 1, 2])
+        value = self.node("Cast", [value], to=1)  # FLOAT
+        for operator, numbers in (("Sub", IMAGENET_MEAN), ("Div", IMAGENET_STD)):
+            constant = self.constant(255.0 * np.array(numbers, np.float32).reshape(1, 3, 1, 1))
+            value = self.node(operator, [value, constant])
+        return value
 
     def conv(
         self,

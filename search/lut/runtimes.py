@@ -1,16 +1,24 @@
 """Runtimes that run blocks and whole networks, with the same settings as exported models."""
 
+import hashlib
 import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from search.lut.measure import Run, runner
+from search.lut.libraries import LibraryError, MnnLibrary, NcnnLibrary, runner
+from search.lut.measure import Run
+from search.lut.ncnn_graphs import param_of
 from search.lut.onnx_blocks import graph_of, input_shapes, is_image, random_weights
 from search.lut.torch_blocks import torch_block
 from search.lut.workloads import Workload
-from subnet_export.deployment.formats import ONNX, OPENVINO, require
+from subnet_export.deployment.edge_runtimes import output_of_libraries_on_stderr
+from subnet_export.deployment.edge_writers import write_mnn
+from subnet_export.deployment.formats import MNN, NCNN, ONNX, OPENVINO, require
 from subnet_export.deployment.runtimes import (
     Precision,
     check_openvino_precision,
@@ -23,7 +31,13 @@ from supernet.compute.machine import processor
 from supernet.costs.latency_table import LatencyTable, MeasurementSettings
 from supernet.errors import UserError
 
-PRECISIONS = {"onnxruntime": ("f32",), "openvino": ("f32", "bf16"), "torch": ("f32", "bf16", "f16")}
+PRECISIONS = {
+    "onnxruntime": ("f32",),
+    "openvino": ("f32", "bf16"),
+    "ncnn": ("f32",),
+    "mnn": ("f32",),
+    "torch": ("f32", "bf16", "f16"),
+}
 """Runtimes with the precisions that each offers."""
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -46,18 +60,30 @@ def open_runtime(
     Raises:
         UserError: It is not installed, or does not offer the precision or device.
     """
-    if name not in PRECISIONS:
-        raise UserError(f"there is no runtime {name!r}; choose among {', '.join(PRECISIONS)}")
+    check_runtime(name)
     if precision not in PRECISIONS[name]:
         raise UserError(f"{name} computes in {', '.join(PRECISIONS[name])} here, not in {precision}; choose one")
     if device.type != "cpu" and name != "torch":
         raise UserError(f"{name} runs on the CPU here, not on {device}; choose device cpu or runtime torch")
     if name == "torch":
         return TorchRuntime(precision, threads, batch, num_keypoints, device)
-    needed = ("onnx", *(ONNX if name == "onnxruntime" else OPENVINO).readers)
-    require(needed, "onnx" if name == "onnxruntime" else "openvino", f"runtime {name}")
-    kind = OnnxRuntime if name == "onnxruntime" else OpenVinoRuntime
-    return kind(precision, threads, batch, num_keypoints)
+    kind, extra, needed = _OF_LIBRARIES[name]
+    require(needed, extra, f"runtime {name}")
+    try:
+        return kind(precision, threads, batch, num_keypoints)
+    except LibraryError as error:
+        raise UserError(str(error)) from error
+
+
+def check_runtime(name: str) -> None:
+    """Raise UserError unless there is a runtime ``name``."""
+    if name in ("litert", "executorch"):
+        raise UserError(
+            f"there are no tables of runtime {name}, whose converter takes too long for every block of a space; choose "
+            f"among {', '.join(PRECISIONS)}"
+        )
+    if name not in PRECISIONS:
+        raise UserError(f"there is no runtime {name!r}; choose among {', '.join(PRECISIONS)}")
 
 
 def runtime_of(table: LatencyTable) -> Runtime:
@@ -135,6 +161,45 @@ class OpenVinoRuntime(OnnxRuntime):
         return str(openvino.__version__).split("-")[0]
 
 
+class NcnnRuntime:
+    """ncnn on the CPU; images are normalised before, as exports for ncnn expect them."""
+
+    def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int) -> None:
+        self._num_keypoints, self._library = num_keypoints, NcnnLibrary(threads)
+        self.settings = _settings("ncnn", self._library.version, precision, threads, batch)
+
+    def open(self, workload: Workload) -> Run:
+        """See ``Runtime``."""
+        net = self._library.open_text(param_of(workload, self._num_keypoints))
+        return self._library.runner(net, input_shapes(workload, self.settings.batch, "float32"))
+
+
+class MnnRuntime:
+    """MNN on the CPU; images are normalised before, as exports for MNN expect them.
+
+    Converted graphs are kept until the end, because converting one takes longer than a visit.
+    """
+
+    def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int) -> None:
+        self._num_keypoints, self._weights = num_keypoints, random_weights()
+        self._folder = tempfile.TemporaryDirectory(prefix="litepose-mnn-")
+        self._places: dict[bytes, Path] = {}
+        with output_of_libraries_on_stderr():
+            self._library = MnnLibrary(threads)
+        self.settings = _settings("mnn", self._library.version, precision, threads, batch)
+
+    def open(self, workload: Workload) -> Run:
+        """See ``Runtime``."""
+        graph = graph_of(workload, self._num_keypoints, self._weights, "float32")
+        digest = hashlib.sha256(graph.SerializeToString()).digest()
+        if digest not in self._places:
+            folder = Path(self._folder.name) / str(len(self._places))
+            write_mnn(graph, folder)
+            self._places[digest] = folder / MNN.files[0]
+        module = self._library.open(self._places[digest])
+        return self._library.runner(module, input_shapes(workload, self.settings.batch, "float32"))
+
+
 class TorchRuntime:
     """PyTorch without a compiler, on the CPU or a GPU, in channels-last order."""
 
@@ -192,3 +257,12 @@ def _inputs_channels_last(model: Any) -> None:
         for consumer in consumers:
             consumer.replace_source_output(maps.output(0))
     model.validate_nodes_and_infer_types()
+
+
+_OF_LIBRARIES: dict[str, tuple[Callable[[str, int, int, int], Runtime], str, tuple[str, ...]]] = {
+    "onnxruntime": (OnnxRuntime, ONNX.extra, ("onnx", *ONNX.readers)),
+    "openvino": (OpenVinoRuntime, OPENVINO.extra, ("onnx", *OPENVINO.readers)),
+    "ncnn": (NcnnRuntime, NCNN.extra, NCNN.readers),
+    "mnn": (MnnRuntime, MNN.extra, ("onnx", *MNN.readers)),
+}
+"""Classes that measure without PyTorch, the group of optional dependencies that installs their packages, and these."""

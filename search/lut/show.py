@@ -1,12 +1,14 @@
 """Tables for the terminal: what a latency table holds, predicts, and how accurate it is."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from search.lut.devices.transfer import Transfer
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import KINDS, blocks_of, key_of, kind_of
 from supernet.costs.latency_table import LatencyTable
@@ -60,20 +62,36 @@ def predictions(table: LatencyTable, archs: Sequence[tuple[str, Arch]]) -> Table
 
 def verification(result: Mapping[str, Any]) -> RenderableType:
     """Return the accuracy of a table from the result of :func:`search.lut.verify.verify`."""
-    accuracy, measured = result["agreement"], [row["p50_ms"] for row in result["networks"]]
+    agreement = result["agreement"]
+    facts = _agreement(agreement, [row["p50_ms"] for row in result["networks"]])
+    return _facts(f"{agreement['num_networks']} networks never used in fitting", facts)
+
+
+def transferred(result: Transfer) -> RenderableType:
+    """Return the accuracy of a moved table for networks that were left out, and its factors."""
+    measured = [network.entry.p50_ms for network in result.table.networks]
+    kinds = ", ".join(f"{kind} {factor:.3f}" for kind, factor in result.factors.kinds.items())
+    facts = {
+        **_agreement(asdict(result.left_out), measured),
+        "noise of medians": f"{result.noise:.2f} %",
+        "with one factor": f"mean error {result.common_mape:.2f} %",
+        "factors": f"{kinds}, borders {result.factors.border:.3f}",
+        "fixed part": f"{result.factors.fixed_ms:.3f} ms",
+    }
+    return _facts(f"{len(measured)} networks, each predicted from the others", facts)
+
+
+def _agreement(accuracy: Mapping[str, Any], measured: Sequence[float]) -> dict[str, str]:
     noise = accuracy["repeat_noise"]
-    return _facts(
-        f"{accuracy['num_networks']} networks never used in fitting",
-        {
-            "measured": f"{min(measured):.2f} to {max(measured):.2f} ms",
-            "mean error (MAPE)": f"{accuracy['mape']:.2f} %",
-            "worst error": f"{accuracy['worst']:.2f} %",
-            "bias": f"{accuracy['bias']:+.2f} %",
-            "Spearman": str(accuracy["spearman"]),
-            "Kendall": str(accuracy["kendall"]),
-            "repeat noise": "one round only" if noise is None else f"{noise:.2f} %",
-        },
-    )
+    return {
+        "measured": f"{min(measured):.2f} to {max(measured):.2f} ms",
+        "mean error (MAPE)": f"{accuracy['mape']:.2f} %",
+        "worst error": f"{accuracy['worst']:.2f} %",
+        "bias": f"{accuracy['bias']:+.2f} %",
+        "Spearman": str(accuracy["spearman"]),
+        "Kendall": str(accuracy["kendall"]),
+        "repeat noise": "one round only" if noise is None else f"{noise:.2f} %",
+    }
 
 
 def _facts(title: str, facts: Mapping[str, str]) -> Table:

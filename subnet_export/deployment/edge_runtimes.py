@@ -119,7 +119,7 @@ class MnnRuntime:
 
     def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
         check_library(MNN, path, precision)
-        with _output_of_libraries_on_stderr():
+        with output_of_libraries_on_stderr():
             import MNN as library
 
             self.library = f"MNN {library.version()}"
@@ -145,7 +145,7 @@ class MnnRuntime:
 
 
 @contextlib.contextmanager
-def _output_of_libraries_on_stderr() -> Iterator[None]:
+def output_of_libraries_on_stderr() -> Iterator[None]:
     """Send what a library prints to standard output to standard error: MNN greets there, where a command's data go."""
     sys.stdout.flush()
     saved = os.dup(1)

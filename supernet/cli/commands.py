@@ -44,7 +44,7 @@ COMMANDS = (
     Command("publish", "subnet_export.publish", "share a model or a supernet on the Hugging Face Hub", USE),
     Command("evaluate", "supernet.evaluate", "measure the AP of a subnet or a model", CHECK, "evaluate"),
     Command("benchmark", "subnet_export.benchmark", "measure latency and throughput", CHECK),
-    Command("lut", "search.lut", "latency tables: build, verify, show, merge, kit", CHECK),
+    Command("lut", "search.lut", "latency tables: build, verify, show, kit, merge, transfer, benchncnn", CHECK),
     Command("report", "search.report", "compare finished searches on one page", CHECK),
     Command("check", "supernet.pose.check", "check a data set for faults", CHECK, "check"),
     Command("doctor", "supernet.doctor", "show versions, devices and packages", CHECK),

@@ -21,13 +21,16 @@ import torch
 
 from scripts.site import notebook
 from search.api import train
+from search.lut.devices.merge import merge
 from subnet_export.deployment.formats import FORMATS, missing
 from supernet.cli.commands import COMMANDS
 from supernet.cli.grammar import as_overrides
 from supernet.cli.hydra_app import compose_config
 from supernet.cli.option_docs import all_options, command_page
+from supernet.space import SearchSpace
 from tests.helpers.coco_files import write_people
 from tests.helpers.documented_commands import ROOT, Documented, commands, pages, quick
+from tests.helpers.latency_measurements import fake_measurements
 
 ALL = list(commands())
 CONFIGURED = {command.module: command.config for command in COMMANDS if command.config is not None}
@@ -119,6 +122,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("photo.jpg", "folder/1.jpg", "shots/day/2.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         image.save(folder / name)
+    (folder / "measurements.jsonl").write_text(fake_measurements(SearchSpace.load("nano"), 17, 12))
+    merge([folder / "measurements.jsonl"]).save(folder / "table.json")
     splits = {"train": {"num_images": 8}, "val": {"num_images": 3}, "test": {"num_images": 3}}
     small: dict[str, Any] = {"steps": 2, "batch_size": 2, "report_random": 0, "num_calibration_images": 4, "threads": 1}
     runs = folder / "runs"

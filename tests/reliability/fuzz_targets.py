@@ -18,8 +18,10 @@ import torch
 import yaml
 
 from search.budget import Budget, CostModel
+from search.lut.devices import benchncnn
+from search.lut.devices.kit import FOLDER, KitContents, write_kit
+from search.lut.devices.merge import merge
 from search.lut.measure import FORMAT as MEASUREMENTS
-from search.lut.merge import merge
 from search.lut.workloads import MeasurementPlan
 from search.optuna_backend.storage import open_storage, open_study
 from search.quantities import BYTES, COUNT, MILLISECONDS, parse
@@ -77,6 +79,10 @@ def _json(value: Any) -> bytes:
 def _lines(value: Any) -> bytes:
     rows = value if isinstance(value, list) else [value]
     return b"".join(_json(row) + b"\n" for row in rows)
+
+
+def _text_lines(value: Any) -> bytes:
+    return "".join(f"{_text(line)}\n" for line in (value if isinstance(value, list) else [value])).encode()
 
 
 def _torch(value: Any) -> bytes:
@@ -158,6 +164,16 @@ def _budget(path: Path) -> None:
     value = files.read_json(path, "budget")
     if isinstance(value, dict):
         Budget.from_mapping(value, CostModel(SPACE, 17)).check_reachable()
+
+
+def _benchncnn(folder: Path) -> Any:
+    kit = KitContents(MeasurementPlan(SPACE, 3), "ncnn", only_networks=True)
+    write_kit(folder / "kit.zip", kit)
+    with zipfile.ZipFile(folder / "kit.zip") as archive:
+        script = archive.read(f"{FOLDER}/{benchncnn.SCRIPT}").decode()
+    (first,) = (line for line in script.splitlines() if line.startswith('echo "kit'))
+    settings = ["device a phone", "system Linux", "precision f16", "graph 0 0", "num_threads = 4"]
+    return [first.split('"')[1], *settings, "    graphs/00000.param  min =    1.20  max =    1.40  avg =    1.30"]
 
 
 def _measurements(_: Path) -> Any:
@@ -303,6 +319,9 @@ TARGETS = {
     "budget": Target("budget.json", lambda _: {"macs": "60M", "min_params": "1%"}, _json, _budget, False),
     "table": Target("table.json", lambda _: fake_table().to_dict(), _json, LatencyTable.load),
     "measurements": Target("out.jsonl", _measurements, _lines, lambda path: merge([path])),
+    "benchncnn": Target(
+        "output.txt", _benchncnn, _text_lines, lambda path: benchncnn.measurements(path.parent / "kit.zip", [path])
+    ),
     "annotations": Target("people.json", annotations, _json, lambda path: read_annotations(path, COCO)),
     "truth": Target(
         "truth.json", _truth, _json, lambda path: average_precision(path, path.parent / "results.json", "coco")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from search.lut import merge as merging
-from search.lut.merge import merge
+from search.lut.devices import merge as merging
+from search.lut.devices.merge import merge
 from search.runs.resume import run_to_resume
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import load_supernet

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import yaml
 from search.lut import __main__ as entry
 from supernet.costs.latency_table import LatencyTable
 from tests.helpers.latency_tables import SPACE, fake_table
+from tests.search.lut.devices.test_transfer import OTHER, SOURCE, measured
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -47,10 +49,51 @@ def test_a_table_is_built_verified_and_shown(
     assert f"{table.predict_ms(arch):.2f}" in capsys.readouterr().out
 
 
+def test_a_table_of_ncnn_is_built_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space, path = tmp_path / "space.yaml", tmp_path / "table.json"
+    space.write_text(yaml.safe_dump(SPACE.to_dict()))
+    options = ("--space", space, "--resolutions", "64", "--threads", 1, "--networks", 3, "--rounds", 1)
+    assert run(monkeypatch, "build", *options, "--runtime", "ncnn", "--output", path) == 0
+    assert LatencyTable.load(path).settings.runtime == "ncnn"
+    assert run(monkeypatch, "verify", path, "--networks", 3, "--rounds", 1) == 0
+    assert "Spearman" in capsys.readouterr().out
+
+
+def test_a_table_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    table, there, moved = (tmp_path / name for name in ("table.json", "there.jsonl", "moved.json"))
+    SOURCE.save(table)
+    measured(there, 12)
+    assert run(monkeypatch, "transfer", table, there, "--output", moved) == 0
+    assert "12 networks, each predicted from the others" in capsys.readouterr().out
+    assert LatencyTable.load(moved).settings == OTHER
+    results = json.loads((tmp_path / "moved.transferred.json").read_text())
+    assert results["agreement"]["num_networks"] == 12
+    measured(there, 9)
+    assert run(monkeypatch, "transfer", table, there, "--output", tmp_path / "new.json") == 2
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space, kit = tmp_path / "space.yaml", tmp_path / "kit.zip"
+    space.write_text(yaml.safe_dump(SPACE.to_dict()))
+    options = ("--space", space, "--runtime", "ncnn", "--only-networks", "--networks", 2)
+    assert run(monkeypatch, "kit", *options, "--output", kit) == 0
+    with zipfile.ZipFile(kit) as archive:
+        assert len([name for name in archive.namelist() if name.endswith(".param")]) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["build", "--runtime", "tensorrt"], "there is no runtime 'tensorrt'; choose among onnxruntime"),
+        (["build", "--runtime", "litert"], "there are no tables of runtime litert"),
+        (["kit", "--runtime", "torch", "--output", "kit.zip"], "there is no kit for runtime 'torch'"),
+        (["transfer", "nowhere.json", "new.jsonl", "--output", "new.json"], "cannot read latency table nowhere.json"),
+        (["transfer", "table.json", "nowhere.jsonl", "--output", "new.json"], "cannot read nowhere.jsonl"),
+        (["transfer", "table.json", "nowhere.jsonl", "--output", "table.json"], "table.json exists already"),
+        (["benchncnn", "nowhere.zip", "out.txt", "--output", "new.jsonl"], "nowhere.zip is not a kit for ncnn"),
         (["build", "--precision", "f16"], "onnxruntime computes in f32 here, not in f16"),
         (["build", "--space", "nowhere"], "there is no space named 'nowhere'"),
         (["build", "--resolutions", "128,200"], "'200' is no resolution of space nano; choose among 128, 144, 160"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from search.lut.merge import merge
+from search.lut.devices.merge import merge
 from search.lut.workloads import fitting_networks
 from supernet.costs.latency_blocks import blocks_of_space
 from supernet.errors import UserError

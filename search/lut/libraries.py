@@ -1,0 +1,140 @@
+"""Opens and runs the graphs of a kit in the library that it is for; part of the kit, beside ``measure.py``.
+
+Like that script it needs nothing else of the project that made the kit. Builds of tables use it, too.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[], object]
+Shapes = Sequence[Sequence[int]]
+CPU = "CPUExecutionProvider"
+
+
+class LibraryError(ValueError):
+    """A library cannot be used here, or cannot use a graph; the message is one sentence."""
+
+
+class OnnxRuntimeLibrary:
+    """Opens and runs files ``.onnx``. The other libraries have the same interface.
+
+    Attributes:
+        version: Of the library.
+        place: Where it runs, if that is not the processor.
+    """
+
+    def __init__(self, threads: int, provider: str = CPU) -> None:
+        import onnxruntime
+
+        if provider not in onnxruntime.get_available_providers():
+            available = ", ".join(onnxruntime.get_available_providers())
+            raise LibraryError(f"there is no provider {provider} here; choose among {available}")
+        self.version: str = onnxruntime.__version__
+        self.place = "" if provider == CPU else f" ({provider})"
+        self._session, self._options = onnxruntime.InferenceSession, onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.log_severity_level = 3
+        self._providers = [provider]
+
+    def open(self, path: Path) -> Any:
+        """Return what runs the file."""
+        return self._session(str(path), self._options, providers=self._providers)
+
+    def runner(self, opened: Any, shapes: Shapes) -> Run:
+        """Return a function that runs an opened file once, on noise of the given shapes."""
+        return runner(opened, shapes)
+
+
+class NcnnLibrary:
+    """Opens and runs files ``.param``, in 32-bit floats and with zeros for weights, as ncnn's own benchmark does."""
+
+    place = ""
+
+    def __init__(self, threads: int, provider: str = CPU) -> None:
+        import ncnn
+
+        self.version: str = ncnn.__version__
+        self._ncnn, self._threads = ncnn, threads
+
+    def open(self, path: Path) -> Any:
+        return self.open_text(path.read_text(encoding="utf-8"))
+
+    def open_text(self, param: str) -> Any:
+        """Return what runs the content of a file."""
+        net = self._ncnn.Net()
+        net.opt.num_threads = self._threads
+        net.opt.use_vulkan_compute = False
+        for switch in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+            setattr(net.opt, switch, False)
+        if net.load_param_mem(param) or net.load_model(self._ncnn.DataReaderFromEmpty()):
+            raise LibraryError(f"ncnn {self.version} cannot open a graph of the kit; install a newer version")
+        return net
+
+    def runner(self, opened: Any, shapes: Shapes) -> Run:
+        # A copy has memory of its own, in ncnn's alignment: a layer that works in place needs both.
+        maps = [self._ncnn.Mat(noise(shape[1:])).clone() for shape in shapes]
+        inputs = list(zip(opened.input_names(), maps, strict=True))
+        outputs, num_images = opened.output_names(), shapes[0][0]
+
+        def run() -> list[Any]:
+            for _ in range(num_images):  # ncnn has no batches
+                extractor = opened.create_extractor()
+                for name, matrix in inputs:
+                    extractor.input(name, matrix)
+                results = [extractor.extract(name) for name in outputs]
+            if any(status for status, _ in results):
+                raise LibraryError(f"ncnn {self.version} cannot run a graph of the kit; install a newer version")
+            return [values for _, values in results]
+
+        return run
+
+
+class MnnLibrary:
+    """Opens and runs files ``.mnn``, in 32-bit floats."""
+
+    place = ""
+
+    def __init__(self, threads: int, provider: str = CPU) -> None:
+        import MNN
+
+        self.version: str = MNN.version()
+        self._mnn = MNN
+        settings = {"backend": "CPU", "precision": "high", "numThread": threads}
+        self._manager = MNN.nn.create_runtime_manager((settings,))
+
+    def open(self, path: Path) -> Any:
+        return self._mnn.nn.load_module_from_file(str(path), [], [], runtime_manager=self._manager)
+
+    def runner(self, opened: Any, shapes: Shapes) -> Run:
+        expressions = self._mnn.expr
+        names = opened.get_info()["inputNames"]
+        places = [sorted(names).index(name) for name in names]
+        maps = [(noise(shapes[place]), list(shapes[place])) for place in places]
+
+        def run() -> list[Any]:
+            inputs = [expressions.const(*values, expressions.NCHW, expressions.float) for values in maps]
+            return [expressions.convert(output, expressions.NCHW).read() for output in opened.forward(inputs)]
+
+        return run
+
+
+def runner(session: Any, shapes: Shapes) -> Run:
+    """Return a function that runs an ONNX Runtime session once, on noise of the given shapes."""
+    rng, feeds = np.random.default_rng(0), {}
+    for entry, shape in zip(session.get_inputs(), shapes, strict=True):
+        is_image = "uint8" in entry.type
+        values = rng.integers(0, 256, shape) if is_image else rng.standard_normal(shape)
+        feeds[entry.name] = values.astype(np.uint8 if is_image else np.float32)
+    return lambda: session.run(None, feeds)
+
+
+def noise(shape: Sequence[int]) -> Any:
+    """Return normally distributed float32 numbers."""
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+LIBRARIES: dict[str, Any] = {"onnxruntime": OnnxRuntimeLibrary, "ncnn": NcnnLibrary, "mnn": MnnLibrary}
+"""What runs the graphs of a kit, by the runtime in its manifest."""
