@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from search.api_options import Values, dataset_values, plain, search_config
 from supernet.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from supernet.pose.keypoints import KeypointSet
     from supernet.space import SearchSpace
 
-Values = str | Mapping[str, Any] | None
-"""The name of a file in a folder of ``conf/``, or a mapping in its place."""
 Quantity = str | int | float | None
 """A number, with a unit such as "80M", "30ms", "64MB", or a share of the largest subnet's ("40%")."""
 
@@ -75,7 +74,7 @@ def train(
     from supernet.training.launch import start_or_resume
 
     chosen = {"space": space, "dataset": dataset, "phases": phases, "experiment": experiment}
-    values = _plain(options) | ({} if dataset_options is None else {"dataset": dict(dataset_options)})
+    values = plain(options) | ({} if dataset_options is None else {"dataset": dict(dataset_options)})
     config = compose_values("train", chosen, values)
     if config["dry_run"]:
         raise UserError("dry_run=true trains nothing and so gives no supernet; use it with the command litepose train")
@@ -175,23 +174,13 @@ class Supernet:
             UserError: An option is wrong, no subnet fits the budget, or the search was stopped; the message says how to
                 continue.
         """
-        from search.budget import BOUND_NAMES
         from supernet.cli.console import console_shown
         from supernet.cli.extras import SEARCH, require
-        from supernet.cli.hydra_app import compose_values
 
         require("search", "a search", SEARCH)
         bounds = {"macs": macs, "params": params, "memory": memory, "latency": latency}
-        bounds |= {name: options.pop(name) for name in BOUND_NAMES if name in options}
-        bounds = {name: value for name, value in bounds.items() if value is not None}
-        values = _plain(options) | {"supernet": str(self.path), "constraint": bounds}
-        name = {"evolution": "evolve", "optuna": "optuna_search"}.get(engine)
-        if name is None:
-            raise UserError(f"engine must be evolution or optuna, got {engine!r}")
-        chosen = {"constraint": constraint, "dataset": _dataset(dataset, dataset_options, self.trained.dataset)}
-        config = compose_values(name, chosen, values)
-        given = [f"constraint.{bound}={value}" for bound, value in bounds.items()]
-        given += [f"{option}={value}" for option, value in values.items() if option != "constraint"]
+        groups = {"constraint": constraint, "dataset": dataset_values(dataset, dataset_options, self.trained.dataset)}
+        config, given = search_config(engine, groups, bounds, options | {"supernet": self.path})
         with console_shown(show):
             if engine == "optuna":
                 from search.optuna_search import search
@@ -269,7 +258,7 @@ class Subnet:
         folder = unused_folder(runs, "export") if output is None else Path(output)
         used_device = prepare_process(folder, device)
         trained = self.supernet.trained
-        other = _dataset(dataset, dataset_options, trained.dataset)
+        other = dataset_values(dataset, dataset_options, trained.dataset)
         chosen_dataset(other, trained.dataset, str(self.supernet.path))
         if settings.decode:
             check_decode(written, from_mapping(InferenceSettings, trained.evaluation, "evaluation"))
@@ -354,19 +343,3 @@ def load_model(folder: str | Path = "runs/export/latest", format: str | None = N
     from subnet_export.model import load_model as load
 
     return load(folder, format=format)
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with paths as text, as configurations hold them."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
-
-
-def _dataset(chosen: Values, changes: Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the description of the data set that is chosen, or of ``own`` with changes; None for ``own`` as it is."""
-    if chosen is None and changes is None:
-        return None
-    from supernet.cli.hydra_app import compose_values
-
-    described = compose_values(None, {"dataset": own if chosen is None else chosen}, {"dataset": dict(changes or {})})
-    dataset: dict[str, Any] = described["dataset"]
-    return dataset

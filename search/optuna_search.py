@@ -31,7 +31,9 @@ def search(config: dict[str, Any]) -> Path:
 
     require("search", "a search", SEARCH)
     if find_spec("optuna") is None:
-        raise UserError("search.optuna_search needs Optuna; install it with pip install 'litepose-supernet[optuna]'")
+        raise UserError(
+            "python -m search.optuna_search needs Optuna; install it with pip install 'litepose-supernet[optuna]'"
+        )
     prefer_throughput()
     from search.runs.optuna_run import run  # here, so that --help does not import torch
 

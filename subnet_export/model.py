@@ -13,11 +13,11 @@ import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 import torch
 
+from subnet_export.decoding.program import program
 from subnet_export.deployment.detectors import DetectorRuntime
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, SAFETENSORS, TORCH_EXPORT, format_of, require
 from subnet_export.deployment.library_runtimes import open_runtime
@@ -172,9 +172,8 @@ def _write(folder: Path, model: ExportedModel) -> None:
 
 
 def write_program(folder: Path) -> None:
-    """Write the program that finds people with the files in ``folder``."""
-    text = (resources.files("subnet_export.decoding") / PROGRAM).read_text(encoding="utf-8")
-    files.write_text(folder / PROGRAM, text)
+    """Write the program that finds people with the files in ``folder``, which are there already."""
+    files.write_text(folder / PROGRAM, program([path.name for path in folder.iterdir()]))
 
 
 def describe_in(folder: Path, model: ExportedModel) -> None:

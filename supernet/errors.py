@@ -24,9 +24,14 @@ class UserError(ValueError):
         return printable(message)
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ", did you mean ...?" with the known name most similar to ``name``; empty if none is similar."""
-    similar = difflib.get_close_matches(name, known, n=1)
+def suggestion(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return ", did you mean ...?" with the known name most similar to ``name``; empty if none has that likeness.
+
+    A name with dots that ends in ``.name`` counts as similar: ``constraint.macs`` for ``macs``.
+    """
+    names = list(known)
+    inside = [other for other in names if other.endswith(f".{name}")]
+    similar = inside if len(inside) == 1 else difflib.get_close_matches(name, names, n=1, cutoff=likeness)
     return f", did you mean {similar[0]}?" if similar else ""
 
 

@@ -163,6 +163,8 @@ def to_html(chart: Chart, name: str) -> str:
         yaxis={
             "title": html.escape(chart.y_label),
             "autorange": "reversed" if chart.rows else True,
+            "rangemode": "normal" if chart.rows else "nonnegative",  # all values 0: not from -1 to 1
+            "exponentformat": "power",
             "automargin": True,
         },
         template="none",

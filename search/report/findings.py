@@ -78,7 +78,8 @@ def _against_random(summary: Row, intervals: Intervals) -> list[str]:
 
 def difference_in_words(value: float, ends: tuple[float, float]) -> str:
     """Return a difference of AP with its interval, "+0.012 (-0.004 to +0.031)"."""
-    return f"{value:+.3f} ({ends[0]:+.3f} to {ends[1]:+.3f})"
+    value, low, high = (round(number, 3) + 0.0 for number in (value, *ends))  # no "-0.000"
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _cheapest(ranked: Sequence[Row], tied: set[str], cost: str) -> list[str]:
@@ -104,10 +105,11 @@ def _effect_of_budget(rows: Sequence[Row], budget: Budget, chosen: Row) -> list[
         used = chosen["costs"][bound.cost] / bound.value
         kind = "at least" if bound.is_least else "at most"
         text = f"Budget, {COST_LABELS[bound.cost]} {kind} {bound.show()}: the chosen subnet has {used:.0%} of it. "
-        tau = kendalltau(costs, [row["metrics"]["AP"] for row in rows]).statistic if len(set(costs)) > 1 else 0.0
+        aps = [row["metrics"]["AP"] for row in rows]
+        tau = kendalltau(costs, aps).statistic if min(len(set(costs)), len(set(aps))) > 1 else 0.0
         if tau > _STEEP:
             text += "Among the evaluated subnets AP rises with this cost, so a larger budget may raise AP further"
-        elif abs(tau) <= _FLAT or tau != tau:
+        elif abs(tau) <= _FLAT:
             text += (
                 "Among the evaluated subnets AP hardly depends on this cost: other choices decide within this budget"
             )

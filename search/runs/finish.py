@@ -33,6 +33,7 @@ from supernet.arch import Arch
 from supernet.cli.console import progress_bar
 from supernet.cli.runs import write_summary
 from supernet.errors import UserError
+from supernet.evaluation.subnet_report import LEAST_AP
 
 BASELINE_TRIES = 20_000
 """Uniform draws to find random archs within the budget."""
@@ -86,6 +87,8 @@ def finish(
         lines.insert(0, f"front: {run.folder / FRONT_FILE}   its {len(finalists)} archs: {run.folder / FRONT_FOLDER}")
     lines.append(f"report: {report}   figures: {run.folder / 'summary.json'}")
     run.console.print(_table(check, problem))
+    if all(0 <= ap < LEAST_AP for ap in (check.test.ap, *(candidate.ap for candidate in archive))):
+        logger.warning("AP is about 0, so the choice means nothing: train the supernet longer")
     run.console.print("\n".join(lines), soft_wrap=True)
 
 

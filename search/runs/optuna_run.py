@@ -70,7 +70,8 @@ def run(config: Mapping[str, Any]) -> Path:
     with process_group(WAIT_SECONDS) as processes:
         if processes.count > 1:
             raise UserError(
-                "search.optuna_search runs in one process; instead of torchrun, start it several times with one storage"
+                "python -m search.optuna_search runs in one process; instead of torchrun, start it several times with "
+                "one storage"
             )
         started = time.perf_counter()
         settings = from_mapping(OptunaRunSettings, config, "")

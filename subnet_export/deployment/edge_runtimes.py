@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from subnet_export.deployment.deployed_network import Input
-from subnet_export.deployment.formats import LITERT, MNN, NCNN, Format, require
-from subnet_export.deployment.runtimes import Precision, explain_errors, network_input
+from subnet_export.deployment.formats import LITERT, MNN, NCNN
+from subnet_export.deployment.runtimes import Precision, check_library, explain_errors, network_input
 from supernet.errors import UserError
 from supernet.io import files
 
@@ -31,19 +31,14 @@ NCNN_INPUT, NCNN_OUTPUTS = "in0", ("out0", "out1")
 class NcnnRuntime:
     """An ncnn network; images of a batch run one after the other, as ncnn has no batches.
 
-    Args:
-        path: The ``.param`` file, beside its ``.bin`` file.
-        threads: The number of torch's threads if None.
-        precision: "f32"; 16-bit storage and arithmetic, which ncnn uses on Arm by default, are switched off.
-
-    Raises:
-        UserError: The library is not installed, cannot read the file, or does not offer the precision.
+    Arguments and errors are those of ``OnnxRuntime``; ``path`` is the ``.param`` file, beside its ``.bin`` file. 16-bit
+    storage and arithmetic, which ncnn uses on Arm by default, are switched off.
     """
 
     precision = "f32"
 
     def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
-        _check(NCNN, path, precision)
+        check_library(NCNN, path, precision)
         import ncnn
 
         self.library = f"ncnn {ncnn.__version__}"
@@ -81,19 +76,13 @@ class NcnnRuntime:
 class LiteRtRuntime:
     """A LiteRT file. Another size than the last image's makes the library plan the memory of its layers again.
 
-    Args:
-        path: The ``.tflite`` file.
-        threads: The number of torch's threads if None.
-        precision: "f32"; the library offers no other here.
-
-    Raises:
-        UserError: The library is not installed, cannot read the file, or does not offer the precision.
+    Arguments and errors are those of ``OnnxRuntime``.
     """
 
     precision = "f32"
 
     def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
-        _check(LITERT, path, precision)
+        check_library(LITERT, path, precision)
         from importlib.metadata import version
 
         from ai_edge_litert.interpreter import Interpreter
@@ -124,21 +113,12 @@ class LiteRtRuntime:
 
 
 class MnnRuntime:
-    """An MNN network.
-
-    Args:
-        path: The ``.mnn`` file.
-        threads: The number of torch's threads if None.
-        precision: "f32", which MNN calls high precision.
-
-    Raises:
-        UserError: The library is not installed, cannot read the file, or does not offer the precision.
-    """
+    """An MNN network, in what MNN calls high precision. Arguments and errors are those of ``OnnxRuntime``."""
 
     precision = "f32"
 
     def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
-        _check(MNN, path, precision)
+        check_library(MNN, path, precision)
         with output_of_libraries_on_stderr():
             import MNN as library
 
@@ -162,13 +142,6 @@ class MnnRuntime:
             outputs = self._module.forward([source])
             low, high = (torch.from_numpy(np.array(place.convert(maps, place.NCHW).read())) for maps in outputs)
         return low, high
-
-
-def _check(chosen: Format, path: Path, precision: Precision) -> None:
-    """Raise UserError if the library of ``chosen`` is not installed or ``precision`` is not that of its files."""
-    if precision != "f32":
-        raise UserError(f"{chosen.name} computes in f32 here, not in {precision}; choose f32 or format openvino")
-    require(chosen.readers, chosen.extra, f"running {path.name}")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from subnet_export.decoding.graph import DETECTIONS
 from subnet_export.deployment.deployed_network import Input
-from subnet_export.deployment.formats import ONNX, OPENVINO, require
+from subnet_export.deployment.formats import ONNX, OPENVINO, Format, require
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.pose.geometry import normalise
@@ -87,9 +87,7 @@ class OnnxRuntime:
     precision = "f32"
 
     def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
-        if precision != "f32":
-            raise UserError(f"onnxruntime computes in f32 here, not in {precision}; choose f32 or format openvino")
-        require(ONNX.readers, ONNX.extra, f"running {path.name}")
+        check_library(ONNX, path, precision)
         import onnxruntime
 
         self._path, self.library = path, f"onnxruntime {onnxruntime.__version__}"
@@ -167,6 +165,14 @@ class OpenVinoRuntime:
         with self._explain_errors():
             outputs = self._request.infer([inputs], share_inputs=True)
             return [torch.from_numpy(np.asarray(output)) for output in outputs.values()]
+
+
+def check_library(chosen: Format, path: Path, precision: Precision) -> None:
+    """Raise UserError if the library of ``chosen`` is not installed or computes its files not in ``precision``."""
+    if precision != "f32":
+        library = chosen.runtimes[0][0]
+        raise UserError(f"{library} computes in f32 here, not in {precision}; choose f32 or format openvino")
+    require(chosen.readers, chosen.extra, f"running {path.name}")
 
 
 def _maps(path: Path, outputs: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -113,7 +113,8 @@ class PredictionStats:
         for source in self._first_sources:
             images = f" in {source.num_frames} images" if source.num_frames > 1 else ""
             drawing = f", {folder / source.drawing}" if source.drawing else ""
-            lines.append(f"{source.name}: {source.num_people} people{images}{drawing}")
+            people = "person" if source.num_people == 1 else "people"
+            lines.append(f"{source.name}: {source.num_people} {people}{images}{drawing}")
         if self.num_sources > _MOST_SOURCES:
             lines.append(f"and {self.num_sources - _MOST_SOURCES} more")
         if self.stopped:

@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
             title = "supernet"
         else:
             raise UserError(
-                f"there is no exported model or supernet in {source}; name a run of subnet_export or supernet.train"
+                f"there is no exported model or supernet in {source}; name a run of python -m subnet_export or of "
+                "python -m supernet.train"
             )
         for path in sorted(staging.iterdir()):
             CONSOLE.print(Text(f"{path.name}  {path.stat().st_size:,} bytes"), soft_wrap=True)

@@ -144,6 +144,9 @@ def _override_error(error: Exception, config_name: str | None, overrides: Sequen
         key = unknown[1]  # Hydra suggests adding the key, which this project would refuse
         others = [override for override in overrides if override.lstrip("+~").partition("=")[0] != key]
         message = f"there is no option {key}{suggestion(key, _options(config_name, others))}"
+    elif missing := re.search(r"Could not find '(.+)/(.+)'\s+Available options in '.+':((?:\n.*)+)", message):
+        group, choice, names = missing[1], missing[2], missing[3].split()
+        message = f"there is no {group}={choice}{suggestion(choice, names)}; choose among {', '.join(names)}"
     return UserError(f"{' '.join(message.split())}; --help lists the options")
 
 

@@ -222,8 +222,8 @@ def _subnet(settings: EvaluateSettings, device: torch.device, processes: Process
     """Read a supernet, from which all processes together will extract and calibrate the chosen subnet."""
     if not located(settings.weights).exists():
         raise UserError(
-            f"there is no trained supernet or exported model at {settings.weights}; name a run of supernet.train or of "
-            "subnet_export"
+            f"there is no trained supernet or exported model at {settings.weights}; run python -m "
+            "supernet.train first or give another path"
         )
     trained = load_supernet(settings.weights)
     space, place = trained.supernet.space, f"the supernet {trained.path}"

@@ -1,5 +1,6 @@
 """The report of a training run: AP of the largest, the smallest and some random subnets."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,11 @@ from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.evaluation import Evaluation
 from supernet.random_streams import Stream
 from supernet.space import SearchSpace
+
+LEAST_AP = 0.01
+"""Where all subnets are below this AP, they find hardly anybody, and their order means nothing."""
+
+logger = logging.getLogger(__name__)
 
 
 def report_scores(
@@ -20,7 +26,8 @@ def report_scores(
 ) -> list[dict[str, Any]]:
     """Score the largest, the smallest and ``num_random`` random subnets, print a table and return its rows.
 
-    ``on_scored`` is called after each evaluation, with the subnet's name. Only the main process prints.
+    ``on_scored`` is called after each evaluation, with the subnet's name. Only the main process prints; it warns if no
+    subnet has learned to find people.
     """
     rng = Stream.REPORT_ARCHS.generator(seed)
     archs = [("largest", space.largest()), ("smallest", space.smallest())]
@@ -39,4 +46,6 @@ def report_scores(
         scored = zip(rows, archs, strict=True)
         cells = ((name, row["metrics"], arch.describe()) for row, (name, arch) in scored)
         CONSOLE.print(subnets_table("calibrated subnets on the test images", cells))
+        if all(0 <= row["metrics"]["AP"] < LEAST_AP for row in rows):
+            logger.warning("AP is about 0: the subnets find hardly anybody; train longer (steps or minutes)")
     return rows

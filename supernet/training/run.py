@@ -219,7 +219,8 @@ class TrainingRun:
         write_summary(self.folder, summary)
         curves = [str(self.folder / CURVES_FILE), str(self.folder / CURVES_PAGE)]
         curves += [view] if (view := how_to_view(settings.tracker, self.folder)) else []
-        logger.info(f"supernet: {path}   report: {self.folder / 'summary.json'}   curves: {', '.join(curves)}")
+        logger.info(f"supernet: {path}   report: {self.folder / 'summary.json'}")
+        logger.info(f"curves: {', '.join(curves)}")
 
     def _open_log(self) -> TrainingLog:
         return TrainingLog(self.folder, self.trainer.step, self.setup.settings.tracker, self.config)

@@ -1,12 +1,8 @@
-"""The command that fine-tunes writes the better of before and after, and can be stopped and resumed."""
+"""The command that fine-tunes writes the better of before and after."""
 
 import json
 import os
 import re
-import shutil
-import signal
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from subnet_export import finetune as entry
-from subnet_export.ap_measurement import measure
 from subnet_export.deployment.formats import FORMATS
-from subnet_export.exported_model import ExportedModel, Measurement
+from subnet_export.exported_model import ExportedModel
 from subnet_export.finetuning import run as finetuning_run
 from subnet_export.finetuning.trainer import FineTuner
 from subnet_export.format_writer import FormatOptions, FormatWriter
@@ -28,56 +22,14 @@ from supernet.evaluation.subnet_scorer import calibration_batches
 from supernet.litepose import LitePose
 from supernet.pose.datasets import build
 from supernet.pose.geometry import normalise
-from supernet.pose.inference import PoseEstimator
 from supernet.pose.keypoints import COCO, CROWDPOSE
+from tests.helpers.finetuning import equal, pretend, run, three_steps
 
 Exported = tuple[ExportedModel, Path]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Call the entry point as from a command line; returns its exit status."""
-    monkeypatch.setattr(sys, "argv", ["finetune", "--device", "cpu", *map(str, arguments)])
-    try:
-        entry.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def three_steps(model: Path, out: Path) -> list[object]:
-    return ["--steps", 3, "--batch-size", 4, "--model", model, "--output", out]
-
-
 def parameters(network: LitePose) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.named_parameters()}
-
-
-def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
-
-
-def pretend(monkeypatch: pytest.MonkeyPatch, before: float, after: float) -> None:
-    """Replace the measured AP on the validation split by ``before``, then ``after``."""
-    aps = iter((before, after))
-
-    def pretended(estimator: PoseEstimator, images: Any, split: str, *rest: Any) -> Measurement:
-        result = measure(estimator, images, split, *rest)
-        return replace(result, metrics={**result.metrics, "AP": next(aps)}) if split == "val" else result
-
-    monkeypatch.setattr(finetuning_run, "measure", pretended)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Send SIGTERM to this process during training step ``step``."""
-    original = FineTuner.steps
-
-    def interrupted(tuner: FineTuner) -> Iterator[float]:
-        for loss in original(tuner):
-            if tuner.step == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield loss
-
-    monkeypatch.setattr(FineTuner, "steps", interrupted)
 
 
 def test_a_better_network_is_written_calibrated(
@@ -189,44 +141,6 @@ def test_a_format_that_fails_costs_no_training(
     assert load_model(tmp_path / "tuned").formats == {}
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_a_stopped_run_is_resumed_to_the_same_bits(
-    step: int,
-    exported: Exported,
-    supernet_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    arguments = ["--model", exported[1], "--steps", 4, "--batch-size", 3, "--teacher", supernet_folder]
-    with monkeypatch.context() as patch:
-        pretend(patch, 0.1, 0.2)
-        assert run(patch, *arguments, "--output", tmp_path / "whole") == 0
-    runs = tmp_path / "runs"
-    with monkeypatch.context() as patch:
-        pretend(patch, 0.1, 0.2)
-        stop_after(patch, step)
-        assert run(patch, *arguments, "--runs", runs) == 2
-    (left,) = os.listdir(runs / "finetune")  # no result, half or whole
-    if step == 1:  # as where it was killed between two renames; with what other killed runs left
-        whole = runs / "finetune" / left
-        whole.rename(whole.with_name(left.replace("checkpoint.pt", "checkpoint.previous.pt")))
-        (whole.parent / f".{left.removesuffix('.pt')}.tmp99999999.pt").touch()
-        (whole.parent / f".{left.removesuffix('.checkpoint.pt')}.tmp99999999").mkdir()  # of this run itself
-    message = capsys.readouterr().err
-    assert message == f"error: stopped after {step} of 4 steps; continue with --resume {runs / 'finetune' / left}\n"
-    with monkeypatch.context() as patch:
-        pretend(patch, 0.2, 0.0)  # AP before is not measured again, so 0.2 is the AP after
-        name = "latest" if step == 1 else left.removesuffix(".checkpoint.pt")
-        assert run(patch, "--resume", name, "--runs", runs) == 0
-    resumed = runs / "finetune" / "latest"
-    assert equal(load_model(resumed).network.state_dict(), load_model(tmp_path / "whole").network.state_dict())
-    assert sorted(os.listdir(runs / "finetune")) == sorted([left.removesuffix(".checkpoint.pt"), "latest"])
-    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (resumed, tmp_path / "whole")]
-    assert [summary["AP_val_before"] for summary in summaries] == [0.1, 0.1]
-    assert summaries[0]["AP_test_after"] == summaries[1]["AP_test_after"]
-
-
 def test_the_teacher_is_calibrated_on_the_training_images_at_the_model_s_resolution(
     exported: Exported, supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,50 +159,6 @@ def test_the_teacher_is_calibrated_on_the_training_images_at_the_model_s_resolut
     own = {name: value.clone() for name, value in teacher.named_buffers() if ".running_" in name}
     calibrate(teacher, map(normalise, calibration_batches(build(model.dataset, "train"), 64, 6, 64)))
     assert all(torch.equal(value, dict(teacher.named_buffers())[name]) for name, value in own.items())
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_run_stopped_while_measuring_says_how_to_resume(
-    when: str, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(estimator: PoseEstimator, images: Any, split: str, *rest: Any) -> Measurement:
-        if rest[-1] == f"{when}:" and split == "test":
-            raise KeyboardInterrupt
-        return measure(estimator, images, split, *rest)
-
-    monkeypatch.setattr(finetuning_run, "measure", interrupted)
-    assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
-    message = capsys.readouterr().err
-    if when == "before":
-        assert message == "error: stopped while measuring; start again\n"
-        assert os.listdir(tmp_path) == []
-        return
-    assert message == f"error: stopped while measuring; continue with --resume {tmp_path / 'tuned.checkpoint.pt'}\n"
-    monkeypatch.setattr(finetuning_run, "measure", measure)
-    assert run(monkeypatch, "--resume", tmp_path / "tuned.checkpoint.pt") == 0
-    assert os.listdir(tmp_path) == ["tuned"]
-
-
-def test_options_of_a_stopped_run_cannot_be_changed_when_resuming(
-    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = Path(shutil.copytree(exported[1], tmp_path / "model"))
-    stop_after(monkeypatch, 2)
-    assert run(monkeypatch, *three_steps(model, tmp_path / "tuned")) == 2
-    checkpoint = tmp_path / "tuned.checkpoint.pt"
-    for arguments in (["--steps", 5], ["--output", "other"], ["dataset.root=/"], ["--from-scratch"], ["--model", "x"]):
-        capsys.readouterr()
-        assert run(monkeypatch, "--resume", checkpoint, *arguments) == 2
-        assert "cannot be changed when resuming" in capsys.readouterr().err
-    assert run(monkeypatch, *three_steps(model, tmp_path / "tuned")) == 2  # the same place again
-    assert f"{checkpoint} exists already" in capsys.readouterr().err
-    changed = load_model(model)
-    with torch.no_grad():
-        next(changed.network.parameters())[0, 0, 0, 0] += 1
-    shutil.rmtree(model)
-    save_model(model, changed)
-    assert run(monkeypatch, "--resume", checkpoint) == 2
-    assert f"{model} or the teacher has changed" in capsys.readouterr().err
 
 
 def test_another_keypoint_set_keeps_the_backbone_and_is_reported(
@@ -332,7 +202,7 @@ def test_from_scratch_starts_without_the_model_s_weights(
         (["--teacher", "nowhere"], "there is no teacher at .*nowhere"),
         (["--resume", "latest"], "there is no checkpoint of a stopped run in runs/finetune"),
         (["--resume", "nowhere.pt"], "cannot read fine-tuning file nowhere.pt: No such file"),
-        (["--dataset", "nowhere"], "Could not find 'dataset/nowhere'"),
+        (["--dataset", "nowhere"], "dataset=nowhere"),
         (["--dataset", "coco"], "dataset.root is not set"),
         (["--dataset", "coco", "colour=3"], "there is no option colour"),
         (["dataset.width=64"], "dataset.width=64 .*name one with --dataset"),

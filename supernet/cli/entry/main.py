@@ -62,7 +62,8 @@ def _start(words: list[str]) -> None:
     command = known.get(words[0])
     if command is None:
         if "=" in words[0] or words[0].startswith("-"):
-            reason = f"{words[0]} is not a command; write {SCRIPT} COMMAND {words[0]}"
+            meant = suggestion(words[0], ("--help", "--version"), likeness=0.8)
+            reason = f"{words[0]} is not a command{meant or f'; write {SCRIPT} COMMAND {words[0]}'}"
         else:
             reason = f"there is no command {words[0]}{suggestion(words[0], known)}"
         print(f"error: {reason}; {SCRIPT} --help lists the commands", file=sys.stderr)

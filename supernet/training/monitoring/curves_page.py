@@ -13,12 +13,19 @@ from supernet.training.monitoring.curves import MIN_LABEL_SHARE, phases_of
 CURVES_PAGE = "curves.html"
 _COLOURS = {"largest": "#1f77b4", "random": "#2ca02c", "smallest": "#ff7f0e"}
 _GREY = "#7d8590"
-_PANELS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("mean loss since the previous point", {"type": "log"}),
-    ("AP, validation", {"rangemode": "tozero"}),
-    ("learning rate", {"rangemode": "tozero"}),
-    ("share of a step waiting for images", {"range": [0, 1]}),
+_LOSS, _AP, _RATE, _WAITING = (
+    "mean loss since the previous point",
+    "AP, validation",
+    "learning rate",
+    "share of a step waiting for images",
 )
+_PANELS: dict[str, tuple[float, dict[str, Any]]] = {
+    _LOSS: (0.38, {"type": "log", "exponentformat": "power"}),
+    _AP: (0.26, {"rangemode": "tozero"}),
+    _RATE: (0.18, {"rangemode": "tozero"}),
+    _WAITING: (0.18, {"range": [0, 1]}),
+}
+"""Relative height and axis of each panel, by its title."""
 
 
 def write_curves_page(path: Path, rows: Sequence[Mapping[str, Any]], rollbacks: Sequence[int] = ()) -> None:
@@ -35,34 +42,40 @@ def write_curves_page(path: Path, rows: Sequence[Mapping[str, Any]], rollbacks: 
 
 
 def curves_figure(rows: Sequence[Mapping[str, Any]], rollbacks: Sequence[int]) -> Any:
-    """Return the curves as a figure of plotly: one panel above the other, with a mark at the start of each phase."""
+    """Return the curves as a figure of plotly: one panel above the other, with a mark at the start of each phase.
+
+    There is no panel of AP if none was measured (``evaluate_every=0``).
+    """
     from plotly.subplots import make_subplots  # here, because plotly is slow to import
 
-    heights = [0.38, 0.26, 0.18, 0.18]
-    titles = [title for title, _ in _PANELS]
-    figure = make_subplots(len(_PANELS), 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=heights)
-    for panel, (title, axis) in enumerate(_PANELS, start=1):
-        figure.update_yaxes(row=panel, col=1, automargin=True, **axis)
+    has_ap = any(f"AP_{role}" in row for row in rows for role in _COLOURS)
+    panels = {title: number for number, title in enumerate((t for t in _PANELS if has_ap or t != _AP), start=1)}
+    heights = [_PANELS[title][0] for title in panels]
+    figure = make_subplots(len(panels), 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=heights)
+    for title, panel in panels.items():
+        figure.update_yaxes(row=panel, col=1, automargin=True, **_PANELS[title][1])
         place = {"xref": "paper", "yref": f"y{panel if panel > 1 else ''} domain", "x": 0, "y": 1}
         figure.add_annotation(text=title, showarrow=False, xanchor="left", yanchor="bottom", **place)
     for role, colour in _COLOURS.items():
-        _line(figure, 1, rows, f"loss_{role}", f"{role} subnet", colour)
-        _line(figure, 2, rows, f"AP_{role}", f"{role} subnet, AP", colour, mode="lines+markers")
-    _line(figure, 1, rows, "loss_gap", "gap within a step", _GREY)
-    _line(figure, 3, rows, "rate", titles[2], "#d62728")
-    _line(figure, 4, rows, "data_share", "waiting for images", "#9467bd")
+        _line(figure, panels[_LOSS], rows, f"loss_{role}", f"{role} subnet", colour)
+        if has_ap:
+            _line(figure, panels[_AP], rows, f"AP_{role}", f"{role} subnet, AP", colour, mode="lines+markers")
+    _line(figure, panels[_LOSS], rows, "loss_gap", "gap within a step", _GREY)
+    _line(figure, panels[_RATE], rows, "rate", _RATE, "#d62728")
+    _line(figure, panels[_WAITING], rows, "data_share", "waiting for images", "#9467bd")
     _mark_phases(figure, rows)
     for step in rollbacks:
         figure.add_vline(step, line={"dash": "dot", "width": 1, "color": _GREY})
-    figure.update_xaxes(title_text="step", row=len(_PANELS), col=1)
+    figure.update_xaxes(title_text="step", row=len(panels), col=1)
+    height = 900 if has_ap else 700
     figure.update_layout(
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="x unified",
-        height=900,
+        height=height,
         margin={"l": 48, "r": 12, "t": 76, "b": 40},
-        legend={"orientation": "h", "y": -0.08, "yanchor": "top", "x": 0, "font": {"size": 11}},
+        legend={"orientation": "h", "y": -72 / height, "yanchor": "top", "x": 0, "font": {"size": 11}},
     )
     return figure
 

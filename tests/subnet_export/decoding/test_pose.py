@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -86,16 +85,16 @@ def test_assignments_are_scipys_also_between_equal_costs() -> None:
 
 def test_the_people_are_those_of_the_project(all_formats: Exported) -> None:
     folder = all_formats[1]
-    assert (folder / "pose.py").read_bytes() == Path(pose.__file__).read_bytes()
     assert same_people(pose.Pose(folder, threads=1), load_model(folder, format="onnx")) > 4
     assert same_people(pose.Pose(folder / "model.onnx", threads=1), load_model(folder)) > 4
 
 
-def test_ncnn_gives_the_same_people(all_formats: Exported) -> None:
+@pytest.mark.parametrize(("name", "file"), [("ncnn", "model.ncnn.param"), ("mnn", "model.mnn")])
+def test_other_libraries_give_the_same_people(name: str, file: str, all_formats: Exported) -> None:
     model, folder = all_formats
-    if "ncnn" not in model.formats:
-        pytest.skip("ncnn is not installed")
-    assert same_people(pose.Pose(folder / "model.ncnn.param", threads=1), load_model(folder)) > 4
+    if name not in model.formats:
+        pytest.skip(f"{name} is not installed")
+    assert same_people(pose.Pose(folder / file, threads=1), load_model(folder)) > 4
 
 
 @pytest.mark.slow
@@ -109,7 +108,7 @@ def test_litert_gives_the_same_people(exported: Exported, tmp_path: Path) -> Non
 def test_the_people_of_a_graph_that_decodes_are_those_of_the_project(decoding_formats: Exported) -> None:
     folder = decoding_formats[1]
     program = pose.Pose(folder, threads=1)
-    assert "detections" in program.runtime.run(np.zeros((1, 64, 64, 3), np.uint8))
+    assert "detections" in program.run(np.zeros((1, 64, 64, 3), np.uint8))
     for name in ("onnx", "openvino"):
         assert same_people(program, load_model(folder, format=name)) > 4
 
@@ -132,15 +131,21 @@ def test_the_settings_and_the_input_of_the_model_count(
     same_people(pose.Pose(tmp_path / "model", threads=1), load_model(tmp_path / "model", format="onnx"))
 
 
-def test_the_command_runs_without_the_project_and_draws(all_formats: Exported, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "file"), [("onnx", "model.onnx"), ("mnn", "model.mnn")])
+def test_the_command_runs_without_the_project_and_draws(
+    name: str, file: str, all_formats: Exported, tmp_path: Path
+) -> None:
     model, folder = all_formats
+    if name not in model.formats:
+        pytest.skip(f"{name} is not installed")
     image = images(model)[0]
     save_image(tmp_path / "people.png", image)
     arguments = [folder / "pose.py", tmp_path / "people.png", "--min-score", "0", "--draw", tmp_path / "drawn"]
+    arguments += ["--model", folder / file]
     command = [sys.executable, "-c", WITHOUT_THE_PROJECT, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     line = json.loads(result.stdout)
-    expected = load_model(folder, format="onnx").predict(image)
+    expected = load_model(folder, format=name).predict(image)
     assert (line["width"], line["height"], len(line["people"])) == (96, 96, len(expected.scores))
     found = np.array([person["keypoints"] for person in line["people"]]).reshape(expected.poses.shape)
     np.testing.assert_allclose(found, expected.poses, atol=0.01)
@@ -168,13 +173,12 @@ def test_wrong_images_and_several_scales_are_refused(all_formats: Exported, monk
         with pytest.raises(ValueError, match="image"):
             program(wrong)
     several = {**program.description, "inference": {**program.settings, "scales": [0.5, 1.0]}}
-    runtime = SimpleNamespace(description=several, takes="uint8")
-    monkeypatch.setitem(pose.RUNTIMES, "model.onnx", lambda path, threads: runtime)
+    monkeypatch.setitem(pose.RUNTIMES, "model.onnx", lambda path, threads: (program.run, "uint8", several))
     with pytest.raises(ValueError, match=r"0\.5"):
         pose.Pose(all_formats[1])
 
 
-def test_another_runtime_is_a_class_of_its_own(
+def test_another_runtime_is_a_function_of_its_own(
     all_formats: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file without metadata takes the description from model.json."""
@@ -182,17 +186,11 @@ def test_another_runtime_is_a_class_of_its_own(
     (tmp_path / "model.json").write_bytes((all_formats[1] / "model.json").read_bytes())
     (tmp_path / "model.other").touch()
 
-    class OtherRuntime:
-        description, takes = None, "uint8"
+    def open_other(path: Path, threads: int) -> tuple[Any, str, Any]:
+        assert (path.name, threads) == ("model.other", 2)
+        return program.run, "uint8", None
 
-        def __init__(self, path: Path, threads: int) -> None:
-            assert (path.name, threads) == ("model.other", 2)
-
-        def run(self, images: pose.Array) -> dict[str, pose.Array]:
-            outputs: dict[str, pose.Array] = program.runtime.run(images)
-            return outputs
-
-    monkeypatch.setitem(pose.RUNTIMES, "model.other", OtherRuntime)
+    monkeypatch.setitem(pose.RUNTIMES, "model.other", open_other)
     other = pose.Pose(tmp_path, threads=2)
     image = images(all_formats[0])[0]
     for found, expected in zip(other(image), program(image), strict=True):

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
         ("evaluation.flip_tset=true", "did you mean evaluation.flip_test?"),
         (
             "dataset=nowhere",
-            "Could not find 'dataset/nowhere' Available options in 'dataset': coco",
+            "there is no dataset=nowhere; choose among coco",
         ),
         ("steps=${nothing}", "Interpolation key 'nothing' not found"),
         ("steps=???", "Missing mandatory value: steps"),
@@ -119,7 +119,7 @@ def test_a_data_set_is_composed_with_its_overrides() -> None:
 @pytest.mark.parametrize(
     ("name", "override", "message"),
     [
-        ("nowhere", "dataset.root=/", "Could not find 'dataset/nowhere'"),
+        ("nowhere", "dataset.root=/", "dataset=nowhere"),
         ("coco", "dataset.rot=/", "there is no option dataset.rot, did you mean dataset.root?"),
         ("coco", "dataset.root=${nothing}", "Interpolation key 'nothing' not found"),
         ("coco", "steps=3", "'steps=3' is not an option of the data set; write dataset.KEY=VALUE"),

@@ -1,36 +1,15 @@
 """A copied configuration is used as the printed command says, and has the options of the original."""
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from supernet.cli.entry.main import main
 from supernet.io.conf_folder import CONF_FOLDER
 
-
-@pytest.fixture
-def litepose(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[[str], tuple[int, str, str]]:
-    """Run a command line in an empty folder; exit status, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-
-    def run(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["litepose", *line.split()])
-        status: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            status = ended.code
-        shown = capsys.readouterr()
-        return int(str(status or 0)), shown.out, shown.err
-
-    return run
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(
@@ -43,9 +22,7 @@ def litepose(
         ("constraint=s", ""),
     ],
 )
-def test_a_copy_is_used_as_the_printed_command_says(
-    choice: str, options: str, litepose: Callable[[str], tuple[int, str, str]]
-) -> None:
+def test_a_copy_is_used_as_the_printed_command_says(choice: str, options: str, litepose: Run) -> None:
     group, _, name = choice.partition("=")
     status, shown, errors = litepose(f"copy-config {choice}")
     assert (status, errors) == (0, "")
@@ -62,7 +39,7 @@ def test_a_copy_is_used_as_the_printed_command_says(
     assert first == second
 
 
-def test_a_changed_copy_changes_the_configuration(litepose: Callable[[str], tuple[int, str, str]]) -> None:
+def test_a_changed_copy_changes_the_configuration(litepose: Run) -> None:
     assert litepose("copy-config --experiment overfit --name small --folder mine")[0] == 0
     path = Path("mine/experiment/small.yaml")
     path.write_text(path.read_text().replace("steps: 3600", "steps: 12"))
@@ -70,7 +47,7 @@ def test_a_changed_copy_changes_the_configuration(litepose: Callable[[str], tupl
     assert yaml.safe_load(shown)["steps"] == 12
 
 
-def test_the_whole_folder_can_be_copied(litepose: Callable[[str], tuple[int, str, str]]) -> None:
+def test_the_whole_folder_can_be_copied(litepose: Run) -> None:
     status, shown, _ = litepose("copy-config all=true folder=mine")
     assert status == 0
     command = shown.splitlines()[1].partition("litepose ")[2]
@@ -95,9 +72,7 @@ def test_the_whole_folder_can_be_copied(litepose: Callable[[str], tuple[int, str
         ("all=true name=x", "--name"),
     ],
 )
-def test_nothing_is_overwritten_and_mistakes_are_errors(
-    line: str, what: str, litepose: Callable[[str], tuple[int, str, str]]
-) -> None:
+def test_nothing_is_overwritten_and_mistakes_are_errors(line: str, what: str, litepose: Run) -> None:
     Path("there/phases").mkdir(parents=True)
     Path("there/phases/my_sandwich.yaml").write_text("mine")
     status, shown, errors = litepose(f"copy-config {line}")

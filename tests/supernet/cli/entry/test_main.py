@@ -21,27 +21,6 @@ HEAVY = ("torch", "hydra", "rich", "numpy", "cv2", "yaml", "matplotlib")
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def litepose(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    """Run a command line in an empty folder; exit status, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["litepose", *words])
-        status: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            status = ended.code
-        shown = capsys.readouterr()
-        return int(str(status or 0)), shown.out, shown.err
-
-    return run
-
-
 @pytest.mark.parametrize("name", installed())
 def test_every_command_explains_itself_by_its_name(name: str, litepose: Run) -> None:
     status, shown, errors = litepose(name, "--help")

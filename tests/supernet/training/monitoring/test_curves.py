@@ -66,3 +66,9 @@ def test_a_page_is_written_of_any_run_and_loads_nothing(tmp_path: Path) -> None:
 
 def test_phases_end_where_the_next_begins() -> None:
     assert phases_of(rows()) == [("largest", 0, 500), ("width", 500, 980)]
+
+
+def test_the_page_has_no_empty_panel_where_ap_was_not_measured() -> None:
+    without = [{key: value for key, value in row.items() if not key.startswith("AP_")} for row in rows()]
+    panels = [{note.text for note in curves_figure(lines, []).layout.annotations} for lines in (rows(), without)]
+    assert panels[0] - panels[1] == {"AP, validation"}

@@ -1,0 +1,25 @@
+"""The text of an export's ``pose.py``: :mod:`subnet_export.decoding.pose` with the libraries of its files only."""
+
+import inspect
+from collections.abc import Collection
+from pathlib import Path
+
+from subnet_export.decoding import pose
+
+DEFAULT = "model.onnx"
+"""The file whose library is kept if a folder has none that the program runs: for the next export."""
+
+
+def program(names: Collection[str]) -> str:
+    """Return the text of a program that runs the files ``names``, as far as one of its libraries does.
+
+    Readers of an ONNX export need no ncnn: a function that opens other files is left out, with its line in the table.
+    """
+    text = Path(pose.__file__).read_text(encoding="utf-8")
+    kept = pose.RUNTIMES.keys() & set(names) or {DEFAULT}
+    for name, function in pose.RUNTIMES.items():
+        if name not in kept:
+            for part in (inspect.getsource(function) + "\n\n", f'    "{name}": {function.__name__},\n'):
+                assert text.count(part) == 1, f"pose.py holds {text.count(part)} of {part!r}"
+                text = text.replace(part, "")
+    return text

@@ -1,0 +1,37 @@
+"""The text of ``pose.py`` for the files of an export."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from subnet_export.decoding import pose
+from subnet_export.decoding.program import program
+
+
+def functions(text: str) -> set[str]:
+    return {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_program_is_the_module_if_all_its_files_are_there() -> None:
+    assert program(list(pose.RUNTIMES)) == Path(pose.__file__).read_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "opened"),
+    [
+        (["model.onnx", "model.json"], ["model.onnx"]),
+        (["model.mnn", "model.ncnn.param", "model.ncnn.bin"], ["model.ncnn.param", "model.mnn"]),
+        (["model.xml", "weights.pt"], ["model.onnx"]),
+        ([], ["model.onnx"]),
+    ],
+    ids=str,
+)
+def test_only_the_libraries_of_the_files_remain(names: list[str], opened: list[str]) -> None:
+    text = program(names)
+    module: dict[str, object] = {"__name__": "pose"}
+    exec(compile(text, "pose.py", "exec"), module)  # noqa: S102 - our own program
+    assert list(module["RUNTIMES"]) == opened  # type: ignore[call-overload]
+    others = {function.__name__ for name, function in pose.RUNTIMES.items() if name not in opened}
+    assert functions(text) == functions(Path(pose.__file__).read_text()) - others
+    assert not [name for name in others if name in text]
