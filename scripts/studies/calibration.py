@@ -10,6 +10,7 @@ processor time of a calibration.
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -69,9 +70,10 @@ def measured(options: argparse.Namespace) -> dict[int, list[dict[str, float]]]:
             row = done.get((number, count))
             if row is None:
                 row = _row(pair, arch, partial(predict_in_workers, options.threads))
+                done[number, count] = row
                 if options.rows is not None:
-                    with options.rows.open("a") as file:
-                        file.write(json.dumps({"arch": number, "count": count, **row}) + "\n")
+                    saved = [{"arch": place[0], "count": place[1], **values} for place, values in done.items()]
+                    files.write_json(options.rows, saved)
             rows[count].append(row)
             print(number, count, json.dumps(row), file=sys.stderr, flush=True)
     return rows
@@ -94,24 +96,23 @@ def _resumed(options: argparse.Namespace) -> dict[tuple[int, int], dict[str, flo
     """Rows of an earlier run with the same options, by arch and count."""
     if options.rows is None or not options.rows.exists():
         return {}
-    found = (json.loads(line) for line in options.rows.read_text().splitlines())
-    return {(row.pop("arch"), row.pop("count")): row for row in found}
+    return {(row.pop("arch"), row.pop("count")): row for row in files.read_json(options.rows, "rows")}
 
 
-def table(rows: dict[int, list[dict[str, float]]]) -> list[dict[str, float]]:
-    """One row of figures per number of calibration images."""
+def table(rows: dict[int, list[dict[str, float]]]) -> list[dict[str, float | None]]:
+    """One row of figures per number of calibration images; no tau where APs have no order."""
     most = np.array([(row["first"] + row["second"]) / 2 for row in rows[max(rows)]])
-    figures = []
+    figures: list[dict[str, float | None]] = []
     for count, own in sorted(rows.items()):
         both = np.array([[row["first"], row["second"]] for row in own])
-        taus = [float(kendalltau(both[:, side], most).statistic) for side in (0, 1)]
+        tau = float(np.mean([kendalltau(both[:, side], most).statistic for side in (0, 1)]))
         figures.append(
             {
                 "calibration_images": count,
                 "mean_ap": round(float(both.mean()), 4),
                 "mean_distance_of_ap": round(float(np.abs(both - most[:, None]).mean()), 4),
                 "noise_of_ap": round(float(np.sqrt(np.square(both[:, 0] - both[:, 1]).mean() / 2)), 4),
-                "kendall_tau": round(float(np.mean(taus)), 3),
+                "kendall_tau": None if math.isnan(tau) else round(tau, 3),
                 "seconds": round(float(np.median([row["seconds"] for row in own])), 2),
             }
         )

@@ -123,11 +123,11 @@ def report_by_candidates(options: argparse.Namespace) -> Figures:
     for count in options.candidates:
         with tempfile.TemporaryDirectory() as place:
             more = [_like(own[number % len(own)], number, rng) for number in range(len(own), count)]
-            files.write_json(Path(place) / "candidates.json", (own + more)[: max(count, len(own))])
+            files.write_json(Path(place) / "candidates.json", own + more)
             files.write_json(Path(place) / "summary.json", files.read_json(source / "summary.json", "summary"))
             seconds = processor_seconds(partial(_page, place))
             size = len(_page(place).encode()) / 2**20
-        rows.append({"candidates": count, "seconds": round(seconds, 3), "page_mib": round(size, 2)})
+        rows.append({"candidates": len(own) + len(more), "seconds": round(seconds, 3), "page_mib": round(size, 2)})
     return rows
 
 

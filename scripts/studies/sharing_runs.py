@@ -1,6 +1,7 @@
 """The trainings and scores of the study ``python -m scripts.studies.weight_sharing``, saved so that it can continue."""
 
 import json
+import math
 import shutil
 import statistics
 from collections.abc import Iterable, Sequence
@@ -58,10 +59,15 @@ class Study:
 
     def __init__(self, folder: Path, plan: StudyPlan, threads: int | None) -> None:
         self.folder, self.plan, self.threads = folder, plan, threads
-        if not plan.prices or min(plan.prices) <= 0 or plan.steps < 1 or plan.tuning_steps < 0:
+        if (
+            not plan.prices
+            or not all(0 < price < math.inf for price in plan.prices)
+            or plan.steps < 1
+            or plan.tuning_steps < 0
+        ):
             raise UserError(
-                f"prices and steps must be above 0 and tuning_steps at least 0, got {list(plan.prices)}, {plan.steps} "
-                f"and {plan.tuning_steps}"
+                f"prices and steps must be finite and above 0, tuning_steps at least 0, got {list(plan.prices)}, "
+                f"{plan.steps} and {plan.tuning_steps}"
             )
         if RECIPE in plan.strategies and plan.experiment is None:
             raise UserError(f"strategy {RECIPE} is that of an experiment; add --experiment NAME")

@@ -4,9 +4,10 @@ Run as python -m scripts.studies.weight_sharing in the root of the repository. A
 trained alone, and compared with calibrated subnets of supernets whose training costs as many multiply-adds as one,
 two or three such trainings (--prices), also after fine-tuning each subnet (--tuning-steps). An arch alone is trained
 with the phases in which the supernets train their largest subnet, stretched to all steps. All trainings see images in
-the same order and start from the same weights; scores are on the same test images. The study takes hours and can be
-stopped at any time: the same command continues it. Its parts are called sandwich-3x (a strategy and its price),
-alone:0, alone:1 (by multiply-adds), sandwich-3x:0 (fine-tuned), and several processes can share them (--only).
+the same order. They start from the same weights if the recipe starts from trained ones (init=), fine-tuning starts from
+its supernet. Scores are on the same test images. The study takes hours and can be stopped at any time: the same command
+continues it. Its parts are called sandwich-3x (a strategy and its price), alone:0, alone:1 (by multiply-adds),
+sandwich-3x:0 (fine-tuned), and several processes can share them (--only).
 """
 
 import argparse

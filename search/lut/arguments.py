@@ -28,7 +28,7 @@ def parse() -> argparse.Namespace:
     build.add_argument("--runs", metavar="FOLDER", default="runs", help="folder of all runs (default: %(default)s)")
 
     verify = command("verify", "compare the latencies of random networks, measured here, with a table's predictions")
-    verify.add_argument("table", metavar="TABLE", type=Path, help="a table that build or merge wrote")
+    verify.add_argument("table", metavar="TABLE", type=Path, help="a latency table")
     verify.add_argument(
         "--networks", metavar="N", type=whole_number(3), default=30, help="networks (default: %(default)s)"
     )
@@ -43,7 +43,7 @@ def parse() -> argparse.Namespace:
     )
 
     show = command("show", "show a table and its predictions for archs")
-    show.add_argument("table", metavar="TABLE", type=Path, help="a table that build or merge wrote")
+    show.add_argument("table", metavar="TABLE", type=Path, help="a latency table")
     show.add_argument("--arch", metavar="FILE", nargs="+", default=[], help="LitePose JSON files to predict")
 
     merge = command("merge", "make a table from the measurements that a kit's script wrote on a device")
@@ -68,7 +68,13 @@ def parse() -> argparse.Namespace:
         type=Path,
         help="measurements.jsonl of a kit with --only-networks, or a zip",
     )
-    transfer.add_argument("--output", metavar="FILE", type=Path, required=True, help="new table")
+    transfer.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="new table; its accuracy goes beside it, .transferred.json",
+    )
 
     benchncnn = command("benchncnn", "turn the output of ncnn's benchmark, run on a kit for ncnn, into measurements")
     benchncnn.add_argument("kit", metavar="KIT", type=Path, help="the kit whose benchncnn.sh ran")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from search.lut.libraries import LibraryError
 from search.lut.measure import Journal, JournalError, measure
 from search.lut.measurements import read_measurements, table_from
 from search.lut.runtimes import Runtime
@@ -105,5 +106,7 @@ def run_rounds(
             raise UserError(
                 f"stopped after {len(journal.visits)} of {total} visits; the same command continues from there ({path})"
             ) from None
+        except LibraryError as error:
+            raise UserError(str(error)) from error
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}; free space and run the command again") from error

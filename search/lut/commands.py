@@ -16,7 +16,7 @@ from search.lut.build import Effort, Progress, build
 from search.lut.devices import benchncnn
 from search.lut.devices.kit import KitContents, check_runtime, write_kit
 from search.lut.devices.merge import merge
-from search.lut.devices.transfer import transfer
+from search.lut.devices.transfer import LEAST_NETWORKS, transfer
 from search.lut.runtimes import open_runtime, runtime_of
 from search.lut.verify import verify
 from search.lut.workloads import MeasurementPlan, fitting_networks
@@ -56,8 +56,8 @@ def run_build(options: argparse.Namespace) -> None:
 
 def run_verify(options: argparse.Namespace) -> None:
     """Compare a table's predictions with networks measured on this machine."""
-    output = options.output or options.table.with_suffix(".verified.json")
     table = LatencyTable.load(options.table)
+    output = options.output or options.table.with_suffix(".verified.json")
     files.check_writable(output)
     _warn_if_busy()
     with _shown_progress() as progress:
@@ -90,6 +90,11 @@ def run_kit(options: argparse.Namespace) -> None:
     check_new(options.output)
     check_runtime(options.runtime)
     plan = _plan(options)
+    if options.only_networks and len(plan.networks) < LEAST_NETWORKS:
+        raise UserError(
+            f"a kit of networks must have at least {LEAST_NETWORKS}, got {len(plan.networks)}; raise --networks or "
+            "leave out --only-networks"
+        )
     kit = KitContents(plan, options.runtime, options.batch, options.only_networks)
     with progress_bar() as bar:
         task = bar.add_task("writing graphs", total=len(kit.workloads()), note=plan.space.name)
@@ -109,8 +114,8 @@ def run_benchncnn(options: argparse.Namespace) -> None:
 
 def run_transfer(options: argparse.Namespace) -> None:
     """Move a table to a similar device."""
-    results = options.output.with_suffix(".transferred.json")
     check_new(options.output)
+    results = options.output.with_suffix(".transferred.json")
     files.check_writable(results)
     source = LatencyTable.load(options.table)
     result = transfer(source, options.measurements)

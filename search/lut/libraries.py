@@ -70,7 +70,7 @@ class NcnnLibrary:
         for switch in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
             setattr(net.opt, switch, False)
         if net.load_param_mem(param) or net.load_model(self._ncnn.DataReaderFromEmpty()):
-            raise LibraryError(f"ncnn {self.version} cannot open a graph of the kit; install a newer version")
+            raise LibraryError(f"ncnn {self.version} cannot open a graph; install a newer version")
         return net
 
     def runner(self, opened: Any, shapes: Shapes) -> Run:
@@ -86,7 +86,7 @@ class NcnnLibrary:
                     extractor.input(name, matrix)
                 results = [extractor.extract(name) for name in outputs]
             if any(status for status, _ in results):
-                raise LibraryError(f"ncnn {self.version} cannot run a graph of the kit; install a newer version")
+                raise LibraryError(f"ncnn {self.version} cannot run a graph; install a newer version")
             return [values for _, values in results]
 
         return run

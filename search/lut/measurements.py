@@ -1,6 +1,6 @@
 """Makes a latency table of a file of measurements, which is not trusted, and fits the table's overhead."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,10 @@ def table_from(header: Mapping[str, Any], visits: Sequence[Any]) -> LatencyTable
     return table
 
 
-def entries_of(visits: Iterable[Any], known: Mapping[str, Workload]) -> dict[str, Entry]:
-    """Summarise the visits of each workload.
+def entries_of(
+    visits: Iterable[Any], known: Mapping[str, Workload], passed_over: Collection[str] = ()
+) -> dict[str, Entry]:
+    """Summarise the visits of each ``known`` workload; those of workloads ``passed_over`` do not count.
 
     Raises:
         UserError: A visit is malformed, repeated or of an unknown workload, or a workload was never visited.
@@ -93,6 +95,8 @@ def entries_of(visits: Iterable[Any], known: Mapping[str, Workload]) -> dict[str
             raise UserError(f"{place} must be an object with round, subject and ms; measure again")
         subject, milliseconds = visit["subject"], visit["ms"]
         integer(f"{place}: round", visit["round"])
+        if isinstance(subject, str) and subject in passed_over:
+            continue
         if not isinstance(subject, str) or subject not in known:
             raise UserError(f"{place}: subject is {subject!r:.80}, which is not in the space; remove it")
         if (visit["round"], subject) in seen:
@@ -119,7 +123,13 @@ def _entry(medians: Sequence[float], runs: Sequence[float]) -> Entry:
 
 def networks_of(values: Sequence[Any], space: SearchSpace) -> tuple[Arch, ...]:
     """Read the networks of a header; a UserError names the first that is wrong."""
-    return tuple(_network(i, value, space) for i, value in enumerate(values))
+    places: dict[Arch, int] = {}
+    for i, value in enumerate(values):
+        arch = _network(i, value, space)
+        if arch in places:
+            raise UserError(f"networks[{i}] repeats networks[{places[arch]}]; remove one")
+        places[arch] = i
+    return tuple(places)
 
 
 def _network(i: int, value: Any, space: SearchSpace) -> Arch:

@@ -36,7 +36,7 @@ class WarmStart:
         source: File, folder or name that they were read from.
         licence: Of the weights, as an SPDX identifier; None if it is not known here.
         trained_on: The data sets of the weights.
-        kernel_transforms: Of a supernet, by their names in it; those of another one that has fewer are left out.
+        kernel_transforms: Of a supernet, by their names in it; those that the new supernet lacks are not used.
     """
 
     arch: Arch

@@ -8,13 +8,14 @@ Source: ncnn, benchmark/README.md (arguments and output).
 
 import hashlib
 import json
+import math
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.lut.devices.merge import ZIP_ERRORS
 from supernet.errors import UserError
 from supernet.io import files
 
@@ -87,7 +88,7 @@ def measurements(kit: Path, outputs: Sequence[Path]) -> str:
 
 def _settings(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     for name in ("device", "system", "precision", "num_threads"):
-        if name not in facts or (name == "num_threads" and not facts[name].isdecimal()):
+        if name not in facts or (name == "num_threads" and not re.fullmatch(r"\d{1,6}", facts[name])):
             raise UserError(f"{path} has no line with {name}; give all that {SCRIPT} printed")
     return {
         "runtime": "ncnn",
@@ -112,7 +113,9 @@ def _visits(path: Path, text: str, subjects: Sequence[str]) -> Iterator[dict[str
             try:
                 average = float(figures[3])
             except ValueError:
-                raise UserError(f"line {number} of {path} has no number after avg =; restore the file") from None
+                average = math.nan
+            if not math.isfinite(average):
+                raise UserError(f"line {number} of {path} has no number after avg =; restore the file")
             yield {"round": place[0], "subject": place[1], "ms": [max(LEAST_MS, average)]}
             place = None
 
@@ -125,11 +128,13 @@ def _manifest(kit: Path) -> dict[str, Any]:
             if info.file_size > files.SMALL:
                 raise ValueError("its manifest is too large")
             manifest: dict[str, Any] = json.loads(archive.read(info))
+        if not isinstance(manifest["graphs"], dict) or not isinstance(manifest["header"], dict):
+            raise ValueError("its manifest has no graphs or no header")
         if manifest["runtime"] != "ncnn" or manifest["batch"] != 1:
             raise ValueError(f"it is for {manifest['runtime']} and batch {manifest['batch']}")
         _lines(manifest["graphs"])
-        dict(manifest["header"])
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        json.dumps(manifest["header"], allow_nan=False)
+    except (*ZIP_ERRORS, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{kit} is not a kit for ncnn and batch 1 ({error}); make it with --runtime ncnn") from error
     return manifest
 

@@ -1,5 +1,6 @@
 """Reads measurements that kits brought back, as untrusted files, and makes one table of them."""
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
 
 SUFFIX = ".jsonl"
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+"""What a damaged zip raises."""
 
 
 def merge(paths: Sequence[Path]) -> LatencyTable:
@@ -66,7 +69,7 @@ def read_measurements_in(path: Path) -> tuple[dict[str, Any], list[dict[str, Any
                 extracted = Path(folder) / "measurements"
                 extracted.write_bytes(archive.read(members[0]))
                 return read_measurements(extracted)
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise UserError(f"cannot read the zip {path} ({error}); copy it again") from error
 
 

@@ -107,9 +107,12 @@ def transfer(source: LatencyTable, path: Path) -> Transfer:
             few networks, in one round or with too much noise; or the moved table predicts networks left out too badly.
     """
     header, visits = read_measurements_in(path)
-    space, num_keypoints = SearchSpace.from_dict(header["space"]), header["num_keypoints"]
+    try:
+        space, num_keypoints = SearchSpace.from_dict(header["space"]), header["num_keypoints"]
+        settings = from_mapping(MeasurementSettings, header["settings"], "settings")
+    except UserError as error:
+        raise UserError(f"measurements {path}: {error}") from error
     source.check(space, num_keypoints)
-    settings = from_mapping(MeasurementSettings, header["settings"], "settings")
     if settings.batch != source.settings.batch:
         raise UserError(
             f"settings.batch of the table is {source.settings.batch}, that of {path} is {settings.batch}; measure with "
@@ -143,6 +146,8 @@ def _checked(
     (call_ms, medians), fixed_ms = times, source.overhead.fixed_ms
     parts = np.array([_parts(source, network.arch) for network in measured])
     latencies = np.array([network.entry.p50_ms for network in measured])
+    if (least := float(parts.sum(axis=1).min()) + fixed_ms) <= 0:
+        raise UserError(f"the table predicts {least:.3g} ms for a network, which must be above 0; build it again")
     left_out, common = np.zeros_like(latencies), np.zeros_like(latencies)
     for i in range(len(latencies)):
         others = np.arange(len(latencies)) != i
@@ -181,11 +186,9 @@ def _measured(visits: Sequence[Any], plan: MeasurementPlan) -> tuple[dict[str, E
     """Return the figures of the no-op and of whole networks, and the median of each round of each network."""
     workloads = plan.workloads()
     known: dict[str, Workload] = {NO_OP: workloads[NO_OP], **{network_key(arch): arch for arch in plan.networks}}
-    blocks = workloads.keys() - known.keys()
-    wanted = [visit for visit in visits if not (isinstance(visit, Mapping) and str(visit.get("subject")) in blocks)]
-    entries = entries_of(wanted, known)
+    entries = entries_of(visits, known, workloads.keys() - known.keys())
     medians: dict[str, list[float]] = {network_key(arch): [] for arch in plan.networks}
-    for visit in wanted:
+    for visit in visits:
         if visit["subject"] in medians:
             medians[visit["subject"]].append(float(np.median(visit["ms"])))
     return entries, list(medians.values())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from search.lut.build import Effort, build
-from search.lut.measure import LEAST_RUNS, MOST_RUNS
+from search.lut.libraries import LibraryError
+from search.lut.measure import LEAST_RUNS, MOST_RUNS, Run
 from search.lut.workloads import MeasurementPlan, draw_networks, fitting_networks
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
@@ -42,6 +43,15 @@ def test_disturbances_hardly_change_a_table(tmp_path: Path) -> None:
     assert np.mean(np.array(errors) > 0.01) < 0.04  # P(at least 3 of 5) = 0.009
     predicted = [table.predict_ms(arch) / network_ms(arch) for arch in draw_networks(SPACE, 50, seed=5)]
     assert np.abs(np.array(predicted) - 1).mean() < 0.05
+
+
+def test_a_graph_that_the_library_refuses_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Run:
+        raise LibraryError("this version cannot open a graph; install a newer one")
+
+    monkeypatch.setattr(FakeRuntime, "open", refuse)
+    with pytest.raises(UserError, match="cannot open a graph"):
+        built(FakeRuntime(), tmp_path / "table.json")
 
 
 @pytest.mark.parametrize("stop_at", [0, 1, NUM_WORKLOADS - 1, NUM_WORKLOADS + 7])

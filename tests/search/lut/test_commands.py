@@ -78,10 +78,10 @@ def test_a_table_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space, kit = tmp_path / "space.yaml", tmp_path / "kit.zip"
     space.write_text(yaml.safe_dump(SPACE.to_dict()))
-    options = ("--space", space, "--runtime", "ncnn", "--only-networks", "--networks", 2)
+    options = ("--space", space, "--runtime", "ncnn", "--only-networks", "--networks", 10)
     assert run(monkeypatch, "kit", *options, "--output", kit) == 0
     with zipfile.ZipFile(kit) as archive:
-        assert len([name for name in archive.namelist() if name.endswith(".param")]) == 3
+        assert len([name for name in archive.namelist() if name.endswith(".param")]) == 11
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,11 @@ def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["build", "--runtime", "tensorrt"], "there is no runtime 'tensorrt'; choose among onnxruntime"),
         (["build", "--runtime", "litert"], "there are no tables of runtime litert"),
         (["kit", "--runtime", "torch", "--output", "kit.zip"], "there is no kit for runtime 'torch'"),
+        (["kit", "--only-networks", "--networks", "9", "--output", "kit.zip"], "must have at least 10, got 9"),
         (["transfer", "nowhere.json", "new.jsonl", "--output", "new.json"], "cannot read latency table nowhere.json"),
         (["transfer", "table.json", "nowhere.jsonl", "--output", "new.json"], "cannot read nowhere.jsonl"),
         (["transfer", "table.json", "nowhere.jsonl", "--output", "table.json"], "table.json exists already"),
+        (["transfer", "table.json", "nowhere.jsonl", "--output", "."], ". exists already"),
         (["benchncnn", "nowhere.zip", "out.txt", "--output", "new.jsonl"], "nowhere.zip is not a kit for ncnn"),
         (["build", "--precision", "f16"], "onnxruntime computes in f32 here, not in f16"),
         (["build", "--space", "nowhere"], "there is no space named 'nowhere'"),

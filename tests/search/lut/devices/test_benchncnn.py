@@ -1,10 +1,13 @@
 """The output of ncnn's benchmark becomes measurements; what is no such output is refused."""
 
 import json
+import math
 import os
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,9 +108,11 @@ def test_a_graph_without_figures_is_left_out_and_missed_by_merge(kit: Path, outp
         (lambda text: text.replace("kit ", "kit 0", 1), "is not the output of"),
         (lambda text: text.replace("num_threads", "threads"), "num_threads"),
         (lambda text: text.replace("num_threads = 3", "num_threads = many"), "num_threads"),
+        (lambda text: text.replace("num_threads = 3", f"num_threads = {'3' * 5000}"), "num_threads"),
         (lambda text: text.replace("device ", "", 1), "device"),
         (lambda text: text.replace("graph 0 1\n", "graph 0 100000\n"), "graph 100000"),
         (lambda text: text.replace("avg =    1.25", "avg =    1.2.5"), "avg ="),
+        (lambda text: text.replace("avg =    1.25", f"avg = {'9' * 400}"), "avg ="),
     ],
 )
 def test_what_is_no_output_of_the_kit_is_refused(
@@ -130,3 +135,16 @@ def test_what_is_no_kit_for_ncnn_is_refused(make_kit: Callable[..., Path], outpu
     for kit in (tmp_path / "kit.zip", tmp_path / "nowhere.zip", make_kit().parent / "kit.zip"):
         with pytest.raises(UserError, match="is not a kit for ncnn"):
             measurements(kit, [output])
+
+
+@pytest.mark.parametrize(
+    "change", [{"graphs": []}, {"graphs": {"empty": {}}}, {"header": []}, {"header": {"a": math.nan}}]
+)
+def test_a_kit_with_another_manifest_is_refused(
+    change: dict[str, Any], kit: Path, output: Path, tmp_path: Path
+) -> None:
+    manifest = {**json.loads((kit / "manifest.json").read_text()), **change}
+    with zipfile.ZipFile(tmp_path / "kit.zip", "w") as archive:
+        archive.writestr("latency_kit/manifest.json", json.dumps(manifest))
+    with pytest.raises(UserError, match="is not a kit for ncnn"):
+        measurements(tmp_path / "kit.zip", [output])

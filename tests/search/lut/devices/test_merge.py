@@ -1,6 +1,7 @@
 """Measurements of kits become a table, and wrong or foreign files are refused."""
 
 import json
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,10 @@ FAULTS: dict[str, tuple[Callable[[list[Json]], object], str]] = {
     "keypoints": (of_header(num_keypoints=17), "subject is 'prediction .*', which is not in the space"),
     "space": (of_header(space_digest="ab"), "space_digest is 'ab'"),
     "networks": (of_header(networks=[{}]), r"networks\[0\]: the arch lacks"),
+    "repeated": (
+        lambda lines: lines[0]["networks"].append(lines[0]["networks"][1]),
+        r"networks\[3\] repeats networks\[1\]",
+    ),
     "threads": (lambda lines: lines[0]["settings"].update(threads="2"), "settings.threads must be .*, got '2'"),
     "missing": (lambda lines: lines.pop(6), r"1 of \d+ subjects were not measured, first"),
     "twice": (lambda lines: lines.append(lines[5]), r"line \d+ repeats the subject"),
@@ -104,3 +109,14 @@ def test_a_zip_that_leads_outside_itself_is_refused(measured: list[Json], tmp_pa
     (tmp_path / "damaged.zip").write_bytes(whole[:40] + b"\0" * 2000 + whole[2040:])
     with pytest.raises(UserError):
         merge([tmp_path / "damaged.zip"])
+
+
+def test_a_zip_whose_member_ends_too_early_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "short.zip", "w") as archive:
+        archive.writestr("out.jsonl", "{}")
+    content = bytearray((tmp_path / "short.zip").read_bytes())
+    sizes = content.rindex(b"PK\x01\x02") + 20  # of the member, in the directory at the end
+    content[sizes : sizes + 8] = struct.pack("<II", 1_000_000, 1_000_000)
+    (tmp_path / "short.zip").write_bytes(content)
+    with pytest.raises(UserError, match="cannot read the zip"):
+        merge([tmp_path / "short.zip"])

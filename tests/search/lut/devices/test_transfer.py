@@ -12,6 +12,7 @@ from search.lut.devices.transfer import LEAST_NETWORKS, noise_of_medians, transf
 from search.lut.workloads import NO_OP, MeasurementPlan, draw_networks, fitting_networks, network_key
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import blocks_of, key_of, kind_of, num_border_elements
+from supernet.costs.latency_file import Entry
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
 from supernet.space import SearchSpace
@@ -126,6 +127,19 @@ def test_blocks_that_were_measured_too_are_passed_over(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write(json.dumps({"round": 0, "subject": key_of(block), "ms": [1.0]}) + "\n")
     assert transfer(SOURCE, path).predicted_ms == expected
+    num_lines = len(path.read_text().splitlines())
+    with path.open("a") as file:
+        file.write(json.dumps({"round": 0, "subject": "attention 8", "ms": [1.0]}) + "\n")
+    with pytest.raises(UserError, match=f"line {num_lines + 1}: subject is 'attention 8'"):
+        transfer(SOURCE, path)
+
+
+def test_a_table_that_predicts_no_time_is_refused(tmp_path: Path) -> None:
+    call = Entry(OVERHEAD.call_ms, OVERHEAD.call_ms, 1)
+    overhead = replace(OVERHEAD, fixed_ms=0.0, border_ms=0.0)
+    empty = replace(SOURCE, networks=(), overhead=overhead, entries=dict.fromkeys(SOURCE.entries, call))
+    with pytest.raises(UserError, match="predicts 0 ms"):
+        transfer(empty, measured(tmp_path / "there.jsonl", 12))
 
 
 def unlike(arch: Arch, number: int) -> float:
