@@ -32,7 +32,7 @@ from supernet.pose.geometry import normalise
 from supernet.pose.grouping import Matching, group, match_by_tag
 from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.keypoints import COCO, CROWDPOSE
-from supernet.pose.peaks import peaks
+from supernet.pose.peaks import peaks_of_maps
 from supernet.pose.refinement import complete
 from supernet.pose.subpixel import fitted_tops, quarter_pixels
 from supernet.pose.synthetic.dataset import SyntheticPeople
@@ -87,7 +87,7 @@ def bench_crowd(heat: Floats, tags: Floats, matching: Matching, repeats: int) ->
     """``group`` on one crowd's maps (K, H, W) and (K, H, W, T)."""
 
     def find_peaks() -> list[Integers]:
-        return [peaks(heatmap, MAX_PEOPLE, 0.1, 5) for heatmap in heat]
+        return peaks_of_maps(heat, MAX_PEOPLE, 0.1, 5)
 
     places, means = match_by_tag(heat, tags, candidates := find_peaks(), MAX_PEOPLE, 1.0, matching == "thresholded")
     people, keypoints = np.nonzero(places >= 0)

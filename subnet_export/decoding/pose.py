@@ -78,12 +78,17 @@ def open_mnn(path: Path, threads: int) -> tuple[Any, str, Any]:
     """Open a file in MNN, which greets on standard output, where the results go."""
     output = os.dup(1)
     os.dup2(2, 1)
-    import MNN
+    try:
+        import MNN
 
-    settings = {"backend": "CPU", "precision": "high", "numThread": threads or os.cpu_count() or 1}
-    manager = MNN.nn.create_runtime_manager((settings,))
-    net = MNN.nn.load_module_from_file(str(path), ["images"], ["low", "high"], runtime_manager=manager)
-    os.dup2(output, 1)
+        settings = {"backend": "CPU", "precision": "high", "numThread": threads or os.cpu_count() or 1}
+        manager = MNN.nn.create_runtime_manager((settings,))
+        net = MNN.nn.load_module_from_file(str(path), ["images"], ["low", "high"], runtime_manager=manager)
+    except SystemError as error:
+        raise ValueError(f"{path} is not a network") from error
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
     order = MNN.expr.NCHW
 
     def run(images: Array, kept: object = manager) -> dict[str, Array]:

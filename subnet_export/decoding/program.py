@@ -1,6 +1,7 @@
 """The text of an export's ``pose.py``: :mod:`subnet_export.decoding.pose` with the libraries of its files only."""
 
 import inspect
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -22,4 +23,4 @@ def program(names: Collection[str]) -> str:
             for part in (inspect.getsource(function) + "\n\n", f'    "{name}": {function.__name__},\n'):
                 assert text.count(part) == 1, f"pose.py holds {text.count(part)} of {part!r}"
                 text = text.replace(part, "")
-    return text
+    return text if re.search(r"\bos\.", text) else text.replace("import os\n", "")

@@ -23,6 +23,8 @@ from supernet.litepose import InvertedBottleneck, LitePose, SeparablePrediction,
 
 PART_PIXELS = 2**19
 """Pixels of the images of a part at most, unless one image has more."""
+PART_IMAGES = 4
+"""Images of a part at most."""
 
 _SIDE_BY_SIDE = 4
 """Pixels whose channels are summed up together."""
@@ -132,14 +134,16 @@ class _Run:
                 out = self._sequence(layer.point_conv, hidden)
                 if layer.residual:
                     for part, source in zip(out, parts, strict=True):
-                        part.change(partial(_add, source))
+                        part.change(partial(_add_maps, source))
                 parts = out
             elif isinstance(layer, nn.BatchNorm2d):
                 self._normalise(layer, parts)
             elif isinstance(layer, nn.Conv2d):
                 parts = [_Part(partial(_convolved, layer, part)) for part in parts]
             else:
-                for part in parts:  # an activation, which works in place
+                assert isinstance(layer, nn.ReLU | nn.ReLU6), layer
+                assert layer.inplace
+                for part in parts:
                     part.change(layer)
         return parts
 
@@ -162,6 +166,7 @@ class _Run:
             part.change(affine)
 
     def _add(self, norm: nn.BatchNorm2d, parts: Parts) -> tuple[int, Tensor, Tensor]:
+        """Add up the statistics of ``parts``; return those of this batch."""
         sums = list(self._pool.map(_sums, parts))
         count = sum(size for size, _, _ in sums)
         values = torch.stack([value for _, value, _ in sums]).sum(dim=0)
@@ -171,8 +176,8 @@ class _Run:
 
 
 def _split(images: Tensor) -> Sequence[Tensor]:
-    """Parts of nearly equal size; an even number, because two cores would wait for each other over an odd one."""
-    count, most = len(images), max(1, min(4, PART_PIXELS // (images.shape[2] * images.shape[3])))
+    """Parts of nearly equal size; an even number of them if the images suffice, because two cores share these best."""
+    count, most = len(images), max(1, min(PART_IMAGES, PART_PIXELS // (images.shape[2] * images.shape[3])))
     number = -(-count // most)
     return torch.tensor_split(images, min(count, number + number % 2))
 
@@ -191,7 +196,7 @@ def _sum_of_both(layers: tuple[nn.Module, nn.Module], parts: tuple[_Part, _Part]
     return total.add_(layers[1](parts[1].maps()))
 
 
-def _add(source: _Part, maps: Tensor) -> None:
+def _add_maps(source: _Part, maps: Tensor) -> None:
     maps.add_(source.maps())
 
 

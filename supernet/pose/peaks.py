@@ -13,6 +13,8 @@ Integers = npt.NDArray[np.int64]
 
 FEW = 100
 """Up to one pixel in this many above the threshold, these are compared one by one; beyond it, the map as a whole."""
+WIDE = 15
+"""``nms_kernel`` from which the map is compared as a whole: each pixel's square would need too much memory."""
 
 
 def peaks_of_maps(heatmaps: Floats, max_peaks: int, threshold: float, nms_kernel: int) -> list[Integers]:
@@ -21,7 +23,7 @@ def peaks_of_maps(heatmaps: Floats, max_peaks: int, threshold: float, nms_kernel
     size, flat = height * width, heatmaps.ravel()
     above = np.flatnonzero(flat > threshold)
     counts = np.diff(np.searchsorted(above, np.arange(num + 1) * size))
-    few = counts <= size // FEW
+    few = (counts <= size // FEW) & (nms_kernel < WIDE)
     if not few.all():
         above = above[np.repeat(few, counts)]
     for reach in (min(nms_kernel // 2, 1), nms_kernel // 2):
@@ -55,7 +57,7 @@ def peaks(heatmap: Floats, max_peaks: int, threshold: float, nms_kernel: int) ->
     above = np.flatnonzero(heatmap > threshold)
     if above.size == 0:
         return above
-    if above.size > heatmap.size // FEW:
+    if above.size > heatmap.size // FEW or nms_kernel >= WIDE:
         highest = cv2.dilate(heatmap, np.ones((nms_kernel, nms_kernel), np.uint8))
         above = above[heatmap.ravel()[above] == highest.ravel()[above]]
     else:

@@ -1,10 +1,12 @@
 """``pose.py`` finds the people that the project finds, and needs neither the project nor PyTorch nor SciPy."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,17 @@ def test_other_libraries_give_the_same_people(name: str, file: str, all_formats:
     if name not in model.formats:
         pytest.skip(f"{name} is not installed")
     assert same_people(pose.Pose(folder / file, threads=1), load_model(folder)) > 4
+
+
+def test_a_file_that_mnn_cannot_read_leaves_standard_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    if find_spec("MNN") is None:  # an import would greet here
+        pytest.skip("MNN is not installed")
+    path = tmp_path / "model.mnn"
+    path.write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"model\.mnn"):
+        pose.Pose(path)
+    os.write(1, b"a result")
+    assert capfd.readouterr().out == "a result"
 
 
 @pytest.mark.slow

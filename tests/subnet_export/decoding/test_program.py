@@ -13,6 +13,12 @@ def functions(text: str) -> set[str]:
     return {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
 
 
+def unused_imports(text: str) -> set[str]:
+    nodes = list(ast.walk(ast.parse(text)))
+    imported = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    return imported - {node.id for node in nodes if isinstance(node, ast.Name)} - {"numpy", "cv2"}
+
+
 def test_the_program_is_the_module_if_all_its_files_are_there() -> None:
     assert program(list(pose.RUNTIMES)) == Path(pose.__file__).read_text()
 
@@ -35,3 +41,4 @@ def test_only_the_libraries_of_the_files_remain(names: list[str], opened: list[s
     others = {function.__name__ for name, function in pose.RUNTIMES.items() if name not in opened}
     assert functions(text) == functions(Path(pose.__file__).read_text()) - others
     assert not [name for name in others if name in text]
+    assert not unused_imports(text)

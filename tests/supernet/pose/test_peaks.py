@@ -1,5 +1,7 @@
 """The peaks of maps found together are those of each map."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -23,7 +25,9 @@ def maps(kind: str, seed: int) -> Floats:
 
 
 @pytest.mark.parametrize("kind", ["blobs", "noise", "steps", "mixed"])
-@pytest.mark.parametrize(("max_peaks", "threshold", "nms_kernel"), [(30, 0.1, 5), (2, 0.3, 3), (5, 0.9, 1), (9, 99, 7)])
+@pytest.mark.parametrize(
+    ("max_peaks", "threshold", "nms_kernel"), [(30, 0.1, 5), (2, 0.3, 3), (5, 0.9, 1), (9, 99, 7), (3, 0, 31)]
+)
 def test_maps_together_have_the_peaks_of_each(kind: str, max_peaks: int, threshold: float, nms_kernel: int) -> None:
     for seed in range(5):
         heatmaps = maps(kind, seed)
@@ -32,3 +36,14 @@ def test_maps_together_have_the_peaks_of_each(kind: str, max_peaks: int, thresho
         for own, wanted in zip(found, expected, strict=True):
             np.testing.assert_array_equal(own, wanted)
         assert any(map(len, found)) == (threshold < 99)
+
+
+def test_a_wide_square_needs_no_more_memory_than_a_few_copies_of_the_maps() -> None:
+    heatmaps = np.zeros((5, 48, 64), np.float32)
+    heatmaps[:, 4:44:10, 4:64:12] = 1  # few enough to be compared one by one
+    tracemalloc.start()
+    try:
+        peaks_of_maps(heatmaps, 30, 0.1, 47)
+        assert tracemalloc.get_traced_memory()[1] < 4 * heatmaps.nbytes
+    finally:
+        tracemalloc.stop()
