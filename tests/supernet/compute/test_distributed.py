@@ -148,10 +148,11 @@ def test_an_evaluation_by_two_processes_is_that_by_one(work: Path, tmp_path: Pat
         ]
         assert image_ids[0] == image_ids[1]
     main, other = ((folder / f"rank{rank}").read_text() for rank in range(2))
-    assert main.startswith("[6, 6]")
-    assert "smallest subnet on 12 test images" in main
-    assert "2 processes; writing to" in main
-    assert other == "[6, 6]"  # its half of the images, and nothing printed
+    counts, printed = main.split("]", 1)
+    assert sum(json.loads(f"{counts}]")) == 12  # its half of the images, twice
+    assert "smallest subnet on 12 test images" in printed
+    assert "2 processes; writing to" in printed
+    assert sum(json.loads(other)) == 12  # and nothing printed
 
 
 def test_processes_that_would_train_different_subnets_stop_before_the_step(work: Path) -> None:
