@@ -1,5 +1,6 @@
 """The predicted memory of a step is what the allocator hands out, and a training that cannot fit does not start."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def measured_bytes(setup: TrainingSetup, kind: StepKind) -> int:
     batches = [memory._batch(settings.batch_size, kind.resolution, setup.keypoints.num, torch.device("cpu"))] * 2
     for tensor in (batches[0].images, batches[0].people, batches[0].mask):
         tensor.zero_()
+    gc.collect()  # tensors of earlier tests that were freed meanwhile would count as negative
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         supernet = new_supernet(setup, SINGLE_PROCESS, is_resumed=True)
         trainer = Trainer(supernet, new_objective(setup), setup.train_set, [scheduled], settings)
