@@ -54,6 +54,7 @@ class NcnnLibrary:
     place = ""
 
     def __init__(self, threads: int, provider: str = CPU) -> None:
+        _check_provider(provider, "ncnn")
         import ncnn
 
         self.version: str = ncnn.__version__
@@ -98,6 +99,7 @@ class MnnLibrary:
     place = ""
 
     def __init__(self, threads: int, provider: str = CPU) -> None:
+        _check_provider(provider, "MNN")
         import MNN
 
         self.version: str = MNN.version()
@@ -119,6 +121,12 @@ class MnnLibrary:
             return [expressions.convert(output, expressions.NCHW).read() for output in opened.forward(inputs)]
 
         return run
+
+
+def _check_provider(provider: str, library: str) -> None:
+    """Raise LibraryError for a provider of ONNX Runtime that another library does not have."""
+    if provider != CPU:
+        raise LibraryError(f"{library} has no provider {provider}; leave out --provider, it is of onnxruntime only")
 
 
 def runner(session: Any, shapes: Shapes) -> Run:

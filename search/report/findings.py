@@ -109,6 +109,8 @@ def _effect_of_budget(rows: Sequence[Row], budget: Budget, chosen: Row) -> list[
         tau = kendalltau(costs, aps).statistic if min(len(set(costs)), len(set(aps))) > 1 else 0.0
         if tau > _STEEP:
             text += "Among the evaluated subnets AP rises with this cost, so a larger budget may raise AP further"
+        elif tau < -_STEEP:
+            text += "Among the evaluated subnets AP falls with this cost, so what costs less is better here"
         elif abs(tau) <= _FLAT:
             text += (
                 "Among the evaluated subnets AP hardly depends on this cost: other choices decide within this budget"

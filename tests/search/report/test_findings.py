@@ -1,0 +1,23 @@
+"""The sentence on a budget says in which direction AP goes with the cost."""
+
+import pytest
+
+from search.budget import Bound, Budget, CostModel
+from search.report.findings import _effect_of_budget
+from supernet.space import SearchSpace
+
+
+@pytest.mark.parametrize(
+    ("aps", "words"),
+    [
+        ((0.1, 0.2, 0.3, 0.4), "AP rises with this cost"),
+        ((0.4, 0.3, 0.2, 0.1), "AP falls with this cost"),
+        ((0.1, 0.4, 0.4, 0.1), "AP hardly depends on this cost"),
+        ((0.1, 0.4, 0.2, 0.3, 0.25), "AP depends on this cost weakly"),  # 6 of 10 pairs in order: 0.2
+    ],
+)
+def test_it_follows_the_rank_correlation(aps: tuple[float, ...], words: str) -> None:
+    rows = [{"costs": {"macs": 1e6 * (i + 1)}, "metrics": {"AP": ap}} for i, ap in enumerate(aps)]
+    budget = Budget((Bound("macs", 1e7),), CostModel(SearchSpace.load("nano"), 17))
+    (sentence,) = _effect_of_budget(rows, budget, rows[0])
+    assert words in sentence
