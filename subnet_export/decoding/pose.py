@@ -30,7 +30,10 @@ def open_onnx(path: Path, threads: int) -> tuple[Any, str, Any]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no other type in common
+        raise ValueError(f"{path} is not a network that this ONNX Runtime can open") from error
     names = [output.name for output in session.get_outputs()]
     description = json.loads(session.get_modelmeta().custom_metadata_map.get("litepose", "null"))
     takes = "uint8" if "uint8" in session.get_inputs()[0].type else "float32"
@@ -224,9 +227,9 @@ def assign(cost: Array) -> Array:
             shorter = reached < length[left]
             length[left[shorter]], via[left[shorter]] = reached[shorter], row
             total = length[left].min()
-            nearest = np.flatnonzero(length[left] == total)
-            free = nearest[row_of[left[nearest]] < 0]
-            place = free[-1] if len(free) else nearest[0]  # the last free one, else the first
+            closest = np.flatnonzero(length[left] == total)
+            free = closest[row_of[left[closest]] < 0]
+            place = free[-1] if len(free) else closest[0]  # the last free one, else the first
             path.append(left[place])
             row = row_of[left[place]]
             left[place], left = left[-1], left[:-1]

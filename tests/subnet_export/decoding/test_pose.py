@@ -99,6 +99,12 @@ def test_other_libraries_give_the_same_people(name: str, file: str, all_formats:
     assert same_people(pose.Pose(folder / file, threads=1), load_model(folder)) > 4
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"model\.onnx is not a network"):
+        pose.Pose(tmp_path)
+
+
 def test_a_file_that_mnn_cannot_read_leaves_standard_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     if find_spec("MNN") is None:  # an import would greet here
         pytest.skip("MNN is not installed")
