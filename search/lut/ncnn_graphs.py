@@ -8,10 +8,11 @@ takes zeros for them.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from search.lut.workloads import NoOp, Workload
-from supernet.arch import DECONV_KERNEL_SIZE, HEAD, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
-from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of
+from search.lut.workloads import NoOp, Workload, write_network
+from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
+from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem
 
 MAGIC = 7767517
 """First line of every such file."""
@@ -25,27 +26,9 @@ def param_of(workload: Workload, num_keypoints: int) -> str:
     if isinstance(workload, NoOp):
         return writer.text([writer.layer("ReLU", "relu", [writer.input()])])
     if isinstance(workload, Arch):
-        return writer.text(_network(writer, workload, num_keypoints))
+        return writer.text(write_network(workload, num_keypoints, writer.input(), partial(_block, writer)))
     inputs = [writer.input() for _ in range(1 if isinstance(workload, Stem | Bottleneck) else 2)]
     return writer.text([_block(writer, "block", workload, inputs)])
-
-
-def _network(writer: "_Writer", arch: Arch, num_keypoints: int) -> list[str]:
-    """Write a network and return its outputs ``low`` and ``high``."""
-    blocks = iter(blocks_of(arch, num_keypoints))
-    features = [_block(writer, "first", next(blocks), [writer.input()])]
-    for i, stage in enumerate(arch.stages):
-        value = features[-1]
-        for j in range(stage.depth):
-            value = _block(writer, f"stage.{i}.{j}", next(blocks), [value])
-        features.append(value)
-    value, outputs = features[-1], []
-    for level in HEAD:
-        value = _block(writer, str(level.index), next(blocks), [value, features[level.skip]])
-        if (last := level.prediction) is not None:
-            outputs.append(_block(writer, str(last.index), next(blocks), [value, features[last.skip]]))
-    assert next(blocks, None) is None
-    return outputs
 
 
 def _block(writer: "_Writer", name: str, block: Block, inputs: Sequence[str]) -> str:

@@ -6,15 +6,16 @@ test checks that the graph of a network computes the same as the exported one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from search.lut.workloads import NoOp, Workload
+from search.lut.workloads import NoOp, Workload, write_network
 from subnet_export.deployment.deployed_network import Input
-from supernet.arch import DECONV_KERNEL_SIZE, HEAD, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
-from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of
+from supernet.arch import DECONV_KERNEL_SIZE, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
+from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -75,20 +76,8 @@ def graph_of(workload: Workload, num_keypoints: int, weights: Weights, takes: In
 
 
 def _network(writer: "_Writer", arch: Arch, num_keypoints: int) -> "onnx.ModelProto":
-    value = writer.declare("images", input_shapes(arch, 1, writer.takes)[0])
-    blocks = iter(blocks_of(arch, num_keypoints))
-    features = [_block(writer, "first", next(blocks), [value])]
-    for i, stage in enumerate(arch.stages):
-        value = features[-1]
-        for j in range(stage.depth):
-            value = _block(writer, f"stage.{i}.{j}", next(blocks), [value])
-        features.append(value)
-    value, outputs = features[-1], []
-    for level in HEAD:
-        value = _block(writer, str(level.index), next(blocks), [value, features[level.skip]])
-        if (last := level.prediction) is not None:
-            outputs.append(_block(writer, str(last.index), next(blocks), [value, features[last.skip]]))
-    assert next(blocks, None) is None
+    image = writer.declare("images", input_shapes(arch, 1, writer.takes)[0])
+    outputs = write_network(arch, num_keypoints, image, partial(_block, writer))
     return writer.model(dict(zip(("low", "high"), outputs, strict=True)))
 
 
