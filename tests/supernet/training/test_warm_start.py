@@ -167,6 +167,23 @@ def test_a_smaller_space_starts_with_its_part_of_the_supernet(tmp_path: Path) ->
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_smaller_space_keeps_the_kernel_transformations_that_it_needs(tmp_path: Path) -> None:
+    write_supernet(tmp_path)
+    described, nano, path = load_supernet(tmp_path), SearchSpace.load("nano"), tmp_path / "supernet.pt"
+    torch.manual_seed(0)
+    whole, narrow = SuperNet(nano, CROWDPOSE.num), narrowed(nano)
+    with torch.no_grad():
+        for transform in whole.kernel_transforms.values():
+            transform.normal_()
+    rest = (CROWDPOSE, described.dataset, described.evaluation, described.objective)
+    save_supernet(path, nano, whole.state_dict(), *rest)
+    supernet = SuperNet(narrow, CROWDPOSE.num)
+    assert supernet.kernel_transforms
+    load_warm_start(supernet, read_warm_start(str(path), None, narrow), CROWDPOSE)
+    for name, transform in supernet.kernel_transforms.items():
+        assert torch.equal(transform, whole.kernel_transforms[name])
+
+
 def test_a_damaged_supernet_is_named_as_such(tmp_path: Path) -> None:
     write_supernet(tmp_path)
     content = bytearray((tmp_path / "supernet.pt").read_bytes())
