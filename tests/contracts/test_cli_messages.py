@@ -73,7 +73,7 @@ MESSAGES = [
     (
         "supernet.train",
         "phases=progresive",
-        "there is no phases=progresive, did you mean progressive?; choose among progressive, sandwich; --help",
+        "there is no phases=progresive, did you mean progressive?; choose among elastic, progressive, sandwich; --help",
     ),
     ("supernet.train", "steps=1,2", "Ambiguous value for argument 'steps=1,2'"),
     ("supernet.evaluate", "weights=x batch_size=0", "batch_size must be at least 1, got 0"),

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
         ),
         ("steps=${nothing}", "Interpolation key 'nothing' not found"),
         ("steps=???", "Missing mandatory value: steps"),
-        ("phases=[{name: one}]", "phases must be one of ['progressive', 'sandwich']"),
+        ("phases=[{name: one}]", "phases must be one of ['elastic', 'progressive', 'sandwich']"),
         ("space.resolutions=[128", "no viable alternative at input '[128'"),
     ],
 )

@@ -1,6 +1,5 @@
 """The predicted memory of a step is what the allocator hands out, and a training that cannot fit does not start."""
 
-import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,22 @@ def setup_of(tmp_path: Path, **changes: Any) -> TrainingSetup:
     return build_setup(from_mapping(TrainSettings, configuration(tmp_path, **changes), ""), SINGLE_PROCESS)
 
 
+def allocations(events: list[Any]) -> list[tuple[int, int, int]]:
+    """Time, address and bytes (negative: freed) of all allocations in a profiler's tree of events."""
+    found = []
+    for event in events:
+        if event.tag == torch._C._profiler._EventType.Allocation:
+            found.append((event.start_time_ns, event.extra_fields.ptr, event.extra_fields.alloc_size))
+        found += allocations(event.children)
+    return found
+
+
 def measured_bytes(setup: TrainingSetup, kind: StepKind) -> int:
     """The most that PyTorch's allocator has handed out, by the profiler, in a real step on the CPU."""
     scheduled, settings = memory._phase_of(setup, kind), setup.settings
     batches = [memory._batch(settings.batch_size, kind.resolution, setup.keypoints.num, torch.device("cpu"))] * 2
     for tensor in (batches[0].images, batches[0].people, batches[0].mask):
         tensor.zero_()
-    gc.collect()  # tensors of earlier tests that were freed meanwhile would count as negative
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         supernet = new_supernet(setup, SINGLE_PROCESS, is_resumed=True)
         trainer = Trainer(supernet, new_objective(setup), setup.train_set, [scheduled], settings)
@@ -45,10 +53,16 @@ def measured_bytes(setup: TrainingSetup, kind: StepKind) -> int:
         trainer.train_step(scheduled, batches[0], 0.0)
     assert recorded.profiler is not None
     assert recorded.profiler.kineto_results is not None
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events = allocations(recorded.profiler.kineto_results.experimental_event_tree())
+    own: set[int] = set()  # addresses; what earlier tests had allocated may be freed meanwhile
     current = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        current += event.nbytes()
+    for _, address, size in sorted(events):
+        if size > 0:
+            own.add(address)
+        if address in own:
+            current += size
+        if size < 0:
+            own.discard(address)
         peak = max(peak, current)
     return peak
 
