@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 BUSY = 0.3
 """Load average above which measurements are disturbed."""
 
+CHANGED = 0.05
+"""Relative change of a machine's speed above which a verification says more about it than about the table."""
+
 
 def run_build(options: argparse.Namespace) -> None:
     """Measure on this machine and write a table."""
@@ -64,6 +67,12 @@ def run_verify(options: argparse.Namespace) -> None:
         result = verify(table, runtime_of(table), options.networks, options.seed, Effort(options.rounds), progress)
     files.write_json(output, result)
     CONSOLE.print(show.verification(result))
+    if (change := result["machine_change"]) is not None and abs(change - 1) > CHANGED:
+        logger.warning(
+            "this machine takes %.2f times as long as when the table was built; verify it when the machine is as quiet "
+            "as then, or build it again",
+            change,
+        )
     _print(f"{table.settings.describe()}; {output}")
 
 

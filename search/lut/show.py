@@ -64,6 +64,10 @@ def verification(result: Mapping[str, Any]) -> RenderableType:
     """Return the accuracy of a table from the result of :func:`search.lut.verify.verify`."""
     agreement = result["agreement"]
     facts = _agreement(agreement, [row["p50_ms"] for row in result["networks"]])
+    if (change := result["machine_change"]) is not None:
+        at_this_speed = result["agreement_at_this_speed"]
+        facts["machine now"] = f"{change:.3f} times the latencies of the table's own networks"
+        facts["MAPE at this speed"] = f"{at_this_speed['mape']:.2f} % (worst {at_this_speed['worst']:.2f} %)"
     return _facts(f"{agreement['num_networks']} networks never used in fitting", facts)
 
 

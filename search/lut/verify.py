@@ -15,8 +15,11 @@ from search.lut.measurements import entries_of, read_measurements
 from search.lut.runtimes import Runtime
 from search.lut.workloads import MeasurementPlan, draw_networks, network_key
 from supernet.arch import Arch
-from supernet.costs.latency_table import LatencyTable, check_settings
+from supernet.costs.latency_table import LatencyTable, MeasuredNetwork, check_settings
 from supernet.errors import UserError
+
+NUM_REFERENCES = 10
+"""Networks of the table that are measured again beside the new ones, to see how the machine's speed has changed."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ def verify(
 ) -> dict[str, Any]:
     """Measure random networks in rounds and return how well the table predicts them, in plain values.
 
+    Some networks of the table are measured again in the same rounds. ``machine_change`` is the median of their latency
+    now, relative to that in the table: other work, heat and a governor change a machine's speed between two
+    measurements. ``agreement_at_this_speed`` compares the predictions times that factor. Both are None for a table
+    without networks.
+
     Args:
         table: The table to verify.
         runtime: Runs the networks, with the settings of the table.
@@ -97,14 +105,18 @@ def verify(
     check_settings(table.settings, runtime.settings)
     archs = unseen_networks(table, num_networks, seed)
     networks = {network_key(arch): arch for arch in archs}
-    header = MeasurementPlan(table.space, table.num_keypoints, tuple(archs)).header(asdict(runtime.settings))
+    references = references_of(table)
+    measured_archs = networks | {network_key(network.arch): network.arch for network in references}
+    plan = MeasurementPlan(table.space, table.num_keypoints, tuple(measured_archs.values()))
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal"
-        run_rounds(runtime, networks, (journal, header), effort, progress)
+        run_rounds(runtime, measured_archs, (journal, plan.header(asdict(runtime.settings))), effort, progress)
         _, visits = read_measurements(journal)
-    entries = entries_of(visits, networks)
+    entries = entries_of(visits, measured_archs)
     predicted = [table.predict_ms(arch) for arch in archs]
     medians = [[float(np.median(visit["ms"])) for visit in visits if visit["subject"] == key] for key in networks]
+    changes = [entries[network_key(network.arch)].p50_ms / network.entry.p50_ms for network in references]
+    change = round(float(np.median(changes)), 4) if changes else None
     rows = [
         {"predicted_ms": round(prediction, 5), **asdict(entries[key]), "arch": arch.to_dict()}
         for (key, arch), prediction in zip(networks.items(), predicted, strict=True)
@@ -114,8 +126,17 @@ def verify(
         "space_digest": table.space.digest(),
         "seed": seed,
         "agreement": asdict(accuracy(predicted, medians)),
+        "machine_change": change,
+        "agreement_at_this_speed": change and asdict(accuracy([value * change for value in predicted], medians)),
         "networks": rows,
     }
+
+
+def references_of(table: LatencyTable) -> list[MeasuredNetwork]:
+    """Return networks that the table was fitted on, from the fastest to the slowest; all if there are few."""
+    networks = sorted(table.networks, key=lambda network: network.entry.p50_ms)
+    num = min(NUM_REFERENCES, len(networks))
+    return [networks[i] for i in np.linspace(0, len(networks) - 1, num).round().astype(int)]
 
 
 def _correlation(function: Callable[..., Any], first: npt.ArrayLike, second: npt.ArrayLike) -> float | None:

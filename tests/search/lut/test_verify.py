@@ -1,11 +1,12 @@
 """A verification compares a table with networks it was not fitted on; its numbers follow their definitions."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from search.lut.build import Effort
-from search.lut.verify import accuracy, verify
+from search.lut.verify import accuracy, references_of, verify
 from supernet.errors import UserError
 from tests.helpers.latency_runtime import FakeRuntime
 from tests.helpers.latency_tables import fake_table
@@ -45,3 +46,29 @@ def test_verifying_uses_networks_that_fitting_never_saw() -> None:
     runtime.settings = type(runtime.settings)(**{**vars(runtime.settings), "device": "another processor"})
     with pytest.raises(UserError, match=r"settings\.device of the latency table is 'a processor', here it is 'another"):
         verify(table, runtime, 30, 1, Effort(3, clock=runtime.clock), lambda *_: None)
+
+
+def test_a_machine_that_became_slower_is_distinguished_from_a_wrong_table() -> None:
+    table, runtime = fake_table(), FakeRuntime()
+    usual = verify(table, runtime, 10, 1, Effort(3, clock=runtime.clock), lambda *_: None)
+    assert usual["machine_change"] == pytest.approx(1, abs=0.01)
+    slower = FakeRuntime(lambda _: 1.25)
+    result = verify(table, slower, 10, 1, Effort(3, clock=slower.clock), lambda *_: None)
+    assert result["machine_change"] == pytest.approx(1.25, rel=0.01)
+    assert result["agreement"]["bias"] == pytest.approx(-20, abs=0.5)
+    assert result["agreement_at_this_speed"]["mape"] == pytest.approx(usual["agreement"]["mape"], abs=0.2)
+    assert len(result["networks"]) == 10
+
+
+def test_a_table_without_networks_has_nothing_to_compare_the_machine_with() -> None:
+    table, runtime = replace(fake_table(), networks=()), FakeRuntime()
+    result = verify(table, runtime, 3, 1, Effort(1, clock=runtime.clock), lambda *_: None)
+    assert (result["machine_change"], result["agreement_at_this_speed"]) == (None, None)
+
+
+def test_references_spread_over_the_latencies_of_a_table() -> None:
+    table = fake_table()
+    found = references_of(table)
+    latencies = sorted(network.entry.p50_ms for network in table.networks)
+    assert len(found) == min(10, len(latencies))
+    assert (found[0].entry.p50_ms, found[-1].entry.p50_ms) == (latencies[0], latencies[-1])
