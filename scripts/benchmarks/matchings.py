@@ -22,6 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from scripts.benchmarks.timing import print_report
+from supernet.cli.console import run_command
 from supernet.errors import UserError
 from supernet.io.files import read_json
 from supernet.pose.geometry import input_transform, resized_size
@@ -213,4 +214,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

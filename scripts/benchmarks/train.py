@@ -28,6 +28,7 @@ import torch
 
 from scripts.benchmarks.timing import print_report, spread
 from supernet.arch import Arch, Stage
+from supernet.cli.console import run_command
 from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.device import pick_device
 from supernet.compute.precision import forward_precision, tf32
@@ -273,4 +274,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

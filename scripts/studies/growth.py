@@ -28,6 +28,7 @@ import numpy as np
 
 from scripts.benchmarks.annotations import memory_mib, write
 from scripts.benchmarks.timing import print_report
+from supernet.cli.console import run_command
 from supernet.io import files
 
 NUM_KEYPOINTS = 17
@@ -219,4 +220,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

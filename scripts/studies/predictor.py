@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--num-images", type=whole_number(2), default=300, help="validation images to score on")
     parser.add_argument("--seed", type=int, default=7, help="seed of the draws; must be that of existing scores")
     options = parser.parse_args()
-    run_command(lambda: study(options))
+    study(options)
 
 
 def study(options: argparse.Namespace) -> None:
@@ -219,4 +219,4 @@ def draw(path: Path, predicted: Floats, aps: Floats, kinds: NDArray[np.str_]) ->
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -24,6 +24,7 @@ import numpy as np
 
 from search.runs.evolution_run import BATCHES_PER_PROCESS
 from supernet.cli.arguments import CommandLine
+from supernet.cli.console import run_command
 from supernet.compute.machine import machine
 from supernet.io import files
 
@@ -271,4 +272,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

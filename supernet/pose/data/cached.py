@@ -28,6 +28,7 @@ class CachedDataset:
         self._num_images = len(dataset) if num_images is None else min(num_images, len(dataset))
         self._free_bytes = memory_bytes
         self._cache: dict[int, PoseSample] = {}
+        self._without_room: set[int] = set()
 
     @property
     def source(self) -> PoseDataset:
@@ -59,15 +60,19 @@ class CachedDataset:
         if size <= self._free_bytes:
             self._free_bytes -= size
             self._cache[index] = sample
+        else:
+            self._without_room.add(index)  # as room only shrinks, it never fits
         return sample
 
     def load(self, indices: Iterable[int]) -> None:
         """Cache the images at ``indices``, in this order, up to the first one that the memory has no room for."""
         for index in indices:
-            if index not in self._cache:
+            if index in self._cache:
+                continue
+            if index not in self._without_room:
                 self[index]
-                if index not in self._cache:
-                    return
+            if index in self._without_room:
+                return
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of exactly these images, in COCO's format; do not modify it."""

@@ -87,3 +87,5 @@ def test_loading_into_memory_ends_where_the_memory_does() -> None:
     cached = CachedDataset(source, memory_bytes=2 * one)
     load_into_memory(cached)
     assert source.loads == [0, 1, 2]
+    load_into_memory(cached)  # the third is known not to fit
+    assert source.loads == [0, 1, 2]
