@@ -2,9 +2,7 @@
 
 import functools
 import hashlib
-import io
 import json
-import warnings
 import zipfile
 from contextlib import suppress
 from dataclasses import replace
@@ -30,7 +28,7 @@ from search.runs import resume
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement, Origin
 from subnet_export.model import load_model, save_model
 from supernet.arch import Arch
-from supernet.checkpoints import container, safe_torch, safetensors_file
+from supernet.checkpoints import container
 from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.costs.analytic import params_and_macs
@@ -52,6 +50,17 @@ from supernet.weight_sharing import SuperNet
 from tests.helpers.latency_tables import SPACE as TABLE_SPACE
 from tests.helpers.latency_tables import fake_table
 from tests.reliability.file_mutations import Target
+from tests.reliability.fuzz_encodings import (
+    as_image,
+    as_json,
+    as_json_lines,
+    as_kit,
+    as_safetensors,
+    as_text_lines,
+    as_torch,
+    as_zip,
+    sealed_bytes,
+)
 
 STAGE = {"widths": [8, 16], "depths": [1, 2], "stride": 2, "expand_ratios": [1], "kernel_sizes": [3, 5]}
 SPACE = SearchSpace.from_dict(
@@ -70,43 +79,6 @@ DATASET = {
     "height": 64,
     **{split: {"num_images": 2, "seed": seed} for seed, split in enumerate(("train", "val", "test"))},
 }
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value).encode()
-
-
-def _lines(value: Any) -> bytes:
-    rows = value if isinstance(value, list) else [value]
-    return b"".join(_json(row) + b"\n" for row in rows)
-
-
-def _text_lines(value: Any) -> bytes:
-    return "".join(f"{_text(line)}\n" for line in (value if isinstance(value, list) else [value])).encode()
-
-
-def _torch(value: Any) -> bytes:
-    content = io.BytesIO()
-    torch.save(value, content)
-    return content.getvalue()
-
-
-def sealed_bytes(value: Any) -> bytes:
-    return bytes(safe_torch.append_checksum(safe_torch.serialize(value)))
-
-
-def _zip(value: Any) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about duplicate names
-        for pair in value if isinstance(value, list) else []:
-            name, entry = [*map(_text, pair if isinstance(pair, list) else []), "x", ""][:2]
-            archive.writestr(name.partition("\0")[0] or "x", entry)  # a zero byte would end the name
-    return content.getvalue()
-
-
-def _text(value: Any) -> str:
-    return str(value).encode(errors="replace").decode()
 
 
 def annotations(_: Path) -> Any:
@@ -129,12 +101,12 @@ def annotations(_: Path) -> Any:
 
 
 def _truth(folder: Path) -> Any:
-    (folder / "results.json").write_bytes(_json(_results(folder)))
+    (folder / "results.json").write_bytes(as_json(_results(folder)))
     return annotations(folder)
 
 
 def _results(folder: Path) -> Any:
-    (folder / "truth.json").write_bytes(_json(annotations(folder)))
+    (folder / "truth.json").write_bytes(as_json(annotations(folder)))
     return [{"image_id": 10, "category_id": 1, "keypoints": [20.5, 30.5, 1.0] * 17, "score": 0.5}]
 
 
@@ -174,6 +146,12 @@ def _benchncnn(folder: Path) -> Any:
     (first,) = (line for line in script.splitlines() if line.startswith('echo "kit'))
     settings = ["device a phone", "system Linux", "precision f16", "graph 0 0", "num_threads = 4"]
     return [first.split('"')[1], *settings, "    graphs/00000.param  min =    1.20  max =    1.40  avg =    1.30"]
+
+
+def _manifest(folder: Path) -> Any:
+    (folder / "output.txt").write_bytes(as_text_lines(_benchncnn(folder)))
+    with zipfile.ZipFile(folder / "kit.zip") as archive:
+        return json.loads(archive.read(f"{FOLDER}/manifest.json"))
 
 
 def _measurements(_: Path) -> Any:
@@ -249,7 +227,7 @@ def load_weights(path: Path) -> None:
     """Read an exported model after its description got the checksum of the weights, whatever they are."""
     description = without_checksum(path.parent / "model.json")
     description["weights"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (path.parent / "model.json").write_bytes(_json(description))
+    (path.parent / "model.json").write_bytes(as_json(description))
     load_model(path.parent)
 
 
@@ -278,10 +256,6 @@ def _image(suffix: str) -> bytes:
     return bytes(cv2.imencode(suffix, pixels)[1].tobytes())
 
 
-def _images(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else b""
-
-
 def _image_matches(_: Path) -> Any:
     matches = ImageMatches(np.array([1, 2]), np.array([1, 0, 1]), np.ones((3, 10), bool), np.zeros((3, 10), bool))
     return {"format": image_results.FORMAT, "val": {"2": {"a": matches.to_text()}}, "test": {}}
@@ -298,57 +272,47 @@ def search_state(_: Path) -> Any:
     return {"format": resume.FORMAT, "config": {"seed": 0}, "identity": {}, "search": {"generation": 0}}
 
 
-def _shared(value: Any) -> bytes:
-    """What a safetensors file can hold of a value: the tensors of its state, and JSON; nothing if that is not JSON."""
-    parts = value if isinstance(value, dict) else {"value": value}
-    state = parts.get("state")
-    tensors = (
-        {str(name): part for name, part in state.items() if torch.is_tensor(part)} if isinstance(state, dict) else {}
-    )
-    try:
-        return safetensors_file.serialize({**parts, "state": tensors})
-    except (TypeError, ValueError):
-        return b""
-
-
 TARGETS = {
-    "arch": Target("arch.json", lambda _: SPACE.largest().to_dict(), _json, Arch.load),
+    "arch": Target("arch.json", lambda _: SPACE.largest().to_dict(), as_json, Arch.load),
     "space": Target("space.yaml", lambda _: SPACE.to_dict(), lambda v: yaml.safe_dump(v).encode(), SearchSpace.load),
-    "genes": Target("genes.json", _genes, _json, _decode, False),
-    "quantity": Target("quantity.json", lambda _: "60.5M", _json, _quantity, False),
-    "budget": Target("budget.json", lambda _: {"macs": "60M", "min_params": "1%"}, _json, _budget, False),
-    "table": Target("table.json", lambda _: fake_table().to_dict(), _json, LatencyTable.load),
-    "measurements": Target("out.jsonl", _measurements, _lines, lambda path: merge([path])),
+    "genes": Target("genes.json", _genes, as_json, _decode, False),
+    "quantity": Target("quantity.json", lambda _: "60.5M", as_json, _quantity, False),
+    "budget": Target("budget.json", lambda _: {"macs": "60M", "min_params": "1%"}, as_json, _budget, False),
+    "table": Target("table.json", lambda _: fake_table().to_dict(), as_json, LatencyTable.load),
+    "measurements": Target("out.jsonl", _measurements, as_json_lines, lambda path: merge([path])),
     "benchncnn": Target(
-        "output.txt", _benchncnn, _text_lines, lambda path: benchncnn.measurements(path.parent / "kit.zip", [path])
+        "output.txt", _benchncnn, as_text_lines, lambda path: benchncnn.measurements(path.parent / "kit.zip", [path])
     ),
-    "annotations": Target("people.json", annotations, _json, lambda path: read_annotations(path, COCO)),
+    "kit": Target(
+        "kit.zip", _manifest, as_kit, lambda path: benchncnn.measurements(path, [path.parent / "output.txt"])
+    ),
+    "annotations": Target("people.json", annotations, as_json, lambda path: read_annotations(path, COCO)),
     "truth": Target(
-        "truth.json", _truth, _json, lambda path: average_precision(path, path.parent / "results.json", "coco")
+        "truth.json", _truth, as_json, lambda path: average_precision(path, path.parent / "results.json", "coco")
     ),
     "detections": Target(
-        "results.json", _results, _json, lambda path: average_precision(path.parent / "truth.json", path, "coco")
+        "results.json", _results, as_json, lambda path: average_precision(path.parent / "truth.json", path, "coco")
     ),
     "supernet": Target("supernet.pt", lambda _: supernet_value(), sealed_bytes, load_supernet),
-    "shared_supernet": Target("supernet.safetensors", lambda _: supernet_value(), _shared, load_supernet),
-    "image_matches": Target("image_matches.json", _image_matches, _json, _read_matches),
+    "shared_supernet": Target("supernet.safetensors", lambda _: supernet_value(), as_safetensors, load_supernet),
+    "image_matches": Target("image_matches.json", _image_matches, as_json, _read_matches),
     "training": Target("checkpoint.pt", _training, sealed_bytes, lambda path: run_folder.load_checkpoint(path.parent)),
     "published": Target(
         "old.pth.tar",
         lambda _: {"epoch": 1, "state_dict": _network().state_dict()},
-        _torch,
+        as_torch,
         lambda path: read_published(path, SPACE.smallest()),
     ),
-    "model": Target("model.json", _model, _json, lambda path: load_model(path.parent)),
-    "weights": Target("weights.pt", _weights, _torch, load_weights),
-    "study": Target("study.log", _study, _lines, _open_study),
-    "state": Target("state.json", search_state, _json, lambda path: resume.load_state(path.parent)),
-    "scores": Target("scores.jsonl", _scores, _lines, lambda path: resume.load_scored(path.parent)),
+    "model": Target("model.json", _model, as_json, lambda path: load_model(path.parent)),
+    "weights": Target("weights.pt", _weights, as_torch, load_weights),
+    "study": Target("study.log", _study, as_json_lines, _open_study),
+    "state": Target("state.json", search_state, as_json, lambda path: resume.load_state(path.parent)),
+    "scores": Target("scores.jsonl", _scores, as_json_lines, lambda path: resume.load_scored(path.parent)),
     "archive": Target(
-        "a.zip", lambda _: [["in/a.jpg", "x"], ["in/b.jpg", "y"]], _zip, lambda path: image_source(path).read("a.jpg")
+        "a.zip", lambda _: [["in/a.jpg", "x"], ["in/b.jpg", "y"]], as_zip, lambda path: image_source(path).read("a.jpg")
     ),
     **{
-        f"image{suffix}": Target(f"a{suffix}", lambda _, s=suffix: _image(s), _images, read_image)  # type: ignore[misc]
+        f"image{suffix}": Target(f"a{suffix}", lambda _, s=suffix: _image(s), as_image, read_image)  # type: ignore[misc]
         for suffix in (".jpg", ".png", ".bmp", ".webp", ".tiff", ".gif")
     },
 }

@@ -17,7 +17,8 @@ from supernet.errors import UserError
 from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
 from tests.reliability.file_mutations import DEEP
-from tests.reliability.fuzz_targets import SPACE, sealed_bytes, supernet_value
+from tests.reliability.fuzz_encodings import sealed_bytes
+from tests.reliability.fuzz_targets import SPACE, supernet_value
 from tests.reliability.malicious_files import Call, archived, endless, of_kind, older, tensor, twice
 
 REFUSED_BEFORE = {
