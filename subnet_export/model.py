@@ -99,7 +99,7 @@ def load_model(
         UserError: A file is missing, damaged, of another format, or does not fit the other; the model was not exported
             in the format, or its library is not installed.
     """
-    folder = located(folder, FORMATS[format].files if format in FORMATS else ())
+    given, folder = folder, located(folder, FORMATS[format].files if format in FORMATS else ())
     if folder.is_file():
         chosen = format_of(folder)
         depth = Path(chosen.files[0]).parts if chosen else ()
@@ -113,13 +113,17 @@ def load_model(
     model.network.to(device).eval()
     if precision != "f32" and format in (None, LITEPOSE.name, SAFETENSORS.name):
         raise UserError(f"PyTorch runs this model in f32, not in {precision}; choose f32 or format openvino")
-    return model if format in (None, LITEPOSE.name) else _in_format(model, folder, str(format), precision, device)
+    if format in (None, LITEPOSE.name):
+        return model
+    called = str(folder if Path(given).exists() else given)  # a name, such as pretrained:photos_small, stays one
+    return _in_format(model, (folder, called), str(format), precision, device)
 
 
 def _in_format(
-    model: ExportedModel, folder: Path, name: str, precision: Precision, device: torch.device | str
+    model: ExportedModel, place: tuple[Path, str], name: str, precision: Precision, device: torch.device | str
 ) -> ExportedModel:
-    """Return ``model`` as read from the files of another format."""
+    """Return ``model`` as read from the files of another format; ``place`` is its folder and what the user calls it."""
+    folder, called = place
     if name not in FORMATS:
         raise UserError(f"there is no format {name!r}; choose among {', '.join(FORMATS)}")
     if FORMATS[name] == TORCH_EXPORT:
@@ -131,7 +135,7 @@ def _in_format(
         raise UserError(f"format {name} does not run here ({FORMATS[name].runs_on}); load litepose, the same network")
     if name not in model.formats:
         raise UserError(
-            f"{folder} was not exported as {name}; run python -m subnet_export --model {folder} --format {name}"
+            f"{called} was not exported as {name}; run python -m subnet_export --model {called} --format {name}"
         )
     for file, sha256 in model.formats[name].files.items():
         if hashlib.sha256(read_weights(folder / file)).hexdigest() != sha256:

@@ -282,3 +282,8 @@ def test_a_stratum_without_people_is_null_in_the_description_and_not_a_figure_on
     assert "| APL | n/a |" in card
     assert "-1.0" not in card
     assert load_model(tmp_path / "model").measurement == written.measurement
+
+
+def test_a_shipped_model_without_a_format_is_called_by_its_name() -> None:
+    with pytest.raises(UserError, match=r"^pretrained:photos_small was not .* --model pretrained:photos_small "):
+        load_model("pretrained:photos_small", format="onnx")
