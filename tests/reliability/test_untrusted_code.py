@@ -21,7 +21,8 @@ from supernet.checkpoints.supernet_file import load_supernet
 from supernet.errors import UserError
 from supernet.space import SearchSpace
 from supernet.training import run_folder
-from tests.reliability.fuzz_targets import SPACE, TARGETS, load_weights, sealed_bytes, supernet_value
+from tests.reliability.fuzz_encodings import sealed_bytes
+from tests.reliability.fuzz_targets import SPACE, TARGETS, load_weights, supernet_value
 from tests.reliability.malicious_files import Call, described, of_kind
 
 
