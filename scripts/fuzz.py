@@ -62,6 +62,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     session = _Session(fuzz_targets.TARGETS[options.target], options.findings / options.target)
     if options.file is not None:
+        if not options.file.is_file():
+            parser.error(f"--file must be a file, got {options.file}")
         read = session.read(options.file.read_bytes())
         print(f"{options.file} was {'read' if read else 'refused in one sentence'}")
     elif chosen == "atheris":

@@ -9,7 +9,6 @@ status is then 1. On a CPU every section runs in a reduced form, which tests thi
 """
 
 import importlib
-import json
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from scripts.gpu_reporting.page import page
 from scripts.gpu_reporting.runner import SECTIONS, Report, run_sections
 from supernet.cli.arguments import CommandLine, list_of, number
 from supernet.errors import UserError, suggestion
+from supernet.io import files
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,12 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--alone", action="store_true", help="run every section in this process")
     options = parser.parse_args(arguments)
-    if options.merge:
-        merge(options.merge, options.out)
-        return
     began = time.perf_counter()
-    context_of = importlib.import_module("scripts.gpu_reporting.context")  # imports torch, so not before --help
     try:
+        if options.merge:
+            merge(options.merge, options.out)
+            return
+        context_of = importlib.import_module("scripts.gpu_reporting.context")  # imports torch, so not before --help
         report = Report(options.out, page, {"command": " ".join(["python -m scripts.gpu_report", *sys.argv[1:]])})
         with tempfile.TemporaryDirectory(prefix="gpu_report_") as work:
             context = context_of.build(options.device, Path(work), began + 60 * options.minutes, options.train_seconds)
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def merge(folders: list[Path], out: Path) -> None:
     """Write the sections of the reports in ``folders`` as one report into ``out``; the head is that of the first."""
-    reports = [json.loads((folder / "report.json").read_text("utf-8")) for folder in folders]
+    reports = [files.read_json(folder / "report.json", "report") for folder in folders]
     sections = {name: part for value in reversed(reports) for name, part in value.pop("sections").items()}
     head = reports[0] | {"command": "; ".join(value["command"] for value in reports)}
     Report(out, page, head, {name: sections[name] for name in SECTIONS if name in sections}).save()

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from scripts.benchmarks.timing import print_report
 from supernet.cli.console import run_command
-from supernet.errors import UserError
 from supernet.io.files import read_json
 from supernet.pose.geometry import input_transform, resized_size
 from supernet.pose.grouping import Matching
@@ -201,14 +200,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     results: dict[str, Any] = {}
-    try:
-        for name, truth in sources(options):
-            results[name] = {
-                level: compare(truth, noise, options.resolution, options.repeats, options.seed)
-                for level, noise in NOISES.items()
-            }
-    except UserError as error:
-        parser.error(str(error))
+    for name, truth in sources(options):
+        results[name] = {
+            level: compare(truth, noise, options.resolution, options.repeats, options.seed)
+            for level, noise in NOISES.items()
+        }
     workload = vars(options) | {"annotations": [str(path) for path in options.annotations]}
     print_report(workload, results)
 

@@ -26,7 +26,6 @@ from supernet.cli.arguments import CommandLine, whole_number
 from supernet.cli.console import run_command
 from supernet.compute.device import pick_device
 from supernet.compute.machine import machine
-from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.geometry import normalise
@@ -237,11 +236,7 @@ def main() -> None:
         "--device", default="cpu", help="device of the training step, targets and losses: cpu, cuda, auto"
     )
     options = parser.parse_args()
-    try:
-        device = pick_device(options.device)
-    except UserError as error:
-        parser.error(str(error))
-
+    device = pick_device(options.device)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     workload = vars(options) | {"load": [round(load, 2) for load in os.getloadavg()]}

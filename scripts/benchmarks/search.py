@@ -138,10 +138,13 @@ def checked_out(commit: str) -> Iterator[Path]:
     if Path(commit).is_dir():
         yield Path(commit).resolve()
         return
+    from supernet.errors import UserError
+
     git = ["git", "-C", str(ROOT), "worktree"]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "before"
-        subprocess.run([*git, "add", "--quiet", "--detach", str(place), commit], check=True)
+        if subprocess.run([*git, "add", "--quiet", "--detach", str(place), commit], check=False).returncode != 0:
+            raise UserError(f"--before must be a commit of this repository or a folder, got {commit!r}")
         try:
             yield place
         finally:
@@ -158,8 +161,9 @@ def server(root: Path, workload: str) -> Iterator["subprocess.Popen[str]"]:
     )
     try:
         assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
-            raise SystemExit(f"the process that scores with {root} failed; its message is above")
+        if (first := process.stdout.readline()) != "ready\n":
+            print(f"the process that scores with {root} failed; its message is above", file=sys.stderr)
+            raise SystemExit(process.wait() if first == "" else 1)
         yield process
     finally:
         process.kill()
@@ -213,7 +217,7 @@ def _spread(values: Any) -> dict[str, float]:
 
 
 def main() -> None:
-    """Compare both sides on each workload, and print the results."""
+    """Compare both sides, or be one of them."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -228,9 +232,21 @@ def main() -> None:
     parser.add_argument("--output", help="also write the JSON to this file")
     parser.add_argument("--in-process", choices=WORKLOADS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.in_process is not None:
-        serve(options.in_process, options)
-        return
+    # Not decorated: a process with the code of an earlier commit runs this file, too.
+    from supernet.cli.console import fail
+    from supernet.errors import UserError
+
+    try:
+        if options.in_process is None:
+            compare(parser, options)
+        else:
+            serve(options.in_process, options)
+    except UserError as error:
+        fail(error)
+
+
+def compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Compare both sides on each workload, and print the results."""
     if "photos" in options.workloads and options.photos is None:
         parser.error("the workload photos needs --photos, the folder of coco_people")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # removes the worktree

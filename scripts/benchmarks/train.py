@@ -262,7 +262,9 @@ def main() -> None:
         ]:
             program = [sys.executable, "-m", "scripts.benchmarks.train", *sys.argv[1:]]
             command = [*program, "--in-process", kind, workload, str(size)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            if done.returncode != 0:
+                raise SystemExit(done.returncode)  # the process has said why
             results.append({"kind": kind, "workload": workload, "size": size, **json.loads(done.stdout)})
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

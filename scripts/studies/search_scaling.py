@@ -27,6 +27,7 @@ from supernet.cli.arguments import CommandLine
 from supernet.cli.console import run_command
 from supernet.compute.machine import machine
 from supernet.io import files
+from supernet.io.schema import from_mapping
 
 WORKERS = (1, 2, 4, 8, 16, 32)
 FINAL_SUBNETS = 11
@@ -264,7 +265,9 @@ def main(arguments: list[str] | None = None) -> None:
         files.write_json(options.out, asdict(recorded))
         print(json.dumps({"scores": len(recorded.scores), "mean_seconds": statistics.mean(recorded.scores)}))
         return
-    times = Times(**json.loads(options.times.read_text("utf-8")))
+    if options.times is None:
+        parser.error("simulate needs --times, the file that record wrote")
+    times = from_mapping(Times, files.read_json(options.times, "recorded times"), str(options.times))
     rows = [row for sizes in ((12, 5), (100, 10)) for row in table(times, *sizes)]
     files.write_json(options.out, {"times": asdict(times), "rows": rows})
     for row in rows:
