@@ -10,7 +10,10 @@ import pytest
 import yaml
 
 from search.lut import __main__ as entry
+from search.lut import commands
+from search.lut.build import Effort
 from supernet.costs.latency_table import LatencyTable
+from tests.helpers.latency_runtime import FakeRuntime
 from tests.helpers.latency_tables import SPACE, fake_table
 from tests.search.lut.devices.test_transfer import OTHER, SOURCE, measured
 
@@ -47,6 +50,24 @@ def test_a_table_is_built_verified_and_shown(
     arch.save(tmp_path / "arch.json")
     assert run(monkeypatch, "show", path, "--arch", tmp_path / "arch.json") == 0
     assert f"{table.predict_ms(arch):.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("factor", "is_warned"), [(1.0, False), (1.25, True)])
+def test_a_verification_on_a_machine_of_another_speed_warns(
+    factor: float,
+    is_warned: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    runtime, path = FakeRuntime(lambda _: factor), tmp_path / "table.json"
+    fake_table().save(path)
+    monkeypatch.setattr(commands, "runtime_of", lambda _: runtime)
+    monkeypatch.setattr(commands, "Effort", lambda rounds: Effort(rounds, clock=runtime.clock))
+    assert run(monkeypatch, "verify", path, "--networks", 4) == 0
+    shown = capfd.readouterr()
+    assert f"{factor:.3f} times the latencies" in shown.out
+    assert ("this machine takes 1.25 times as long" in shown.out + shown.err) == is_warned
 
 
 def test_a_table_of_ncnn_is_built_and_verified(
