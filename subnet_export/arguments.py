@@ -36,5 +36,5 @@ class ModelCommandLine(RunCommandLine):
             metavar="AP",
             type=number(0.0, 1.0),
             default=MAX_INT8_LOSS,
-            help="AP that format openvino_int8 may lose, on all images measured on (default: %(default)s)",
+            help="AP that a format in 8-bit integers may lose, on all images measured on (default: %(default)s)",
         )

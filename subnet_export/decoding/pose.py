@@ -106,6 +106,7 @@ RUNTIMES: dict[str, Callable[[Path, int], tuple[Any, str, Any]]] = {
     "model.ncnn.param": open_ncnn,
     "model.tflite": open_litert,
     "model.mnn": open_mnn,
+    "model_int8.tflite": open_litert,
 }
 """By the file that they open. Of a folder, the first that is there is used."""
 

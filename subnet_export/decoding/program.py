@@ -18,9 +18,10 @@ def program(names: Collection[str]) -> str:
     """
     text = Path(pose.__file__).read_text(encoding="utf-8")
     kept = pose.RUNTIMES.keys() & set(names) or {DEFAULT}
-    for name, function in pose.RUNTIMES.items():
-        if name not in kept:
-            for part in (inspect.getsource(function) + "\n\n", f'    "{name}": {function.__name__},\n'):
-                assert text.count(part) == 1, f"pose.py holds {text.count(part)} of {part!r}"
-                text = text.replace(part, "")
+    unused = {*pose.RUNTIMES.values()} - {pose.RUNTIMES[name] for name in kept}
+    parts = [inspect.getsource(function) + "\n\n" for function in unused]
+    parts += [f'    "{name}": {pose.RUNTIMES[name].__name__},\n' for name in pose.RUNTIMES.keys() - kept]
+    for part in parts:
+        assert text.count(part) == 1, f"pose.py holds {text.count(part)} of {part!r}"
+        text = text.replace(part, "")
     return text if re.search(r"\bos\.", text) else text.replace("import os\n", "")

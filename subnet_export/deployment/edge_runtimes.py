@@ -1,4 +1,4 @@
-"""Runs an exported network in the libraries of phones and small boards, on this machine's CPU and in float32.
+"""Runs an exported network in the libraries of phones and small boards, on this machine's CPU; floats have 32 bits.
 
 Their files take one image at a time or any batch, and the sizes that :class:`subnet_export.deployment.runtimes.Runtime`
 asks for. To add a library, see :mod:`subnet_export.deployment.library_runtimes`.
@@ -79,8 +79,6 @@ class LiteRtRuntime:
     Arguments and errors are those of ``OnnxRuntime``.
     """
 
-    precision = "f32"
-
     def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
         check_library(LITERT, path, precision)
         from importlib.metadata import version
@@ -96,6 +94,8 @@ class LiteRtRuntime:
             source, results = runner.get_input_details()[INPUT], runner.get_output_details()
             self._takes: Input = "uint8" if source["dtype"] == np.uint8 else "float32"
             self._input, self._outputs = source["index"], [results[name]["index"] for name in OUTPUTS]
+            quantised = any(tensor["dtype"] == np.int8 for tensor in self._interpreter.get_tensor_details())
+            self.precision = "int8/f32" if quantised else "f32"
         self._shape: tuple[int, ...] = ()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,15 +7,18 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.environments import ENVIRONMENTS, interpreter, last_error
-from subnet_export.deployment.formats import COREML, LITERT, MNN, NCNN, ONNX, Format
+from subnet_export.deployment.formats import COREML, LITERT, LITERT_INT8, MNN, NCNN, ONNX, Format
+from subnet_export.deployment.quantization import calibration_inputs
 from supernet.errors import UserError
 from supernet.io import files
 
@@ -48,14 +51,40 @@ def write_mnn(graph: "onnx.ModelProto", folder: Path) -> None:
     _convert(MNN, folder, convert)
 
 
-def write_litert(network: DeploymentNetwork, folder: Path) -> None:
-    """Convert a network with either input; its own resolution is the first size of the file."""
-
-    def convert(unfinished: Path) -> None:
+def litert_file(network: DeploymentNetwork) -> bytes:
+    """Convert a network with either input to a LiteRT file; its own resolution is the first size of the file."""
+    with tempfile.TemporaryDirectory() as temporary:
+        unfinished = Path(temporary)
         python = interpreter(ENVIRONMENTS[LITERT.environment])
         _run_script(LITERT, str(python), _archive(network, unfinished), unfinished)
+        return (unfinished / LITERT.files[0]).read_bytes()
 
-    _convert(LITERT, folder, convert)
+
+def write_litert_int8(
+    content: bytes, network: DeploymentNetwork, images: Sequence[Tensor], in_float: Sequence[str], folder: Path
+) -> None:
+    """Quantise the LiteRT file of a network; layers whose names match the patterns ``in_float`` stay in float.
+
+    Args:
+        content: The file (:func:`litert_file`).
+        network: The network, whose weights show which layer is where in the file.
+        images: Calibration images (B, 3, H, W) uint8, from which the range of every activation is taken.
+        in_float: Name patterns.
+        folder: Where the quantised file is stored.
+    """
+    layers = {
+        name.removesuffix(".weight"): weight.numpy() for name, weight in network.named_parameters() if weight.ndim == 4
+    }
+
+    def convert(unfinished: Path) -> None:
+        source, weights, inputs = (unfinished / name for name in (LITERT.files[0], "weights", "images"))
+        files.write_bytes(source, content)
+        _write_arrays(weights, layers)
+        _write_arrays(inputs, dict(enumerate(calibration_inputs(images, network.takes))))
+        python = interpreter(ENVIRONMENTS[LITERT_INT8.environment])
+        _run_script(LITERT_INT8, str(python), str(source), unfinished, str(weights), str(inputs), *in_float)
+
+    _convert(LITERT_INT8, folder, convert)
 
 
 def write_coreml(network: DeploymentNetwork, folder: Path) -> None:
@@ -114,10 +143,17 @@ def _archive(network: DeploymentNetwork, folder: Path) -> str:
     return str(path)
 
 
-def _run_script(chosen: Format, python: str, source: str, folder: Path) -> str:
+def _write_arrays(path: Path, arrays: Mapping[Any, npt.NDArray[Any]]) -> None:
+    """Write arrays as ``to_litert_int8.py`` reads them."""
+    described = {name: (str(values.dtype), values.shape) for name, values in arrays.items()}
+    content = b"".join(values.tobytes() for values in arrays.values())
+    files.write_bytes(path, json.dumps(described).encode() + b"\n" + content)
+
+
+def _run_script(chosen: Format, python: str, source: str, folder: Path, *arguments: str) -> str:
     """Let the converter of ``chosen`` write its file or package into ``folder``; return what it printed."""
     script, target = CONVERTERS / f"to_{chosen.name}.py", folder / Path(chosen.files[0]).parts[0]
-    return _run(chosen, [python, "-I", str(script), source, str(target)], folder)
+    return _run(chosen, [python, "-I", str(script), source, str(target), *arguments], folder)
 
 
 def _run(chosen: Format, command: Sequence[str], folder: Path) -> str:

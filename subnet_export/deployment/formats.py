@@ -169,6 +169,17 @@ LITERT = Format(
     runtimes=(("litert", "f32"),),
     environment="litert",
 )
+LITERT_INT8 = Format(
+    name="litert_int8",
+    files=("model_int8.tflite",),
+    extra="litert",
+    packages=("ai_edge_litert",),
+    readers=("ai_edge_litert",),
+    purpose="LiteRT (TensorFlow Lite), 8-bit integers",
+    runs_on="Android, Raspberry Pi and other Arm boards, x86",
+    runtimes=(("litert_int8", "int8"),),
+    environment="litert",
+)
 COREML = Format(
     name="coreml",
     files=(
@@ -208,6 +219,7 @@ FORMATS = {
         OPENVINO_INT8,
         NCNN,
         LITERT,
+        LITERT_INT8,
         MNN,
         COREML,
         TORCH_EXPORT,

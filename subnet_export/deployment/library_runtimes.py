@@ -8,7 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from subnet_export.deployment.edge_runtimes import LiteRtRuntime, MnnRuntime, NcnnRuntime
-from subnet_export.deployment.formats import LITERT, MNN, NCNN, ONNX, ONNX_FP16, OPENVINO, OPENVINO_INT8, WEB, Format
+from subnet_export.deployment.formats import (
+    LITERT,
+    LITERT_INT8,
+    MNN,
+    NCNN,
+    ONNX,
+    ONNX_FP16,
+    OPENVINO,
+    OPENVINO_INT8,
+    WEB,
+    Format,
+)
 from subnet_export.deployment.runtimes import OnnxHalfRuntime, OnnxRuntime, OpenVinoRuntime, Precision, Runtime
 
 DECODING_RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVinoRuntime]] = {
@@ -23,6 +34,7 @@ LIBRARY_RUNTIMES: dict[str, Callable[[Path, int | None, Precision], Runtime]] = 
     OPENVINO_INT8.name: OpenVinoRuntime,
     NCNN.name: NcnnRuntime,
     LITERT.name: LiteRtRuntime,
+    LITERT_INT8.name: LiteRtRuntime,
     MNN.name: MnnRuntime,
 }
 """Classes that run the files of a format without PyTorch, by the format's name."""

@@ -22,10 +22,11 @@ from subnet_export.browser.onnxruntime_web import PageRuntime, page_runtime
 from subnet_export.decoding.description import METADATA_KEY, Decoding
 from subnet_export.decoding.graph import complete
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
-from subnet_export.deployment.edge_writers import write_coreml, write_litert, write_mnn, write_ncnn
+from subnet_export.deployment.edge_writers import litert_file, write_coreml, write_litert_int8, write_mnn, write_ncnn
 from subnet_export.deployment.formats import (
     COREML,
     LITERT,
+    LITERT_INT8,
     MNN,
     NCNN,
     ONNX,
@@ -88,6 +89,11 @@ class WriterInputs:
     def graph_float(self) -> "onnx.ModelProto":
         """The network in ONNX, for images that were normalised outside."""
         return self.graph if self.takes == "float32" else onnx_graph(self.deployed_float)
+
+    @cached_property
+    def litert(self) -> bytes:
+        """The deployed network as a LiteRT file."""
+        return litert_file(self.deployed)
 
     @cached_property
     def largest_value(self) -> float:
@@ -159,7 +165,7 @@ WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
     ONNX_FP16.name: write_onnx_fp16,
     OPENVINO.name: write_openvino,
     NCNN.name: lambda inputs, folder: write_ncnn(inputs.graph_float, folder),
-    LITERT.name: lambda inputs, folder: write_litert(inputs.deployed, folder),
+    LITERT.name: lambda inputs, folder: files.write_bytes(folder / LITERT.files[0], inputs.litert),
     MNN.name: lambda inputs, folder: write_mnn(inputs.graph_float, folder),
     COREML.name: lambda inputs, folder: write_coreml(inputs.deployed_float, folder),
     TORCH_EXPORT.name: write_torch_export,
@@ -168,6 +174,9 @@ WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
 """Writers of formats with the network's own maps, by the format's name."""
 QUANTISED_WRITERS: dict[str, Callable[[WriterInputs, Path, tuple[str, ...]], None]] = {
     OPENVINO_INT8.name: write_openvino_int8,
+    LITERT_INT8.name: lambda inputs, folder, in_float: write_litert_int8(
+        inputs.litert, inputs.deployed, inputs.calibration_images, in_float, folder
+    ),
 }
 """Writers of formats with rounded weights and activations; they also take the name patterns of layers left in float."""
 

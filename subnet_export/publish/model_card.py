@@ -64,8 +64,8 @@ python -m subnet_export.finetune --model {name}           # trains the model fur
 
 Without this project: `python pose.py photo.jpg`, in this folder, needs only numpy, opencv-python-headless and one
 library, and finds the same people; `Pose("this/folder")(image)` does so in a program. It runs `model.onnx` (format
-`onnx`, onnxruntime), `model.ncnn.param` (`ncnn`), `model.tflite` (`litert`, ai-edge-litert) or `model.mnn` (`mnn`,
-MNN), and is also the example to follow in other languages.
+`onnx`, onnxruntime), `model.ncnn.param` (`ncnn`), `model.tflite` (`litert`, ai-edge-litert), `model.mnn` (`mnn`, MNN)
+or `model_int8.tflite` (`litert_int8`, ai-edge-litert), and is also the example to follow in other languages.
 
 Other programs run the network on images with a short side of {side} px and a long side that is a multiple of
 {divisor} (any multiples of 16 are accepted) and group its maps. Output `low`, at 1/4 of the input size, holds {num}

@@ -118,10 +118,13 @@ def test_a_file_that_mnn_cannot_read_leaves_standard_output(tmp_path: Path, capf
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_litert_gives_the_same_people(exported: Exported, tmp_path: Path) -> None:
-    require_environment("litert")
-    save_model(tmp_path / "model", exported[0], write_formats=format_writer(exported[0], "litert").write)
-    assert same_people(pose.Pose(tmp_path / "model", threads=1), load_model(tmp_path / "model", format="litert")) > 4
+@pytest.mark.parametrize(("name", "file"), [("litert", "model.tflite"), ("litert_int8", "model_int8.tflite")])
+def test_litert_gives_the_same_people(name: str, file: str, exported: Exported, tmp_path: Path) -> None:
+    require_environment(name)
+    folder, writer = tmp_path / "model", format_writer(exported[0], name, max_int8_loss=1.0)
+    save_model(folder, exported[0], write_formats=writer.write)
+    for place in (folder, folder / file):
+        assert same_people(pose.Pose(place, threads=1), load_model(folder, format=name)) > 4
 
 
 def test_the_people_of_a_graph_that_decodes_are_those_of_the_project(decoding_formats: Exported) -> None:

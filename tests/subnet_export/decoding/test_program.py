@@ -29,6 +29,8 @@ def test_the_program_is_the_module_if_all_its_files_are_there() -> None:
         (["model.onnx", "model.json"], ["model.onnx"]),
         (["model.mnn", "model.ncnn.param", "model.ncnn.bin"], ["model.ncnn.param", "model.mnn"]),
         (["model.xml", "weights.pt"], ["model.onnx"]),
+        (["model_int8.tflite"], ["model_int8.tflite"]),
+        (["model.tflite", "model.onnx"], ["model.onnx", "model.tflite"]),
         ([], ["model.onnx"]),
     ],
     ids=str,
@@ -38,7 +40,7 @@ def test_only_the_libraries_of_the_files_remain(names: list[str], opened: list[s
     module: dict[str, object] = {"__name__": "pose"}
     exec(compile(text, "pose.py", "exec"), module)  # noqa: S102 - our own program
     assert list(module["RUNTIMES"]) == opened  # type: ignore[call-overload]
-    others = {function.__name__ for name, function in pose.RUNTIMES.items() if name not in opened}
+    others = {function.__name__ for function in {*pose.RUNTIMES.values()} - {pose.RUNTIMES[name] for name in opened}}
     assert functions(text) == functions(Path(pose.__file__).read_text()) - others
     assert not [name for name in others if name in text]
     assert not unused_imports(text)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from subnet_export.deployment.equivalence import check_maps, comparison_images
-from subnet_export.deployment.formats import COREML, FORMATS, LITERT, MNN, NCNN
+from subnet_export.deployment.formats import COREML, FORMATS, LITERT, LITERT_INT8, MNN, NCNN
 from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.deployment.writers import WriterInputs, write_format
 from supernet.errors import UserError
@@ -72,7 +72,7 @@ def test_a_core_ml_package_describes_the_network(tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_size for name in COREML.files)
 
 
-@pytest.mark.parametrize("name", [*QUICK, LITERT.name])
+@pytest.mark.parametrize("name", [*QUICK, LITERT.name, LITERT_INT8.name])
 def test_a_file_that_is_no_network_is_refused(name: str, tmp_path: Path) -> None:
     require_installed(name)
     for file in FORMATS[name].files:
@@ -81,7 +81,7 @@ def test_a_file_that_is_no_network_is_refused(name: str, tmp_path: Path) -> None
         open_runtime(tmp_path, FORMATS[name])(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize("name", [*QUICK, LITERT.name])
+@pytest.mark.parametrize("name", [*QUICK, LITERT.name, LITERT_INT8.name])
 def test_another_precision_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="bf16"):
         open_runtime(tmp_path, FORMATS[name], "bf16")

@@ -1,0 +1,146 @@
+"""Quantises a LiteRT file to 8-bit integers: ``python to_litert_int8.py SOURCE TARGET WEIGHTS IMAGES [PATTERN ...]``.
+
+WEIGHTS and IMAGES are files of arrays (:func:`arrays`): the weights of each layer as PyTorch has them, by the layer's
+name, and inputs of the network, which show the range of every activation. Layers whose names match a PATTERN stay in
+float.
+
+Weights get one scale per channel, activations one per tensor, from the least and the largest value on all images.
+Source: AI Edge Quantizer's static quantisation. Its own moving average of ranges forgets all but the last 20 images.
+"""
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.schema_py_generated import BuiltinOperator
+from ai_edge_litert.tools.flatbuffer_utils import read_model
+from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
+from ai_edge_quantizer.utils import qsv_utils
+
+SIGNATURE, INPUT = "serving_default", "images"
+ORDERS = ((0, 2, 3, 1), (1, 2, 3, 0))
+"""Orders of PyTorch's axes in LiteRT's weights: of convolutions, and of depthwise and transposed ones."""
+LEAST_RANGE = 1e-2
+"""Activations get at least this range: a branch that training has switched off gives zeros, whose scale would be 0."""
+SUMMAND_SHARE = 1 / 256
+"""Summands get at least this share of their sum's range. XNNPACK refuses scales that differ by more than 1,024."""
+
+
+class Network:
+    """A LiteRT file in float, whose operators are in the order of execution."""
+
+    def __init__(self, path: str) -> None:
+        model = read_model(path)
+        self.graph = model.subgraphs[0]
+        self._buffers, self._codes = model.buffers, model.operatorCodes
+
+    def name(self, tensor: int) -> str:
+        """Return the name of a tensor."""
+        return str(self.graph.tensors[tensor].name.decode())
+
+    def is_constant(self, tensor: int) -> bool:
+        """Whether the file holds the values of a tensor."""
+        return self._content(tensor) is not None
+
+    def weights(self, tensor: int) -> Any:
+        """Return the values with four axes that the file holds for a tensor; None if it holds none."""
+        content, shape = self._content(tensor), self.graph.tensors[tensor].shape
+        return None if content is None or len(shape) != 4 else np.frombuffer(content, np.float32).reshape(shape)
+
+    def is_sum(self, operator: Any) -> bool:
+        """Whether an operator adds."""
+        return bool(self._codes[operator.opcodeIndex].builtinCode == BuiltinOperator.ADD)
+
+    def _content(self, tensor: int) -> bytes | None:
+        data = self._buffers[self.graph.tensors[tensor].buffer].data
+        return None if data is None or not len(data) else bytes(data)
+
+
+def arrays(path: str) -> dict[str, Any]:
+    """Read a file of arrays: a line of JSON with the type and shape of each by its name, then their values in order."""
+    with open(path, "rb") as file:
+        described = json.loads(file.readline())
+        return {
+            name: np.frombuffer(file.read(np.dtype(kind).itemsize * math.prod(shape)), kind).reshape(shape)
+            for name, (kind, shape) in described.items()
+        }
+
+
+def layers(network: Network, weights: dict[str, Any]) -> list[str | None]:
+    """Return, for each operator, the name of the layer whose ``weights`` it has; None where it has none.
+
+    Raises:
+        ValueError: A layer's weights are in no operator.
+    """
+    missing, names = dict(weights), []
+    for operator in network.graph.operators:
+        constants = [values for tensor in operator.inputs if (values := network.weights(tensor)) is not None]
+        names.append(next((name for name in missing if is_among(missing[name], constants)), None))
+        missing.pop(names[-1], None)
+    if missing:
+        raise ValueError(f"the file lacks the weights of {', '.join(missing)}")
+    return names
+
+
+def is_among(weights: Any, constants: Sequence[Any]) -> bool:
+    """Whether ``constants`` in LiteRT's order of axes hold ``weights`` in PyTorch's."""
+    return any(np.array_equal(weights.transpose(order), values) for values in constants for order in ORDERS)
+
+
+def outputs_in_float(network: Network, weights: dict[str, Any], patterns: Sequence[str]) -> list[str]:
+    """Return the names of the outputs of all operators that stay in float.
+
+    An operator without weights stays in float if what it computes from is in float: integers would cost accuracy and
+    save next to nothing. This holds for normalisation, and after layers that stay in float.
+    """
+    in_float, names = set(network.graph.inputs), []
+    for operator, layer in zip(network.graph.operators, layers(network, weights), strict=True):
+        if layer is None:
+            stays = all(tensor in in_float or network.is_constant(tensor) for tensor in operator.inputs)
+        else:
+            stays = any(re.match(pattern, layer) for pattern in patterns)
+        if stays:
+            in_float.update(operator.outputs)
+            names += [network.name(tensor) for tensor in operator.outputs]
+    return names
+
+
+def widen(ranges: dict[str, Any], network: Network) -> None:
+    """Widen ranges that are too narrow for a scale."""
+
+    def at_least(name: str, width: Any) -> None:
+        ranges[name]["max"] = np.maximum(ranges[name]["max"], ranges[name]["min"] + width).astype(np.float32)
+
+    for name in ranges:
+        at_least(name, LEAST_RANGE)
+    for operator in network.graph.operators:
+        total = ranges.get(network.name(operator.outputs[0]))
+        if total is not None and network.is_sum(operator):
+            for tensor in operator.inputs:
+                at_least(network.name(tensor), (total["max"] - total["min"]) * SUMMAND_SHARE)
+
+
+def main(source: str, target: str, weights: str, images: str, *patterns: str) -> None:
+    """Quantise ``source``."""
+    network, operations = Network(source), qtyping.TFLOperationName
+    recipe = recipe_manager.RecipeManager()
+    recipe.add_static_config(".*", operations.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
+    for operation in (operations.INPUT, operations.OUTPUT):
+        recipe.add_quantization_config(".*", operation, algorithm_key="no_quantize")
+    for name in outputs_in_float(network, arrays(weights), patterns):
+        recipe.add_quantization_config(f"^{re.escape(name)};$", operations.ALL_SUPPORTED, algorithm_key="no_quantize")
+    observed = calibrator.Calibrator(source, num_threads=os.cpu_count() or 1, qsv_update_func=qsv_utils.min_max_update)
+    observed.calibrate({SIGNATURE: [{INPUT: image} for image in arrays(images).values()]}, recipe)
+    ranges = observed.get_model_qsvs()
+    widen(ranges, network)
+    quantising = quantizer.Quantizer(source, recipe.get_quantization_recipe())
+    quantising.quantize(ranges, target, enable_progress_report=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
