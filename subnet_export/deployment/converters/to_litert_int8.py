@@ -25,6 +25,9 @@ from ai_edge_quantizer.utils import qsv_utils
 SIGNATURE, INPUT = "serving_default", "images"
 ORDERS = ((0, 2, 3, 1), (1, 2, 3, 0))
 """Orders of PyTorch's axes in LiteRT's weights: of convolutions, and of depthwise and transposed ones."""
+MOST_TAPS = 25
+"""Larger depthwise kernels stay in float. XNNPACK has none in 8 bits for them, on x86 or Arm (``dwconv-config.c``), and
+takes several times as long as in float."""
 LEAST_RANGE = 1e-2
 """Activations get at least this range: a branch that training has switched off gives zeros, whose scale would be 0."""
 SUMMAND_SHARE = 1 / 256
@@ -92,6 +95,12 @@ def is_among(weights: Any, constants: Sequence[Any]) -> bool:
     return any(np.array_equal(weights.transpose(order), values) for values in constants for order in ORDERS)
 
 
+def is_slow(weights: Any) -> bool:
+    """Whether a layer with these weights in PyTorch's order of axes is slower in integers than in float."""
+    _, inputs, *kernel = weights.shape
+    return bool(inputs == 1 and math.prod(kernel) > MOST_TAPS)
+
+
 def outputs_in_float(network: Network, weights: dict[str, Any], patterns: Sequence[str]) -> list[str]:
     """Return the names of the outputs of all operators that stay in float.
 
@@ -103,7 +112,7 @@ def outputs_in_float(network: Network, weights: dict[str, Any], patterns: Sequen
         if layer is None:
             stays = all(tensor in in_float or network.is_constant(tensor) for tensor in operator.inputs)
         else:
-            stays = any(re.match(pattern, layer) for pattern in patterns)
+            stays = is_slow(weights[layer]) or any(re.match(pattern, layer) for pattern in patterns)
         if stays:
             in_float.update(operator.outputs)
             names += [network.name(tensor) for tensor in operator.outputs]
@@ -114,7 +123,8 @@ def widen(ranges: dict[str, Any], network: Network) -> None:
     """Widen ranges that are too narrow for a scale."""
 
     def at_least(name: str, width: Any) -> None:
-        ranges[name]["max"] = np.maximum(ranges[name]["max"], ranges[name]["min"] + width).astype(np.float32)
+        if name in ranges:  # else it stays in float
+            ranges[name]["max"] = np.maximum(ranges[name]["max"], ranges[name]["min"] + width).astype(np.float32)
 
     for name in ranges:
         at_least(name, LEAST_RANGE)

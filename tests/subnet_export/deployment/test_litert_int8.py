@@ -64,15 +64,16 @@ def stored_weights(path: Path) -> list[tuple[Any, Any, int]]:
     return found
 
 
-def layers(network: LitePose) -> dict[str, torch.Tensor]:
-    weights = DeploymentNetwork(network).named_parameters()
-    return {name.removesuffix(".weight"): weight for name, weight in weights if weight.ndim == 4}
+def layers(network: LitePose) -> dict[str, Any]:
+    """Return the weights of each layer that can be in integers: depthwise kernels of 7 x 7 are faster in float."""
+    named = {name: weight.numpy() for name, weight in DeploymentNetwork(network).named_parameters()}
+    return {name: weight for name, weight in named.items() if weight.ndim == 4 and weight.shape[2] < 7}
 
 
-def test_every_layer_has_integers_with_a_scale_per_channel(network: LitePose, written: Path) -> None:
+def test_layers_have_integers_with_a_scale_per_channel(network: LitePose, written: Path) -> None:
     """Each weight is an integer times its channel's scale, to half a scale."""
     stored = stored_weights(written / ALL_INTEGERS / LITERT_INT8.files[0])
-    expected = {name: weight.numpy() for name, weight in layers(network).items()}
+    expected = layers(network)
     assert len(stored) == len(expected)
     for name, weight in expected.items():
         fitting = []
@@ -86,8 +87,9 @@ def test_every_layer_has_integers_with_a_scale_per_channel(network: LitePose, wr
         assert any(fitting), name
 
 
-def test_the_file_is_a_third_of_the_one_in_float_and_has_its_input_and_outputs(written: Path) -> None:
+def test_the_file_is_less_than_half_of_that_in_float_and_has_its_input_and_outputs(written: Path) -> None:
     paths = written / LITERT.files[0], written / ALL_INTEGERS / LITERT_INT8.files[0]
+    assert paths[1].stat().st_size < 0.5 * paths[0].stat().st_size
     details = []
     for path in paths:
         runner = opened(path).get_signature_runner()
