@@ -83,8 +83,10 @@ def layers(network: Network, weights: dict[str, Any]) -> list[str | None]:
     missing, names = dict(weights), []
     for operator in network.graph.operators:
         constants = [values for tensor in operator.inputs if (values := network.weights(tensor)) is not None]
-        names.append(next((name for name in missing if is_among(missing[name], constants)), None))
-        missing.pop(names[-1], None)
+        found = next((name for name in missing if is_among(missing[name], constants)), None)
+        names.append(found)
+        if found is not None:
+            del missing[found]
     if missing:
         raise ValueError(f"the file lacks the weights of {', '.join(missing)}")
     return names
