@@ -24,7 +24,7 @@ from search.cost import arch_costs
 from search.runs.problem import ProblemSettings, prepare
 from supernet.arch import Arch
 from supernet.cli.arguments import CommandLine, whole_number
-from supernet.cli.console import progress_bar, run_command
+from supernet.cli.console import STDERR, progress_bar, run_command
 from supernet.cli.hydra_app import compose_config
 from supernet.compute.distributed import SINGLE_PROCESS
 from supernet.errors import UserError
@@ -128,7 +128,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     num_images = min(options.num_images or len(evaluator.images), len(evaluator.images))
     parts = {"dimensions": reduced(space, resolution), "width_and_resolution": widths_and_resolutions(space)}
     results: dict[str, Any] = {"space": space.name, "resolution": resolution, "num_images": num_images}
-    with progress_bar() as progress:
+    with progress_bar(STDERR) as progress:
         task = progress.add_task("scoring", total=sum(map(len, parts.values())), note="")
         for part, variants in parts.items():
             scores, matches = [], []
@@ -162,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)
