@@ -17,7 +17,7 @@ import torch.multiprocessing
 
 from scripts.benchmarks.timing import print_report
 from supernet.cli.arguments import CommandLine, whole_number
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.coco.fault_report import check_part
 from supernet.pose.coco.splits import DatasetOnDisk
@@ -124,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.compute.cpu_tuning import prefer_throughput
 
 prefer_throughput()  # before PyTorch is imported, as a search does
@@ -127,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

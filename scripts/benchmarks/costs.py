@@ -12,7 +12,7 @@ import numpy as np
 
 from scripts.benchmarks.timing import spread
 from search.cost import arch_costs, costs
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.compute.machine import machine, versions
 from supernet.costs.cost_tables import CostTables
 from supernet.space import SearchSpace
@@ -64,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from scripts.benchmarks.timing import print_report, spread
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
@@ -76,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

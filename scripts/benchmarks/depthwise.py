@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from scripts.benchmarks.timing import spread
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.compute.machine import machine, versions
 from supernet.depthwise import DepthwiseConv2d, weight_gradient
 from supernet.litepose import LitePose
@@ -93,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

@@ -26,7 +26,7 @@ from scripts.benchmarks.ideal_outputs import (
     smallest_safe_side,
 )
 from scripts.benchmarks.timing import print_report
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.data.pose_dataset import PoseDataset, PoseSample
 from supernet.pose.geometry import input_transform, resized_size
@@ -211,4 +211,4 @@ def reasons_of(
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

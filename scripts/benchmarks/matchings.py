@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from scripts.benchmarks.timing import print_report
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.io.files import read_json
 from supernet.pose.geometry import input_transform, resized_size
 from supernet.pose.grouping import Matching
@@ -210,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

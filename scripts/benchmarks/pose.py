@@ -23,7 +23,7 @@ from torch import Tensor
 from scripts.benchmarks.timing import print_report, timed
 from supernet.arch import Arch
 from supernet.cli.arguments import CommandLine, whole_number
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.compute.device import pick_device
 from supernet.compute.machine import machine
 from supernet.litepose import LitePose
@@ -254,4 +254,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

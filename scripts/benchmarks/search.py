@@ -2,9 +2,10 @@
 
 Run as ``python -m scripts.benchmarks.search [--before COMMIT] [--workloads drawn photos litepose_s] [--threads 2]``.
 
-Both sides score the same archs in turns (A B, B A, ...), each in a process of its own that has loaded its images and
-scored one arch of each resolution before. ``before`` is checked out into a temporary worktree. Ratios are those of the
-two times of the same arch; on a busy machine those of processor time, which counts all processes, say more.
+Both sides score the same archs as a generation of their search, in turns (A B, B A, ...), each in a process of its own
+that has loaded its images and scored one arch of each resolution before. ``before`` is checked out into a temporary
+worktree. Ratios are those of two turns that follow each other; on a busy machine those of processor time, which counts
+all processes, say more.
 
 - ``drawn``: built-in people, space ``nano``; give ``--drawn-supernet``, a run of ``supernet.train`` with the defaults.
 - ``photos``: ``pretrained:photos`` on photographs; give ``--photos``, the folder of ``dataset=coco_people``.
@@ -32,7 +33,6 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 WORKLOADS = ("drawn", "photos", "litepose_s")
-SCORES = ("AP", "AP50", "AR")
 Figures = dict[str, Any]
 
 
@@ -95,7 +95,7 @@ def scorer_and_images(workload: str, options: argparse.Namespace) -> tuple[Any, 
 
 
 def serve(workload: str, options: argparse.Namespace) -> None:
-    """Score the archs whose numbers come in, one per line, and print a line of figures for each."""
+    """Score all archs for every line that comes in, and print a line of figures."""
     with contextlib.suppress(ImportError):  # a search calls it before it imports PyTorch; earlier commits did not
         from supernet.compute.cpu_tuning import HUGE_PAGES, prefer_throughput
 
@@ -104,24 +104,29 @@ def serve(workload: str, options: argparse.Namespace) -> None:
     import cv2
     import torch
 
-    from search.runs.problem import measure_subnet
+    from search.runs import problem
 
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(0)
     scorer, images = scorer_and_images(workload, options)
     archs = candidates(workload, scorer.supernet.space, options.candidates)
     for arch in {arch.resolution: arch for arch in archs}.values():
-        measure_subnet(scorer, arch, images)
+        problem.measure_subnet(scorer, arch, images)
     print("ready", flush=True)
-    for line in sys.stdin:
+    for _ in sys.stdin:
         wall, processor = time.perf_counter(), _processor_seconds()
-        measured: Any = measure_subnet(scorer, archs[int(line)], images)
-        metrics = getattr(measured, "metrics", measured)  # earlier commits return the metrics themselves
+        if hasattr(problem, "measure_subnets"):
+            by_number: dict[int, Any] = dict(problem.measure_subnets(scorer, archs, images))
+        else:  # earlier commits score one after the other
+            by_number = {number: problem.measure_subnet(scorer, arch, images) for number, arch in enumerate(archs)}
+        measured = [by_number[number] for number in range(len(archs))]
+        metrics = [getattr(one, "metrics", one) for one in measured]  # earlier commits return the metrics themselves
+        usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         figures = {
             "wall_s": time.perf_counter() - wall,
             "processor_s": _processor_seconds() - processor,
-            "metrics": {name: float(metrics[name]) for name in SCORES},
-            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "aps": [float(one["AP"]) for one in metrics],
+            "peak_memory_mib": max(usage.ru_maxrss for usage in usages) // 1024,
         }
         print(json.dumps(figures), flush=True)
 
@@ -170,11 +175,11 @@ def server(root: Path, workload: str) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
-def answer(process: "subprocess.Popen[str]", number: int) -> Figures:
-    """Figures of one arch from one side."""
+def answer(process: "subprocess.Popen[str]") -> Figures:
+    """Figures of all archs from one side."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(f"{number}\n")
+    process.stdin.write("score\n")
     process.stdin.flush()
     figures: Figures = json.loads(process.stdout.readline())
     return figures
@@ -185,17 +190,17 @@ def compared(before: Path, workload: str, options: argparse.Namespace) -> Figure
     rows: dict[str, list[Figures]] = {"before": [], "now": []}
     with server(before, workload) as old, server(ROOT, workload) as new:
         sides = {"before": old, "now": new}
-        for number in range(options.candidates):
-            for side in sorted(sides, reverse=bool(number % 2)):
-                rows[side].append(answer(sides[side], number))
-                print(workload, number, side, json.dumps(rows[side][-1]), file=sys.stderr, flush=True)
+        for turn in range(options.turns):
+            for side in sorted(sides, reverse=bool(turn % 2)):
+                rows[side].append(answer(sides[side]))
+                print(workload, turn, side, json.dumps(rows[side][-1]), file=sys.stderr, flush=True)
     result: Figures = {}
     for clock in ("wall_s", "processor_s"):
         pairs = [(first[clock], second[clock]) for first, second in zip(rows["before"], rows["now"], strict=True)]
         for side, values in zip(rows, zip(*pairs, strict=True), strict=True):
-            result[f"{side}_{clock}"] = _spread(values)
+            result[f"{side}_{clock}"] = _spread([value / options.candidates for value in values])
         result[f"ratio_{clock}"] = _spread([first / second for first, second in pairs])
-    aps = {side: [row["metrics"]["AP"] for row in side_rows] for side, side_rows in rows.items()}
+    aps = {side: side_rows[0]["aps"] for side, side_rows in rows.items()}
     differences = [abs(first - second) for first, second in zip(aps["before"], aps["now"], strict=True)]
     for side, side_rows in rows.items():
         result[f"{side}_candidates_per_minute"] = round(60 / result[f"{side}_wall_s"]["median"], 2)
@@ -224,6 +229,7 @@ def main() -> None:
     parser.add_argument("--before", default="8669710", help="commit to compare with, or a folder with its files")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="what to score")
     parser.add_argument("--candidates", type=int, default=6, help="archs that both sides score")
+    parser.add_argument("--turns", type=int, default=2, help="times that each side scores all archs")
     parser.add_argument("--images", type=int, default=100, help="validation images per arch")
     parser.add_argument("--calibration-images", type=int, default=64, help="training images per arch")
     parser.add_argument("--threads", type=int, default=2, help="cores that a candidate may use")

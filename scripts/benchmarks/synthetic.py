@@ -9,7 +9,7 @@ import time
 import cv2
 
 from scripts.benchmarks.timing import print_report, spread
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 
@@ -48,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

@@ -28,7 +28,8 @@ import torch
 
 from scripts.benchmarks.timing import print_report, spread
 from supernet.arch import Arch, Stage
-from supernet.cli.console import run_command
+from supernet.cli.arguments import whole_number
+from supernet.cli.console import STDERR, run_command
 from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.device import pick_device
 from supernet.compute.precision import forward_precision, tf32
@@ -231,16 +232,16 @@ def main() -> None:
     parser.add_argument("--space", default="litepose", help="search space, by name or file")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="input resolutions in pixels")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="what a step trains")
-    parser.add_argument("--batch", type=int, default=8, help="images per step")
-    parser.add_argument("--steps", type=int, default=7, help="measured steps; the median is reported")
-    parser.add_argument("--warm-up", type=int, default=2, help="steps before measuring")
+    parser.add_argument("--batch", type=whole_number(1), default=8, help="images per step")
+    parser.add_argument("--steps", type=whole_number(1), default=7, help="measured steps; the median is reported")
+    parser.add_argument("--warm-up", type=whole_number(1), default=2, help="steps before measuring")
     parser.add_argument("--workers", type=int, default=0, help="worker processes that load images")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="precision of forward passes"
     )
     parser.add_argument("--cuda-graphs", action="store_true", help="record passes and launch them as a whole, on a GPU")
-    parser.add_argument("--threads", type=int, help="threads of the network on a CPU (default: all cores)")
+    parser.add_argument("--threads", type=whole_number(1), help="threads of the network on a CPU (default: all cores)")
     parser.add_argument("--output", help="also write the JSON to this file")
     parser.add_argument("--in-process", nargs=3, metavar=("KIND", "WORKLOAD", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -276,4 +277,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

@@ -27,7 +27,7 @@ from scipy.stats import kendalltau
 from scripts.benchmarks.timing import print_report
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import load_supernet
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.evaluation.folding import folded
 from supernet.evaluation.image_workers import predict_in_workers
@@ -144,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

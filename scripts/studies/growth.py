@@ -28,7 +28,7 @@ import numpy as np
 
 from scripts.benchmarks.annotations import memory_mib, write
 from scripts.benchmarks.timing import print_report
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.io import files
 
 NUM_KEYPOINTS = 17
@@ -220,4 +220,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

@@ -31,7 +31,7 @@ from search.report.charts import BLUE, GREY, ORANGE, Chart, Series, draw_png
 from supernet.arch import Arch, Stage
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
 from supernet.cli.arguments import CommandLine, whole_number
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import SubnetScorer, split_for
 from supernet.io.schema import from_mapping
@@ -219,4 +219,4 @@ def draw(path: Path, predicted: Floats, aps: Floats, kinds: NDArray[np.str_]) ->
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

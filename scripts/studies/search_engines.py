@@ -45,7 +45,7 @@ from search.pareto import Floats
 from search.predictor import ApPredictor
 from supernet.arch import Arch
 from supernet.cli.arguments import CommandLine
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.compute.machine import machine
 from supernet.io import files
 from supernet.space import SearchSpace
@@ -247,4 +247,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

@@ -24,7 +24,7 @@ import numpy as np
 
 from search.runs.evolution_run import BATCHES_PER_PROCESS
 from supernet.cli.arguments import CommandLine
-from supernet.cli.console import run_command
+from supernet.cli.console import STDERR, run_command
 from supernet.compute.machine import machine
 from supernet.io import files
 from supernet.io.schema import from_mapping
@@ -275,4 +275,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, STDERR)

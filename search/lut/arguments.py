@@ -21,7 +21,8 @@ def parse() -> argparse.Namespace:
     build = command("build", "measure every block of a space here and write a table")
     _space(build)
     _settings(build)
-    _effort(build)
+    _effort(build, "block", 30, 14.0)
+    _fitting(build)
     build.add_argument(
         "--output", metavar="FILE", type=Path, help="new table (default: RUNS/lut/ and a name built from the options)"
     )
@@ -32,9 +33,7 @@ def parse() -> argparse.Namespace:
     verify.add_argument(
         "--networks", metavar="N", type=whole_number(3), default=30, help="networks (default: %(default)s)"
     )
-    verify.add_argument(
-        "--rounds", metavar="N", type=whole_number(1), default=5, help="visits of each network (default: %(default)s)"
-    )
+    _effort(verify, "network", 20, 5.0)
     verify.add_argument(
         "--seed", metavar="N", type=whole_number(0), default=1, help="seed of the random networks (default: 1)"
     )
@@ -126,22 +125,21 @@ def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="images a run (default: 1)")
 
 
-def _effort(parser: argparse.ArgumentParser) -> None:
+def _effort(parser: argparse.ArgumentParser, subject: str, rounds: int, minutes: float) -> None:
     parser.add_argument(
         "--rounds",
         metavar="N",
         type=whole_number(1),
-        default=5,
-        help="visits of each block, spread over the whole run (default: %(default)s)",
+        default=rounds,
+        help=f"visits of each {subject}, spread over the whole run (default: %(default)s)",
     )
     parser.add_argument(
         "--minutes",
         metavar="N",
         type=number(0, 100_000),
-        default=14.0,
+        default=minutes,
         help="time limit; the first round is always completed (default: %(default)s)",
     )
-    _fitting(parser)
 
 
 def _fitting(parser: argparse.ArgumentParser) -> None:

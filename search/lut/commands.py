@@ -64,7 +64,8 @@ def run_verify(options: argparse.Namespace) -> None:
     files.check_writable(output)
     _warn_if_busy()
     with _shown_progress() as progress:
-        result = verify(table, runtime_of(table), options.networks, options.seed, Effort(options.rounds), progress)
+        effort = Effort(options.rounds, options.minutes)
+        result = verify(table, runtime_of(table), options.networks, options.seed, effort, progress)
     files.write_json(output, result)
     CONSOLE.print(show.verification(result))
     if (change := result["machine_change"]) is not None and abs(change - 1) > CHANGED:
@@ -185,7 +186,11 @@ def _shown_progress() -> Iterator[Progress]:
 def _warn_if_busy() -> None:
     load = os.getloadavg()[0]
     if load > BUSY:
-        logger.warning("other work uses %.1f cores, so latencies will be too high; measure on a quiet machine", load)
+        logger.warning(
+            "%.1f cores were busy in the last minute; if other work goes on, latencies will be too high: measure on a "
+            "quiet machine",
+            load,
+        )
 
 
 def _print(text: str) -> None:

@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure the graphs of this kit and write the latencies down.")
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path("measurements.jsonl"))
     parser.add_argument("--threads", metavar="N", type=int, default=os.cpu_count() or 1, help="(default: all cores)")
-    parser.add_argument("--rounds", metavar="N", type=int, default=3, help="visits of each graph (default: 3)")
+    parser.add_argument("--rounds", metavar="N", type=int, default=30, help="visits of each graph (default: 30)")
     parser.add_argument(
         "--minutes", metavar="N", type=float, default=15.0, help="after that, only the first round is completed"
     )

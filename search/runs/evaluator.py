@@ -1,7 +1,7 @@
 """Scores archs on fixed validation images, each only once, in one process or several (no torch)."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +19,11 @@ class Measurement(NamedTuple):
     matches: str | None = None
 
 
-Measure = Callable[[Arch, PoseDataset], Measurement]
+Measure = Callable[[Sequence[Arch], PoseDataset], Iterable[tuple[int, Measurement]]]
+"""Yields the number and the measurement of each arch, in any order."""
+
+Result = dict[str, Any]
+"""Score of an arch as plain values, which processes exchange."""
 
 
 class Processes(Protocol):
@@ -46,7 +50,7 @@ class Evaluator:
     Of each list of archs, process r of n scores those at r, r + n, r + 2 n, ...; all get all scores.
 
     Args:
-        measure: Computes the metrics of an arch.
+        measure: Computes the metrics of archs.
         images: The whole data set; fewer images are spread evenly over it.
         weights: Checksum of the weights that ``measure`` uses.
         settings: Plain values of everything else that a score depends on.
@@ -74,11 +78,6 @@ class Evaluator:
         self._sets: dict[int, tuple[PoseDataset, ScoreCache]] = {}
         self._matches: dict[tuple[int, Arch], str] = {}
 
-    @property
-    def num_processes(self) -> int:
-        """Number of archs that are scored at the same time."""
-        return self._processes.count
-
     def data_digest(self, num_images: int | None = None) -> str:
         """Return a checksum of images (all if None), their ground truth and all settings."""
         images = evenly_spread(self.images, num_images or len(self.images))
@@ -86,38 +85,56 @@ class Evaluator:
 
     def __call__(self, archs: Sequence[Arch], num_images: int | None = None) -> list[Score]:
         """Return the score of each arch on ``num_images`` images, on all if None or more than there are."""
-        number = min(num_images or len(self.images), len(self.images))
-        if number not in self._sets:
-            cache = ScoreCache(self._cache, self._weights, self.data_digest(number))
-            self._sets[number] = evenly_spread(self.images, number), cache
-        images, cache = self._sets[number]
-        own = {}
-        for i in range(self._processes.index, len(archs), self._processes.count):
-            cached = cache.get(archs[i])
-            if cached is None:
-                metrics, matches = self._measure(archs[i], images)
-                metrics = {name: float(value) for name, value in metrics.items()}
-                cache.put(archs[i], metrics, matches)
+        scores = dict(self.as_they_come(archs, num_images))
+        return [scores[number] for number in range(len(archs))]
+
+    def as_they_come(
+        self, archs: Sequence[Arch], num_images: int | None = None
+    ) -> Generator[tuple[int, Score], None, None]:
+        """Yield the number and the score of each arch as soon as it is known; of several processes, all at the end."""
+        num_images = min(num_images or len(self.images), len(self.images))
+        results = self._own(archs, num_images)
+        if self._processes.count > 1:
+            results = self._gathered(archs, dict(results))
+        for number, result in results:
+            self.num_reused += result["cached"]
+            self.num_measured += not result["cached"]
+            if result["matches"] is not None:
+                self._matches[num_images, archs[number]] = result["matches"]
+            yield number, Score(num_images, result["metrics"])
+
+    def _own(self, archs: Sequence[Arch], num_images: int) -> Iterator[tuple[int, Result]]:
+        """Yield the number and the result of each arch that this process scores."""
+        if num_images not in self._sets:
+            cache = ScoreCache(self._cache, self._weights, self.data_digest(num_images))
+            self._sets[num_images] = evenly_spread(self.images, num_images), cache
+        images, cache = self._sets[num_images]
+        missing = []
+        for number in range(self._processes.index, len(archs), self._processes.count):
+            metrics = cache.get(archs[number])
+            if metrics is None:
+                missing.append(number)
             else:
-                metrics, matches = cached, cache.matches(archs[i])
-            own[i] = {"digest": archs[i].digest(), "metrics": metrics, "matches": matches, "cached": cached is not None}
-        results = self._gathered(archs, own)
-        known = {(number, archs[i]): result["matches"] for i, result in enumerate(results)}
-        self._matches |= {key: matches for key, matches in known.items() if matches is not None}
-        return [Score(number, result["metrics"]) for result in results]
+                yield number, _result(archs[number], metrics, cache.matches(archs[number]), is_cached=True)
+        for i, measurement in self._measure([archs[number] for number in missing], images):
+            arch, matches = archs[missing[i]], measurement.matches
+            values = {name: float(value) for name, value in measurement.metrics.items()}
+            cache.put(arch, values, matches)
+            yield missing[i], _result(arch, values, matches, is_cached=False)
 
     def matches(self, arch: Arch, num_images: int) -> str | None:
         """Return the matches of ``arch`` on so many images, image by image as text; None if they are unknown."""
         return self._matches.get((num_images, arch))
 
-    def _gathered(self, archs: Sequence[Arch], own: Mapping[int, Any]) -> list[Any]:
-        """Exchange results with the other processes and return them in the order of ``archs``."""
-        results: dict[int, Any] = {}
+    def _gathered(self, archs: Sequence[Arch], own: Mapping[int, Result]) -> Iterator[tuple[int, Result]]:
+        """Exchange results with the other processes and yield them in the order of ``archs``."""
+        results: dict[int, Result] = {}
         for text in self._processes.texts(json.dumps(own)):
-            results |= {int(i): result for i, result in json.loads(text).items()}
-        if [results[i]["digest"] for i in sorted(results)] != [arch.digest() for arch in archs]:
+            results |= {int(number): result for number, result in json.loads(text).items()}
+        if [results[number]["digest"] for number in sorted(results)] != [arch.digest() for arch in archs]:
             raise RuntimeError("the processes disagree on which archs to score; start them with equal options")
-        num_cached = sum(result["cached"] for result in results.values())
-        self.num_reused += num_cached
-        self.num_measured += len(results) - num_cached
-        return [results[i] for i in range(len(archs))]
+        yield from sorted(results.items())
+
+
+def _result(arch: Arch, metrics: Mapping[str, float], matches: str | None, *, is_cached: bool) -> Result:
+    return {"digest": arch.digest(), "metrics": metrics, "matches": matches, "cached": is_cached}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from search.candidate import Candidate
-from search.evolution.engine import Evolution, batched
+from search.evolution.engine import Evolution
 from search.evolution.offspring import OffspringGenerator
 from search.evolution.settings import EvolutionSettings, OffspringSettings
 from search.evolution.surrogate import PredictedProposals, PredictionSettings
@@ -153,21 +154,21 @@ def _restore(search: Evolution, saved: SavedSearch) -> None:
 
 def _search(run: SearchRun, search: Evolution, log: SearchLog) -> None:
     """Search to the end with a progress bar, saving every score."""
-    num_processes = run.processes.count
-    batch_size = 1 if num_processes == 1 else BATCHES_PER_PROCESS * num_processes
     with progress_bar(run.console) as progress:
         task_id = progress.add_task("searching", total=search.settings.num_evaluations, note="")
         while tasks := search.ask():
             if run.processes.is_main:
                 log.save_state(search.state())
-            for batch in batched(tasks, batch_size):
+            archs, num_images = [task.candidate.arch for task in tasks], tasks[0].num_images
+            coming = run.scores_as_they_come(run.problem.validation, archs, num_images, BATCHES_PER_PROCESS)
+            with closing(coming) as scores:
                 progress.update(task_id, completed=_num_scored(search), note=_best_so_far(search))
-                archs = [task.candidate.arch for task in batch]
-                for task, score in zip(batch, run.problem.validation(archs, batch[0].num_images), strict=True):
-                    candidate = search.tell(task.candidate.order, score)
+                for number, score in scores:
+                    candidate = search.tell(tasks[number].candidate.order, score)
                     if run.processes.is_main:
                         log.add(candidate)
-                run.stop_search_if_requested(search.archive)
+                    progress.update(task_id, completed=_num_scored(search), note=_best_so_far(search))
+                    run.stop_search_if_requested(search.archive)
         num_scored = _num_scored(search)
         progress.update(task_id, completed=num_scored, total=num_scored, note=_best_so_far(search))
     run.write_candidates(search.archive)

@@ -1,7 +1,8 @@
 """One run of a search with any engine: what it searches, where it writes, and how it stops."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,20 +66,32 @@ class SearchRun:
             num = sum(bool(candidate.scores) for candidate in archive)
             raise UserError(f"stopped after {num} evaluations; continue with {self.continue_with}")
 
+    def scores_as_they_come(
+        self, evaluator: Evaluator, archs: Sequence[Arch], num_images: int | None, per_process: int
+    ) -> Generator[tuple[int, Score], None, None]:
+        """Yield the number and the score of each arch; several processes exchange them every ``per_process`` archs."""
+        size = len(archs) if self.processes.count == 1 else per_process * self.processes.count
+        for start in range(0, len(archs), size):
+            with closing(evaluator.as_they_come(archs[start : start + size], num_images)) as scores:
+                for number, score in scores:
+                    yield start + number, score
+
     def score_on_all_images(
         self, evaluator: Evaluator, archs: Sequence[Arch], progress: Progress, description: str
     ) -> list[Score]:
-        """Score archs for the final check, as many at a time as there are processes.
+        """Score archs for the final check.
 
         Raises:
             UserError: Any process was asked to stop.
         """
-        scores: list[Score] = []
+        scores: dict[int, Score] = {}
         task = progress.add_task(description, total=len(archs), note="")
-        while True:
-            progress.update(task, completed=len(scores))
-            if self.processes.any(self.stop_requested()):
-                raise UserError(f"stopped in the final check; continue with {self.continue_with}")
-            if len(scores) == len(archs):
-                return scores
-            scores += evaluator(archs[len(scores) : len(scores) + evaluator.num_processes])
+        with closing(self.scores_as_they_come(evaluator, archs, None, 1)) as coming:
+            while True:
+                progress.update(task, completed=len(scores))
+                if self.processes.any(self.stop_requested()):
+                    raise UserError(f"stopped in the final check; continue with {self.continue_with}")
+                if len(scores) == len(archs):
+                    return [scores[number] for number in range(len(archs))]
+                number, score = next(coming)
+                scores[number] = score

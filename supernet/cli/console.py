@@ -25,6 +25,9 @@ CONSOLE = Console(markup=False, emoji=False, highlight=False)
 """Standard output. Markup is off, because the names of files, spaces and images that it prints may look like markup;
 so is highlighting, which would colour parts of them."""
 
+STDERR = Console(stderr=True, markup=False, emoji=False, highlight=False)
+"""Standard error, for what commands show whose standard output is data."""
+
 _WIDEST = 10_000
 
 logger = logging.getLogger(__name__)
@@ -120,9 +123,9 @@ def explain_missing_operation() -> Iterator[None]:
         ) from error
 
 
-def run_command(job: Callable[[], None]) -> None:
+def run_command(job: Callable[[], None], logs: Console = CONSOLE) -> None:
     """Run an entry point without configuration files and show its logs; a UserError ends it with exit status 2."""
-    show_logs()
+    show_logs(logs)
     try:
         with exit_on_broken_pipe(), explain_missing_operation():
             begin_work()

@@ -79,6 +79,12 @@ class SubnetScorer:
         scorer.supernet = supernet
         return scorer
 
+    def with_workers(self, num_workers: int) -> "SubnetScorer":
+        """Return a scorer with so many processes, which shares the calibration images that either of the two loads."""
+        scorer = copy.copy(self)
+        scorer.num_workers = num_workers
+        return scorer
+
     def subnet(self, arch: Arch) -> LitePose:
         """Return the extracted subnet with statistics calibrated at its own resolution, in evaluation mode."""
         network = self.supernet.extract(arch)

@@ -63,7 +63,7 @@ def test_a_verification_on_a_machine_of_another_speed_warns(
     runtime, path = FakeRuntime(lambda _: factor), tmp_path / "table.json"
     fake_table().save(path)
     monkeypatch.setattr(commands, "runtime_of", lambda _: runtime)
-    monkeypatch.setattr(commands, "Effort", lambda rounds: Effort(rounds, clock=runtime.clock))
+    monkeypatch.setattr(commands, "Effort", lambda rounds, minutes: Effort(rounds, minutes, runtime.clock))
     assert run(monkeypatch, "verify", path, "--networks", 4) == 0
     shown = capfd.readouterr()
     assert f"{factor:.3f} times the latencies" in shown.out

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from supernet.cli.console import LOGGERS, run_command, show_logs
+from supernet.cli.console import LOGGERS, STDERR, run_command, show_logs
 from supernet.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -91,6 +91,15 @@ def test_commands_show_logs_and_user_errors(capsys: pytest.CaptureFixture[str]) 
         run_command(job)
     assert caught.value.code == 2
     assert capsys.readouterr() == ("ready\n", "error: steps must be at least 1, got 0\n")
+
+
+def test_commands_whose_output_is_data_show_logs_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        logging.getLogger("supernet.io.hub").info("downloading")
+        print("{}")
+
+    run_command(job, STDERR)
+    assert capsys.readouterr() == ("{}\n", "downloading\n")
 
 
 def test_commands_with_configuration_files_show_logs() -> None:
