@@ -35,7 +35,7 @@ def main() -> None:
     begin_work()
     start = time.perf_counter()
     # With flip test, as published figures are measured.
-    train_seconds = run("supernet.train", f"minutes={TRAIN_MINUTES}", "phases=elastic", "evaluation.flip_test=true")
+    train_seconds = run("supernet.train", f"minutes={TRAIN_MINUTES}", "evaluation.flip_test=true")
     share = min(1.0, summary("train")["steps"] / FULL_STEPS)
     ranges = {"generations": (2, 5), "num_images": (40, 100), "baseline": (3, 10)}  # the shortest and the full search
     shorter = [f"{name}={least + round(share * (full - least))}" for name, (least, full) in ranges.items()]

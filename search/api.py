@@ -52,7 +52,7 @@ def train(
     Args:
         space: The search space: a name in ``conf/space`` or its values; "nano" by default.
         dataset: The data set: a name in ``conf/dataset`` or its values; the built-in people by default.
-        phases: How to train: "progressive" (the default) or "sandwich".
+        phases: How to train: "elastic" (the default), "progressive" or "sandwich".
         experiment: A recipe in ``conf/experiment``.
         dataset_options: Changes of the data set, such as ``{"root": "/data/coco"}``.
         show: Whether to show progress and the final table.

@@ -73,7 +73,7 @@ class Study:
             raise UserError(f"strategy {RECIPE} is that of an experiment; add --experiment NAME")
         overrides = [f"space={plan.space}", "report_random=0"]
         overrides += [*plan.changes, f"threads={'null' if threads is None else threads}"]
-        recipe = overrides if plan.experiment is None else [f"experiment={plan.experiment}", *overrides]
+        recipe = ["phases=progressive" if plan.experiment is None else f"experiment={plan.experiment}", *overrides]
         self.base = compose_config("train", recipe)
         self._phases = {
             kind: self.base["phases"] if kind == RECIPE else compose_config("train", [f"phases={kind}"])["phases"]
