@@ -33,7 +33,7 @@ from supernet.io.schema import from_mapping
 from supernet.pose.metrics.image_matches import LEVEL, ImageMatches, interval, resamples
 from supernet.space import DIMENSIONS, SearchSpace
 
-METRICS = ("AP", "AP50", "AP_medium", "AP_large")
+METRICS = ("AP", "AP50", "APM", "APL")
 
 
 @dataclass(frozen=True)
