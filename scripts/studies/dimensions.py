@@ -21,6 +21,7 @@ import numpy as np
 from scripts.benchmarks.timing import print_report
 from search.candidate import Score
 from search.cost import arch_costs
+from search.runs.evaluator import Evaluator
 from search.runs.problem import ProblemSettings, prepare
 from supernet.arch import Arch
 from supernet.cli.arguments import CommandLine, whole_number
@@ -131,14 +132,21 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     with progress_bar(STDERR) as progress:
         task = progress.add_task("scoring", total=sum(map(len, parts.values())), note="")
         for part, variants in parts.items():
-            scores, matches = [], []
-            for variant in variants:
-                scores += evaluator([variant.arch], num_images)
-                matches.append(ImageMatches.from_text(evaluator.matches(variant.arch, num_images) or ""))
-                note = f"{variant.name}: AP {scores[-1].metrics['AP']:.3f}"
-                progress.update(task, advance=1, note=note)
-            results[part] = rows_of(variants, scores, matches, problem.trained.keypoints.num)
+            archs, scores = [variant.arch for variant in variants], dict[int, Score]()
+            for number, score in evaluator.as_they_come(archs, num_images):
+                scores[number] = score
+                progress.update(task, advance=1, note=f"{variants[number].name}: AP {score.metrics['AP']:.3f}")
+            matches = [_matches(evaluator, arch, num_images) for arch in archs]
+            in_order = [scores[number] for number in range(len(archs))]
+            results[part] = rows_of(variants, in_order, matches, problem.trained.keypoints.num)
     return results
+
+
+def _matches(evaluator: Evaluator, arch: Arch, num_images: int) -> ImageMatches:
+    text = evaluator.matches(arch, num_images)
+    if text is None:
+        raise UserError("the metrics of this data set are not kept image by image; choose one with COCO's metrics")
+    return ImageMatches.from_text(text)
 
 
 def main() -> None:
