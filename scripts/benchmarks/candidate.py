@@ -36,7 +36,7 @@ from supernet.weight_sharing import SuperNet  # noqa: E402
 
 PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     "extracting": ((SuperNet, "extract"),),
-    "calibrating": ((subnet_scorer, "calibrate_by_layers"),),
+    "calibrating": ((subnet_scorer, "calibrate"),),
     "folding": ((subnet_scorer, "folded"),),
     "resizing images": ((inference.PoseEstimator, "resized"),),
     "network": ((inference, "run"),),

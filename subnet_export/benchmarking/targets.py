@@ -23,7 +23,6 @@ from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
 from supernet.io import files
 from supernet.litepose import LitePose, in_channels_last
-from supernet.pose.geometry import normalise
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 
@@ -79,7 +78,7 @@ def random_network(arch: Arch, num_keypoints: int) -> LitePose:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = LitePose(arch, num_keypoints)
-    calibrate(network, [normalise(images) for images in comparison_images(arch.resolution)])
+    calibrate(network, comparison_images(arch.resolution))
     in_channels_last(network)
     return network
 

@@ -14,7 +14,6 @@ from supernet.evaluation.calibration import calibrate
 from supernet.evaluation.subnet_scorer import calibration_batches
 from supernet.litepose import LitePose
 from supernet.pose.data.pose_dataset import PoseDataset
-from supernet.pose.geometry import normalise
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import KeypointSet
 from supernet.pose.training.targets import Placement
@@ -73,8 +72,6 @@ def calibrated(
         num_images: Number of images.
         settings: Gives the ``size_divisor``.
     """
-    device = next(network.parameters()).device
-    batches = calibration_batches(train_set, resolution, num_images, settings.size_divisor)
     with tf32(allowed=False):
-        calibrate(network, (normalise(batch.to(device)) for batch in batches))
+        calibrate(network, calibration_batches(train_set, resolution, num_images, settings.size_divisor))
     return network

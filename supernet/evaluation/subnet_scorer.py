@@ -15,7 +15,6 @@ from supernet.compute.precision import tf32
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
 from supernet.evaluation.folding import folded
-from supernet.evaluation.layerwise_calibration import calibrate_by_layers
 from supernet.evaluation.sharded_inference import predict_sharded
 from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.litepose import LitePose
@@ -23,14 +22,10 @@ from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
 from supernet.pose.datasets import build
 from supernet.pose.evaluation import Evaluation, evaluate
-from supernet.pose.geometry import normalise, resize_for_network
+from supernet.pose.geometry import resize_for_network
 from supernet.pose.inference import InferenceSettings, PoseEstimator
 from supernet.pose.keypoints import KeypointSet
 from supernet.weight_sharing import SuperNet
-
-CALIBRATION_BATCH = 32
-"""Images per forward pass in calibration, where layers normalise by the current batch: fixed, so that a subnet's
-statistics, and with them its AP, do not depend on how many images are evaluated together."""
 
 
 @dataclass(eq=False)
@@ -88,19 +83,15 @@ class SubnetScorer:
     def subnet(self, arch: Arch) -> LitePose:
         """Return the extracted subnet with statistics calibrated at its own resolution, in evaluation mode."""
         network = self.supernet.extract(arch)
-        device = next(network.parameters()).device
-        images = (normalise(batch.to(device)) for batch in self.calibration_images(arch.resolution))
         with tf32(allowed=False):
-            (calibrate_by_layers if device.type == "cpu" else calibrate)(network, images, self.processes)
+            calibrate(network, self.calibration_images(arch.resolution), self.processes)
         return network
 
     def calibration_images(self, resolution: int) -> list[Tensor]:
         """Return the batches of ``calibration_batches`` at a resolution, loaded once."""
         if resolution not in self._batches:
             number, divisor = self.num_calibration_images, self.settings.size_divisor
-            self._batches[resolution] = calibration_batches(
-                self.calibration_set, resolution, number, divisor, self.processes
-            )
+            self._batches[resolution] = calibration_batches(self.calibration_set, resolution, number, divisor)
         return self._batches[resolution]
 
 
@@ -146,24 +137,10 @@ def split_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, ne
     return images
 
 
-def calibration_batches(
-    dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int, processes: Processes = SINGLE_PROCESS
-) -> list[Tensor]:
-    """Return uint8 batches (B, 3, H, W) of ``num_images`` images, evenly spread, resized as for evaluation.
-
-    B is ``CALIBRATION_BATCH`` or, at the end of the images of one size, what is left. Several ``processes`` get the
-    same batches as a single process, each its share of them, which may be none.
-    """
+def calibration_batches(dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int) -> list[Tensor]:
+    """Return ``num_images`` images, evenly spread, resized as for evaluation: (B, 3, H, W) uint8 for each size."""
     by_size: dict[tuple[int, ...], list[Tensor]] = {}
     for index in spread_indices(len(dataset), num_images):
         image, _ = resize_for_network(dataset[index].image, resolution, size_divisor)
         by_size.setdefault(image.shape, []).append(torch.from_numpy(image).permute(2, 0, 1))
-    batches = [
-        images[start : start + CALIBRATION_BATCH]
-        for images in by_size.values()
-        for start in range(0, len(images), CALIBRATION_BATCH)
-    ]
-    return [
-        torch.stack(images).contiguous(memory_format=torch.channels_last)
-        for images in batches[processes.index :: processes.count]
-    ]
+    return [torch.stack(images).contiguous(memory_format=torch.channels_last) for images in by_size.values()]

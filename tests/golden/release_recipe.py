@@ -89,7 +89,7 @@ def main() -> None:
     arch = SPACE.sample(np.random.default_rng(1))
     arch.save(FOLDER / "arch.json", {"ap": 0.5})
     network = supernet.extract(arch)
-    calibrate(network, [torch.from_numpy(image_batch(0, 64))])
+    calibrate(network, [torch.randint(256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)])
     in_channels_last(network)
     origin, measured = Origin("tiny", SPACE.digest()), Measurement("test", 2, {"AP": 0.25})
     calibration, settings = Calibration("train", 2, 64), InferenceSettings(flip_test=True)

@@ -61,7 +61,7 @@ def test_a_better_network_is_written_calibrated(
     assert tuned.calibration.num_images == model.calibration.num_images
     own = {name: value.clone() for name, value in tuned.network.named_buffers() if ".running_" in name}
     train_set = build(model.dataset, "train")
-    calibrate(tuned.network, map(normalise, calibration_batches(train_set, 64, tuned.calibration.num_images, 64)))
+    calibrate(tuned.network, calibration_batches(train_set, 64, tuned.calibration.num_images, 64))
     assert all(torch.equal(value, dict(tuned.network.named_buffers())[name]) for name, value in own.items())
 
 
@@ -157,7 +157,7 @@ def test_the_teacher_is_calibrated_on_the_training_images_at_the_model_s_resolut
     assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned"), "--teacher", supernet_folder) == 0
     (teacher,) = teachers
     own = {name: value.clone() for name, value in teacher.named_buffers() if ".running_" in name}
-    calibrate(teacher, map(normalise, calibration_batches(build(model.dataset, "train"), 64, 6, 64)))
+    calibrate(teacher, calibration_batches(build(model.dataset, "train"), 64, 6, 64))
     assert all(torch.equal(value, dict(teacher.named_buffers())[name]) for name, value in own.items())
 
 

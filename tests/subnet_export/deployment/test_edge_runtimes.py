@@ -15,7 +15,6 @@ from subnet_export.deployment.writers import WriterInputs, write_format
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
 from supernet.litepose import LitePose
-from supernet.pose.geometry import normalise
 from supernet.space import SearchSpace
 from tests.helpers.export_formats import require_environment, require_installed
 
@@ -31,7 +30,7 @@ def lively(space: str, seed: int) -> LitePose:
         for name, weight in network.named_parameters():
             if name.endswith("conv.3.weight"):
                 weight.normal_(std=0.1)
-    calibrate(network, [normalise(images) for images in comparison_images(SIDE)])
+    calibrate(network, comparison_images(SIDE))
     return network.eval()
 
 

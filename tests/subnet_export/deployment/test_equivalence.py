@@ -22,7 +22,6 @@ from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
 from supernet.litepose import LitePose
-from supernet.pose.geometry import normalise
 from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
 
@@ -56,7 +55,7 @@ def calibrated(network: LitePose) -> LitePose:
         for name, weight in network.named_parameters():
             if name.endswith("conv.3.weight"):
                 weight.normal_(std=0.1, generator=generator)
-    calibrate(network, [normalise(images) for images in comparison_images(SIDE)])
+    calibrate(network, comparison_images(SIDE))
     return network
 
 

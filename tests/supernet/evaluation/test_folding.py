@@ -7,6 +7,7 @@ import torch
 from supernet.evaluation.calibration import calibrate
 from supernet.evaluation.folding import folded
 from supernet.litepose import LitePose, normalisation_layers
+from supernet.pose.geometry import normalise
 from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
 
@@ -21,9 +22,9 @@ def calibrated(seed: int, dtype: torch.dtype) -> tuple[LitePose, torch.Tensor]:
         torch.nn.init.uniform_(norm.weight, 0.5, 2)
         torch.nn.init.normal_(norm.bias)
     network = supernet.extract(SPACE.sample(np.random.default_rng(seed)))
-    images = 3 * torch.randn(3, 3, 64, 96, dtype=dtype) + 1
+    images = torch.randint(256, (3, 3, 64, 96), dtype=torch.uint8)
     calibrate(network, [images])
-    return network, images
+    return network, normalise(images).to(dtype)
 
 
 @pytest.mark.parametrize("seed", range(4))

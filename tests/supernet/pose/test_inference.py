@@ -117,7 +117,7 @@ def test_a_network_that_was_never_calibrated_is_refused_unless_it_is_asked_for()
         estimator([BLANK])
     assert len(PoseEstimator(network, 64, COCO, InferenceSettings(), check_calibration=False)([BLANK])) == 1
     assert all(layer.num_batches_tracked == 0 for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d))
-    calibrate(network, [torch.rand(2, 3, 64, 64)])
+    calibrate(network, [torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)])
     assert len(estimator([BLANK])) == 1
 
 
