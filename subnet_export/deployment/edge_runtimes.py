@@ -6,6 +6,7 @@ asks for. To add a library, see :mod:`subnet_export.deployment.library_runtimes`
 
 import contextlib
 import functools
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from subnet_export.deployment.deployed_network import Input
-from subnet_export.deployment.formats import LITERT, MNN, NCNN
+from subnet_export.deployment.formats import EXECUTORCH, LITERT, MNN, NCNN
 from subnet_export.deployment.runtimes import Precision, check_library, explain_errors, network_input
 from supernet.errors import UserError
 from supernet.io import files
@@ -144,14 +145,66 @@ class MnnRuntime:
         return low, high
 
 
+class ExecuTorchRuntime:
+    """An ExecuTorch file, most of which XNNPACK runs; images of a batch run one after the other.
+
+    Arguments and errors are those of ``OnnxRuntime``. The number of threads is that of the whole process: the last file
+    that is opened sets it.
+    """
+
+    precision = "f32"
+
+    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+        check_library(EXECUTORCH, path, precision)
+        from importlib.metadata import version
+
+        self.library = f"executorch {version('executorch')}"
+        # The module does not copy it.
+        self._content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
+        self._explain_errors = functools.partial(explain_errors, path, ())
+        with self._explain_errors(), _silent_stderr():  # it describes the processor, and optional libraries it lacks
+            from executorch.extension.pybindings import portable_lib as library
+
+            library._unsafe_reset_threadpool(threads or torch.get_num_threads())
+            check = library.Verification.InternalConsistency
+            self._module = library._load_for_executorch_from_buffer(self._content, program_verification=check)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Runtime``."""
+        inputs = network_input(images, "float32").contiguous()
+        with self._explain_errors():
+            maps = [[output.clone() for output in self._module.forward([image[None]])] for image in inputs]
+            low, high = (torch.cat(outputs) for outputs in zip(*maps, strict=True))
+        return low, high
+
+
 @contextlib.contextmanager
 def output_of_libraries_on_stderr() -> Iterator[None]:
     """Send what a library prints to standard output to standard error: MNN greets there, where a command's data go."""
     sys.stdout.flush()
-    saved = os.dup(1)
+    with _redirected(1, 2):
+        yield
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what a library writes to standard error, from C and through Python."""
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(2, 1)
+        with contextlib.redirect_stderr(io.StringIO()), _redirected(2, nowhere):
+            yield
+    finally:
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _redirected(source: int, target: int) -> Iterator[None]:
+    """Send what is written to one file descriptor to another one."""
+    saved = os.dup(source)
+    try:
+        os.dup2(target, source)
         yield
     finally:
-        os.dup2(saved, 1)
+        os.dup2(saved, source)
         os.close(saved)

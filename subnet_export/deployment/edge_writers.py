@@ -17,7 +17,7 @@ from torch import Tensor
 
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.environments import ENVIRONMENTS, interpreter, last_error
-from subnet_export.deployment.formats import COREML, LITERT, LITERT_INT8, MNN, NCNN, ONNX, Format
+from subnet_export.deployment.formats import COREML, EXECUTORCH, LITERT, LITERT_INT8, MNN, NCNN, ONNX, Format
 from subnet_export.deployment.quantization import calibration_inputs
 from supernet.errors import UserError
 from supernet.io import files
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import onnx
 
 CONVERTERS = Path(__file__).parent / "converters"
+EXECUTORCH_MAX_SIDE = 2048
+"""Longest side of an image that an ExecuTorch file takes, in px: its memory is planned for a square of it."""
 _COREML_FLOAT32 = 65568
 """Core ML's number for this type."""
 
@@ -49,6 +51,16 @@ def write_mnn(graph: "onnx.ModelProto", folder: Path) -> None:
         _run_script(MNN, sys.executable, _onnx_file(graph, unfinished), unfinished)
 
     _convert(MNN, folder, convert)
+
+
+def write_executorch(network: DeploymentNetwork, folder: Path) -> None:
+    """Convert a network with float32 input, for one image of any size up to ``EXECUTORCH_MAX_SIDE``."""
+
+    def convert(unfinished: Path) -> None:
+        archive = _archive(network, unfinished)
+        _run_script(EXECUTORCH, sys.executable, archive, unfinished, str(EXECUTORCH_MAX_SIDE))
+
+    _convert(EXECUTORCH, folder, convert)
 
 
 def litert_file(network: DeploymentNetwork) -> bytes:

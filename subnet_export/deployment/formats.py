@@ -119,7 +119,7 @@ TORCH_EXPORT = Format(
     extra="",
     packages=(),
     readers=(),
-    purpose="torch.export.load, AOTInductor, ExecuTorch",
+    purpose="torch.export.load, AOTInductor",
     runs_on="any machine with PyTorch; AOTInductor",
     runtimes=(("torch_export", "f32"),),
     loads_here=False,  # such a file can hold code
@@ -180,6 +180,17 @@ LITERT_INT8 = Format(
     runtimes=(("litert_int8", "int8"),),
     environment="litert",
 )
+EXECUTORCH = Format(
+    name="executorch",
+    files=("model.pte",),
+    extra="executorch",
+    packages=("executorch",),
+    readers=("executorch",),
+    purpose="ExecuTorch with XNNPACK",
+    runs_on="Android, iOS, Arm boards, x86",
+    runtimes=(("executorch", "f32"),),
+    takes="float32",
+)
 COREML = Format(
     name="coreml",
     files=(
@@ -221,6 +232,7 @@ FORMATS = {
         LITERT,
         LITERT_INT8,
         MNN,
+        EXECUTORCH,
         COREML,
         TORCH_EXPORT,
         WEB,

@@ -7,8 +7,9 @@ To add a library, write a class with the constructor of ``OnnxRuntime`` and the 
 from collections.abc import Callable
 from pathlib import Path
 
-from subnet_export.deployment.edge_runtimes import LiteRtRuntime, MnnRuntime, NcnnRuntime
+from subnet_export.deployment.edge_runtimes import ExecuTorchRuntime, LiteRtRuntime, MnnRuntime, NcnnRuntime
 from subnet_export.deployment.formats import (
+    EXECUTORCH,
     LITERT,
     LITERT_INT8,
     MNN,
@@ -36,6 +37,7 @@ LIBRARY_RUNTIMES: dict[str, Callable[[Path, int | None, Precision], Runtime]] = 
     LITERT.name: LiteRtRuntime,
     LITERT_INT8.name: LiteRtRuntime,
     MNN.name: MnnRuntime,
+    EXECUTORCH.name: ExecuTorchRuntime,
 }
 """Classes that run the files of a format without PyTorch, by the format's name."""
 

@@ -22,9 +22,17 @@ from subnet_export.browser.onnxruntime_web import PageRuntime, page_runtime
 from subnet_export.decoding.description import METADATA_KEY, Decoding
 from subnet_export.decoding.graph import complete
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
-from subnet_export.deployment.edge_writers import litert_file, write_coreml, write_litert_int8, write_mnn, write_ncnn
+from subnet_export.deployment.edge_writers import (
+    litert_file,
+    write_coreml,
+    write_executorch,
+    write_litert_int8,
+    write_mnn,
+    write_ncnn,
+)
 from subnet_export.deployment.formats import (
     COREML,
+    EXECUTORCH,
     LITERT,
     LITERT_INT8,
     MNN,
@@ -167,6 +175,7 @@ WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
     NCNN.name: lambda inputs, folder: write_ncnn(inputs.graph_float, folder),
     LITERT.name: lambda inputs, folder: files.write_bytes(folder / LITERT.files[0], inputs.litert),
     MNN.name: lambda inputs, folder: write_mnn(inputs.graph_float, folder),
+    EXECUTORCH.name: lambda inputs, folder: write_executorch(inputs.deployed_float, folder),
     COREML.name: lambda inputs, folder: write_coreml(inputs.deployed_float, folder),
     TORCH_EXPORT.name: write_torch_export,
     WEB.name: write_web,

@@ -72,12 +72,12 @@ def test_every_file_is_there_and_described(all_formats: Exported) -> None:
         limit = {"safetensors": 0.0, "openvino_int8": float("inf"), "onnx_fp16": 3e-2}.get(name, 1e-4)
         assert record.error is not None
         assert record.error <= limit
-        assert (record.takes == "float32") == (name in ("ncnn", "mnn"))
+        assert (record.takes == "float32") == (name in ("ncnn", "mnn", "executorch"))
     assert load_model(folder).formats == model.formats
     assert str(Path.cwd()).encode() not in (folder / "model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["safetensors", "onnx", "openvino", "ncnn", "mnn", "web"])
+@pytest.mark.parametrize("name", ["safetensors", "onnx", "openvino", "ncnn", "mnn", "executorch", "web"])
 def test_each_format_finds_the_same_people(name: str, all_formats: Exported) -> None:
     model, folder = all_formats
     if name not in model.formats:

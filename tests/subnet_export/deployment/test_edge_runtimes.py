@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from subnet_export.deployment.edge_writers import EXECUTORCH_MAX_SIDE
 from subnet_export.deployment.equivalence import check_maps, comparison_images
-from subnet_export.deployment.formats import COREML, FORMATS, LITERT, LITERT_INT8, MNN, NCNN
+from subnet_export.deployment.formats import COREML, EXECUTORCH, FORMATS, LITERT, LITERT_INT8, MNN, NCNN
 from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.deployment.writers import WriterInputs, write_format
 from supernet.errors import UserError
@@ -19,6 +20,7 @@ from supernet.space import SearchSpace
 from tests.helpers.export_formats import require_environment, require_installed
 
 QUICK = (NCNN.name, MNN.name)
+ALL = (*QUICK, LITERT.name, LITERT_INT8.name, EXECUTORCH.name)
 SIDE = 64
 
 
@@ -37,6 +39,18 @@ def lively(space: str, seed: int) -> LitePose:
 def check(name: str, network: LitePose, folder: Path, takes: str = "uint8") -> None:
     write_format(FORMATS[name], WriterInputs(network, "uint8" if takes == "uint8" else "float32", list), folder)
     check_maps(name, network, open_runtime(folder, FORMATS[name]), comparison_images(SIDE))
+
+
+def assert_opens_silently(name: str, folder: Path) -> None:
+    """Nothing comes to standard output, where a command's data go, and only MNN's greeting to standard error."""
+    code = (
+        "from pathlib import Path; from subnet_export.deployment.formats import FORMATS; "
+        "from subnet_export.deployment.library_runtimes import open_runtime; "
+        f"open_runtime(Path({str(folder)!r}), FORMATS[{name!r}]); print('data')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "data\n"
+    assert name == MNN.name or not result.stderr
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -64,6 +78,29 @@ def test_litert_is_the_same_with_either_input(takes: str, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("space", ["nano", "litepose"])
+def test_executorch_is_the_same_and_prints_nothing(space: str, tmp_path: Path) -> None:
+    require_installed(EXECUTORCH.name)
+    check(EXECUTORCH.name, lively(space, 0), tmp_path)
+    assert_opens_silently(EXECUTORCH.name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_an_image_above_the_limit_of_an_executorch_file_is_refused(tmp_path: Path) -> None:
+    require_installed(EXECUTORCH.name)
+    network = lively("nano", 0)
+    write_format(EXECUTORCH, WriterInputs(network, "uint8", list), tmp_path)
+    runtime = open_runtime(tmp_path, EXECUTORCH)
+    largest = torch.zeros(1, 3, 64, EXECUTORCH_MAX_SIDE, dtype=torch.uint8)
+    low, _ = runtime(largest)
+    assert low.shape == (1, 34, 16, EXECUTORCH_MAX_SIDE // 4)
+    with pytest.raises(UserError, match=r"model\.pte"):
+        runtime(torch.zeros(1, 3, EXECUTORCH_MAX_SIDE, EXECUTORCH_MAX_SIDE + 64, dtype=torch.uint8))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_core_ml_package_describes_the_network(tmp_path: Path) -> None:
     require_environment(COREML.name)
     network = lively("nano", 0)
@@ -71,7 +108,7 @@ def test_a_core_ml_package_describes_the_network(tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_size for name in COREML.files)
 
 
-@pytest.mark.parametrize("name", [*QUICK, LITERT.name, LITERT_INT8.name])
+@pytest.mark.parametrize("name", ALL)
 def test_a_file_that_is_no_network_is_refused(name: str, tmp_path: Path) -> None:
     require_installed(name)
     for file in FORMATS[name].files:
@@ -80,7 +117,7 @@ def test_a_file_that_is_no_network_is_refused(name: str, tmp_path: Path) -> None
         open_runtime(tmp_path, FORMATS[name])(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize("name", [*QUICK, LITERT.name, LITERT_INT8.name])
+@pytest.mark.parametrize("name", ALL)
 def test_another_precision_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="bf16"):
         open_runtime(tmp_path, FORMATS[name], "bf16")
@@ -90,13 +127,7 @@ def test_mnn_prints_nothing_to_standard_output(tmp_path: Path) -> None:
     """It greets there, where commands write their data."""
     require_installed(MNN.name)
     write_format(MNN, WriterInputs(lively("nano", 0), "uint8", list), tmp_path)
-    code = (
-        "from pathlib import Path; from subnet_export.deployment.formats import MNN; "
-        "from subnet_export.deployment.library_runtimes import open_runtime; "
-        f"open_runtime(Path({str(tmp_path)!r}), MNN); print('data')"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "data\n"
+    assert_opens_silently(MNN.name, tmp_path)
 
 
 def test_a_converter_that_fails_is_named_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
