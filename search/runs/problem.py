@@ -164,6 +164,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
             "split": description[split],
             "inference": asdict(inference),
             "num_calibration_images": settings.num_calibration_images,
+            "calibration_group_pixels": GROUP_PIXELS,
         }
         measure = partial(measure_subnets, scorer)
         return Evaluator(measure, images, weights, score_settings, settings.cache, processes)

@@ -146,7 +146,7 @@ class MnnRuntime:
 
 
 class ExecuTorchRuntime:
-    """An ExecuTorch file, most of which XNNPACK runs; images of a batch run one after the other.
+    """An ExecuTorch file, whose layers XNNPACK runs; images of a batch run one after the other.
 
     Arguments and errors are those of ``OnnxRuntime``. The number of threads is that of the whole process: the last file
     that is opened sets it.

@@ -219,8 +219,8 @@ def _split(images: Tensor) -> Sequence[Tensor]:
 
 
 def _prepared(weight: Tensor, images: Tensor) -> Tensor:
-    """Return images normalised, on the device and of the type of ``weight``."""
-    return normalise(images.to(weight.device)).to(weight.dtype)
+    """Return images normalised, on the device and of the type of ``weight``, in the order that runs fastest."""
+    return normalise(images.to(weight.device)).to(weight.dtype, memory_format=torch.channels_last)
 
 
 def _convolved(layer: nn.Conv2d, part: _Part) -> Tensor:
