@@ -1,7 +1,9 @@
 """Calibrated statistics are those of each layer's own inputs, and a subnet is useless without them."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -122,21 +124,30 @@ def test_the_number_of_threads_changes_no_bit() -> None:
             assert all(map(torch.equal, first, second))
 
 
-@dataclass(frozen=True)
-class Doubled(Processes):
-    """Two processes, of which the other has the same sums."""
+@dataclass(frozen=True, kw_only=True)
+class Together(Processes):
+    """One of two processes, played by threads, that add up their tensors."""
 
-    count: int = 2
+    tensors: list[Tensor]
+    barrier: Barrier
 
     def total(self, tensor: Tensor) -> Tensor:
-        return 2 * tensor
+        self.tensors[self.index] = tensor
+        self.barrier.wait()
+        total = self.tensors[0] + self.tensors[1]
+        self.barrier.wait()
+        return total
 
 
 def test_processes_share_the_images_of_a_group() -> None:
-    expected, actual, (images,) = subnet(2), subnet(2), batches(1)
-    calibrate(expected, [images, images])
-    calibrate(actual, [images, images], Doubled())
-    assert_equal_statistics(actual, statistics(expected))
+    expected, networks = subnet(2), [subnet(2), subnet(2)]
+    calibrate(expected, batches(5, 2, 3))
+    tensors, barrier = [torch.zeros(0)] * 2, Barrier(2, timeout=60)
+    processes = [Together(index=index, count=2, tensors=tensors, barrier=barrier) for index in (0, 1)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda network, own: calibrate(network, batches(5, 2, 3), own), networks, processes))
+    for network in networks:
+        assert_equal_statistics(network, statistics(expected))
 
 
 @dataclass(frozen=True)
