@@ -51,7 +51,7 @@ def parse() -> argparse.Namespace:
 
     kit = command("kit", "write a zip that measures on a device that has only a runtime and numpy")
     _space(kit)
-    kit.add_argument("--runtime", default="onnxruntime", help="onnxruntime, ncnn or mnn (default: %(default)s)")
+    kit.add_argument("--runtime", default="onnxruntime", help="onnxruntime, ncnn, mnn or litert (default: %(default)s)")
     kit.add_argument(
         "--only-networks", action="store_true", help="leave out the blocks: measures enough to transfer a table"
     )
@@ -117,7 +117,9 @@ def _space(parser: argparse.ArgumentParser) -> None:
 
 def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--runtime", default="onnxruntime", help="onnxruntime, openvino, ncnn, mnn or torch (default: %(default)s)"
+        "--runtime",
+        default="onnxruntime",
+        help="onnxruntime, openvino, ncnn, mnn, litert or torch (default: %(default)s)",
     )
     parser.add_argument("--precision", default="f32", help="f32, bf16 or, of torch, f16 (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=whole_number(1), help="CPU threads (default: all cores)")

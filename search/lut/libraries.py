@@ -123,6 +123,50 @@ class MnnLibrary:
         return run
 
 
+class LiteRtLibrary:
+    """Opens and runs files ``.tflite``, whose layers LiteRT's XNNPACK delegate runs."""
+
+    place = ""
+
+    def __init__(self, threads: int, provider: str = CPU) -> None:
+        _check_provider(provider, "LiteRT")
+        from importlib.metadata import version
+
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.version = version("ai-edge-litert")
+        self._interpreter, self._threads = Interpreter, threads
+
+    def open(self, path: Path) -> Any:
+        return self.open_content(path.read_bytes())
+
+    def open_content(self, content: bytes) -> Any:
+        """Return what runs the content of a file."""
+        try:
+            return self._interpreter(model_content=content, num_threads=self._threads)
+        except ValueError as error:
+            raise LibraryError(f"LiteRT {self.version} cannot open a graph; install a newer version") from error
+
+    def runner(self, opened: Any, shapes: Shapes) -> Run:
+        inputs = []
+        for entry, shape in zip(opened.get_input_details(), shapes, strict=True):
+            opened.resize_tensor_input(entry["index"], shape)
+            inputs.append((entry["index"], values_of(shape, entry["dtype"] is np.uint8)))
+        try:
+            opened.allocate_tensors()
+        except RuntimeError as error:
+            raise LibraryError(f"LiteRT {self.version} cannot run a graph; install a newer version") from error
+        outputs = [entry["index"] for entry in opened.get_output_details()]
+
+        def run() -> list[Any]:
+            for index, values in inputs:
+                opened.set_tensor(index, values)
+            opened.invoke()
+            return [opened.get_tensor(index) for index in outputs]
+
+        return run
+
+
 def _check_provider(provider: str, library: str) -> None:
     """Raise LibraryError for a provider of ONNX Runtime that another library does not have."""
     if provider != CPU:
@@ -131,12 +175,14 @@ def _check_provider(provider: str, library: str) -> None:
 
 def runner(session: Any, shapes: Shapes) -> Run:
     """Return a function that runs an ONNX Runtime session once, on noise of the given shapes."""
-    rng, feeds = np.random.default_rng(0), {}
-    for entry, shape in zip(session.get_inputs(), shapes, strict=True):
-        is_image = "uint8" in entry.type
-        values = rng.integers(0, 256, shape) if is_image else rng.standard_normal(shape)
-        feeds[entry.name] = values.astype(np.uint8 if is_image else np.float32)
+    inputs = zip(session.get_inputs(), shapes, strict=True)
+    feeds = {entry.name: values_of(shape, "uint8" in entry.type) for entry, shape in inputs}
     return lambda: session.run(None, feeds)
+
+
+def values_of(shape: Sequence[int], is_image: bool) -> Any:
+    """Return noise for an input: pixels in uint8 or :func:`noise`."""
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8) if is_image else noise(shape)
 
 
 def noise(shape: Sequence[int]) -> Any:
@@ -144,5 +190,10 @@ def noise(shape: Sequence[int]) -> Any:
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-LIBRARIES: dict[str, Any] = {"onnxruntime": OnnxRuntimeLibrary, "ncnn": NcnnLibrary, "mnn": MnnLibrary}
+LIBRARIES: dict[str, Any] = {
+    "onnxruntime": OnnxRuntimeLibrary,
+    "ncnn": NcnnLibrary,
+    "mnn": MnnLibrary,
+    "litert": LiteRtLibrary,
+}
 """What runs the graphs of a kit, by the runtime in its manifest."""

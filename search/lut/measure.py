@@ -1,8 +1,8 @@
 """Measures latencies on this device: ``python measure.py`` beside the files of its kit; ``--help`` lists the options.
 
-It needs Python 3.10 or newer, numpy and the library that the kit is for (onnxruntime, ncnn or MNN), and nothing else of
-the project that made the kit. It may be stopped at any time: the same command continues from there. Copy the file it
-writes back to that project.
+It needs Python 3.10 or newer, numpy and the library that the kit is for (onnxruntime, ncnn, MNN or ai-edge-litert), and
+nothing else of the project that made the kit. It may be stopped at any time: the same command continues from there.
+Copy the file it writes back to that project.
 """
 
 import argparse

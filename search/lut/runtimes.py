@@ -10,15 +10,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from search.lut.libraries import LibraryError, MnnLibrary, NcnnLibrary, runner
+from search.lut.graphs.layers import input_shapes, is_image, random_weights
+from search.lut.graphs.litert_graphs import channels_last, model_of
+from search.lut.graphs.ncnn_graphs import param_of
+from search.lut.graphs.onnx_graphs import graph_of
+from search.lut.graphs.torch_blocks import torch_block
+from search.lut.libraries import LibraryError, LiteRtLibrary, MnnLibrary, NcnnLibrary, runner
 from search.lut.measure import Run
-from search.lut.ncnn_graphs import param_of
-from search.lut.onnx_blocks import graph_of, input_shapes, is_image, random_weights
-from search.lut.torch_blocks import torch_block
 from search.lut.workloads import Workload
 from subnet_export.deployment.edge_runtimes import output_of_libraries_on_stderr
 from subnet_export.deployment.edge_writers import write_mnn
-from subnet_export.deployment.formats import MNN, NCNN, ONNX, OPENVINO, require
+from subnet_export.deployment.formats import LITERT, MNN, NCNN, ONNX, OPENVINO, require
 from subnet_export.deployment.runtimes import (
     Precision,
     check_openvino_precision,
@@ -36,6 +38,7 @@ PRECISIONS = {
     "openvino": ("f32", "bf16"),
     "ncnn": ("f32",),
     "mnn": ("f32",),
+    "litert": ("f32",),
     "torch": ("f32", "bf16", "f16"),
 }
 """Runtimes with the precisions that each offers."""
@@ -77,10 +80,10 @@ def open_runtime(
 
 def check_runtime(name: str) -> None:
     """Raise UserError unless there is a runtime ``name``."""
-    if name in ("litert", "executorch"):
+    if name == "executorch":
         raise UserError(
-            f"there are no tables of runtime {name}, whose converter takes too long for every block of a space; choose "
-            f"among {', '.join(PRECISIONS)}"
+            "there are no tables of runtime executorch, whose converter takes too long for every block of a space; "
+            f"choose among {', '.join(PRECISIONS)}"
         )
     if name not in PRECISIONS:
         raise UserError(f"there is no runtime {name!r}; choose among {', '.join(PRECISIONS)}")
@@ -200,6 +203,24 @@ class MnnRuntime:
         return self._library.runner(module, input_shapes(workload, self.settings.batch, "float32"))
 
 
+class LiteRtRuntime:
+    """LiteRT on the CPU."""
+
+    def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int) -> None:
+        self._num_keypoints, self._library, self._weights = num_keypoints, LiteRtLibrary(threads), random_weights()
+        self._last: tuple[bytes, Any] = (b"", None)
+        self.settings = _settings("litert", self._library.version, precision, threads, batch)
+
+    def open(self, workload: Workload) -> Run:
+        """See ``Runtime``; consecutive blocks that differ only in their size share a file."""
+        batch = self.settings.batch
+        content = model_of(workload, self._num_keypoints, batch, self._weights)
+        if content != self._last[0]:
+            self._last = (content, self._library.open_content(content))
+        shapes = [channels_last(shape) for shape in input_shapes(workload, batch)]
+        return self._library.runner(self._last[1], shapes)
+
+
 class TorchRuntime:
     """PyTorch without a compiler, on the CPU or a GPU, in channels-last order."""
 
@@ -264,5 +285,6 @@ _OF_LIBRARIES: dict[str, tuple[Callable[[str, int, int, int], Runtime], str, tup
     "openvino": (OpenVinoRuntime, OPENVINO.extra, ("onnx", *OPENVINO.readers)),
     "ncnn": (NcnnRuntime, NCNN.extra, NCNN.readers),
     "mnn": (MnnRuntime, MNN.extra, ("onnx", *MNN.readers)),
+    "litert": (LiteRtRuntime, LITERT.extra, LITERT.readers),
 }
 """Classes that measure without PyTorch, the group of optional dependencies that installs their packages, and these."""

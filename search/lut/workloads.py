@@ -1,14 +1,14 @@
 """Workloads: everything that is measured for a latency table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from search.lut.measure import FORMAT, VERSION
-from supernet.arch import HEAD, Arch
-from supernet.costs.latency_blocks import Block, blocks_of, blocks_of_space, key_of
+from supernet.arch import Arch
+from supernet.costs.latency_blocks import Block, blocks_of_space, key_of
 from supernet.space import SearchSpace
 
 
@@ -76,30 +76,3 @@ def draw_networks(space: SearchSpace, num: int, seed: int, excluded: Sequence[Ar
             break
         archs[space.sample(rng)] = None
     return list(archs)[num_excluded:]
-
-
-def write_network(
-    arch: Arch, num_keypoints: int, image: str, write: Callable[[str, Block, Sequence[str]], str]
-) -> list[str]:
-    """Write the blocks of a network in forward order and return the names of its outputs ``low`` and ``high``.
-
-    Args:
-        arch: The network's arch.
-        num_keypoints: K.
-        image: Name of the input.
-        write: Writes one block, given its name in the state dict and those of its inputs; returns that of its output.
-    """
-    blocks = iter(blocks_of(arch, num_keypoints))
-    features = [write("first", next(blocks), [image])]
-    for i, stage in enumerate(arch.stages):
-        value = features[-1]
-        for j in range(stage.depth):
-            value = write(f"stage.{i}.{j}", next(blocks), [value])
-        features.append(value)
-    value, outputs = features[-1], []
-    for level in HEAD:
-        value = write(str(level.index), next(blocks), [value, features[level.skip]])
-        if (last := level.prediction) is not None:
-            outputs.append(write(str(last.index), next(blocks), [value, features[last.skip]]))
-    assert next(blocks, None) is None
-    return outputs

@@ -1,9 +1,10 @@
 """Writes a kit for devices without this project: a zip of graphs and a script that measures them there.
 
 Thousands of graphs take a few megabytes: the weights of ONNX graphs refer to one file of random numbers, ncnn needs
-none, and those of MNN repeat a few numbers, which are packed well.
+none, and those of MNN and LiteRT repeat a few numbers, which are packed well.
 """
 
+import abc
 import json
 import math
 import tempfile
@@ -14,15 +15,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from search.lut.devices import benchncnn
-from search.lut.ncnn_graphs import param_of
-from search.lut.onnx_blocks import graph_of, input_shapes, weight_pool
+from search.lut.graphs.layers import input_shapes, random_weights, weight_pool
+from search.lut.graphs.litert_graphs import channels_last, model_of
+from search.lut.graphs.ncnn_graphs import param_of
+from search.lut.graphs.onnx_graphs import graph_of
 from search.lut.workloads import MeasurementPlan, NoOp, Workload
 from subnet_export.deployment.deployed_network import Input
 from subnet_export.deployment.edge_writers import write_mnn
-from subnet_export.deployment.formats import MNN, ONNX, require
+from subnet_export.deployment.formats import LITERT, MNN, ONNX, require
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.io import files
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     import onnx
 
 FOLDER, SCRIPT, LIBRARIES, WEIGHTS_FILE = "latency_kit", "measure.py", "libraries.py", "weights.bin"
-PACKAGES = {"onnxruntime": "onnxruntime", "ncnn": "ncnn", "mnn": "MNN"}
+PACKAGES = {"onnxruntime": "onnxruntime", "ncnn": "ncnn", "mnn": "MNN", "litert": "ai-edge-litert"}
 """Runtimes that a kit can be for, with the Python package that the device needs."""
 REPEATED_WEIGHTS = 1021
-"""Number of random weights that MNN's graphs repeat."""
+"""Number of random weights that the graphs of MNN and LiteRT repeat."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _README = """Latency kit for {runtime}
 
@@ -77,8 +78,8 @@ def check_runtime(runtime: str) -> None:
     """Raise UserError unless a kit can be for ``runtime`` and what makes one is installed."""
     if runtime not in PACKAGES:
         raise UserError(f"there is no kit for runtime {runtime!r}; choose among {', '.join(PACKAGES)}")
-    needed = {"onnxruntime": ("onnx",), "ncnn": (), "mnn": ("onnx", "MNN")}[runtime]
-    require(needed, MNN.extra if runtime == "mnn" else ONNX.extra, f"a kit for {runtime}")
+    extra, needed = _NEEDED[runtime]
+    require(needed, extra, f"a kit for {runtime}")
 
 
 def write_kit(path: Path, kit: KitContents, advance: Callable[[], None] = lambda: None) -> int:
@@ -93,7 +94,7 @@ def write_kit(path: Path, kit: KitContents, advance: Callable[[], None] = lambda
         UserError: See :func:`check_runtime`; or the file cannot be written.
     """
     check_runtime(kit.runtime)
-    writer = _WRITERS[kit.runtime](kit.plan.num_keypoints)
+    writer = _WRITERS[kit.runtime](kit.plan.num_keypoints, kit.batch)
     graphs: dict[str, dict[str, Any]] = {}
     written: dict[bytes, str] = {}  # blocks that differ only in the size of their input share a graph
     header = kit.plan.header({})
@@ -104,7 +105,7 @@ def write_kit(path: Path, kit: KitContents, advance: Callable[[], None] = lambda
             if graph not in written:
                 written[graph] = f"{len(written):05}.{writer.suffix}"
                 _add(archive, f"graphs/{written[graph]}", writer.content(graph))
-            graphs[name] = {"file": written[graph], "inputs": input_shapes(workload, kit.batch, writer.takes)}
+            graphs[name] = {"file": written[graph], "inputs": writer.inputs(workload)}
             advance()
         manifest = {"header": header, "runtime": kit.runtime, "batch": kit.batch, "graphs": graphs}
         _add(archive, "manifest.json", json.dumps(manifest).encode())
@@ -119,23 +120,27 @@ def write_kit(path: Path, kit: KitContents, advance: Callable[[], None] = lambda
     return len(graphs)
 
 
-class _OnnxWriter:
-    """Writes the graphs of a kit. The other writers have the same interface.
+class _Writer(abc.ABC):
+    """Writes the graphs of a kit.
 
     Attributes:
         suffix: Of the files.
         takes: Input of the graphs.
     """
 
-    suffix = "onnx"
-    takes: Input = "uint8"
+    suffix: str
+    takes: Input
 
-    def __init__(self, num_keypoints: int) -> None:
-        self._num_keypoints, self._weights = num_keypoints, SharedWeights()
+    def __init__(self, num_keypoints: int, batch: int) -> None:
+        self._num_keypoints, self._batch = num_keypoints, batch
 
+    @abc.abstractmethod
     def graph(self, workload: Workload) -> bytes:
         """Return what distinguishes the graph of a workload from others."""
-        return bytes(graph_of(workload, self._num_keypoints, self._weights).SerializeToString())
+
+    def inputs(self, workload: Workload) -> list[tuple[int, ...]]:
+        """Return the shapes of the inputs of a workload's graph."""
+        return input_shapes(workload, self._batch, self.takes)
 
     def content(self, graph: bytes) -> bytes:
         """Return the content of a graph's file."""
@@ -143,36 +148,42 @@ class _OnnxWriter:
 
     def others(self, graphs: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the files beside all graphs by their place in the kit."""
+        return {}
+
+
+class _OnnxWriter(_Writer):
+    suffix = "onnx"
+    takes: Input = "uint8"
+
+    def __init__(self, num_keypoints: int, batch: int) -> None:
+        super().__init__(num_keypoints, batch)
+        self._weights = SharedWeights()
+
+    def graph(self, workload: Workload) -> bytes:
+        return bytes(graph_of(workload, self._num_keypoints, self._weights).SerializeToString())
+
+    def others(self, graphs: Mapping[str, Any]) -> dict[str, bytes]:
         return {f"graphs/{WEIGHTS_FILE}": weight_pool(self._weights.num).tobytes()}
 
 
-class _NcnnWriter:
+class _NcnnWriter(_Writer):
     suffix = "param"
     takes: Input = "float32"
 
-    def __init__(self, num_keypoints: int) -> None:
-        self._num_keypoints = num_keypoints
-
     def graph(self, workload: Workload) -> bytes:
         return param_of(workload, self._num_keypoints).encode()
-
-    def content(self, graph: bytes) -> bytes:
-        return graph
 
     def others(self, graphs: Mapping[str, Any]) -> dict[str, bytes]:
         return {benchncnn.SCRIPT: benchncnn.script(graphs).encode()}
 
 
-class _MnnWriter:
+class _MnnWriter(_Writer):
     suffix = "mnn"
     takes: Input = "float32"
 
-    def __init__(self, num_keypoints: int) -> None:
-        self._num_keypoints, self._pool = num_keypoints, weight_pool(REPEATED_WEIGHTS)
-
     def graph(self, workload: Workload) -> bytes:
-        graph = graph_of(workload, self._num_keypoints, lambda _, shape: np.resize(self._pool, shape), "float32")
-        return bytes(graph.SerializeToString())
+        weights = random_weights(REPEATED_WEIGHTS)
+        return bytes(graph_of(workload, self._num_keypoints, weights, "float32").SerializeToString())
 
     def content(self, graph: bytes) -> bytes:
         import onnx
@@ -181,8 +192,16 @@ class _MnnWriter:
             write_mnn(onnx.load_from_string(graph), Path(folder))
             return (Path(folder) / MNN.files[0]).read_bytes()
 
-    def others(self, graphs: Mapping[str, Any]) -> dict[str, bytes]:
-        return {}
+
+class _LiteRtWriter(_Writer):
+    suffix = "tflite"
+    takes: Input = "uint8"
+
+    def graph(self, workload: Workload) -> bytes:
+        return model_of(workload, self._num_keypoints, self._batch, random_weights(REPEATED_WEIGHTS))
+
+    def inputs(self, workload: Workload) -> list[tuple[int, ...]]:
+        return [channels_last(shape) for shape in super().inputs(workload)]
 
 
 class SharedWeights:
@@ -196,7 +215,7 @@ class SharedWeights:
         self.num = 0
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> "onnx.TensorProto":
-        """Return a tensor that refers to the file; see ``search.lut.onnx_blocks.Weights``."""
+        """Return a tensor that refers to the file; see ``search.lut.graphs.layers.Weights``."""
         from onnx import TensorProto
 
         num = math.prod(shape)
@@ -207,11 +226,19 @@ class SharedWeights:
         return tensor
 
 
-_WRITERS: dict[str, type[_OnnxWriter] | type[_NcnnWriter] | type[_MnnWriter]] = {
+_WRITERS: dict[str, type[_Writer]] = {
     "onnxruntime": _OnnxWriter,
     "ncnn": _NcnnWriter,
     "mnn": _MnnWriter,
+    "litert": _LiteRtWriter,
 }
+_NEEDED = {
+    "onnxruntime": (ONNX.extra, ("onnx",)),
+    "ncnn": (ONNX.extra, ()),
+    "mnn": (MNN.extra, ("onnx", "MNN")),
+    "litert": (LITERT.extra, LITERT.readers),
+}
+"""The group of optional dependencies that installs what makes a kit, and its packages."""
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

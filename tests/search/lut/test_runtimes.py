@@ -43,7 +43,7 @@ def test_a_gpu_runs_blocks_in_half_precision() -> None:
 def test_what_a_runtime_does_not_offer_is_refused() -> None:
     for arguments, named in (
         (("tensorrt", "f32", CPU), "there is no runtime 'tensorrt'; choose among onnxruntime, openvino"),
-        (("litert", "f32", CPU), "litert"),
+        (("executorch", "f32", CPU), "there are no tables of runtime executorch"),
         (("ncnn", "bf16", CPU), "ncnn computes in f32 here, not in bf16"),
         (("onnxruntime", "bf16", CPU), "onnxruntime computes in f32 here, not in bf16"),
         (("openvino", "f32", torch.device("cuda")), "openvino runs on the CPU here, not on cuda"),

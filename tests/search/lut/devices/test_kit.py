@@ -13,7 +13,7 @@ import pytest
 from search.lut.devices.kit import PACKAGES, SCRIPT, KitContents, write_kit
 from search.lut.devices.merge import merge
 from search.lut.workloads import NO_OP, MeasurementPlan, network_key
-from supernet.costs.latency_blocks import blocks_of_space, key_of
+from supernet.costs.latency_blocks import Deconv, blocks_of_space, key_of
 from supernet.errors import UserError
 from supernet.space import SearchSpace
 from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE
@@ -30,8 +30,9 @@ def test_a_kit_holds_each_graph_once_and_measures_all_with_its_library(
     graphs = json.loads((kit / "manifest.json").read_text())["graphs"]
     networks = [network_key(arch) for arch in PLAN.networks]
     assert set(graphs) == {NO_OP, *networks, *map(key_of, BLOCKS)}
-    suffix = {"onnxruntime": "onnx", "ncnn": "param", "mnn": "mnn"}[runtime]
-    num_shapes = len({replace(block, input_size=0) for block in BLOCKS})
+    suffix = {"onnxruntime": "onnx", "ncnn": "param", "mnn": "mnn", "litert": "tflite"}[runtime]
+    keeps_size = Deconv if runtime == "litert" else ()
+    num_shapes = len({block if isinstance(block, keeps_size) else replace(block, input_size=0) for block in BLOCKS})
     assert len(list(kit.glob(f"graphs/*.{suffix}"))) == 1 + len(networks) + num_shapes
     header, *visits = measured_by(kit)
     assert header["settings"]["runtime"] == runtime
@@ -54,8 +55,8 @@ def test_equal_kits_are_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_kit_for_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'litert'"):
-        write_kit(tmp_path / "kit.zip", KitContents(PLAN, "litert"))
+    with pytest.raises(UserError, match="'executorch'"):
+        write_kit(tmp_path / "kit.zip", KitContents(PLAN, "executorch"))
     assert not list(tmp_path.iterdir())
 
 

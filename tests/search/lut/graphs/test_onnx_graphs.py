@@ -6,8 +6,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from search.cost import macs, params
-from search.lut.onnx_blocks import graph_of, random_weights
-from search.lut.torch_blocks import torch_block
+from search.lut.graphs.layers import random_weights
+from search.lut.graphs.onnx_graphs import graph_of
+from search.lut.graphs.torch_blocks import torch_block
 from subnet_export.benchmarking.targets import random_network
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.runtimes import onnx_session

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from search.lut.graphs.ncnn_graphs import param_of
 from search.lut.libraries import NcnnLibrary
-from search.lut.ncnn_graphs import param_of
 from subnet_export.benchmarking.targets import random_network
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.formats import NCNN

@@ -1,0 +1,1 @@
+"""Graphs of blocks and whole networks, in the formats of the libraries that are measured."""
