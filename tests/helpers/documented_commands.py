@@ -110,6 +110,7 @@ def quick(command: Documented, people: Path) -> list[str]:
         arguments = [word for word in arguments if not word.startswith(("minutes=", "dataset.train.num_images="))]
         added += [] if any(word.startswith(("phases=", "experiment=")) for word in arguments) else ["phases=sandwich"]
         added += [] if "dataset=custom" in arguments else _DRAWN
+        added += ["steps=64"] if "phases=progressive" in arguments else []  # its shortest phases get one of 64
     if module == "search.evolve" and "predictor=true" in arguments:
         added += ["population=12", "prediction.first=10"]
     if "--model" in arguments and module == "subnet_export":
