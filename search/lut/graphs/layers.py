@@ -67,7 +67,7 @@ def depthwise(name: str, channels: int, kernel_size: int, stride: int, activatio
 class GraphWriter(Protocol):
     """Collects the layers of a graph; every method adds some and returns the name of their output.
 
-    Names of layers are those of their weights in the state dict, without ``.weight``.
+    Names of layers with weights are those of the state dict, without ``.weight``.
     """
 
     def normalised(self, images: str) -> str:
