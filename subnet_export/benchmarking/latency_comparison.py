@@ -41,21 +41,28 @@ class LatencyComparison:
             )
         check_settings(settings, replace(settings, device=processor(), threads=threads, batch=1))
 
+    def predict_ms(self, network: LitePose) -> float:
+        """Return the predicted latency of ``network``.
+
+        Raises:
+            UserError: The table lacks a block of the network, or is for another number of keypoints.
+        """
+        if network.num_keypoints != self._table.num_keypoints:
+            raise UserError(
+                f"latency table {self._path} is for num_keypoints={self._table.num_keypoints}, the network has "
+                f"{network.num_keypoints}; give a table for this network"
+            )
+        return self._table.predict_ms(network.arch)
+
     def __call__(self, network: LitePose, latencies: Mapping[str, Latency]) -> dict[str, LatencyPrediction]:
         """Return the prediction for ``network`` by name of the table's runtime, compared with the ``latencies``.
 
         Raises:
-            UserError: The table lacks a block of the network, is for another number of keypoints, or was measured with
-                another version of the runtime.
+            UserError: See :meth:`predict_ms`; or the table was measured with another version of the runtime.
         """
-        table, measured = self._table, latencies[self._runtime]
-        if network.num_keypoints != table.num_keypoints:
-            raise UserError(
-                f"latency table {self._path} is for num_keypoints={table.num_keypoints}, the network has "
-                f"{network.num_keypoints}; give a table for this network"
-            )
-        check_settings(table.settings, replace(table.settings, runtime_version=measured.library.split()[1]))
-        predicted_ms = table.predict_ms(network.arch)
+        settings, measured = self._table.settings, latencies[self._runtime]
+        check_settings(settings, replace(settings, runtime_version=measured.library.split()[1]))
+        predicted_ms = self.predict_ms(network)
         error = 100 * (predicted_ms / measured.p50_ms - 1)
         return {self._runtime: LatencyPrediction(round(predicted_ms, 3), round(error, 2), self._path)}
 

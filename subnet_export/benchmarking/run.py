@@ -67,7 +67,11 @@ def run(options: argparse.Namespace) -> None:
     comparison = None if options.latency_table is None else LatencyComparison(options.latency_table, names, threads)
     load = os.getloadavg()[0]
     figures = []
-    for target in load_targets(options, device):
+    targets = list(load_targets(options, device))
+    if comparison is not None:
+        for target in targets:
+            comparison.predict_ms(target.network)  # a table that does not fit is refused before the measurements
+    for target in targets:
         with tempfile.TemporaryDirectory() as folder:
             runtimes = open_runtimes(names, target, Path(folder))
             latencies = _measure_latencies(runtimes, target, options.repeats, threads)

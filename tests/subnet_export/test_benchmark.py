@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from subnet_export import benchmark as entry
+from subnet_export.benchmarking import run as run_module
 from subnet_export.benchmarking.throughput import STEPS
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model
@@ -109,17 +110,20 @@ def test_a_user_error_is_one_line(
 @pytest.fixture
 def table_file(exported: Exported, tmp_path: Path) -> Path:
     """A latency table with invented times for the exported model and the installed ONNX Runtime."""
+    return write_table(tmp_path / "table.json", exported[0].arch.resolution)
+
+
+def write_table(path: Path, resolution: int) -> Path:
     import onnxruntime
 
-    model = exported[0]
-    space = SearchSpace.from_dict({**SHALLOW, "resolutions": [model.arch.resolution]})
+    space = SearchSpace.from_dict({**SHALLOW, "resolutions": [resolution]})
     settings = MeasurementSettings(
         "onnxruntime", onnxruntime.__version__, processor(), "", torch.get_num_threads(), "f32", 1
     )
     entries = {block: Entry(0.5, 0.6, 10) for block in blocks_of_space(space, 14)}
     table = LatencyTable(settings, space, 14, Overhead(0.1, 2.0, 1.0, 0.5), (), entries)
-    (tmp_path / "table.json").write_text(json.dumps(table.to_dict()))
-    return tmp_path / "table.json"
+    path.write_text(json.dumps(table.to_dict()))
+    return path
 
 
 def test_predictions_of_a_latency_table_are_shown_beside_measurements(
@@ -165,3 +169,14 @@ def test_a_table_measured_with_other_settings_is_refused(
     finally:
         torch.set_num_threads(threads)
     assert message in capsys.readouterr().err
+
+
+def test_a_table_that_lacks_a_block_is_refused_before_anything_is_measured(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(tmp_path / "table.json", exported[0].arch.resolution + 64)
+    monkeypatch.setattr(run_module, "open_runtimes", lambda *arguments: pytest.fail("it measures"))
+    options = ("--runtimes", "onnxruntime", "--output", tmp_path / "out")
+    assert run(monkeypatch, "--model", exported[1], "--latency-table", table, *options) == 2
+    assert "the latency table lacks the block" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
