@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -15,6 +16,7 @@ from supernet.errors import UserError
 
 _CAN_HOLD = hasattr(signal, "pthread_sigmask")  # not on Windows
 _STOP_SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+_NOTICE_SECONDS = 5.0
 
 
 @contextmanager
@@ -70,7 +72,23 @@ def explain_dead_worker(num_workers: int) -> Iterator[None]:
         is_broken_connection = num_workers and not isinstance(error, RuntimeError) and "Caught " not in str(error)
         if not is_broken_connection and not str(error).startswith("DataLoader worker (pid"):
             raise
+        notice = str(_death_notice() or error) if is_broken_connection else str(error)
         raise UserError(
-            f"a process that loads images has died ({' '.join(str(error).split())}); if memory ran out, lower "
+            f"a process that loads images has died ({' '.join(notice.split())}); if memory ran out, lower "
             "num_workers or image_memory_mib, then resume from the last checkpoint"
         ) from error
+
+
+def _death_notice() -> RuntimeError | None:
+    """Return what PyTorch's signal handler raises for a worker that has just died; None if nothing within seconds.
+
+    A process closes its connections before its parent gets the signal. Raised later, the error would interrupt the
+    report of the first one.
+    """
+    deadline = time.monotonic() + _NOTICE_SECONDS
+    try:
+        while hasattr(signal, "SIGCHLD") and time.monotonic() < deadline:
+            time.sleep(0.01)
+    except RuntimeError as error:
+        return error
+    return None

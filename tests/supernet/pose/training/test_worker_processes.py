@@ -13,6 +13,7 @@ import torch
 from supernet.errors import UserError
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
+from supernet.pose.training import worker_processes
 from supernet.pose.training.augmentation import Augmentation, Batch
 from supernet.pose.training.loader import StepSampler, training_loader
 from supernet.pose.training.worker_processes import explain_dead_worker, held_stop_signals
@@ -73,6 +74,30 @@ def test_a_worker_that_dies_while_nobody_waits_for_it_is_reported_too() -> None:
 
     with pytest.raises(UserError, match="has died"), explain_dead_worker(1):
         step()
+
+
+def test_a_connection_that_breaks_before_the_signal_of_the_death_arrives_is_one_error() -> None:
+    def notice(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    before = signal.signal(signal.SIGALRM, notice)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with (
+            pytest.raises(UserError, match=r"has died \(DataLoader worker \(pid 7\) is killed by signal: Killed\.\);"),
+            explain_dead_worker(1),
+        ):
+            raise EOFError
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_connection_that_breaks_without_any_signal_is_reported_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_processes, "_NOTICE_SECONDS", 0.05)
+    with pytest.raises(UserError, match=r"has died \(the connection broke\);"), explain_dead_worker(1):
+        raise ConnectionResetError("the connection broke")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
