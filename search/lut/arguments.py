@@ -119,7 +119,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         default="onnxruntime",
-        help="onnxruntime, openvino, ncnn, mnn, litert or torch (default: %(default)s)",
+        help="onnxruntime, openvino, ncnn, mnn, litert, executorch or torch (default: %(default)s)",
     )
     parser.add_argument("--precision", default="f32", help="f32, bf16 or, of torch, f16 (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=whole_number(1), help="CPU threads (default: all cores)")

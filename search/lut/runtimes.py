@@ -3,24 +3,26 @@
 import hashlib
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from search.lut.graphs.layers import input_shapes, is_image, random_weights
-from search.lut.graphs.litert_graphs import channels_last, model_of
+from search.lut.graphs.executorch_graphs import program_of, shapes_of
+from search.lut.graphs.layers import channels_last, input_shapes, is_image, random_weights
+from search.lut.graphs.litert_graphs import model_of
 from search.lut.graphs.ncnn_graphs import param_of
 from search.lut.graphs.onnx_graphs import graph_of
 from search.lut.graphs.torch_blocks import torch_block
 from search.lut.libraries import LibraryError, LiteRtLibrary, MnnLibrary, NcnnLibrary, runner
 from search.lut.measure import Run
-from search.lut.workloads import Workload
-from subnet_export.deployment.edge_runtimes import output_of_libraries_on_stderr
+from search.lut.workloads import NoOp, Workload
+from subnet_export.deployment.edge_runtimes import ExecuTorchProgram, output_of_libraries_on_stderr, silent_stderr
 from subnet_export.deployment.edge_writers import write_mnn
-from subnet_export.deployment.formats import LITERT, MNN, NCNN, ONNX, OPENVINO, require
+from subnet_export.deployment.formats import EXECUTORCH, LITERT, MNN, NCNN, ONNX, OPENVINO, Format, require
 from subnet_export.deployment.runtimes import (
     Precision,
     check_openvino_precision,
@@ -32,6 +34,7 @@ from supernet.arch import Arch
 from supernet.compute.machine import processor
 from supernet.costs.latency_table import LatencyTable, MeasurementSettings
 from supernet.errors import UserError
+from supernet.io import files
 
 PRECISIONS = {
     "onnxruntime": ("f32",),
@@ -39,6 +42,7 @@ PRECISIONS = {
     "ncnn": ("f32",),
     "mnn": ("f32",),
     "litert": ("f32",),
+    "executorch": ("f32",),
     "torch": ("f32", "bf16", "f16"),
 }
 """Runtimes with the precisions that each offers."""
@@ -61,9 +65,10 @@ def open_runtime(
     """Open a runtime.
 
     Raises:
-        UserError: It is not installed, or does not offer the precision or device.
+        UserError: There is none of this name, it is not installed, or does not offer the precision or device.
     """
-    check_runtime(name)
+    if name not in PRECISIONS:
+        raise UserError(f"there is no runtime {name!r}; choose among {', '.join(PRECISIONS)}")
     if precision not in PRECISIONS[name]:
         raise UserError(f"{name} computes in {', '.join(PRECISIONS[name])} here, not in {precision}; choose one")
     if device.type != "cpu" and name != "torch":
@@ -76,17 +81,6 @@ def open_runtime(
         return kind(precision, threads, batch, num_keypoints)
     except LibraryError as error:
         raise UserError(str(error)) from error
-
-
-def check_runtime(name: str) -> None:
-    """Raise UserError unless there is a runtime ``name``."""
-    if name == "executorch":
-        raise UserError(
-            "there are no tables of runtime executorch, whose converter takes too long for every block of a space; "
-            f"choose among {', '.join(PRECISIONS)}"
-        )
-    if name not in PRECISIONS:
-        raise UserError(f"there is no runtime {name!r}; choose among {', '.join(PRECISIONS)}")
 
 
 def runtime_of(table: LatencyTable) -> Runtime:
@@ -178,15 +172,11 @@ class NcnnRuntime:
 
 
 class MnnRuntime:
-    """MNN on the CPU; images are normalised before, as exports for MNN expect them.
-
-    Converted graphs are kept until the end, because converting one takes longer than a visit.
-    """
+    """MNN on the CPU; images are normalised before, as exports for MNN expect them."""
 
     def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int) -> None:
         self._num_keypoints, self._weights = num_keypoints, random_weights()
-        self._folder = tempfile.TemporaryDirectory(prefix="litepose-mnn-")
-        self._places: dict[bytes, Path] = {}
+        self._files = _KeptFiles(MNN)
         with output_of_libraries_on_stderr():
             self._library = MnnLibrary(threads)
         self.settings = _settings("mnn", self._library.version, precision, threads, batch)
@@ -195,11 +185,7 @@ class MnnRuntime:
         """See ``Runtime``."""
         graph = graph_of(workload, self._num_keypoints, self._weights, "float32")
         digest = hashlib.sha256(graph.SerializeToString()).digest()
-        if digest not in self._places:
-            folder = Path(self._folder.name) / str(len(self._places))
-            write_mnn(graph, folder)
-            self._places[digest] = folder / MNN.files[0]
-        module = self._library.open(self._places[digest])
+        module = self._library.open(self._files.path(digest, lambda path: write_mnn(graph, path.parent)))
         return self._library.runner(module, input_shapes(workload, self.settings.batch, "float32"))
 
 
@@ -219,6 +205,41 @@ class LiteRtRuntime:
             self._last = (content, self._library.open_content(content))
         shapes = [channels_last(shape) for shape in input_shapes(workload, batch)]
         return self._library.runner(self._last[1], shapes)
+
+
+class ExecuTorchRuntime:
+    """ExecuTorch with XNNPACK; images are normalised before, as exports for ExecuTorch expect them.
+
+    Inside a network, blocks do not pay for copying inputs and outputs.
+    """
+
+    def __init__(self, precision: str, threads: int, batch: int, num_keypoints: int) -> None:
+        self._num_keypoints, self._weights, self._files = num_keypoints, random_weights(), _KeptFiles(EXECUTORCH)
+        self.settings = _settings("executorch", version("executorch"), precision, threads, batch)
+        try:
+            with silent_stderr():
+                program_of(NoOp(), num_keypoints, self._weights)
+        except (ImportError, AttributeError, TypeError) as error:  # it has no stable interface for writing files
+            raise LibraryError(
+                f"executorch {self.settings.runtime_version} cannot write files of blocks ({error}); install 1.5"
+            ) from error
+
+    def open(self, workload: Workload) -> Run:
+        """See ``Runtime``."""
+
+        def write(path: Path) -> None:
+            files.write_bytes(path, program_of(workload, self._num_keypoints, self._weights))
+
+        content = self._files.path(workload, write).read_bytes()
+        program, generator = ExecuTorchProgram(content, self.settings.threads), torch.Generator().manual_seed(0)
+        inputs = [torch.randn(shape, generator=generator) for shape in shapes_of(workload)]
+        is_network, num_images = isinstance(workload, Arch), self.settings.batch
+
+        def run() -> None:
+            for _ in range(num_images):  # a file takes one image at a time
+                program(inputs, copies=is_network)
+
+        return run
 
 
 class TorchRuntime:
@@ -245,6 +266,23 @@ class TorchRuntime:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         return run
+
+
+class _KeptFiles:
+    """Files of a format that are kept until the end, because writing one takes longer than a visit."""
+
+    def __init__(self, chosen: Format) -> None:
+        self._name, self._paths = chosen.files[0], dict[Hashable, Path]()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"litepose-{chosen.name}-")
+
+    def path(self, key: Hashable, write: Callable[[Path], None]) -> Path:
+        """Return the file of ``key``, which ``write`` writes if there is none yet."""
+        if key not in self._paths:
+            path = Path(self._folder.name) / str(len(self._paths)) / self._name
+            path.parent.mkdir()
+            write(path)
+            self._paths[key] = path
+        return self._paths[key]
 
 
 def _settings(
@@ -286,5 +324,6 @@ _OF_LIBRARIES: dict[str, tuple[Callable[[str, int, int, int], Runtime], str, tup
     "ncnn": (NcnnRuntime, NCNN.extra, NCNN.readers),
     "mnn": (MnnRuntime, MNN.extra, ("onnx", *MNN.readers)),
     "litert": (LiteRtRuntime, LITERT.extra, LITERT.readers),
+    "executorch": (ExecuTorchRuntime, EXECUTORCH.extra, EXECUTORCH.readers),
 }
-"""Classes that measure without PyTorch, the group of optional dependencies that installs their packages, and these."""
+"""Classes of libraries other than PyTorch, the optional dependency group that installs their packages, and these."""

@@ -9,7 +9,8 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -145,35 +146,50 @@ class MnnRuntime:
         return low, high
 
 
+class ExecuTorchProgram:
+    """The content of an ExecuTorch file, ready to run.
+
+    Args:
+        content: The file.
+        threads: Threads of the whole process; the last program that is opened sets their number.
+    """
+
+    def __init__(self, content: bytes, threads: int) -> None:
+        self._content = content  # the module does not copy it
+        with silent_stderr():  # it describes the processor, and optional libraries it lacks
+            from executorch.extension.pybindings import portable_lib as library
+
+            library._unsafe_reset_threadpool(threads)
+            check = library.Verification.InternalConsistency
+            self._module = library._load_for_executorch_from_buffer(content, program_verification=check)
+
+    def __call__(self, inputs: Sequence[Tensor], copies: bool = True) -> list[Tensor]:
+        """Return the outputs; without ``copies``, the next run overwrites them."""
+        outputs: list[Tensor] = self._module.forward(inputs, clone_outputs=copies)
+        return outputs
+
+
 class ExecuTorchRuntime:
     """An ExecuTorch file, whose layers XNNPACK runs; images of a batch run one after the other.
 
-    Arguments and errors are those of ``OnnxRuntime``. The number of threads is that of the whole process: the last file
-    that is opened sets it.
+    Arguments and errors are those of ``OnnxRuntime``. See :class:`ExecuTorchProgram` for the number of threads.
     """
 
     precision = "f32"
 
     def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
         check_library(EXECUTORCH, path, precision)
-        from importlib.metadata import version
-
         self.library = f"executorch {version('executorch')}"
-        # The module does not copy it.
-        self._content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
+        content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
         self._explain_errors = functools.partial(explain_errors, path, ())
-        with self._explain_errors(), _silent_stderr():  # it describes the processor, and optional libraries it lacks
-            from executorch.extension.pybindings import portable_lib as library
-
-            library._unsafe_reset_threadpool(threads or torch.get_num_threads())
-            check = library.Verification.InternalConsistency
-            self._module = library._load_for_executorch_from_buffer(self._content, program_verification=check)
+        with self._explain_errors():
+            self._run = ExecuTorchProgram(content, threads or torch.get_num_threads())
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
         inputs = network_input(images, "float32").contiguous()
         with self._explain_errors():
-            maps = [[output.clone() for output in self._module.forward([image[None]])] for image in inputs]
+            maps = [self._run([image[None]]) for image in inputs]
             low, high = (torch.cat(outputs) for outputs in zip(*maps, strict=True))
         return low, high
 
@@ -187,7 +203,7 @@ def output_of_libraries_on_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Drop what a library writes to standard error, from C and through Python."""
     sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)

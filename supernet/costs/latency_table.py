@@ -46,7 +46,7 @@ class MeasurementSettings:
     """The device and settings of a measurement.
 
     Attributes:
-        runtime: "onnxruntime", "openvino", "ncnn", "mnn" or "torch".
+        runtime: "onnxruntime", "openvino", "ncnn", "mnn", "litert", "executorch" or "torch".
         runtime_version: Version of that library.
         device: Name of the processor or GPU, with the execution provider if it is not that of the CPU.
         system: Operating system.

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.lut.devices import benchncnn
-from search.lut.graphs.layers import input_shapes, random_weights, weight_pool
-from search.lut.graphs.litert_graphs import channels_last, model_of
+from search.lut.graphs.layers import channels_last, input_shapes, random_weights, weight_pool
+from search.lut.graphs.litert_graphs import model_of
 from search.lut.graphs.ncnn_graphs import param_of
 from search.lut.graphs.onnx_graphs import graph_of
 from search.lut.workloads import MeasurementPlan, NoOp, Workload

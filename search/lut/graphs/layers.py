@@ -158,6 +158,11 @@ def is_image(shape: Sequence[int]) -> bool:
     return shape[2] != shape[3]
 
 
+def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of images, or of maps (B, C, H, W) with their channels last."""
+    return shape if is_image(shape) else (shape[0], *shape[2:], shape[1])
+
+
 def random_weights(num: int = 1 << 18) -> Weights:
     """Return small random weights, ``num`` numbers that repeat; their values do not affect the latency."""
     pool = weight_pool(num)

@@ -16,6 +16,7 @@ from search.lut.graphs.layers import (
     DECONV_STRIDE,
     Conv,
     Weights,
+    channels_last,
     input_shapes,
     is_image,
     write_workload,
@@ -55,11 +56,6 @@ def model_of(workload: Workload, num_keypoints: int, batch: int, weights: Weight
     return writer.file(
         {name: writer.channels_first(value) for name, value in zip(("low", "high"), outputs, strict=True)}
     )
-
-
-def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape (B, H, W, C) in which LiteRT takes an input of ``input_shapes``."""
-    return shape if is_image(shape) else (shape[0], *shape[2:], shape[1])
 
 
 class _Writer:

@@ -109,7 +109,6 @@ def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("arguments", "message"),
     [
         (["build", "--runtime", "tensorrt"], "there is no runtime 'tensorrt'; choose among onnxruntime"),
-        (["build", "--runtime", "executorch"], "there are no tables of runtime executorch"),
         (["kit", "--runtime", "torch", "--output", "kit.zip"], "there is no kit for runtime 'torch'"),
         (["kit", "--only-networks", "--networks", "9", "--output", "kit.zip"], "must have at least 10, got 9"),
         (["transfer", "nowhere.json", "new.jsonl", "--output", "new.json"], "cannot read latency table nowhere.json"),

@@ -6,6 +6,7 @@ import torch
 
 from search.lut.runtimes import PRECISIONS, open_runtime
 from search.lut.workloads import NoOp
+from subnet_export.deployment.formats import EXECUTORCH, missing
 from subnet_export.deployment.runtimes import bf16_is_native
 from supernet.costs.latency_blocks import Bottleneck, Deconv, blocks_of, kind_of
 from supernet.errors import UserError
@@ -13,9 +14,11 @@ from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE
 
 ARCH = SPACE.sample(np.random.default_rng(3))
 CPU = torch.device("cpu")
+NEEDS_EXECUTORCH = pytest.mark.skipif(bool(missing(EXECUTORCH.readers)), reason="executorch is not installed")
+RUNTIMES = [pytest.param(name, marks=NEEDS_EXECUTORCH) if name == "executorch" else name for name in PRECISIONS]
 
 
-@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("name", RUNTIMES)
 def test_every_runtime_runs_every_kind_of_block(name: str) -> None:
     runtime = open_runtime(name, "f32", 1, 2, NUM_KEYPOINTS, CPU)
     assert (runtime.settings.runtime, runtime.settings.threads, runtime.settings.batch) == (name, 1, 2)
@@ -25,7 +28,7 @@ def test_every_runtime_runs_every_kind_of_block(name: str) -> None:
         run()
 
 
-@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("name", RUNTIMES)
 def test_maps_as_small_as_a_pixel_has_colours_are_no_images(name: str) -> None:
     runtime = open_runtime(name, "f32", 1, 1, NUM_KEYPOINTS, CPU)
     runtime.open(Bottleneck(8, 8, 1, 3, 3, 3))()
@@ -43,7 +46,6 @@ def test_a_gpu_runs_blocks_in_half_precision() -> None:
 def test_what_a_runtime_does_not_offer_is_refused() -> None:
     for arguments, named in (
         (("tensorrt", "f32", CPU), "there is no runtime 'tensorrt'; choose among onnxruntime, openvino"),
-        (("executorch", "f32", CPU), "there are no tables of runtime executorch"),
         (("ncnn", "bf16", CPU), "ncnn computes in f32 here, not in bf16"),
         (("onnxruntime", "bf16", CPU), "onnxruntime computes in f32 here, not in bf16"),
         (("openvino", "f32", torch.device("cuda")), "openvino runs on the CPU here, not on cuda"),

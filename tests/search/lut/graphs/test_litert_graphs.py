@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from search.lut.graphs.layers import input_shapes, random_weights
-from search.lut.graphs.litert_graphs import channels_last, model_of
+from search.lut.graphs.layers import channels_last, input_shapes, random_weights
+from search.lut.graphs.litert_graphs import model_of
 from search.lut.graphs.onnx_graphs import graph_of
 from search.lut.libraries import LiteRtLibrary
 from subnet_export.benchmarking.targets import random_network
