@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from search.lut.graphs.executorch_graphs import program_of, shapes_of
-from search.lut.graphs.layers import channels_last, input_shapes, is_image, random_weights
+from search.lut.graphs.inputs import channels_last, input_shapes, is_image, random_weights
 from search.lut.graphs.litert_graphs import model_of
 from search.lut.graphs.ncnn_graphs import param_of
 from search.lut.graphs.onnx_graphs import graph_of

@@ -86,7 +86,7 @@ def random_network(arch: Arch, num_keypoints: int) -> LitePose:
 def available_runtimes() -> tuple[str, ...]:
     """Return the names of ``RUNTIMES`` whose packages are installed and whose precision this processor has.
 
-    Formats with an environment of their own are left out, because converting to them takes half a minute.
+    Formats with an environment of their own are left out, because making it takes a connection.
     """
     return tuple(
         name

@@ -63,22 +63,13 @@ def write_executorch(network: DeploymentNetwork, folder: Path) -> None:
     _convert(EXECUTORCH, folder, convert)
 
 
-def litert_file(network: DeploymentNetwork) -> bytes:
-    """Convert a network with either input to a LiteRT file; its own resolution is the first size of the file."""
-    with tempfile.TemporaryDirectory() as temporary:
-        unfinished = Path(temporary)
-        python = interpreter(ENVIRONMENTS[LITERT.environment])
-        _run_script(LITERT, str(python), _archive(network, unfinished), unfinished)
-        return (unfinished / LITERT.files[0]).read_bytes()
-
-
 def write_litert_int8(
     content: bytes, network: DeploymentNetwork, images: Sequence[Tensor], in_float: Sequence[str], folder: Path
 ) -> None:
     """Quantise the LiteRT file of a network; layers whose names match the patterns ``in_float`` stay in float.
 
     Args:
-        content: The file (:func:`litert_file`).
+        content: The file.
         network: The network, whose weights show which layer is where in the file.
         images: Calibration images (B, 3, H, W) uint8, from which the range of every activation is taken.
         in_float: Name patterns.

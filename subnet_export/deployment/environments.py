@@ -40,24 +40,11 @@ class Environment:
     megabytes: int
 
 
-LITERT = Environment(
-    "litert",
-    (
-        "litert-torch==0.10.0",
-        "litert-converter==0.5.0",
-        "ai-edge-quantizer==0.10.0",
-        "immutabledict==4.2.1",
-        "jax==0.10.2",
-        "jaxlib==0.10.2",
-        "opt-einsum==3.4.0",
-        "torchao==0.18.0",
-    ),
-    740,
-)
+LITERT_INT8 = Environment("litert_int8", ("ai-edge-quantizer==0.10.0", "immutabledict==4.2.1"), 30)
 COREML = Environment(
     "coreml", ("coremltools==9.0", "attrs==26.1.0", "cattrs==26.2.1", "pyaml==26.7.0", "tqdm==4.70.1"), 30
 )
-ENVIRONMENTS = {environment.name: environment for environment in (LITERT, COREML)}
+ENVIRONMENTS = {environment.name: environment for environment in (LITERT_INT8, COREML)}
 """All environments, by name."""
 
 

@@ -167,7 +167,6 @@ LITERT = Format(
     purpose="LiteRT (TensorFlow Lite)",
     runs_on="Android, Raspberry Pi and other Arm boards, x86",
     runtimes=(("litert", "f32"),),
-    environment="litert",
 )
 LITERT_INT8 = Format(
     name="litert_int8",
@@ -178,7 +177,7 @@ LITERT_INT8 = Format(
     purpose="LiteRT (TensorFlow Lite), 8-bit integers",
     runs_on="Android, Raspberry Pi and other Arm boards, x86",
     runtimes=(("litert_int8", "int8"),),
-    environment="litert",
+    environment="litert_int8",
 )
 EXECUTORCH = Format(
     name="executorch",

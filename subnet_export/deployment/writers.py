@@ -23,7 +23,6 @@ from subnet_export.decoding.description import METADATA_KEY, Decoding
 from subnet_export.decoding.graph import complete
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
 from subnet_export.deployment.edge_writers import (
-    litert_file,
     write_coreml,
     write_executorch,
     write_litert_int8,
@@ -46,6 +45,7 @@ from subnet_export.deployment.formats import (
     WEB,
     Format,
 )
+from subnet_export.deployment.graphs.litert import litert_file
 from subnet_export.deployment.half_precision import in_half_precision, largest_value
 from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.deployment.quantization import quantise

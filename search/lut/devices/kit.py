@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.lut.devices import benchncnn
-from search.lut.graphs.layers import channels_last, input_shapes, random_weights, weight_pool
+from search.lut.graphs.inputs import channels_last, input_shapes, random_weights, weight_pool
 from search.lut.graphs.litert_graphs import model_of
 from search.lut.graphs.ncnn_graphs import param_of
 from search.lut.graphs.onnx_graphs import graph_of
@@ -215,7 +215,7 @@ class SharedWeights:
         self.num = 0
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> "onnx.TensorProto":
-        """Return a tensor that refers to the file; see ``search.lut.graphs.layers.Weights``."""
+        """Return a tensor that refers to the file; see ``subnet_export.deployment.graphs.layers.Weights``."""
         from onnx import TensorProto
 
         num = math.prod(shape)

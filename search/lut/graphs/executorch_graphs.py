@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from search.lut.graphs.layers import (
+from search.lut.graphs.inputs import channels_last, input_shapes
+from search.lut.workloads import NoOp, Workload
+from subnet_export.deployment.edge_writers import EXECUTORCH_MAX_SIDE
+from subnet_export.deployment.graphs.layers import (
     DECONV_PADDING,
     DECONV_SHAPE,
     DECONV_STRIDE,
@@ -19,12 +22,8 @@ from search.lut.graphs.layers import (
     Array,
     Conv,
     Weights,
-    channels_last,
-    input_shapes,
-    write_workload,
+    write_layers,
 )
-from search.lut.workloads import NoOp, Workload
-from subnet_export.deployment.edge_writers import EXECUTORCH_MAX_SIDE
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import PredictionHead, Stem
 
@@ -58,7 +57,7 @@ def program_of(workload: Workload, num_keypoints: int, weights: Weights) -> byte
     if isinstance(workload, NoOp):
         outputs = [writer.without_negatives(inputs[0])]
     else:
-        outputs = write_workload(writer, workload, num_keypoints, inputs)
+        outputs = write_layers(writer, workload, num_keypoints, inputs)
     if isinstance(workload, Arch | PredictionHead):
         outputs = [writer.transposed(value, (0, 3, 1, 2)) for value in outputs]
     return writer.file(outputs, is_network)

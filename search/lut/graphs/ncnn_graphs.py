@@ -9,15 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from search.lut.graphs.layers import (
-    DECONV_PADDING,
-    DECONV_SHAPE,
-    DECONV_STRIDE,
-    Conv,
-    input_shapes,
-    write_workload,
-)
+from search.lut.graphs.inputs import input_shapes
 from search.lut.workloads import NoOp, Workload
+from subnet_export.deployment.graphs.layers import DECONV_PADDING, DECONV_SHAPE, DECONV_STRIDE, Conv, write_layers
 
 MAGIC = 7767517
 """First line of every such file."""
@@ -31,7 +25,7 @@ def param_of(workload: Workload, num_keypoints: int) -> str:
     inputs = [writer.input() for _ in input_shapes(workload, 1)]
     if isinstance(workload, NoOp):
         return writer.text([writer.layer("ReLU", "relu", inputs)])
-    return writer.text(write_workload(writer, workload, num_keypoints, inputs))
+    return writer.text(write_layers(writer, workload, num_keypoints, inputs))
 
 
 @dataclass

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.lut.graphs.layers import (
+from search.lut.graphs.inputs import input_shapes, is_image
+from search.lut.workloads import NoOp, Workload
+from subnet_export.deployment.deployed_network import Input
+from subnet_export.deployment.graphs.layers import (
     DECONV_PADDING,
     DECONV_SHAPE,
     DECONV_STRIDE,
@@ -16,12 +19,8 @@ from search.lut.graphs.layers import (
     Array,
     Conv,
     Weights,
-    input_shapes,
-    is_image,
-    write_workload,
+    write_layers,
 )
-from search.lut.workloads import NoOp, Workload
-from subnet_export.deployment.deployed_network import Input
 from supernet.arch import Arch
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
 
@@ -42,7 +41,7 @@ def graph_of(workload: Workload, num_keypoints: int, weights: Weights, takes: In
     names = [writer.declare("images" if is_network else f"input{i}", shape) for i, shape in enumerate(shapes)]
     if isinstance(workload, NoOp):
         return writer.model({"output": writer.node("Relu", names)})
-    outputs = write_workload(writer, workload, num_keypoints, names)
+    outputs = write_layers(writer, workload, num_keypoints, names)
     return writer.model(dict(zip(("low", "high") if is_network else ("output",), outputs, strict=True)))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from search.lut.graphs.layers import input_shapes
+from search.lut.graphs.inputs import input_shapes
 from search.lut.workloads import NoOp, Workload
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from supernet.arch import HEAD, STAGE_STRIDES, Arch, Stage

@@ -116,9 +116,13 @@ def test_a_file_that_mnn_cannot_read_leaves_standard_output(tmp_path: Path, capf
     assert capfd.readouterr().out == "a result"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("name", "file"), [("litert", "model.tflite"), ("litert_int8", "model_int8.tflite")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("litert", "model.tflite"),
+        pytest.param("litert_int8", "model_int8.tflite", marks=[pytest.mark.slow, pytest.mark.timeout(1200)]),
+    ],
+)
 def test_litert_gives_the_same_people(name: str, file: str, exported: Exported, tmp_path: Path) -> None:
     require_environment(name)
     folder, writer = tmp_path / "model", format_writer(exported[0], name, max_int8_loss=1.0)

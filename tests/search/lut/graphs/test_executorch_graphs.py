@@ -15,7 +15,7 @@ from torch import Tensor
 
 from search.lut import runtimes
 from search.lut.graphs.executorch_graphs import program_of, shapes_of
-from search.lut.graphs.layers import random_weights
+from search.lut.graphs.inputs import random_weights
 from search.lut.graphs.onnx_graphs import graph_of
 from search.lut.runtimes import open_runtime
 from search.lut.workloads import Workload

@@ -1,8 +1,7 @@
-"""The measured LiteRT files have the operators of exports, and compute what the network does."""
+"""The measured LiteRT files compute what the network and its blocks do."""
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,44 +9,22 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from search.lut.graphs.layers import channels_last, input_shapes, random_weights
+from search.lut.graphs.inputs import channels_last, input_shapes, random_weights
 from search.lut.graphs.litert_graphs import model_of
 from search.lut.graphs.onnx_graphs import graph_of
 from search.lut.libraries import LiteRtLibrary
 from subnet_export.benchmarking.targets import random_network
 from subnet_export.deployment.deployed_network import DeploymentNetwork
-from subnet_export.deployment.formats import LITERT
 from subnet_export.deployment.runtimes import onnx_session
-from subnet_export.deployment.writers import WriterInputs, write_format
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import Deconv, Stem, blocks_of, kind_of
 from supernet.litepose import LitePose
 from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE
+from tests.helpers.litert_files import operators
 
 ARCH = SPACE.sample(np.random.default_rng(3))
 BLOCKS = {kind_of(block): block for block in blocks_of(ARCH, NUM_KEYPOINTS)}
 WEIGHTS = random_weights()
-
-
-def operators(content: bytes) -> list[tuple[Any, ...]]:
-    """Kind, options and shapes of inputs and outputs of every operator."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-    (graph,) = model.subgraphs
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
-
-    def shapes(places: Any) -> tuple[Any, ...]:
-        return tuple(tuple(map(int, graph.tensors[place].shape)) for place in places)
-
-    def entry(operator: Any) -> tuple[Any, ...]:
-        code = model.operatorCodes[operator.opcodeIndex]
-        options = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
-        kept = {key: int(value) for key, value in options.items() if "DataType" not in key}
-        kind = f"{names[code.builtinCode]} {code.version}"
-        return kind, tuple(sorted(kept.items())), shapes(operator.inputs), shapes(operator.outputs)
-
-    return [entry(operator) for operator in graph.operators]
 
 
 def file_with_weights_of(network: LitePose, batch: int) -> bytes:
@@ -114,11 +91,3 @@ def test_blocks_that_differ_only_in_size_share_a_file_unless_it_holds_the_size()
         larger = replace(block, input_size=2 * block.input_size)
         is_same = model_of(block, NUM_KEYPOINTS, 1, WEIGHTS) == model_of(larger, NUM_KEYPOINTS, 1, WEIGHTS)
         assert is_same != isinstance(block, Deconv)
-
-
-@pytest.mark.slow
-def test_a_network_has_the_operators_of_its_export(tmp_path: Path) -> None:
-    network = random_network(ARCH, NUM_KEYPOINTS)
-    write_format(LITERT, WriterInputs(network, "uint8", list), tmp_path)
-    exported = operators((tmp_path / LITERT.files[0]).read_bytes())
-    assert Counter(exported) == Counter(operators(file_with_weights_of(network, 1)))

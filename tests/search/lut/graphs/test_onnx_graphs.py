@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from search.cost import macs, params
-from search.lut.graphs.layers import random_weights
+from search.lut.graphs.inputs import random_weights
 from search.lut.graphs.onnx_graphs import graph_of
 from search.lut.graphs.torch_blocks import torch_block
 from subnet_export.benchmarking.targets import random_network

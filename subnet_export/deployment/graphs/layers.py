@@ -1,8 +1,7 @@
 """The layers of blocks and whole networks, for writers of graphs in the formats of several libraries.
 
-Converters of networks take seconds to minutes for each graph, and a space has thousands of blocks, so the graphs of
-some libraries are written layer by layer. The layers are those of deployed networks: batch norms are folded. The same
-function writes a block alone and at every position in a network, so that the measured blocks are those of the network.
+The layers are those of deployed networks: batch norms are folded. The same function writes a block alone, for latency
+tables, and at every position in a network, so that the measured blocks are those of the network.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +11,6 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from search.lut.workloads import NoOp, Workload
-from subnet_export.deployment.deployed_network import Input
 from supernet.arch import DECONV_KERNEL_SIZE, HEAD, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
 from supernet.costs.latency_blocks import Block, Bottleneck, Deconv, Stem, blocks_of
 
@@ -87,20 +84,20 @@ class GraphWriter(Protocol):
         ...
 
 
-def write_workload(writer: GraphWriter, workload: Block | Arch, num_keypoints: int, inputs: Sequence[str]) -> list[str]:
+def write_layers(writer: GraphWriter, of: Block | Arch, num_keypoints: int, inputs: Sequence[str]) -> list[str]:
     """Write a block, or all blocks of a network in forward order, and return the names of the outputs.
 
     Args:
         writer: Collects the layers.
-        workload: The block or the network's arch; a network has the outputs ``low`` and ``high``.
+        of: The block or the network's arch; a network has the outputs ``low`` and ``high``.
         num_keypoints: K.
-        inputs: Names of the inputs, as many as :func:`input_shapes` has shapes.
+        inputs: Names of the inputs: one, or the refined and the raw maps of a block of the head.
     """
-    if not isinstance(workload, Arch):
-        return [_write_block(writer, "block", workload, inputs)]
-    blocks = iter(blocks_of(workload, num_keypoints))
+    if not isinstance(of, Arch):
+        return [_write_block(writer, "block", of, inputs)]
+    blocks = iter(blocks_of(of, num_keypoints))
     features = [_write_block(writer, "first", next(blocks), inputs)]
-    for i, stage in enumerate(workload.stages):
+    for i, stage in enumerate(of.stages):
         value = features[-1]
         for j in range(stage.depth):
             value = _write_block(writer, f"stage.{i}.{j}", next(blocks), [value])
@@ -138,41 +135,3 @@ def _write_block(writer: GraphWriter, name: str, block: Block, inputs: Sequence[
         parts.append(writer.conv(value, Conv(f"{prefix}.3", width, block.outputs, bias=False)))
     refined, raw = parts
     return writer.add(f"final_sum.{name}", refined, raw)
-
-
-def input_shapes(workload: Workload, batch: int, takes: Input = "uint8") -> list[tuple[int, ...]]:
-    """Return the shapes of a workload's inputs: maps are (B, C, H, W) float32, images as a network ``takes`` them."""
-    if isinstance(workload, NoOp):
-        return [(batch, 8, 1, 1)]
-    if isinstance(workload, Arch | Stem):
-        size = workload.resolution if isinstance(workload, Arch) else workload.input_size
-        return [(batch, size, size, 3) if takes == "uint8" else (batch, 3, size, size)]
-    size = workload.input_size
-    if isinstance(workload, Bottleneck):
-        return [(batch, workload.in_width, size, size)]
-    return [(batch, workload.in_width, size, size), (batch, workload.skip_width, size, size)]
-
-
-def is_image(shape: Sequence[int]) -> bool:
-    """Return whether a shape is that of square images (B, H, W, 3), not of square maps (B, C, H, W)."""
-    return shape[2] != shape[3]
-
-
-def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of images, or of maps (B, C, H, W) with their channels last."""
-    return shape if is_image(shape) else (shape[0], *shape[2:], shape[1])
-
-
-def random_weights(num: int = 1 << 18) -> Weights:
-    """Return small random weights, ``num`` numbers that repeat; their values do not affect the latency."""
-    pool = weight_pool(num)
-
-    def weights(name: str, shape: tuple[int, ...]) -> Array:
-        return np.resize(pool, shape)
-
-    return weights
-
-
-def weight_pool(num: int) -> Array:
-    """Return the random numbers (num,) that all weights are made of."""
-    return np.random.default_rng(0).normal(0, 0.05, num).astype(np.float32)
