@@ -279,7 +279,7 @@ class _KeptFiles:
         """Return the file of ``key``, which ``write`` writes if there is none yet."""
         if key not in self._paths:
             path = Path(self._folder.name) / str(len(self._paths)) / self._name
-            path.parent.mkdir()
+            path.parent.mkdir(exist_ok=True)
             write(path)
             self._paths[key] = path
         return self._paths[key]

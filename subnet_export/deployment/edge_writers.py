@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from subnet_export.deployment.deployed_network import DeploymentNetwork
+from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
 from subnet_export.deployment.environments import ENVIRONMENTS, interpreter, last_error
 from subnet_export.deployment.formats import COREML, EXECUTORCH, LITERT, LITERT_INT8, MNN, NCNN, ONNX, Format
 from subnet_export.deployment.quantization import calibration_inputs
@@ -64,28 +64,24 @@ def write_executorch(network: DeploymentNetwork, folder: Path) -> None:
 
 
 def write_litert_int8(
-    content: bytes, network: DeploymentNetwork, images: Sequence[Tensor], in_float: Sequence[str], folder: Path
+    content: bytes, takes: Input, images: Sequence[Tensor], in_float: Sequence[str], folder: Path
 ) -> None:
     """Quantise the LiteRT file of a network; layers whose names match the patterns ``in_float`` stay in float.
 
     Args:
         content: The file.
-        network: The network, whose weights show which layer is where in the file.
+        takes: Its input.
         images: Calibration images (B, 3, H, W) uint8, from which the range of every activation is taken.
         in_float: Name patterns.
         folder: Where the quantised file is stored.
     """
-    layers = {
-        name.removesuffix(".weight"): weight.numpy() for name, weight in network.named_parameters() if weight.ndim == 4
-    }
 
     def convert(unfinished: Path) -> None:
-        source, weights, inputs = (unfinished / name for name in (LITERT.files[0], "weights", "images"))
+        source, inputs = unfinished / LITERT.files[0], unfinished / "images"
         files.write_bytes(source, content)
-        _write_arrays(weights, layers)
-        _write_arrays(inputs, dict(enumerate(calibration_inputs(images, network.takes))))
+        _write_arrays(inputs, calibration_inputs(images, takes))
         python = interpreter(ENVIRONMENTS[LITERT_INT8.environment])
-        _run_script(LITERT_INT8, str(python), str(source), unfinished, str(weights), str(inputs), *in_float)
+        _run_script(LITERT_INT8, str(python), str(source), unfinished, str(inputs), *in_float)
 
     _convert(LITERT_INT8, folder, convert)
 
@@ -146,10 +142,10 @@ def _archive(network: DeploymentNetwork, folder: Path) -> str:
     return str(path)
 
 
-def _write_arrays(path: Path, arrays: Mapping[Any, npt.NDArray[Any]]) -> None:
+def _write_arrays(path: Path, arrays: Sequence[npt.NDArray[Any]]) -> None:
     """Write arrays as ``to_litert_int8.py`` reads them."""
-    described = {name: (str(values.dtype), values.shape) for name, values in arrays.items()}
-    content = b"".join(values.tobytes() for values in arrays.values())
+    described = [(str(values.dtype), values.shape) for values in arrays]
+    content = b"".join(values.tobytes() for values in arrays)
     files.write_bytes(path, json.dumps(described).encode() + b"\n" + content)
 
 

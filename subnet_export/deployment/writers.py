@@ -184,7 +184,7 @@ WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
 QUANTISED_WRITERS: dict[str, Callable[[WriterInputs, Path, tuple[str, ...]], None]] = {
     OPENVINO_INT8.name: write_openvino_int8,
     LITERT_INT8.name: lambda inputs, folder, in_float: write_litert_int8(
-        inputs.litert, inputs.deployed, inputs.calibration_images, in_float, folder
+        inputs.litert, inputs.takes, inputs.calibration_images, in_float, folder
     ),
 }
 """Writers of formats with rounded weights and activations; they also take the name patterns of layers left in float."""

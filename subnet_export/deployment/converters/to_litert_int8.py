@@ -1,8 +1,7 @@
-"""Quantises a LiteRT file to 8-bit integers: ``python to_litert_int8.py SOURCE TARGET WEIGHTS IMAGES [PATTERN ...]``.
+"""Quantises a LiteRT file to 8-bit integers: ``python to_litert_int8.py SOURCE TARGET IMAGES [PATTERN ...]``.
 
-WEIGHTS and IMAGES are files of arrays (:func:`arrays`): the weights of each layer as PyTorch has them, by the layer's
-name, and inputs of the network, which show the range of every activation. Layers whose names match a PATTERN stay in
-float.
+IMAGES is a file of arrays (:func:`arrays`), inputs of the network, which show the range of every activation. Layers
+whose names match a PATTERN stay in float.
 
 Weights get one scale per channel, activations one per tensor, from the least and the largest value on all images.
 Source: AI Edge Quantizer's static quantisation. Its own moving average of ranges forgets all but the last 20 images.
@@ -23,8 +22,6 @@ from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
 from ai_edge_quantizer.utils import qsv_utils
 
 SIGNATURE, INPUT = "serving_default", "images"
-ORDERS = ((0, 2, 3, 1), (1, 2, 3, 0))
-"""Orders of PyTorch's axes in LiteRT's weights: of convolutions, and of depthwise and transposed ones."""
 MOST_TAPS = 25
 """Larger depthwise kernels stay in float. XNNPACK has none in 8 bits for them, on x86 or Arm (``dwconv-config.c``), and
 takes several times as long as in float."""
@@ -35,7 +32,7 @@ SUMMAND_SHARE = 1 / 256
 
 
 class Network:
-    """A LiteRT file in float, whose operators are in the order of execution."""
+    """A LiteRT file in float, whose operators are in the order of execution and name their weights after layers."""
 
     def __init__(self, path: str) -> None:
         model = read_model(path)
@@ -48,73 +45,52 @@ class Network:
 
     def is_constant(self, tensor: int) -> bool:
         """Whether the file holds the values of a tensor."""
-        return self._content(tensor) is not None
+        data = self._buffers[self.graph.tensors[tensor].buffer].data
+        return data is not None and len(data) > 0
 
-    def weights(self, tensor: int) -> Any:
-        """Return the values with four axes that the file holds for a tensor; None if it holds none."""
-        content, shape = self._content(tensor), self.graph.tensors[tensor].shape
-        return None if content is None or len(shape) != 4 else np.frombuffer(content, np.float32).reshape(shape)
+    def layer(self, operator: Any) -> str | None:
+        """Return the name that patterns have for the layer of an operator; None if it has no weights."""
+        names = (self.name(tensor) for tensor in operator.inputs)
+        return next((f"network.{name.removesuffix('.weight')}" for name in names if name.endswith(".weight")), None)
+
+    def is_slow(self, operator: Any) -> bool:
+        """Whether an operator is slower in integers than in float."""
+        if not self._is(operator, BuiltinOperator.DEPTHWISE_CONV_2D):
+            return False
+        _, height, width, _ = self.graph.tensors[operator.inputs[1]].shape
+        return bool(height * width > MOST_TAPS)
 
     def is_sum(self, operator: Any) -> bool:
         """Whether an operator adds."""
-        return bool(self._codes[operator.opcodeIndex].builtinCode == BuiltinOperator.ADD)
+        return self._is(operator, BuiltinOperator.ADD)
 
-    def _content(self, tensor: int) -> bytes | None:
-        data = self._buffers[self.graph.tensors[tensor].buffer].data
-        return None if data is None or not len(data) else bytes(data)
+    def _is(self, operator: Any, kind: int) -> bool:
+        return bool(self._codes[operator.opcodeIndex].builtinCode == kind)
 
 
-def arrays(path: str) -> dict[str, Any]:
-    """Read a file of arrays: a line of JSON with the type and shape of each by its name, then their values in order."""
+def arrays(path: str) -> list[Any]:
+    """Read a file of arrays: a line of JSON with the type and shape of each, then their values in order."""
     with open(path, "rb") as file:
         described = json.loads(file.readline())
-        return {
-            name: np.frombuffer(file.read(np.dtype(kind).itemsize * math.prod(shape)), kind).reshape(shape)
-            for name, (kind, shape) in described.items()
-        }
+        return [
+            np.frombuffer(file.read(np.dtype(kind).itemsize * math.prod(shape)), kind).reshape(shape)
+            for kind, shape in described
+        ]
 
 
-def layers(network: Network, weights: dict[str, Any]) -> list[str | None]:
-    """Return, for each operator, the name of the layer whose ``weights`` it has; None where it has none.
-
-    Raises:
-        ValueError: A layer's weights are in no operator.
-    """
-    missing, names = dict(weights), []
-    for operator in network.graph.operators:
-        constants = [values for tensor in operator.inputs if (values := network.weights(tensor)) is not None]
-        found = next((name for name in missing if is_among(missing[name], constants)), None)
-        names.append(found)
-        if found is not None:
-            del missing[found]
-    if missing:
-        raise ValueError(f"the file lacks the weights of {', '.join(missing)}")
-    return names
-
-
-def is_among(weights: Any, constants: Sequence[Any]) -> bool:
-    """Whether ``constants`` in LiteRT's order of axes hold ``weights`` in PyTorch's."""
-    return any(np.array_equal(weights.transpose(order), values) for values in constants for order in ORDERS)
-
-
-def is_slow(weights: Any) -> bool:
-    """Whether a layer with these weights in PyTorch's order of axes is slower in integers than in float."""
-    _, inputs, *kernel = weights.shape
-    return bool(inputs == 1 and math.prod(kernel) > MOST_TAPS)
-
-
-def outputs_in_float(network: Network, weights: dict[str, Any], patterns: Sequence[str]) -> list[str]:
+def outputs_in_float(network: Network, patterns: Sequence[str]) -> list[str]:
     """Return the names of the outputs of all operators that stay in float.
 
     An operator without weights stays in float if what it computes from is in float: integers would cost accuracy and
     save next to nothing. This holds for normalisation, and after layers that stay in float.
     """
     in_float, names = set(network.graph.inputs), []
-    for operator, layer in zip(network.graph.operators, layers(network, weights), strict=True):
+    for operator in network.graph.operators:
+        layer = network.layer(operator)
         if layer is None:
             stays = all(tensor in in_float or network.is_constant(tensor) for tensor in operator.inputs)
         else:
-            stays = is_slow(weights[layer]) or any(re.match(pattern, layer) for pattern in patterns)
+            stays = network.is_slow(operator) or any(re.match(pattern, layer) for pattern in patterns)
         if stays:
             in_float.update(operator.outputs)
             names += [network.name(tensor) for tensor in operator.outputs]
@@ -137,17 +113,17 @@ def widen(ranges: dict[str, Any], network: Network) -> None:
                 at_least(network.name(tensor), (total["max"] - total["min"]) * SUMMAND_SHARE)
 
 
-def main(source: str, target: str, weights: str, images: str, *patterns: str) -> None:
+def main(source: str, target: str, images: str, *patterns: str) -> None:
     """Quantise ``source``."""
     network, operations = Network(source), qtyping.TFLOperationName
     recipe = recipe_manager.RecipeManager()
     recipe.add_static_config(".*", operations.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
     for operation in (operations.INPUT, operations.OUTPUT):
         recipe.add_quantization_config(".*", operation, algorithm_key="no_quantize")
-    for name in outputs_in_float(network, arrays(weights), patterns):
+    for name in outputs_in_float(network, patterns):
         recipe.add_quantization_config(f"^{re.escape(name)};$", operations.ALL_SUPPORTED, algorithm_key="no_quantize")
     observed = calibrator.Calibrator(source, num_threads=os.cpu_count() or 1, qsv_update_func=qsv_utils.min_max_update)
-    observed.calibrate({SIGNATURE: [{INPUT: image} for image in arrays(images).values()]}, recipe)
+    observed.calibrate({SIGNATURE: [{INPUT: image} for image in arrays(images)]}, recipe)
     ranges = observed.get_model_qsvs()
     widen(ranges, network)
     quantising = quantizer.Quantizer(source, recipe.get_quantization_recipe())
