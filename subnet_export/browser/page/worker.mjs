@@ -37,7 +37,8 @@ async function open({ backend, threads }) {
         throw new Error("This browser offers no WebGPU here. Compute with the processor instead.");
       }
       runtime = await loaded(BUILDS[name], numThreads);
-      session = await runtime.InferenceSession.create(model, { executionProviders: [name] });
+      // Only errors: it warns of nodes that it leaves to the processor on purpose.
+      session = await runtime.InferenceSession.create(model, { executionProviders: [name], logSeverityLevel: 3 });
       return { backend: name, threads: name === "wasm" ? numThreads : 0 };
     } catch (error) {
       if (name === wanted.at(-1)) throw error;
