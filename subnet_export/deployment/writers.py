@@ -45,9 +45,9 @@ from subnet_export.deployment.formats import (
     WEB,
     Format,
 )
+from subnet_export.deployment.graphs.half_precision import in_half_precision, largest_value
 from subnet_export.deployment.graphs.litert import litert_file
-from subnet_export.deployment.half_precision import in_half_precision, largest_value
-from subnet_export.deployment.onnx_graph import onnx_graph
+from subnet_export.deployment.graphs.onnx_graph import onnx_graph
 from subnet_export.deployment.quantization import quantise
 from subnet_export.deployment.runtimes import openvino_core
 from supernet.io import files

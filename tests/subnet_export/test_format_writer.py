@@ -18,7 +18,7 @@ from subnet_export import predict
 from subnet_export.deployment import writers
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.formats import FORMATS, LOADABLE
-from subnet_export.deployment.onnx_graph import onnx_graph
+from subnet_export.deployment.graphs.onnx_graph import onnx_graph
 from subnet_export.exported_model import ExportedModel, Measurement
 from subnet_export.model import load_model, save_model
 from subnet_export.model_json import describe

@@ -1,1 +1,1 @@
-"""Graphs written layer by layer, in the formats of libraries whose converters are slow or large."""
+"""Graphs of deployed networks: ONNX, in 16 bits too, and LiteRT, written layer by layer as blocks for tables are."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
 from subnet_export.deployment.equivalence import Difference, check_maps, comparison_images, differences
 from subnet_export.deployment.formats import ONNX, OPENVINO
+from subnet_export.deployment.graphs.onnx_graph import onnx_graph
 from subnet_export.deployment.library_runtimes import open_runtime
-from subnet_export.deployment.onnx_graph import onnx_graph
 from subnet_export.deployment.runtimes import Runtime, TorchRuntime
 from subnet_export.deployment.writers import WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel

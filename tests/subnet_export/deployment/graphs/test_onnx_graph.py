@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from subnet_export.deployment.deployed_network import DeploymentNetwork
-from subnet_export.deployment.onnx_graph import onnx_graph
+from subnet_export.deployment.graphs.onnx_graph import onnx_graph
 from subnet_export.exported_model import ExportedModel
 
 Exported = tuple[ExportedModel, Path]

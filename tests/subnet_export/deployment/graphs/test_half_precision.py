@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from subnet_export.deployment.deployed_network import DeploymentNetwork, Input
 from subnet_export.deployment.equivalence import comparison_images
-from subnet_export.deployment.half_precision import in_half_precision, largest_value
-from subnet_export.deployment.onnx_graph import onnx_graph
+from subnet_export.deployment.graphs.half_precision import in_half_precision, largest_value
+from subnet_export.deployment.graphs.onnx_graph import onnx_graph
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.geometry import normalise

@@ -57,7 +57,7 @@ def in_half_precision(graph: "onnx.ModelProto", largest: float) -> "onnx.ModelPr
     Pixels are normalised in 32 bits: the mean of a channel, 123.675, has an error of 0.02 in 16.
 
     Args:
-        graph: As :func:`subnet_export.deployment.onnx_graph.onnx_graph` gives it.
+        graph: As :func:`subnet_export.deployment.graphs.onnx_graph.onnx_graph` gives it.
         largest: Largest value that it holds (:func:`largest_value`).
 
     Raises:
