@@ -239,7 +239,7 @@ class Subnet:
         """
         from subnet_export.deployment.formats import LOADABLE, parse_formats
         from subnet_export.export import ExportSettings, check_packages, figures_of, measured_subnet, write_model
-        from subnet_export.format_writer import check_decode
+        from subnet_export.format_writer import check_options
         from subnet_export.model import load_model
         from subnet_export.run_summary import prepare_process, write_model_summary
         from supernet.cli.console import console_shown
@@ -260,8 +260,8 @@ class Subnet:
         trained = self.supernet.trained
         other = dataset_values(dataset, dataset_options, trained.dataset)
         chosen_dataset(other, trained.dataset, str(self.supernet.path))
-        if settings.decode:
-            check_decode(written, from_mapping(InferenceSettings, trained.evaluation, "evaluation"))
+        inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
+        check_options(settings.for_formats(written), inference, self.arch.resolution)
         trained.supernet.to(used_device)
         with console_shown(show):
             model, test_set = measured_subnet(trained, self.arch, other, settings)

@@ -9,7 +9,7 @@ from supernet.cli.interrupts import command
 def main() -> None:
     """Run the entry point."""
     from subnet_export.arguments import RESULTS_AND_MACHINE, ModelCommandLine
-    from subnet_export.deployment.formats import CHECK_IMAGES, FORMATS, WEB, parse_formats
+    from subnet_export.deployment.formats import CHECK_IMAGES, EXECUTORCH, FORMATS, WEB, parse_formats
     from supernet.cli.arguments import list_of, whole_number
 
     parser = ModelCommandLine(
@@ -66,6 +66,13 @@ def main() -> None:
         "the page loads it from a public address)",
     )
     parser.add_argument(
+        "--max-side",
+        metavar="PX",
+        type=whole_number(1),
+        help="longest side of the images that the file of format executorch takes; the memory that it takes grows with "
+        "the square (default: four times the resolution, at the largest scale)",
+    )
+    parser.add_argument(
         "--check-images",
         metavar="N",
         type=whole_number(1),
@@ -99,7 +106,10 @@ def main() -> None:
         ("--arch runs/evolve/latest/arch.json --format onnx,openvino", "model=runs/export/latest format=safetensors"),
         {
             "what is exported": ("--supernet", "--arch", "--model"),
-            "formats": ("--format", "--input", "--decode", "--onnxruntime-web", "--check-images", "--max-int8-loss"),
+            "formats": (
+                *("--format", "--input", "--decode", "--onnxruntime-web", "--max-side", "--check-images"),
+                "--max-int8-loss",
+            ),
             "model card": ("--license",),
             "data": ("--dataset", "overrides", "--dataset-root", "--calibration-images", "--num-images"),
             **RESULTS_AND_MACHINE,
@@ -110,6 +120,8 @@ def main() -> None:
         parser.error("--model cannot be combined with --arch or --supernet; leave one out")
     if options.onnxruntime_web and WEB not in options.format:
         parser.error("--onnxruntime-web is for --format web; add that or leave it out")
+    if options.max_side and EXECUTORCH not in options.format:
+        parser.error("--max-side is for --format executorch; add that or leave it out")
     if options.model and (options.dataset or options.overrides):
         parser.error("--model keeps the data set it was measured on; leave out --dataset")
 

@@ -17,7 +17,7 @@ from subnet_export.deployment.deployed_network import Input
 from subnet_export.deployment.environments import require_converter
 from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, WEB, Format
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
-from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode
+from subnet_export.format_writer import FormatOptions, FormatWriter, check_options
 from subnet_export.model import load_model, save_model
 from subnet_export.publish import picture
 from subnet_export.publish.front_matter import check_license
@@ -53,6 +53,8 @@ class ExportSettings:
         max_int8_loss: AP that quantisation may cost.
         decode: Whether graphs find the detections themselves.
         onnxruntime_web: Folder of the npm package that the page of format web gets a copy of.
+        max_side: Longest side of the images that an ExecuTorch file takes, in px; if None, it takes images that are
+            four times as long as wide.
     """
 
     calibration_images: int = 128
@@ -63,13 +65,21 @@ class ExportSettings:
     max_int8_loss: float = MAX_INT8_LOSS
     decode: bool = False
     onnxruntime_web: Path | None = None
+    max_side: int | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range, or a folder without the package."""
-        check_numbers(self, "calibration_images", "batch_size", "num_images", "check_images", least=1)
+        check_numbers(self, "calibration_images", "batch_size", "num_images", "check_images", "max_side", least=1)
         check_numbers(self, "max_int8_loss", least=0, most=1)
         if self.onnxruntime_web is not None:
             page_runtime(self.onnxruntime_web)
+
+    def for_formats(self, formats: Sequence[Format]) -> FormatOptions:
+        """Return how files in ``formats`` are written and compared."""
+        page = page_runtime(self.onnxruntime_web) if WEB in formats else None
+        return FormatOptions(
+            formats, self.input, self.check_images, self.max_int8_loss, self.decode, page, self.max_side
+        )
 
 
 def extract_model(
@@ -146,11 +156,11 @@ def run(options: argparse.Namespace) -> None:
         max_int8_loss=options.max_int8_loss,
         decode=options.decode,
         onnxruntime_web=options.onnxruntime_web,
+        max_side=options.max_side,
     )
     if options.model:
         model = load_model(options.model, device)
-        if options.decode:
-            check_decode(options.format, model.settings)
+        check_options(settings.for_formats(options.format), model.settings, model.arch.resolution)
         model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
         source = {"source": str(options.model)}
         test_set: PoseDataset = CachedDataset(build(model.dataset, model.measurement.split))
@@ -195,13 +205,7 @@ def write_model(
         resolution, num_images = calibration.resolution, calibration.num_images
         return calibration_batches(train_set, resolution, num_images, model.settings.size_divisor)
 
-    page = page_runtime(settings.onnxruntime_web) if WEB in formats else None
-    writer = FormatWriter(
-        FormatOptions(formats, settings.input, settings.check_images, settings.max_int8_loss, settings.decode, page),
-        test_set,
-        calibration_images,
-        settings.batch_size,
-    )
+    writer = FormatWriter(settings.for_formats(formats), test_set, calibration_images, settings.batch_size)
     examples = picture.drawn_examples(model, test_set)
     return save_model(
         folder,
@@ -225,8 +229,8 @@ def _from_supernet(
         trained.supernet.space.check(arch)
     except UserError as error:
         raise UserError(f"arch file {arch_path} does not fit the supernet {trained.path}: {error}") from error
-    if options.decode:
-        check_decode(options.format, from_mapping(InferenceSettings, trained.evaluation, "evaluation"))
+    inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
+    check_options(settings.for_formats(options.format), inference, arch.resolution)
     trained.supernet.to(device)
     other = named_dataset(options)
     if other is None:

@@ -85,6 +85,7 @@ class FormatRecord:
         largest_value: Largest magnitude that a file with 16-bit floats holds on the calibration images.
         gives: Outputs of its graph, "maps" or "detections"; then ``error`` is the difference of the detections' values,
             and AP also differs because keypoints that a person lacks are filled in from the detections alone.
+        max_side: Longest side of an image that a file takes, in px; None if it has no limit.
     """
 
     files: dict[str, str]
@@ -96,6 +97,7 @@ class FormatRecord:
     in_float: tuple[str, ...] = ()
     largest_value: float | None = None
     gives: Gives = "maps"
+    max_side: int | None = None
 
     def ap_difference(self) -> float | None:
         """AP of the file minus that of the network; None where the network's is too near 0 to show anything."""

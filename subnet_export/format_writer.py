@@ -19,6 +19,7 @@ from subnet_export.deployment.detectors import DetectorRuntime, check_detections
 from subnet_export.deployment.equivalence import check_maps, comparison_images, differences
 from subnet_export.deployment.formats import (
     CHECK_IMAGES,
+    EXECUTORCH,
     FORMATS,
     LITEPOSE,
     MAX_INT8_LOSS,
@@ -33,7 +34,9 @@ from subnet_export.deployment.runtimes import Runtime, TorchRuntime
 from subnet_export.deployment.writers import QUANTISED_WRITERS, WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from supernet.errors import UserError
+from supernet.evaluation.image_blocks import input_sizes
 from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.subset import Subset
 from supernet.pose.evaluation import num_until_people
 from supernet.pose.inference import InferenceSettings, PoseEstimator
 
@@ -58,6 +61,8 @@ class FormatOptions:
         max_int8_loss: AP that quantisation may cost.
         decode: The graphs decode; of every format in ``formats`` they can (:func:`check_decode`).
         page_runtime: Where the page of format web gets its runtime from; looked for if None.
+        max_side: Longest side of the images that an ExecuTorch file takes, in px; if None, it takes images that are
+            four times as long as wide.
     """
 
     formats: Sequence[Format]
@@ -66,6 +71,7 @@ class FormatOptions:
     max_int8_loss: float = MAX_INT8_LOSS
     decode: bool = False
     page_runtime: PageRuntime | None = None
+    max_side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,10 @@ class FormatWriter:
         """Write the files into ``folder`` and return a record of each format.
 
         Raises:
-            UserError: A file's maps or AP are not the network's, quantisation costs too much AP, or a format cannot
-                decode.
+            UserError: A file's maps or AP are not the network's, quantisation costs too much AP, or an option does not
+                fit (:func:`check_options`).
         """
-        if self.options.decode:
-            check_decode(self.options.formats, model.settings)
+        check_options(self.options, model.settings, model.arch.resolution)
         candidates = _Candidates(self, folder, model)
         return {chosen.name: candidates.export(chosen) for chosen in self.options.formats if chosen != LITEPOSE}
 
@@ -105,9 +110,12 @@ class _Candidates:
         self._folder, self._model = folder, model
         decoding = Decoding(model.keypoints, model.settings, writer.options.decode)
         takes, page_runtime = writer.options.takes, writer.options.page_runtime
-        self._inputs = WriterInputs(model.network, takes, writer.calibration, decoding, page_runtime)
-        # AP of the network in PyTorch, by number of images.
-        self._network_ap = {model.measurement.num_images: model.measurement.metrics["AP"]}
+        max_side = writer.options.max_side
+        self._inputs = WriterInputs(model.network, takes, writer.calibration, decoding, page_runtime, max_side)
+        # AP of the network in PyTorch, by the size of the test set and the number of images from its start.
+        self._network_ap = {
+            (len(writer.test_set), model.measurement.num_images): model.measurement.metrics["AP"],
+        }
         # The same from lists of detections in its maps.
         self._listed_ap: dict[int, float] = {}
 
@@ -139,9 +147,11 @@ class _Candidates:
         """Write a file with the network's own maps."""
         write_format(chosen, self._inputs, self._folder)
         runtime = self._open(chosen)
+        limit = self._inputs.largest_side if chosen == EXECUTORCH else None
         images = comparison_images(self._model.arch.resolution)
+        images = [batch for batch in images if limit is None or max(batch.shape[2:]) <= limit]
         error = check_maps(chosen.name, self._model.network, runtime, images, chosen.maps_tolerance)
-        record = self._record(chosen, self._estimator(runtime), error, self._options.num_check_images)
+        record = self._record(chosen, self._estimator(runtime), error, self._options.num_check_images, max_side=limit)
         assert record.AP is not None
         assert record.AP_network is not None
         if abs(record.AP - record.AP_network) > chosen.ap_tolerance:
@@ -170,11 +180,13 @@ class _Candidates:
         detector = DetectorRuntime(self._folder, chosen, model.keypoints.num, model.settings)
         images = comparison_images(model.arch.resolution)
         error = check_detections(chosen.name, model.network, detector, images, model.settings)
-        num_images = self._num_images(self._options.num_check_images)
+        num_images = num_until_people(self._test_set, min(self._options.num_check_images, len(self._test_set)))
         if num_images not in self._listed_ap:
             network = (model.network, model.arch.resolution, model.keypoints, model.settings, batch_size, model.device)
             listing = ListingEstimator(*network)
-            self._listed_ap[num_images] = self._measure_ap(num_images, "network, from detections", listing)
+            self._listed_ap[num_images] = self._measure_ap(
+                num_images, "network, from detections", listing, self._test_set
+            )
         listed_ap = self._listed_ap[num_images]
         estimator = replace(model, detector=detector).estimator(batch_size)
         record = self._record(chosen, estimator, error, num_images)
@@ -221,33 +233,82 @@ class _Candidates:
         return open_runtime(self._folder, chosen)
 
     def _record(
-        self, chosen: Format, estimator: PoseEstimator, error: float, num_images: int, in_float: tuple[str, ...] = ()
+        self,
+        chosen: Format,
+        estimator: PoseEstimator,
+        error: float,
+        num_images: int,
+        in_float: tuple[str, ...] = (),
+        max_side: int | None = None,
     ) -> FormatRecord:
-        """Measure AP of a file and of the network on the first ``num_images`` images and return the format's record."""
-        num_images = self._num_images(num_images)
-        ap = self._measure_ap(num_images, chosen.name, estimator)
-        if num_images not in self._network_ap:
-            network = replace(self._model, runtime=None, detector=None).estimator(self._batch_size)
-            self._network_ap[num_images] = self._measure_ap(num_images, "network", network)
-        network_ap = self._network_ap[num_images]
-        digests = file_digests(self._folder, chosen)
-        return FormatRecord(digests, self._takes(chosen), error, ap, network_ap, num_images, in_float)
+        """Measure AP of a file and of the network on the first images and return the format's record.
 
-    def _num_images(self, num_images: int) -> int:
-        """Return the number of images to measure on, at most ``num_images`` unless they show nobody."""
-        return num_until_people(self._test_set, min(num_images, len(self._test_set)))
+        Args:
+            chosen: The format.
+            estimator: Runs the file.
+            error: Difference of its maps.
+            num_images: How many images, unless they show nobody.
+            in_float: Layers of a quantised file that stay in float.
+            max_side: Longest side of the images that the file takes, in px; longer ones are left out.
+        """
+        images = self._images_up_to(max_side)
+        num_images = num_until_people(images, min(num_images, len(images)))
+        ap = self._measure_ap(num_images, chosen.name, estimator, images)
+        key = (len(images), num_images)
+        if key not in self._network_ap:
+            network = replace(self._model, runtime=None, detector=None).estimator(self._batch_size)
+            self._network_ap[key] = self._measure_ap(num_images, "network", network, images)
+        digests, network_ap = file_digests(self._folder, chosen), self._network_ap[key]
+        return FormatRecord(
+            digests, self._takes(chosen), error, ap, network_ap, num_images, in_float, max_side=max_side
+        )
+
+    def _images_up_to(self, max_side: int | None) -> PoseDataset:
+        """Return the test images whose input is at most ``max_side`` px long; those of unknown size count as such."""
+        if max_side is None:
+            return self._test_set
+        estimator, total = self._model.estimator(self._batch_size), len(self._test_set)
+        scale = max(self._model.settings.scales)
+        sides = [round(max(size) * scale) for size in input_sizes(estimator, self._test_set, total)]
+        indices = [index for index, side in enumerate(sides) if side <= max_side]
+        if not indices:
+            raise UserError(
+                f"every test image is longer than --max-side, {max_side} px, so AP of the file cannot be measured; "
+                f"nothing was kept, raise it to {min(sides)} px at least"
+            )
+        return self._test_set if len(indices) == total else Subset(self._test_set, indices)
 
     def _estimator(self, runtime: Runtime) -> PoseEstimator:
         return replace(self._model, runtime=runtime, detector=None).estimator(self._batch_size)
 
-    def _measure_ap(self, num_images: int, note: str, estimator: PoseEstimator) -> float:
+    def _measure_ap(self, num_images: int, note: str, estimator: PoseEstimator, images: PoseDataset) -> float:
         split = self._model.measurement.split
-        return measure(estimator, self._test_set, split, num_images, f"{note}:").metrics["AP"]
+        return measure(estimator, images, split, num_images, f"{note}:").metrics["AP"]
 
 
 def decodes(model: ExportedModel) -> bool:
     """Whether the graphs that a model was exported in decode."""
     return any(record.gives == "detections" for record in model.formats.values())
+
+
+def max_side_of(model: ExportedModel) -> int | None:
+    """Return the longest side of the images that a model's ExecuTorch file takes, in px; None if it has none."""
+    record = model.formats.get(EXECUTORCH.name)
+    return None if record is None else record.max_side
+
+
+def check_options(options: FormatOptions, settings: InferenceSettings, resolution: int) -> None:
+    """Check that a network with these settings can be written with these options.
+
+    Raises:
+        UserError: A format cannot decode (:func:`check_decode`), or the files would not take square images.
+    """
+    if options.decode:
+        check_decode(options.formats, settings)
+    if options.max_side is not None:
+        least = round(resolution * max(settings.scales))
+        if options.max_side < least:
+            raise UserError(f"--max-side is {options.max_side} px, images are at least {least} px long; raise it")
 
 
 def check_decode(formats: Sequence[Format], settings: InferenceSettings) -> None:

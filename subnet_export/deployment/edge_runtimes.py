@@ -162,6 +162,8 @@ class ExecuTorchProgram:
             library._unsafe_reset_threadpool(threads)
             check = library.Verification.InternalConsistency
             self._module = library._load_for_executorch_from_buffer(content, program_verification=check)
+        self.input_shape: tuple[int, ...] = self._module.method_meta("forward").input_tensor_meta(0).sizes()
+        """Of the first input; its largest one where sizes vary."""
 
     def __call__(self, inputs: Sequence[Tensor], copies: bool = True) -> list[Tensor]:
         """Return the outputs; without ``copies``, the next run overwrites them."""
@@ -181,13 +183,19 @@ class ExecuTorchRuntime:
         check_library(EXECUTORCH, path, precision)
         self.library = f"executorch {version('executorch')}"
         content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
-        self._explain_errors = functools.partial(explain_errors, path, ())
+        self._path, self._explain_errors = path, functools.partial(explain_errors, path, ())
         with self._explain_errors():
             self._run = ExecuTorchProgram(content, threads or torch.get_num_threads())
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
-        inputs = network_input(images, "float32").contiguous()
+        inputs, max_side = network_input(images, "float32").contiguous(), max(self._run.input_shape[2:])
+        height, width = inputs.shape[2:]
+        if max(height, width) > max_side:
+            raise UserError(
+                f"{self._path} takes images of at most {max_side} px on each side, an image has {width} x {height} px "
+                f"after resizing; export it with --max-side {max(height, width)}, or use another format"
+            )
         with self._explain_errors():
             maps = [self._run([image[None]]) for image in inputs]
             low, high = (torch.cat(outputs) for outputs in zip(*maps, strict=True))

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import onnx
 
 CONVERTERS = Path(__file__).parent / "converters"
-EXECUTORCH_MAX_SIDE = 2048
-"""Longest side of an image that an ExecuTorch file takes, in px: its memory is planned for a square of it."""
 _COREML_FLOAT32 = 65568
 """Core ML's number for this type."""
 
@@ -53,12 +51,14 @@ def write_mnn(graph: "onnx.ModelProto", folder: Path) -> None:
     _convert(MNN, folder, convert)
 
 
-def write_executorch(network: DeploymentNetwork, folder: Path) -> None:
-    """Convert a network with float32 input, for one image of any size up to ``EXECUTORCH_MAX_SIDE``."""
+def write_executorch(network: DeploymentNetwork, max_side: int, folder: Path) -> None:
+    """Convert a network with float32 input, for one image of any size up to ``max_side`` px on each side.
+
+    Whatever the size of its images, a running network takes the memory of a square of ``max_side``.
+    """
 
     def convert(unfinished: Path) -> None:
-        archive = _archive(network, unfinished)
-        _run_script(EXECUTORCH, sys.executable, archive, unfinished, str(EXECUTORCH_MAX_SIDE))
+        _run_script(EXECUTORCH, sys.executable, _archive(network, unfinished), unfinished, str(max_side))
 
     _convert(EXECUTORCH, folder, convert)
 

@@ -52,9 +52,14 @@ from subnet_export.deployment.quantization import quantise
 from subnet_export.deployment.runtimes import openvino_core
 from supernet.io import files
 from supernet.litepose import LitePose
+from supernet.pose.geometry import resized_size
+from supernet.pose.inference import InferenceSettings
 
 if TYPE_CHECKING:
     import onnx
+
+_LONGEST = 4
+"""Images may be this many times as long as wide by default where memory limits them; hardly one of COCO's is longer."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class WriterInputs:
         calibration: Returns the images (B, 3, H, W) uint8 that show quantisation the range of every activation.
         decoding: How the outputs become people; None for networks that are only measured.
         page_runtime: Where a page gets its runtime from; looked for if None.
+        max_side: Longest side of the images that an ExecuTorch file takes, in px (``largest_side``).
     """
 
     network: LitePose
@@ -74,6 +80,7 @@ class WriterInputs:
     calibration: Callable[[], Sequence[Tensor]]
     decoding: Decoding | None = None
     page_runtime: PageRuntime | None = None
+    max_side: int | None = None
 
     @cached_property
     def deployed(self) -> DeploymentNetwork:
@@ -102,6 +109,16 @@ class WriterInputs:
     def litert(self) -> bytes:
         """The deployed network as a LiteRT file."""
         return litert_file(self.deployed)
+
+    @cached_property
+    def largest_side(self) -> int:
+        """``max_side``, or else the long side of an input whose image is ``_LONGEST`` times as long as wide."""
+        if self.max_side is not None:
+            return self.max_side
+        settings = InferenceSettings() if self.decoding is None else self.decoding.settings
+        resolution, scales = self.network.arch.resolution, settings.scales
+        long_side, _ = resized_size(_LONGEST, 1, resolution, settings.size_divisor, min(scales))
+        return round(long_side * max(scales))
 
     @cached_property
     def largest_value(self) -> float:
@@ -175,7 +192,7 @@ WRITERS: dict[str, Callable[[WriterInputs, Path], None]] = {
     NCNN.name: lambda inputs, folder: write_ncnn(inputs.graph_float, folder),
     LITERT.name: lambda inputs, folder: files.write_bytes(folder / LITERT.files[0], inputs.litert),
     MNN.name: lambda inputs, folder: write_mnn(inputs.graph_float, folder),
-    EXECUTORCH.name: lambda inputs, folder: write_executorch(inputs.deployed_float, folder),
+    EXECUTORCH.name: lambda inputs, folder: write_executorch(inputs.deployed_float, inputs.largest_side, folder),
     COREML.name: lambda inputs, folder: write_coreml(inputs.deployed_float, folder),
     TORCH_EXPORT.name: write_torch_export,
     WEB.name: write_web,

@@ -18,7 +18,7 @@ from subnet_export.exported_model import Measurement
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
-from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode, decodes, formats_of
+from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode, decodes, formats_of, max_side_of
 from subnet_export.model import save_model
 from subnet_export.publish import picture
 from subnet_export.run_summary import finish, prepare
@@ -164,7 +164,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         return calibration_batches(train_set, calibration.resolution, calibration.num_images, size_divisor)
 
     writer = FormatWriter(
-        FormatOptions(formats, takes, CHECK_IMAGES, options.max_int8_loss, decode),
+        FormatOptions(formats, takes, CHECK_IMAGES, options.max_int8_loss, decode, max_side=max_side_of(model)),
         splits["test"],
         calibration_images,
         plan.eval_batch_size,

@@ -156,6 +156,7 @@ def _file_row(name: str, record: FormatRecord) -> str:
     if record.largest_value is not None:
         purpose += f", values up to {record.largest_value:,.0f} on the calibration images (16 bits hold 65,504)"
     purpose += ", decodes in the graph" if record.gives == "detections" else ""
+    purpose += f", for images of at most {record.max_side:,} px on each side" if record.max_side else ""
     takes = f"`{record.takes}`" if record.takes in INPUTS else ""
     if record.error is None:
         return f"| {files} | {purpose} | {takes} | not run here | not measured: only its description was checked |"

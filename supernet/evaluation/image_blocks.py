@@ -24,7 +24,7 @@ def image_blocks(estimator: PoseEstimator, dataset: PoseDataset, total: int) -> 
         total: Number of images.
     """
     by_size: dict[tuple[int, int], list[int]] = {}
-    for index, size in enumerate(_input_sizes(estimator, dataset, total)):
+    for index, size in enumerate(input_sizes(estimator, dataset, total)):
         by_size.setdefault(size, []).append(index)
     blocks = []
     for (width, height), indices in by_size.items():
@@ -36,8 +36,11 @@ def image_blocks(estimator: PoseEstimator, dataset: PoseDataset, total: int) -> 
     return [block for _, block in sorted(blocks, key=lambda item: -item[0])]
 
 
-def _input_sizes(estimator: PoseEstimator, dataset: PoseDataset, total: int) -> list[tuple[int, int]]:
-    """Input size (width, height) of each image at scale 1; (0, 0) where the ground truth does not say."""
+def input_sizes(estimator: PoseEstimator, dataset: PoseDataset, total: int) -> list[tuple[int, int]]:
+    """Return the input size (width, height) at scale 1 of each of the first ``total`` images.
+
+    It is (0, 0) where the ground truth does not say how large an image is.
+    """
     images = {image["id"]: image for image in dataset.ground_truth()["images"]} if total else {}
     divisor, smallest = estimator.settings.size_divisor, min(estimator.settings.scales)
     sizes = []

@@ -159,6 +159,7 @@ def test_an_arch_outside_the_space_is_refused(
         (["--model", "nowhere"], "there is no exported model in nowhere"),
         (["--model", "a", "--arch", "b"], "--model cannot be combined with --arch"),
         (["--max-int8-loss", "2"], "'2' must be a number from 0 to 1"),
+        (["--max-side", "512"], "--max-side is for --format executorch"),
         (["--archs", "a.json"], "there is no option --archs, did you mean --arch?"),
         (["--arch"], "--arch needs a value"),
     ],

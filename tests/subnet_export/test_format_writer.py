@@ -13,17 +13,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
+from subnet_export import format_writer as format_writer_module
 from subnet_export import predict
 from subnet_export.deployment import writers
 from subnet_export.deployment.deployed_network import DeploymentNetwork
-from subnet_export.deployment.formats import FORMATS, LOADABLE
+from subnet_export.deployment.formats import EXECUTORCH, FORMATS, LOADABLE
 from subnet_export.deployment.graphs.onnx_graph import onnx_graph
+from subnet_export.deployment.runtimes import TorchRuntime
 from subnet_export.exported_model import ExportedModel, Measurement
+from subnet_export.format_writer import FormatOptions, check_options, max_side_of
 from subnet_export.model import load_model, save_model
 from subnet_export.model_json import describe
 from subnet_export.publish.model_card import model_card
 from supernet.errors import UserError
+from supernet.pose.data.pose_dataset import PoseDataset, PoseSample
+from supernet.pose.data.subset import Subset
 from supernet.pose.datasets import build
 from tests.helpers.export_formats import QUICK, format_writer
 
@@ -73,6 +79,7 @@ def test_every_file_is_there_and_described(all_formats: Exported) -> None:
         assert record.error is not None
         assert record.error <= limit
         assert (record.takes == "float32") == (name in ("ncnn", "mnn", "executorch"))
+        assert record.max_side == (4 * model.arch.resolution if name == "executorch" else None)
     assert load_model(folder).formats == model.formats
     assert str(Path.cwd()).encode() not in (folder / "model.onnx").read_bytes()
 
@@ -200,6 +207,70 @@ def test_integers_that_cost_too_much_are_tried_with_sensitive_layers_in_float(
     with pytest.raises(UserError, match=r"openvino_int8 loses 0\.0210 AP, --max-int8-loss is 0\.02;"):
         save_model(tmp_path / "lost", model, write_formats=format_writer(model, "openvino_int8").write)
     assert not (tmp_path / "lost").exists()
+
+
+def test_files_that_would_not_take_square_images_are_refused(exported: Exported, tmp_path: Path) -> None:
+    model = exported[0]
+    side = model.arch.resolution
+    enlarging = replace(model.settings, scales=(0.5, 1.0, 1.5))
+    check_options(FormatOptions([EXECUTORCH], max_side=side), model.settings, side)
+    check_options(FormatOptions([EXECUTORCH]), enlarging, side)
+    for settings, max_side in ((model.settings, side - 1), (enlarging, round(1.5 * side) - 1)):
+        with pytest.raises(UserError, match=rf"--max-side is {max_side} px, images are at least {max_side + 1} px"):
+            check_options(FormatOptions([EXECUTORCH], max_side=max_side), settings, side)
+    writer = format_writer(model, "executorch", max_side=side - 1)
+    with pytest.raises(UserError, match="--max-side"):
+        save_model(tmp_path / "model", model, write_formats=writer.write)
+    assert os.listdir(tmp_path) == []
+
+
+class Narrowed(Subset):
+    """All images of a data set, the ``narrow`` ones cropped to half their width."""
+
+    def __init__(self, dataset: PoseDataset, narrow: Sequence[int]) -> None:
+        super().__init__(dataset, range(len(dataset)))
+        self._narrow = narrow
+
+    def __getitem__(self, index: int) -> PoseSample:
+        sample = super().__getitem__(index)
+        width = sample.image.shape[1]
+        return replace(sample, image=sample.image[:, : width // 2]) if index in self._narrow else sample
+
+    def ground_truth(self) -> dict[str, Any]:
+        truth = super().ground_truth()
+        images = [dict(image) for image in truth["images"]]
+        for index in self._narrow:
+            images[index]["width"] //= 2
+        return {**truth, "images": images}
+
+
+def test_ap_is_measured_on_images_that_a_file_takes(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, side = exported[0], exported[0].arch.resolution
+
+    class LimitedRuntime(TorchRuntime):
+        def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            assert max(images.shape[2:]) <= side
+            return super().__call__(images)
+
+    monkeypatch.setattr(
+        format_writer_module, "write_format", lambda _, inputs, folder: (folder / "model.pte").write_bytes(b"")
+    )
+    monkeypatch.setattr(format_writer_module, "open_runtime", lambda *_: LimitedRuntime(model.network))
+    test_set = build(model.dataset, "test")
+    writer = format_writer(model, "executorch", max_side=side, num_check_images=100)
+    writer = replace(writer, test_set=Narrowed(test_set, [1]))
+    record = save_model(tmp_path / "model", model, write_formats=writer.write).formats["executorch"]
+    assert (record.max_side, record.num_images) == (side, len(test_set) - 1)
+    assert record.AP_network == record.AP
+    assert load_model(tmp_path / "model").formats["executorch"].max_side == side
+    assert max_side_of(load_model(tmp_path / "model")) == side
+
+    narrow = replace(writer, test_set=Narrowed(test_set, range(len(test_set))))
+    with pytest.raises(UserError, match=rf"every test image is longer than --max-side, {side} px.*raise it to \d+ px"):
+        save_model(tmp_path / "none", model, write_formats=narrow.write)
+    assert os.listdir(tmp_path) == ["model"]
 
 
 @pytest.mark.parametrize(("ap", "difference"), [(0.5, 0.0), (0.02, 0.0), (0.0199, None), (0.0, None)])

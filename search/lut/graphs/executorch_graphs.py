@@ -13,7 +13,6 @@ import numpy as np
 
 from search.lut.graphs.inputs import channels_last, input_shapes
 from search.lut.workloads import NoOp, Workload
-from subnet_export.deployment.edge_writers import EXECUTORCH_MAX_SIDE
 from subnet_export.deployment.graphs.layers import (
     DECONV_PADDING,
     DECONV_SHAPE,
@@ -48,12 +47,12 @@ def shapes_of(workload: Workload) -> list[tuple[int, ...]]:
 def program_of(workload: Workload, num_keypoints: int, weights: Weights) -> bytes:
     """Return the ``.pte`` file of a workload for one normalised image.
 
-    A network takes images of any size, as exports do, and copies its input; a block has a single size and does not.
+    A network takes images up to its resolution, as exports do up to a limit, and copies its input; a block has a single
+    size and does not. On the time of a run the limit has no effect.
     The stem brings images into the order of the maps, and predictions bring their maps back.
     """
-    is_network, largest = isinstance(workload, Arch), (1, 3, EXECUTORCH_MAX_SIDE, EXECUTORCH_MAX_SIDE)
-    writer = _Writer(weights)
-    inputs = [writer.input(shape) for shape in ([largest] if is_network else shapes_of(workload))]
+    is_network, writer = isinstance(workload, Arch), _Writer(weights)
+    inputs = [writer.input(shape) for shape in shapes_of(workload)]
     if isinstance(workload, NoOp):
         outputs = [writer.without_negatives(inputs[0])]
     else:

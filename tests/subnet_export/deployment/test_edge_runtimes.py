@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from subnet_export.deployment.edge_writers import EXECUTORCH_MAX_SIDE
 from subnet_export.deployment.equivalence import check_maps, comparison_images
 from subnet_export.deployment.formats import COREML, EXECUTORCH, FORMATS, LITERT, LITERT_INT8, MNN, NCNN
 from subnet_export.deployment.library_runtimes import open_runtime
@@ -87,13 +86,13 @@ def test_executorch_is_the_same_and_prints_nothing(space: str, tmp_path: Path) -
 def test_an_image_above_the_limit_of_an_executorch_file_is_refused(tmp_path: Path) -> None:
     require_installed(EXECUTORCH.name)
     network = lively("nano", 0)
-    write_format(EXECUTORCH, WriterInputs(network, "uint8", list), tmp_path)
+    write_format(EXECUTORCH, WriterInputs(network, "uint8", list, max_side=320), tmp_path)
     runtime = open_runtime(tmp_path, EXECUTORCH)
-    largest = torch.zeros(1, 3, 64, EXECUTORCH_MAX_SIDE, dtype=torch.uint8)
-    low, _ = runtime(largest)
-    assert low.shape == (1, 34, 16, EXECUTORCH_MAX_SIDE // 4)
-    with pytest.raises(UserError, match=r"model\.pte"):
-        runtime(torch.zeros(1, 3, EXECUTORCH_MAX_SIDE, EXECUTORCH_MAX_SIDE + 64, dtype=torch.uint8))
+    low, _ = runtime(torch.zeros(1, 3, 64, 320, dtype=torch.uint8))
+    assert low.shape == (1, 34, 16, 80)
+    message = r"model\.pte takes images of at most 320 px on each side, an image has 384 x 64 px .* --max-side 384"
+    with pytest.raises(UserError, match=message):
+        runtime(torch.zeros(1, 3, 64, 384, dtype=torch.uint8))
 
 
 @pytest.mark.slow

@@ -22,7 +22,6 @@ from search.lut.workloads import Workload
 from subnet_export.benchmarking.targets import random_network
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.edge_runtimes import ExecuTorchProgram
-from subnet_export.deployment.edge_writers import EXECUTORCH_MAX_SIDE
 from subnet_export.deployment.runtimes import onnx_session
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import PredictionHead, Stem, blocks_of, kind_of
@@ -93,7 +92,7 @@ def nodes_of(workload: Workload, is_sized: bool = True) -> Counter[tuple[Any, ..
     return nodes(graph, is_sized)
 
 
-@pytest.mark.parametrize("shape", [(ARCH.resolution, ARCH.resolution), (64, 160)])
+@pytest.mark.parametrize("shape", [(ARCH.resolution, ARCH.resolution), (64, 96)])
 def test_the_file_of_a_network_computes_what_the_deployed_one_does(shape: tuple[int, int]) -> None:
     network = random_network(ARCH, NUM_KEYPOINTS)
     images = torch.randn(1, 3, *shape, generator=torch.Generator().manual_seed(0))
@@ -146,7 +145,7 @@ def test_a_network_has_the_nodes_of_its_export(tmp_path: Path) -> None:
         torch.export.export(DeploymentNetwork(network, "float32"), (torch.zeros(1, 3, side, side),)), source
     )
     with recorded_graphs() as graphs:
-        convert(str(source), str(tmp_path / "model.pte"), str(EXECUTORCH_MAX_SIDE))
+        convert(str(source), str(tmp_path / "model.pte"), str(side))
     (exported,) = graphs
     assert nodes(exported) == nodes_of(ARCH)
 
