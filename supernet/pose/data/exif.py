@@ -5,6 +5,7 @@ Source: the EXIF standard (CIPA DC-008), tag 274; TIFF 6.0 for the layout of the
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ _TAG: Final = 274
 _SWAPS_SIDES: Final = (5, 6, 7, 8)
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers of a frame header, which holds height and width."""
+_SCAN: Final = 0xDA
 _WITHOUT_EXIF: Final = (b"BM", b"GIF8", b"P4", b"P5", b"P6", b"P7", b"II*\0", b"MM\0*")
 """How files begin that hold no orientation, or (TIFF) one that all decoders apply."""
 
@@ -76,22 +78,34 @@ def turn(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8
 
 
 def _jpeg_header(content: bytes) -> Header:
-    """Walk over the segments of a JPEG to its frame header."""
-    orientation, at = None, 2
-    while at + 9 <= len(content):
-        if content[at] != 0xFF:
-            break
-        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+    orientation = None
+    for marker, start, end in _jpeg_segments(content):
+        if marker in _FRAMES and start + 5 <= len(content):
+            height, width = struct.unpack(">HH", content[start + 1 : start + 5])
+            return Header(orientation or 1, (width, height))
+        if marker == 0xE1 and orientation is None and content[start : start + 6] == b"Exif\0\0":
+            orientation = _from_tags(content[start + 6 : end])
+    return Header(orientation, None)
+
+
+def start_of_scan(content: bytes) -> int | None:
+    """Return where the first scan of a JPEG begins, behind all thumbnails; None if its segments do not lead there."""
+    return next((start for marker, start, _ in _jpeg_segments(content) if marker == _SCAN), None)
+
+
+def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Walk over the segments of a JPEG up to its first scan: marker, start and end of the data."""
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
-        if marker in _FRAMES:
-            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
-            return Header(orientation or 1, (width, height))
-        if marker == 0xE1 and orientation is None and content[at + 4 : at + 10] == b"Exif\0\0":
-            orientation = _from_tags(content[at + 10 : at + 2 + length])
-        at += 2 + length
-    return Header(orientation, None)
+        end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        yield marker, at + 4, end
+        if marker == _SCAN:
+            return
+        at = end
 
 
 def _from_tags(tags: bytes) -> int | None:

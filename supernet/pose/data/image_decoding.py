@@ -14,7 +14,7 @@ import PIL.Image
 import simplejpeg
 
 from supernet.errors import UserError
-from supernet.pose.data.exif import orientation_of, turn
+from supernet.pose.data.exif import orientation_of, start_of_scan, turn
 
 MAX_BYTES: Final = 2**28
 """Largest image file."""
@@ -99,9 +99,9 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
             f"{MAX_ASPECT_RATIO} are allowed; scale it down, crop it or remove it",
             "impossible_size",
         )
-    # Some decoders silently fill the rest of a truncated JPEG with grey. The end marker (FFD9) must follow the start
-    # of the last scan (FFDA); neither can occur inside a scan.
-    if is_jpeg and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda"):
+    # Some decoders silently fill the rest of a truncated JPEG with grey. Scans cannot hold the end marker, but what
+    # cameras append to an image can, such as a short film.
+    if is_jpeg and content.find(b"\xff\xd9", start_of_scan(content) or content.rfind(b"\xff\xda")) < 0:
         raise BadImage(f"image {name} is truncated (no end-of-image marker); download it again")
     image = _decode(content, name, strict and colour_space in ("YCbCr", "Gray"))
     return turn(image, orientation_of(content)) if upright else image

@@ -1,9 +1,11 @@
 """Chooses the number of steps with which a run ends in a given time (option ``minutes``), by a short measurement."""
 
+import itertools
 import logging
 import math
 import time
 from dataclasses import dataclass, replace
+from statistics import mean
 
 import torch
 
@@ -34,12 +36,14 @@ class Speeds:
 
     Attributes:
         step_seconds: Of a mean step of each phase, without the time to load images.
-        image_seconds: To load an image, unless it is cached.
+        image_seconds: To load an image in one process.
+        wait_seconds: That a step waits for each of its images, unless they are cached.
         seconds_per_mac: Of the evaluation of an image, per multiply-add of the network.
     """
 
     step_seconds: tuple[float, ...]
     image_seconds: float
+    wait_seconds: float
     seconds_per_mac: float
 
 
@@ -89,15 +93,16 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
     """Take a few steps of each phase with weights that are thrown away."""
     configure_process(setup)
     trainer = new_trainer(setup, new_supernet(setup, processes, is_resumed=True), processes)
-    costs, seconds_per_mac, waits = step_costs(setup), [], []
+    costs, seconds_per_mac, waits = step_costs(setup), [], list[list[float]]()
     largest, fixed_shapes = setup.space.largest(), setup.settings.has_fixed_shapes(setup.device)
     for scheduled in setup.scheduled:
         trainer.step = scheduled.start
         trainer.start_phase(scheduled)
         num_steps = min(1 + _MEASURED_STEPS, scheduled.stop - scheduled.start)
         before, seconds, work = _now(trainer), 0.0, 0.0
+        waits.append([])
         for number, (batch, data_seconds) in enumerate(trainer.batches(scheduled), start=1):
-            waits.append(data_seconds)
+            waits[-1].append(data_seconds)
             before += data_seconds
             report = trainer.train_step(scheduled, batch, data_seconds)
             now = _now(trainer)
@@ -109,12 +114,15 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
             if number == num_steps:
                 break
         seconds_per_mac.append(seconds / work)
-    per_image = setup.settings.batch_size // processes.count
-    return Speeds(
-        tuple(cost * value for cost, value in zip(costs, seconds_per_mac, strict=True)),
-        max(0.0, sum(waits) / len(waits)) / per_image,
-        _evaluation_seconds(setup, trainer),
-    )
+    step_seconds = tuple(cost * value for cost, value in zip(costs, seconds_per_mac, strict=True))
+    per_image, num_workers = setup.settings.batch_size // processes.count, setup.settings.num_workers
+    if num_workers:
+        # Every worker begins with a batch, so only the first wait of a phase shows how long one takes to load.
+        batch_seconds = max(0.0, mean(first for first, *_ in waits))
+        wait = max(0.0, batch_seconds / num_workers - mean(step_seconds))
+    else:
+        batch_seconds = wait = max(0.0, mean(itertools.chain(*waits)))
+    return Speeds(step_seconds, batch_seconds / per_image, wait / per_image, _evaluation_seconds(setup, trainer))
 
 
 @torch.no_grad()
@@ -140,12 +148,12 @@ def steps_within(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
     compute = sum(
         phase.share / total * value for phase, value in zip(settings.phases, speeds.step_seconds, strict=True)
     )
-    loading = settings.batch_size * speeds.image_seconds
+    loading = settings.batch_size * speeds.wait_seconds
     num_loaded = len(setup.train_set) if _is_cached(setup) else math.inf
     # All images are loaded in the first epoch, and then found in the cache, if they fit.
     steps = seconds / (compute + loading)
     if steps * settings.batch_size > num_loaded:
-        steps = max(0.0, seconds - num_loaded * speeds.image_seconds) / compute
+        steps = max(0.0, seconds - num_loaded * speeds.wait_seconds) / compute
     least = math.ceil(max(total / phase.share for phase in settings.phases))
     if steps < least:
         missing = (least * (compute + loading) - seconds) / 60
@@ -159,7 +167,7 @@ def steps_within(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
 def loading_seconds(setup: TrainingSetup, speeds: Speeds, num_steps: int) -> float:
     """Return the time that steps wait for images: in the first epoch only, if all are then in the cache."""
     num_images = num_steps * setup.settings.batch_size
-    return speeds.image_seconds * (min(num_images, len(setup.train_set)) if _is_cached(setup) else num_images)
+    return speeds.wait_seconds * (min(num_images, len(setup.train_set)) if _is_cached(setup) else num_images)
 
 
 def report_seconds(setup: TrainingSetup, speeds: Speeds) -> float:

@@ -35,6 +35,23 @@ def test_truncated_images_are_refused(tmp_path: Path, suffix: str, share: float)
         read_image(path)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("film", [b"\xff\xda", b"\xff\xd9 and \xff\xda", encoded(".jpg")[:500]])
+def test_what_a_camera_appends_to_an_image_does_not_matter(film: bytes, strict: bool) -> None:
+    content = encoded(".jpg")
+    expected = decode_image(content, "image.jpg", strict=strict)
+    np.testing.assert_array_equal(decode_image(content + film, "image.jpg", strict=strict), expected)
+
+
+def test_a_thumbnail_does_not_end_an_image() -> None:
+    content, thumbnail = encoded(".jpg"), encoded(".jpg")
+    block = b"\xff\xe1" + (len(thumbnail) + 8).to_bytes(2, "big") + b"Exif\0\0" + thumbnail
+    whole = content[:2] + block + content[2:]
+    np.testing.assert_array_equal(decode_image(whole, "image.jpg"), decode_image(content, "image.jpg"))
+    with pytest.raises(UserError, match="truncated"):
+        decode_image(whole[:-200], "image.jpg")
+
+
 def test_files_that_are_not_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>not found</html>")
     for name in ("page.jpg", "absent.jpg", "."):

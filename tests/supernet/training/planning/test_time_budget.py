@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +14,23 @@ from supernet.compute.distributed import SINGLE_PROCESS
 from supernet.costs.analytic import macs
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
+from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.keypoints import COCO
+from supernet.pose.training.augmentation import Augmentation, Batch
+from supernet.pose.training.loader import StepSampler, training_loader
+from supernet.training import trainer as trainer_module
 from supernet.training.launch import start_or_resume
+from supernet.training.phases import ScheduledPhase
 from supernet.training.planning import time_budget
 from supernet.training.planning.time_budget import Speeds, measure, report_seconds, steps_within
 from supernet.training.settings import TrainSettings
 from supernet.training.setup import TrainingSetup, build_setup
+from supernet.training.trainer import Trainer
 from tests.supernet.test_train import configuration, state_of
 
 K = COCO.num
 SECONDS = (0.5, 1.0, 2.0, 2.0, 3.0, 4.0)
-SPEEDS = Speeds(SECONDS, image_seconds=0.25, seconds_per_mac=1e-6)
+SPEEDS = Speeds(SECONDS, image_seconds=0.5, wait_seconds=0.25, seconds_per_mac=1e-6)
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def seconds_of(setup: TrainingSetup, steps: int, num_loaded: int) -> float:
     """The time of so many steps, phase by phase."""
     shares = [phase.share for phase in setup.settings.phases]
     compute = sum(steps * share / sum(shares) * value for share, value in zip(shares, SECONDS, strict=True))
-    return compute + num_loaded * SPEEDS.image_seconds
+    return compute + num_loaded * SPEEDS.wait_seconds
 
 
 def test_the_steps_fill_the_time_and_cached_images_are_loaded_once(setup: TrainingSetup) -> None:
@@ -107,9 +114,36 @@ def test_what_is_measured_is_the_time_of_the_steps(setup: TrainingSetup, monkeyp
     monkeypatch.setattr(time_budget, "_now", later)
     monkeypatch.setattr(time, "perf_counter", lambda: 0.0)  # images take no time
     speeds = measure(setup, SINGLE_PROCESS)
-    assert speeds.image_seconds == 0
+    assert speeds.image_seconds == speeds.wait_seconds == 0
     # Each measured step took a second; their subnets differ from the mean ones by less than a factor of three.
     assert all(1 / 3 < value < 3 for value in speeds.step_seconds)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "batch_seconds", "waiting"),
+    [(0, 0.5, 0.5), (4, 3.0, 0.75)],
+)
+def test_steps_wait_for_images_only_as_long_as_workers_take(
+    num_workers: int, batch_seconds: float, waiting: float, setup: TrainingSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = Trainer.batches
+
+    def timed(trainer: Trainer, scheduled: ScheduledPhase) -> Iterator[tuple[Batch, float]]:
+        # With workers, the first batch takes three seconds; others are ready by then.
+        for number, (batch, _) in enumerate(batches(trainer, scheduled)):
+            yield batch, 0.5 if not num_workers else 0.0 if number else 3.0
+
+    monkeypatch.setattr(Trainer, "batches", timed)
+    monkeypatch.setattr(time_budget, "step_costs", lambda _: [0.0] * 6)  # steps take no time
+
+    def loader(dataset: PoseDataset, sampler: StepSampler, augmentation: Augmentation, _: int) -> Iterator[Batch]:
+        return training_loader(dataset, sampler, augmentation, 0)  # it takes no processes to pretend how long they take
+
+    monkeypatch.setattr(trainer_module, "training_loader", loader)
+    speeds = measure(replace(setup, settings=replace(setup.settings, num_workers=num_workers)), SINGLE_PROCESS)
+    per_batch = setup.settings.batch_size
+    assert speeds.image_seconds * per_batch == pytest.approx(batch_seconds)
+    assert speeds.wait_seconds * per_batch == pytest.approx(waiting)
 
 
 @pytest.mark.slow
