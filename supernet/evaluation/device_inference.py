@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from supernet.errors import UserError
 from supernet.evaluation.device_maps import (
@@ -139,7 +140,7 @@ def _launched(estimator: PoseEstimator, images: list[ResizedImage]) -> _Batch:
     """Start the network and the search for peaks on the device."""
     with estimator.times.measure("network"):
         # A GPU's library prepares every layer for every shape of input, which takes longer than the batch.
-        missing = estimator.largest_batch - len(images)
+        missing = estimator.images_per_pass(images[0]) - len(images)
         inputs = estimator.inputs([*images, *missing * images[-1:]])
         whole = run(estimator.network, inputs, estimator.settings.flip_test)
         size = (inputs[1.0].shape[2], inputs[1.0].shape[3])
@@ -147,9 +148,18 @@ def _launched(estimator: PoseEstimator, images: list[ResizedImage]) -> _Batch:
             scale: [(low[: len(images)], high[: len(images)]) for low, high in copies]
             for scale, copies in whole.items()
         }
-        heat, tags = zip(*combined(outputs, size, estimator.keypoints), strict=True)
-        maps = Maps(torch.stack(heat), torch.stack(tags))
+        maps = _stacked(combined(outputs, size, estimator.keypoints), len(images))
         return _Batch(images, maps, find_candidates(maps, estimator.settings), [], [])
+
+
+def _stacked(maps: Iterable[tuple[Tensor, Tensor]], num: int) -> Maps:
+    """Return the maps of ``num`` images together, each copied as soon as it is computed."""
+    heat, tags = torch.empty(0), torch.empty(0)
+    for number, (own_heat, own_tags) in enumerate(maps):
+        if number == 0:
+            heat, tags = (own.new_empty((num, *own.shape)) for own in (own_heat, own_tags))
+        heat[number], tags[number] = own_heat, own_tags
+    return Maps(heat, tags)
 
 
 @torch.inference_mode()

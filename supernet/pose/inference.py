@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from supernet.compute.device import DeviceMemory, device_memory
 from supernet.errors import UserError
 from supernet.io.schema import check_number
 from supernet.pose.data.pose_dataset import ImageId, PoseDataset
@@ -33,6 +35,8 @@ Progress = Callable[[int, int], None]
 
 CPU_PIXELS = 2**19
 """Pixels per pass of PyTorch on a CPU at most, unless one image has more: the maps of more do not fit into caches."""
+DEVICE_SHARE = 1 / 32
+"""Of a GPU's memory, for the maps of one pass; those of three passes are in use at a time, beside the network's own."""
 _MAX_SIZE_DIVISOR = 1024
 """Pixels; an image is padded up to a multiple of ``size_divisor``."""
 
@@ -105,8 +109,8 @@ class PoseEstimator:
         resolution: Short side of the input, px.
         keypoints: The K keypoints of the network.
         settings: How images become people.
-        batch_size: Images of scale 1 per pass at most; of larger scales, as many fewer as they are larger. PyTorch on a
-            CPU takes fewer of large images (``CPU_PIXELS``).
+        batch_size: Images of scale 1 per pass at most; of larger scales, as many fewer as they are larger. PyTorch
+            takes fewer of large images (``images_per_pass``).
         device: Where the network is.
         preprocess: See ``Preprocess``.
         check_calibration: Refuse a network whose batch-norm statistics were never computed. False runs it as it is, to
@@ -180,6 +184,28 @@ class PoseEstimator:
         """Images per pass at most, of the scales that there are."""
         return max(1, int(self.batch_size / max(self.settings.scales) ** 2))
 
+    def images_per_pass(self, image: "ResizedImage") -> int:
+        """Return how many images of this size a pass takes at most; always at least one.
+
+        PyTorch on a CPU takes ``CPU_PIXELS``. On a GPU, the maps of a pass at the size of the input take at most
+        ``DEVICE_SHARE`` of the memory.
+        """
+        if not isinstance(self.network, torch.nn.Module):
+            return self.largest_batch
+        sizes = [math.prod(copy.shape[:2]) for copy in image.copies]
+        if torch.device(self.device).type == "cpu":
+            most = CPU_PIXELS // max(sizes)
+        elif self._device_memory is None:
+            most = self.largest_batch
+        else:
+            values = self.keypoints.num * (2 + self.settings.flip_test) * sizes[self.settings.scales.index(1)]
+            most = int(DEVICE_SHARE * self._device_memory.total) // (4 * values)
+        return max(1, min(self.largest_batch, most))
+
+    @cached_property
+    def _device_memory(self) -> DeviceMemory | None:
+        return device_memory(torch.device(self.device))
+
     def resized(self, index: int, image: Image) -> "ResizedImage":
         """Resize an image for the network at each scale; raises UserError if it is none."""
         settings = self.settings
@@ -193,15 +219,12 @@ class PoseEstimator:
     def batches(self, images: Iterable["ResizedImage"]) -> Iterator[list["ResizedImage"]]:
         """Yield batches of images of one size, each as soon as it is full; raises UserError as ``stream``."""
         self._check_network()
-        limit = self.largest_batch
-        on_cpu = isinstance(self.network, torch.nn.Module) and torch.device(self.device).type == "cpu"
         waiting: dict[tuple[int, ...], list[ResizedImage]] = {}
         for image in images:
             shape = image.copies[0].shape
             batch = waiting.setdefault(shape, [])
             batch.append(image)
-            largest = max(math.prod(copy.shape[:2]) for copy in image.copies)
-            if len(batch) == limit or (on_cpu and (len(batch) + 1) * largest > CPU_PIXELS):
+            if len(batch) == self.images_per_pass(image):
                 yield waiting.pop(shape)
         yield from waiting.values()
 

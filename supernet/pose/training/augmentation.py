@@ -288,16 +288,12 @@ def move_people(
     return moved[inside.any(axis=-1)]
 
 
-def collate(samples: Sequence[Sample], max_people: int = 30) -> Batch:
-    """Stack samples of one resolution; of each image, keep the ``max_people`` people with the most keypoints."""
-    people_of_images = []
-    for sample in samples:
-        most_first = np.argsort(-(sample.people[..., 2] > 0).sum(axis=1), kind="stable")
-        people_of_images.append(sample.people[np.sort(most_first[:max_people])])
-    num_keypoints = samples[0].people.shape[1]
-    people = np.zeros((len(samples), max(1, *map(len, people_of_images)), num_keypoints, 3), dtype=np.float32)
-    for row, annotated in zip(people, people_of_images, strict=True):
-        row[: len(annotated)] = annotated
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one resolution; images with fewer people than others get people without keypoints."""
+    num_people, num_keypoints = max(1, *(len(sample.people) for sample in samples)), samples[0].people.shape[1]
+    people = np.zeros((len(samples), num_people, num_keypoints, 3), dtype=np.float32)
+    for row, sample in zip(people, samples, strict=True):
+        row[: len(sample.people)] = sample.people
     return Batch(
         images=torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2),
         people=torch.from_numpy(people),

@@ -263,20 +263,20 @@ def test_same_key_gives_the_same_sample_and_another_seed_another() -> None:
     assert batch.images.shape == (2, 3, 64, 64)
 
 
-def test_collate_pads_people_and_keeps_those_with_most_keypoints() -> None:
+def test_collate_keeps_all_people() -> None:
     def sample(counts: list[int], image_id: int) -> Sample:
         people = np.zeros((len(counts), CROWDPOSE.num, 3), np.float32)
         for person, count in zip(people, counts, strict=True):
             person[:count] = (count, image_id, 2)
         return Sample(np.full((32, 32, 3), image_id, np.uint8), people, np.ones((16, 16), np.bool_), image_id)
 
-    batch = collate([sample([1, 5, 3, 5], 7), sample([], 8), sample([2], 9)], max_people=3)
+    batch = collate([sample([1, 5, 3, 5] * 20, 7), sample([], 8), sample([2], 9)])
     assert batch.images.shape == (3, 3, 32, 32)
     assert batch.images.dtype == torch.uint8
-    assert batch.people.shape == (3, 3, CROWDPOSE.num, 3)
-    assert batch.people[0, :, 0, 0].tolist() == [5, 3, 5]
+    assert batch.people.shape == (3, 80, CROWDPOSE.num, 3)
+    assert batch.people[0, :, 0, 0].tolist() == [1, 5, 3, 5] * 20
     assert batch.people[1].abs().sum() == 0
-    assert batch.people[2, :, 0, 0].tolist() == [2, 0, 0]
+    assert batch.people[2, :, 0, 0].tolist() == [2] + 79 * [0]
     assert batch.mask.dtype == torch.bool
     assert batch.image_ids.tolist() == [7, 8, 9]
     assert collate([sample([], 1)]).people.shape == (1, 1, CROWDPOSE.num, 3)
