@@ -138,7 +138,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         value = {"plan": asdict(plan), "digests": digests, "before": figures, "seconds": seconds()}
         container.save(plan.checkpoint, _KIND, {**value, "training": tuner.state()}, keep_previous=True)
 
-    with explain_dead_worker(options.num_workers):
+    with explain_dead_worker():
         _train(tuner, plan, save_checkpoint)
     network = calibrate(tuner.result())
     after = measured(network, "after:")

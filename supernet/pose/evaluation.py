@@ -154,4 +154,6 @@ def num_until_people(dataset: PoseDataset, num_images: int) -> int:
     for number, image_id in enumerate(dataset.image_ids, start=1):
         if image_id in labelled:
             return min(max(number, num_images), len(dataset))
-    raise UserError("the data set holds no labelled person, so AP has no meaning; give images with people")
+    raise UserError(
+        "the data set holds no labelled person (num_keypoints above 0), so AP has no meaning; give images with people"
+    )

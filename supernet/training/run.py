@@ -121,7 +121,7 @@ class TrainingRun:
             self._open_log() if processes.is_main else nullcontext() as log,
             progress_bar(disable=not processes.is_main) as progress,
             stop_request() as stop_requested,
-            explain_dead_worker(settings.num_workers),
+            explain_dead_worker(),
             tf32(allowed=True),
         ):
             task = progress.add_task("training", total=settings.steps, completed=trainer.step, note="")

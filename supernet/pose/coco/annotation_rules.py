@@ -235,7 +235,9 @@ class AnnotationRules:
             if num_given is not None and not (
                 num_given == num_labelled or (may_be_smaller and num_given < num_labelled)
             ):
-                rule = f"is {num_given}, but {num_labelled} keypoints are labelled"
+                rule = (
+                    f"is {num_given}, but {num_labelled} keypoints are labelled; AP leaves out people of whom it is 0"
+                )
                 faults.append(Fault("num_keypoints", f"{place}.num_keypoints", rule))
 
 

@@ -18,6 +18,7 @@ WARNED = (
     "repeated_person",
     "repeated_file",
     "unlabelled_keypoint",
+    "num_keypoints",
 )
 """Kinds of faults of which training and evaluation warn, because results are likely to be meaningless."""
 

@@ -77,7 +77,10 @@ def checked_ground_truth(ground_truth: Any, keypoints: KeypointSet) -> tuple[lis
             "%d of %d boxes end beyond their image; bbox must be x, y, width, height", num_outside, len(complete)
         )
     if not any(person["num_keypoints"] and not person["iscrowd"] for person in complete):
-        raise UserError("the ground truth holds no labelled person, so AP has no meaning; give images with people")
+        raise UserError(
+            "the ground truth holds no labelled person (num_keypoints above 0), so AP has no meaning; "
+            "give images with people"
+        )
     return images, complete
 
 

@@ -60,10 +60,13 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def explain_dead_worker(num_workers: int) -> Iterator[None]:
-    """Raise UserError if one of ``num_workers`` worker processes dies.
+def explain_dead_worker(num_workers: int = 0) -> Iterator[None]:
+    """Raise UserError if a worker process dies.
 
     PyTorch notices that in a signal handler, so the error may come up anywhere, not only where images are awaited.
+
+    Args:
+        num_workers: Of the loader whose images are awaited here; its broken connections are explained, too.
     """
     try:
         yield

@@ -63,6 +63,12 @@ def without_a_snout(people: list[Person]) -> int:
     return 1
 
 
+def miscounted(people: list[Person]) -> int:
+    for person in people:
+        person["num_keypoints"] = 0
+    return sum(any(person["keypoints"][2::3]) for person in people)
+
+
 CHANGES: dict[str, Callable[[list[Person]], int]] = {
     "keypoint_corner": at_corner,
     "normalised": as_shares,
@@ -70,6 +76,7 @@ CHANGES: dict[str, Callable[[list[Person]], int]] = {
     "zero_area": of_no_area,
     "repeated_person": twice,
     "unlabelled_keypoint": without_a_snout,
+    "num_keypoints": miscounted,
 }
 """Those of annotations; images of one file are tested with the identities."""
 
