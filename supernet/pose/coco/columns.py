@@ -200,7 +200,7 @@ def _regions(entries: Sequence[Mapping[str, Any]], wanted: npt.NDArray[np.bool_]
     regions = {}
     for row in np.flatnonzero(wanted).tolist():
         region = entries[row].get("segmentation")
-        if region:
+        if any(region) if isinstance(region, list) else region:  # converters write [] and [[]] for none
             try:
                 if not _are_polygons(region):
                     check_limits(region, _MOST_IN_REGION)

@@ -112,8 +112,11 @@ def test_images_without_people_can_be_included_and_people_without_keypoints_are_
     assert np.array_equal(without_keypoints.mask, expected)
 
 
-def test_a_region_without_segmentation_is_its_box(folder: Folder) -> None:
-    del folder.content["annotations"][3]["segmentation"]
+@pytest.mark.parametrize("none", [None, [], [[]], [[], []], ""])
+def test_a_region_without_segmentation_is_its_box(folder: Folder, none: object) -> None:
+    folder.content["annotations"][3]["segmentation"] = none
+    if none == "":
+        del folder.content["annotations"][3]["segmentation"]
     masked = ~folder.open(only_with_people=False)[1].mask
     assert masked.sum() == 20 * 10
     assert masked[10:20, 5:25].all()
@@ -255,6 +258,7 @@ def test_an_image_of_another_size_than_annotated_is_refused(folder: Folder) -> N
         {"size": [WIDTH, HEIGHT], "counts": [HEIGHT * WIDTH]},
         {"counts": [HEIGHT * WIDTH]},
         "polygon",
+        5,
         [[1, 2, 3, 4]],
         [[1, 2, 3, 4, 5, 6, 7]],
         [[1, 2, "3", 4, 5, 6]],
