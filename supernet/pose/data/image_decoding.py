@@ -20,6 +20,8 @@ MAX_BYTES: Final = 2**28
 """Largest image file."""
 MAX_PIXELS: Final = 2**27
 """Largest image, 134 million pixels or 400 MB decoded; the header of a small file can claim far more."""
+MAX_SIDE: Final = 2**15 - 2
+"""Longest side, in pixels, that OpenCV 4 resizes."""
 MAX_ASPECT_RATIO: Final = 64
 """Largest ratio of long to short side. The network's input has the same ratio: longer strips would fill the memory."""
 IMAGE_SUFFIXES: Final = (
@@ -93,10 +95,11 @@ def decode_image(content: bytes, name: str, *, upright: bool = False, strict: bo
         width, height = _claimed_size(content)
     if not width or not height:  # the decoder might find a huge one
         raise _undecodable(name)
-    if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+    long_side, short_side = max(width, height), min(width, height)
+    if width * height > MAX_PIXELS or long_side > min(MAX_SIDE, MAX_ASPECT_RATIO * short_side):
         raise BadImage(
-            f"image {name} is {width} x {height}; at most {MAX_PIXELS} pixels and an aspect ratio of "
-            f"{MAX_ASPECT_RATIO} are allowed; scale it down, crop it or remove it",
+            f"image {name} is {width} x {height}; at most {MAX_PIXELS} pixels, {MAX_SIDE} on a side, and an aspect "
+            f"ratio of {MAX_ASPECT_RATIO} are allowed; scale it down, crop it or remove it",
             "impossible_size",
         )
     # Some decoders silently fill the rest of a truncated JPEG with grey. Scans cannot hold the end marker, but what

@@ -141,7 +141,7 @@ def test_small_and_long_images_are_read(width: int, height: int) -> None:
 
 @pytest.mark.parametrize(
     ("width", "height"),
-    [(20_000, 20), (20, 20_000), (65, 1), (12_000, 12_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)],
+    [(20_000, 20), (20, 20_000), (65, 1), (32_767, 4_000), (12_000, 12_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)],
 )
 def test_impossible_sizes_are_refused_before_they_are_decoded(
     width: int, height: int, monkeypatch: pytest.MonkeyPatch
