@@ -1,5 +1,7 @@
 """Run folders: their names, the `latest` link and `summary.json`."""
 
+import errno
+import logging
 import os
 from contextlib import suppress
 from datetime import datetime
@@ -11,6 +13,11 @@ from supernet.compute import machine
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.metric_values import with_null
+
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+"""What file systems without symbolic links (exFAT, some SMB mounts) answer when one is made."""
+
+logger = logging.getLogger(__name__)
 
 
 def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
@@ -69,16 +76,24 @@ def discard_empty(folder: Path) -> None:
 def point_latest(folder: Path) -> None:
     """Point the link ``latest`` beside ``folder`` to it, in one step; call it once the run has results.
 
-    Temporary files of killed runs beside it are removed.
+    Temporary files of killed runs beside it are removed. A file system without links is logged as a warning.
 
     Raises:
-        UserError: ``latest`` is not a link, or the file system has no links.
+        UserError: ``latest`` is not a link, or cannot be replaced.
     """
     files.sweep(folder.parent)
     temporary, link = folder.parent / f".latest.tmp{os.getpid()}", folder.parent / "latest"
     try:
         temporary.unlink(missing_ok=True)
-        temporary.symlink_to(folder.name)
+        try:
+            temporary.symlink_to(folder.name)
+        except OSError as error:
+            if error.errno not in _NO_LINKS or os.path.lexists(link):
+                raise
+            logger.warning(
+                f"there is no {link}, as this file system has no symbolic links; name the run, {folder}, instead"
+            )
+            return
         os.replace(temporary, link)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Invalid overrides are reported in one line, and run folders get the requested names."""
 
+import errno
 import os
 import re
 import subprocess
@@ -107,6 +108,39 @@ def test_a_folder_named_latest_is_reported_and_kept(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot point .*latest to"):
         point_latest(create_run(tmp_path, "train", "run"))
     assert sorted(os.listdir(tmp_path / "train")) == ["latest", "run"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_links_has_no_latest_and_says_so(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse_links(monkeypatch, number)
+    folder = create_run(tmp_path, "train", "run")
+    point_latest(folder)
+    (message,) = caplog.messages
+    assert f"no symbolic links; name the run, {folder}," in message
+    assert os.listdir(tmp_path / "train") == ["run"]
+
+
+def test_a_link_that_is_refused_for_another_reason_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = create_run(tmp_path, "train", "run")
+    refuse_links(monkeypatch, errno.EIO)
+    with pytest.raises(UserError, match=r"cannot point .*latest to"):
+        point_latest(folder)
+    refuse_links(monkeypatch, errno.EPERM)
+    (tmp_path / "train" / "latest").mkdir()  # commands would read it as the newest run
+    with pytest.raises(UserError, match=r"cannot point .*latest to"):
+        point_latest(folder)
+    assert not caplog.messages
+
+
+def refuse_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "symlink", refuse)
 
 
 def test_a_data_set_is_composed_with_its_overrides() -> None:
