@@ -35,9 +35,11 @@ from supernet.io.new_folder import check_new
 from supernet.io.schema import from_mapping
 from supernet.litepose import LitePose
 from supernet.pose.data.cached import CachedDataset
+from supernet.pose.data.pose_dataset import fingerprint
 from supernet.pose.datasets import build, resolved
 from supernet.pose.evaluation import category_id_of
 from supernet.pose.training.worker_processes import explain_dead_worker
+from supernet.training.run_folder import differences, warn_of_differences
 
 IMAGE_BYTES = 2**30
 """Training images kept in memory by each process that loads them."""
@@ -113,6 +115,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     teacher = None
     if plan.teacher is not None:
         teacher = load_teacher(plan.teacher, start.keypoints, device, start.objective.placement)
+    train_images = fingerprint(train_set)
     digests = [digest(network) for network in (start.network, teacher) if network is not None]
     if teacher is not None:
         calibrate(teacher)
@@ -121,6 +124,8 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         before = measured(calibrate(start.network) if changed else start.network, "before:")
         seconds_before = 0.0
     elif saved["digests"] == digests:
+        images_before = saved.get("train_images", train_images)  # checkpoints of earlier releases lack them
+        warn_of_differences(plan.checkpoint, differences(images_before, train_images, "train_images"))
         before = {split: from_mapping(Measurement, value, split) for split, value in saved["before"].items()}
         try:
             tuner.load_state(saved["training"])
@@ -136,7 +141,8 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     def save_checkpoint() -> None:
         figures = {split: asdict(measurement) for split, measurement in before.items()}
         value = {"plan": asdict(plan), "digests": digests, "before": figures, "seconds": seconds()}
-        container.save(plan.checkpoint, _KIND, {**value, "training": tuner.state()}, keep_previous=True)
+        value |= {"train_images": train_images, "training": tuner.state()}
+        container.save(plan.checkpoint, _KIND, value, keep_previous=True)
 
     with explain_dead_worker():
         _train(tuner, plan, save_checkpoint)

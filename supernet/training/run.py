@@ -25,7 +25,7 @@ from supernet.errors import UserError
 from supernet.evaluation.subnet_report import report_scores
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.coco.dataset import CocoPeople
-from supernet.pose.data.pose_dataset import original_of
+from supernet.pose.data.pose_dataset import fingerprint, original_of
 from supernet.pose.data.skip_broken import skip_broken_of
 from supernet.pose.drawing import save_image
 from supernet.pose.evaluation import Evaluation
@@ -91,6 +91,8 @@ class TrainingRun:
             "threads": torch.get_num_threads(),
             "processes": processes.count,
             "space_digest": setup.space.digest(),
+            "keypoints": setup.keypoints.to_plain(),
+            "train_images": fingerprint(setup.train_set),
         }
         warm_start = setup.warm_start
         self.started_from: Lineage = () if warm_start is None else warm_start.trained_on

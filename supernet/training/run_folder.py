@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from supernet.checkpoints import container
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.pose.coco.splits import with_current_names as with_current_dataset_names
+from supernet.pose.custom_keypoints import from_plain
 
 CHECKPOINT_FILE = "checkpoint.pt"
 CONFIG_FILE = "config.json"
@@ -24,6 +25,9 @@ _MAX_NAMED = 5
 
 _EARLIER_NAMES = {"picture_memory_mib": "image_memory_mib"}
 """Options that an earlier release wrote into checkpoints under another name, and their names now."""
+
+_NOT_IN_EARLIER = ("keypoints", "train_images")
+"""Parts of the environment that checkpoints of earlier releases lack."""
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +107,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     # Through JSON, as in the file, which has no tuples and only string keys.
     different = differences(own, json.loads(json.dumps(value["config"])))
     if different:
-        more = f" and {len(different) - _MAX_NAMED} more" if len(different) > _MAX_NAMED else ""
         raise UserError(
             f"{folder / CHECKPOINT_FILE} is of another run than {folder / CONFIG_FILE}: "
-            f"{', '.join(different[:_MAX_NAMED])}{more}; restore the run's own checkpoint"
+            f"{_first(different)}; restore the run's own checkpoint"
         )
     return value
 
@@ -124,20 +127,40 @@ def _with_current_names(config: Any) -> Any:
 def check_environment(then: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     """Compare the environment of a checkpoint with that of this process.
 
-    Other versions, another processor or another number of threads are logged as a warning, because the bits of the
-    result may then differ.
+    Other versions, another processor or number of threads, and other training images are logged as a warning, because
+    the bits of the result may then differ.
 
     Raises:
-        UserError: The search space differs.
+        UserError: The search space or the names of the keypoints differ.
     """
+    now = {key: value for key, value in now.items() if key in then or key not in _NOT_IN_EARLIER}
     different = differences(then, now)
     if then.get("space_digest") != now["space_digest"]:
         raise UserError(f"{folder} cannot be resumed: {', '.join(different)}; restore these or start a new run")
+    if "keypoints" in now:
+        before, names = (list(from_plain(environment["keypoints"]).names) for environment in (then, now))
+        if names != before:
+            raise UserError(
+                f"{folder} cannot be resumed: the keypoints of its data set have changed since it started "
+                f"({_first(differences(before, names, 'keypoints.names'))}); "
+                "restore its annotation files or start a new run"
+            )
+    warn_of_differences(folder, different)
+
+
+def warn_of_differences(resumed: Path, different: Sequence[str]) -> None:
+    """Log a warning if a run is resumed under conditions that ``different`` (:func:`differences`) says have changed."""
     if different:
         logger.warning(
-            f"{folder} is resumed with {', '.join(different)}; the result may not be bit-identical to that of an "
+            f"{resumed} is resumed with {', '.join(different)}; the result may not be bit-identical to that of an "
             "uninterrupted run"
         )
+
+
+def _first(different: Sequence[str]) -> str:
+    """Return the first few differences as one text."""
+    more = f" and {len(different) - _MAX_NAMED} more" if len(different) > _MAX_NAMED else ""
+    return ", ".join(different[:_MAX_NAMED]) + more
 
 
 def differences(before: Any, after: Any, place: str = "") -> list[str]:

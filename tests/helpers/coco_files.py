@@ -1,6 +1,7 @@
 """Data sets in COCO's format: synthetic people on disk as a custom set of five keypoints, and random annotations."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,29 @@ def write_custom_set(root: Path, num_images: int = 8) -> dict[str, Any]:
     }
     keypoints = {"name": "dancers", "sigmas": [0.05, 0.06, 0.06, 0.08, 0.08]}
     return {"kind": "coco", "keypoints": keypoints, "root": str(root), "category": "dancer", **splits}
+
+
+def rewrite(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the annotation files of both splits."""
+    for split in ("train", "val"):
+        path = root / "annotations" / f"{split}.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+
+def reorder_keypoints(content: dict[str, Any]) -> None:
+    content["categories"][0] = {**CATEGORY, "keypoints": [*NAMES[1:], NAMES[0]]}
+
+
+def remove_images(content: dict[str, Any]) -> None:
+    content["images"] = content["images"][:5]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [person for person in content["annotations"] if person["image_id"] in kept]
+
+
+def remove_skeleton(content: dict[str, Any]) -> None:
+    del content["categories"][0]["skeleton"]
 
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "crowdpose_eval.json").read_text())

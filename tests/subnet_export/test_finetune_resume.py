@@ -14,6 +14,7 @@ from subnet_export.exported_model import ExportedModel, Measurement
 from subnet_export.finetuning import run as finetuning_run
 from subnet_export.model import load_model, save_model
 from supernet.pose.inference import PoseEstimator
+from tests.helpers.coco_files import remove_images, reorder_keypoints, rewrite, write_custom_set
 from tests.helpers.finetuning import equal, pretend, run, stop_after, three_steps
 
 Exported = tuple[ExportedModel, Path]
@@ -77,6 +78,26 @@ def test_a_run_stopped_while_measuring_says_how_to_resume(
     monkeypatch.setattr(finetuning_run, "measure", measure)
     assert run(monkeypatch, "--resume", tmp_path / "tuned.checkpoint.pt") == 0
     assert os.listdir(tmp_path) == ["tuned"]
+
+
+def test_a_run_resumed_on_other_annotations_says_what_differs_and_other_keypoints_are_refused(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, checkpoint = tmp_path / "set", tmp_path / "tuned.checkpoint.pt"
+    write_custom_set(root)
+    dataset = ["--dataset", "custom", "--dataset-root", root, "dataset.category=dancer"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        assert run(patch, *three_steps(exported[1], tmp_path / "tuned"), *dataset) == 2
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        rewrite(root, remove_images)
+        assert run(patch, "--resume", checkpoint) == 2
+    assert "train_images.number 5 instead of 8; the result may not" in " ".join(capsys.readouterr().err.split())
+    rewrite(root, reorder_keypoints)
+    assert run(monkeypatch, "--resume", checkpoint) == 2
+    assert "calls keypoint 1 'RHand', but in the keypoint set custom it is 'Snout'" in capsys.readouterr().err
 
 
 def test_options_of_a_stopped_run_cannot_be_changed_when_resuming(

@@ -94,7 +94,7 @@ def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
     assert trained.keypoints == COCO
     value = container.load(folder / "checkpoint.pt", "training")
     environment = {"code", "python", "torch", "numpy", "opencv", "processor", "device", "threads", "processes"}
-    assert value["made_with"].keys() == environment | {"space_digest"}
+    assert value["made_with"].keys() == environment | {"space_digest", "keypoints", "train_images"}
     average = value["trainer"]["average"]
     assert average
     assert all(torch.equal(trained.supernet.state_dict()[name], value) for name, value in average.items())

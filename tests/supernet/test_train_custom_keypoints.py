@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from search.runs.evolution_run import start_or_resume as search
 from subnet_export.export import extract_model
 from subnet_export.model import load_model, save_model
+from supernet.checkpoints import container
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet, save_supernet
 from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import SubnetScorer
@@ -23,8 +25,17 @@ from supernet.pose.evaluation import average_precision
 from supernet.pose.inference import InferenceSettings, PosePredictions
 from supernet.pose.keypoints import COCO, KeypointSet
 from supernet.pose.metrics.average_precision import KeypointEvaluator
+from supernet.training import run_folder
 from supernet.training.launch import start_or_resume
-from tests.helpers.coco_files import CATEGORY, NAMES, write_custom_set
+from tests.helpers.coco_files import (
+    CATEGORY,
+    NAMES,
+    remove_images,
+    remove_skeleton,
+    reorder_keypoints,
+    rewrite,
+    write_custom_set,
+)
 from tests.supernet.test_train import configuration, state_of
 
 Trained = tuple[Path, TrainedSupernet, dict[str, Any]]
@@ -54,18 +65,68 @@ def test_the_supernet_keeps_the_file_s_keypoints(trained: Trained) -> None:
     assert state_of(folder / "supernet.pt")
 
 
-def test_a_run_that_ended_before_its_report_is_resumed(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, _, dataset = trained
-    config = configuration(tmp_path, dataset=dataset, steps=4, phases=[PHASE], checkpoint_every=2)
+def stopped_run(runs: Path, dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Take all steps of a run, but end it before its report; returns the configuration."""
+    config = configuration(runs, dataset=dataset, steps=4, phases=[PHASE], checkpoint_every=2)
     with monkeypatch.context() as patch:
         patch.setattr("supernet.training.run.SubnetScorer", None)
         with pytest.raises(TypeError):
             start_or_resume(config, [])
+    return config
+
+
+def test_a_run_that_ended_before_its_report_is_resumed(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, dataset = trained
+    config = stopped_run(tmp_path, dataset, monkeypatch)
     start_or_resume(config | {"resume": "latest"}, ["resume=latest"])
     resumed, whole = (state_of(run / "supernet.pt") for run in (tmp_path / "train" / "run", folder))
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_run_is_not_resumed_on_keypoints_in_another_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = stopped_run(tmp_path, write_custom_set(tmp_path / "set"), monkeypatch)
+    rewrite(tmp_path / "set", reorder_keypoints)
+    message = r"cannot be resumed: .* keypoints.* \(keypoints\.names\[0\] 'RHand' instead of 'Snout', .*start a new run"
+    with pytest.raises(UserError, match=message):
+        start_or_resume(config | {"resume": "latest"}, ["resume=latest"])
+    assert not (tmp_path / "train" / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [(remove_images, "train_images.number 5 instead of 8"), (remove_skeleton, "keypoints.skeleton [] instead of [[")],
+)
+def test_a_run_resumed_on_other_annotations_says_what_differs(
+    change: Callable[[dict[str, Any]], None],
+    difference: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = stopped_run(tmp_path, write_custom_set(tmp_path / "set"), monkeypatch)
+    rewrite(tmp_path / "set", change)
+    caplog.clear()
+    start_or_resume(config | {"resume": "latest"}, ["resume=latest"])
+    (warning,) = [message for message in caplog.messages if "is resumed with" in message]
+    assert difference in warning
+    assert (tmp_path / "train" / "run" / "summary.json").exists()
+
+
+def test_a_checkpoint_that_records_no_data_set_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = stopped_run(tmp_path, write_custom_set(tmp_path / "set"), monkeypatch)
+    folder = tmp_path / "train" / "run"
+    value = container.load(folder / "checkpoint.pt", "training")
+    for entry in ("keypoints", "train_images"):  # as of an earlier release
+        del value["made_with"][entry]
+    run_folder.save_checkpoint(folder, value)
+    caplog.clear()
+    start_or_resume(config | {"resume": "latest"}, ["resume=latest"])
+    assert not [message for message in caplog.messages if "is resumed with" in message]
+    assert (folder / "summary.json").exists()
 
 
 def test_an_exported_subnet_knows_its_names(trained: Trained, tmp_path: Path) -> None:

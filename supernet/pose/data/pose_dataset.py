@@ -1,5 +1,7 @@
 """The interface of all annotated data sets, built-in or on disk."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -62,6 +64,14 @@ def original_of(dataset: PoseDataset) -> PoseDataset:
     while (source := getattr(dataset, "source", None)) is not None:
         dataset = source
     return dataset
+
+
+def fingerprint(dataset: PoseDataset) -> dict[str, int | str]:
+    """Return the number of images and a digest of their ids, which say whether a data set has the images it had."""
+    return {
+        "number": len(dataset),
+        "ids_digest": hashlib.sha256(json.dumps(list(dataset.image_ids)).encode()).hexdigest()[:16],
+    }
 
 
 def truth_of(dataset: PoseDataset, image_ids: Sequence[ImageId]) -> dict[str, Any]:
