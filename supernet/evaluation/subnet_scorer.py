@@ -1,6 +1,7 @@
 """Scores subnets of a supernet: extract, calibrate, evaluate."""
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -115,7 +116,7 @@ def chosen_dataset(given: Mapping[str, Any] | None, own: Mapping[str, Any], weig
 
 
 def split_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, network: str) -> PoseDataset:
-    """Build one split of a data set for a network of certain keypoints.
+    """Build one split of a data set for a network of certain keypoints, which are then those of the images.
 
     Args:
         keypoints: The keypoints that the network predicts.
@@ -124,17 +125,22 @@ def split_for(keypoints: KeypointSet, dataset: Mapping[str, Any], split: str, ne
         network: What to call the network in the error message.
 
     Raises:
-        UserError: The data set cannot be built or is annotated with other keypoints.
+        UserError: The data set cannot be built, or is annotated with other keypoints, sigmas or pairs.
     """
-    images = build(dataset, split)
-    if images.keypoints != keypoints:
-        annotated, predicted = images.keypoints.name, keypoints.name
-        difference = "another set of that name" if annotated == predicted else repr(predicted)
-        raise UserError(
-            f"dataset.keypoints is {annotated!r} but {network} was trained on {difference}; "
-            "choose a data set with its keypoints"
+    images = build(dataset, split, keypoints)
+    different = images.keypoints.difference(keypoints)
+    if different is None:
+        return images
+    annotated, predicted = images.keypoints.name, keypoints.name
+    if different == "names" and annotated != predicted:
+        rule, remedy = f"dataset.keypoints is {annotated!r} but {network} was trained on {predicted!r}", ""
+    else:
+        given, own = (
+            json.dumps(s.described()[different], separators=(",", ":")) for s in (images.keypoints, keypoints)
         )
-    return images
+        rule = f"dataset.keypoints.{different} is {given} but {network} was trained with {own}"
+        remedy = "" if different == "names" else f"set dataset.keypoints.{different}={own} or "
+    raise UserError(f"{rule}; {remedy}choose a data set with its keypoints")
 
 
 def calibration_batches(dataset: PoseDataset, resolution: int, num_images: int, size_divisor: int) -> list[Tensor]:

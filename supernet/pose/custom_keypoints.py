@@ -8,7 +8,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from supernet.errors import UserError
@@ -77,7 +77,7 @@ class CustomKeypoints:
         Raises:
             UserError: The two disagree on the names, or an entry is missing, wrong, or contradicts the names.
         """
-        file = type(self).from_category(category)
+        file = CustomKeypoints.from_category(category)
         names = self.names if self.names is not None else file.names
         if not names:
             raise UserError("the names of the keypoints are missing; list them as keypoints of the category")
@@ -108,6 +108,33 @@ class CustomKeypoints:
     def lists_pairs(self, category: Mapping[str, Any]) -> bool:
         """Whether mirror pairs are listed, here or in a category of an annotation file, and not derived from names."""
         return self.flip_pairs is not None or self.unpaired is not None or category.get("flip_pairs") is not None
+
+    def for_network(self, network: KeypointSet) -> "CustomKeypoints":
+        """Return a description that takes what it and the annotation file leave open from a network's keypoints."""
+        return _CustomKeypointsFor(**vars(self), network=network)
+
+
+@dataclass(frozen=True)
+class _CustomKeypointsFor(CustomKeypoints):
+    """The description of a keypoint set for a network: what it and the file leave open is as the network has it.
+
+    Attributes:
+        network: The keypoints that the network predicts.
+    """
+
+    network: KeypointSet = field(kw_only=True)
+
+    def complete(self, category: Mapping[str, Any]) -> KeypointSet:
+        """Build the keypoint set; it is the network's unless a field that matters (``difference``) is another."""
+        names = self.names if self.names is not None else CustomKeypoints.from_category(category).names
+        if names == self.network.names:
+            own = {key: self.network.described()[key] for key in ("sigmas", "flip_pairs", "skeleton")}
+            category = own | {key: value for key, value in category.items() if value is not None}
+        return super().complete(category).for_network(self.network)
+
+    def lists_pairs(self, category: Mapping[str, Any]) -> bool:
+        """Always true: those of the network count."""
+        return True
 
 
 _REQUIRED = {field.name for field in fields(CustomKeypoints)} - {"unpaired"}

@@ -17,13 +17,14 @@ from supernet.pose.synthetic.dataset import SyntheticPeople
 logger = logging.getLogger(__name__)
 
 
-def build(dataset: Mapping[str, Any], split: str) -> PoseDataset:
+def build(dataset: Mapping[str, Any], split: str, network: KeypointSet | None = None) -> PoseDataset:
     """Build one split of a data set.
 
     Args:
         dataset: ``kind`` ("synthetic" or "coco"), ``keypoints`` ("coco", "crowdpose", or a custom set) and, per
             kind, what ``conf/dataset/*.yaml`` documents.
         split: "train", "val" or "test".
+        network: Keypoints of the network that the data set is for; they fill in what it leaves open about its own.
 
     Raises:
         UserError: A missing, unknown or wrong entry, or files that cannot be read.
@@ -34,10 +35,10 @@ def build(dataset: Mapping[str, Any], split: str) -> PoseDataset:
         raise UserError(f"dataset.kind must be one of {sorted(builders)}, got {kind!r}")
     if split not in SPLITS or not isinstance(dataset.get(split), Mapping):
         raise UserError(f"dataset has no split {split!r}; it needs the mappings {', '.join(SPLITS)}")
-    return builders[kind](dataset, split)
+    return builders[kind](dataset, split, network)
 
 
-def _synthetic(dataset: Mapping[str, Any], split: str) -> PoseDataset:
+def _synthetic(dataset: Mapping[str, Any], split: str, network: KeypointSet | None) -> PoseDataset:
     for place, value, wanted in [
         ("dataset", set(dataset), {"kind", "keypoints", "width", "height", *SPLITS}),
         (f"dataset.{split}", set(dataset[split]), {"num_images", "seed"}),
@@ -53,16 +54,18 @@ def _synthetic(dataset: Mapping[str, Any], split: str) -> PoseDataset:
     ]:
         check_number(f"dataset.{place}", value, least=least, whole=True)
     keypoints = from_plain(dataset["keypoints"])
+    if network is not None:
+        keypoints = keypoints.for_network(network)
     return SyntheticPeople(keypoints, part["num_images"], part["seed"], dataset["width"], dataset["height"])
 
 
-def _on_disk(dataset: Mapping[str, Any], split: str) -> PoseDataset:
+def _on_disk(dataset: Mapping[str, Any], split: str, network: KeypointSet | None) -> PoseDataset:
     described = DatasetOnDisk.from_plain(dataset)
     part = described.splits[split]
     people = CocoPeople(
         part.annotations,
         part.images,
-        described.keypoints,
+        described.keypoints if network is None else described.keypoints.for_network(network),
         only_with_people=part.only_with_people,
         category=described.category,
         # Published figures are measured on all images that decoders accept, so only training is strict.

@@ -71,8 +71,10 @@ class KeypointSet:
 
     def to_plain(self) -> str | dict[str, Any]:
         """Return the name of a built-in set, or a description that ``custom_keypoints.from_plain`` reads."""
-        if _SETS.get(self.name) == self:
-            return self.name
+        return self.name if _SETS.get(self.name) == self else self.described()
+
+    def described(self) -> dict[str, Any]:
+        """Return all fields as plain values, pairs by name."""
         unpaired = {"unpaired": list(self.unpaired)} if self.unpaired else {}
         return {
             "name": self.name,
@@ -83,6 +85,20 @@ class KeypointSet:
             "area_from_box": self.area_from_box,
             **unpaired,
         }
+
+    def difference(self, other: "KeypointSet") -> str | None:
+        """Return the first field that matters to a network or to AP and differs; None if only drawings or names do."""
+        equal = {
+            "names": self.names == other.names,
+            "sigmas": self.sigmas == other.sigmas,
+            "flip_pairs": self.flip_index == other.flip_index,
+            "area_from_box": self.area_from_box == other.area_from_box,
+        }
+        return next((name for name, is_equal in equal.items() if not is_equal), None)
+
+    def for_network(self, network: "KeypointSet") -> "KeypointSet":
+        """Return ``network``, the keypoints of a network, unless their ``difference`` matters."""
+        return self if self.difference(network) else network
 
 
 COCO = KeypointSet(

@@ -163,22 +163,25 @@ def test_a_description_with_other_names_is_refused(trained: Trained, tmp_path: P
         load_model(tmp_path / "model")
 
 
-@pytest.mark.parametrize("has_dataset", [False, True])
-def test_a_search_uses_the_set_of_the_supernet(trained: Trained, tmp_path: Path, has_dataset: bool) -> None:
+@pytest.mark.parametrize("kind", ["own", "same", "without a skeleton"])
+def test_a_search_uses_the_set_of_the_supernet(trained: Trained, tmp_path: Path, kind: str) -> None:
     folder, _, dataset = trained
+    if kind == "without a skeleton":
+        dataset = write_custom_set(tmp_path / "set") | {"keypoints": {}}
+        rewrite(tmp_path / "set", remove_skeleton)
     options = ["population=2", "generations=1", "baseline=1", "num_images=2", "num_calibration_images=2", "threads=1"]
     config = search_configuration(*options, f"supernet={folder}", f"runs={tmp_path}", "name=run", "batch_size=2")
-    config["dataset"] = dataset if has_dataset else None
+    config["dataset"] = None if kind == "own" else dataset
     summary = json.loads((search(config) / "summary.json").read_text())
     assert summary["keypoints"] == "dancers"
     assert 0 <= summary["chosen"]["metrics"]["test"]["AP"] <= 1
 
 
-def test_a_search_on_a_set_with_other_keypoints_is_refused(trained: Trained, tmp_path: Path) -> None:
+def test_a_search_on_a_set_with_other_sigmas_is_refused(trained: Trained, tmp_path: Path) -> None:
     folder, _, dataset = trained
     other = {**dataset, "keypoints": {"name": "dancers", "sigmas": [0.1] * 5}}
     config = search_configuration(f"supernet={folder}", f"runs={tmp_path}") | {"dataset": other}
-    with pytest.raises(UserError, match=r"'dancers' but the supernet .* was trained on another set of that name"):
+    with pytest.raises(UserError, match=r"sigmas is \[0\.1,.* but the supernet .* was trained with \[0\.05,"):
         search(config)
 
 
