@@ -45,21 +45,30 @@ class Journal:
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self.visits: list[dict[str, Any]] = []
-        if path.exists() and path.stat().st_size:
-            _cut_torn_line(path)
-            recorded, self.visits = read_journal(path)
-            for field in {**recorded, **header}:
-                _compare(path, field, recorded.get(field), header.get(field))
-            if not all(type(visit.get("round")) is int and type(visit.get("subject")) is str for visit in self.visits):
-                raise JournalError(f"{path} holds a line that is no visit; remove that file and measure again")
         self._file = path.open("a", encoding="utf-8")
         try:
             _lock(self._file)
         except OSError:
             self._file.close()
             raise JournalError(f"another process is writing {path}; wait for it or choose another file") from None
-        if path.stat().st_size == 0:
+        try:
+            self._continue(path, header)
+        except JournalError:
+            self._file.close()
+            raise
+
+    def _continue(self, path: Path, header: dict[str, Any]) -> None:
+        """Read what the file holds already; begin one that is empty or was interrupted in its first line."""
+        if _line(header).encode().startswith(path.read_bytes()):
+            self._file.truncate(0)
             self._write(header)
+            return
+        recorded, self.visits = read_journal(path)
+        for field in {**recorded, **header}:
+            _compare(path, field, recorded.get(field), header.get(field))
+        if not all(type(visit.get("round")) is int and type(visit.get("subject")) is str for visit in self.visits):
+            raise JournalError(f"{path} holds a line that is no visit; remove that file and measure again")
+        _cut_torn_line(path)
 
     def add(self, number: int, subject: str, milliseconds: list[float]) -> None:
         """Append one visit of a round."""
@@ -74,8 +83,12 @@ class Journal:
         self._file.close()
 
     def _write(self, value: dict[str, Any]) -> None:
-        self._file.write(json.dumps(value, allow_nan=False) + "\n")
+        self._file.write(_line(value))
         self._file.flush()
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False) + "\n"
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from supernet.compute.distributed import process_group
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.schema import check_numbers, from_mapping
+from supernet.training.run_folder import locked
 
 COMMAND = "evolve"
 WAIT_SECONDS = 1800.0
@@ -84,7 +85,7 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
         UserError: Before any evaluation: a wrong option, no such supernet, a budget that no subnet fits, or a run that
             cannot be resumed. Later: the run was stopped by a signal.
     """
-    with process_group(WAIT_SECONDS) as processes:
+    with process_group(WAIT_SECONDS) as processes, ExitStack() as exit_stack:
         started = time.perf_counter()
         settings, saved = from_mapping(EvolveSettings, config, ""), None
         if settings.resume is not None:
@@ -98,6 +99,8 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
             folder = Path(processes.on_main(lambda: str(create_run(settings.runs, COMMAND, settings.name))))
         else:
             folder = saved.folder
+        if processes.is_main:
+            exit_stack.enter_context(locked(folder))
         log = SearchLog(folder, {**config, "supernet": str(problem.trained.path.resolve())}, problem.identity)
         if saved is not None:
             log.check_identity(saved)

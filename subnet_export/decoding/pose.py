@@ -132,6 +132,8 @@ class Pose:
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"an image must be (H, W, 3) uint8, RGB, not {image.shape} {image.dtype}")
+        if max(image.shape[:2]) > 16 * min(image.shape[:2]):  # its input would be as long, and fill the memory
+            raise ValueError(f"an image must be at most 16 times as long as wide, not {image.shape[:2]}; crop it")
         resized, scale, offset = self._resized(image)
         pixels = np.stack([resized, resized[:, ::-1]])[: 2 if self.settings["flip_test"] else 1]
         if self.takes == "float32":
@@ -321,7 +323,6 @@ def draw(image: Array, poses: Array, skeleton: list[list[int]], path: Path) -> N
             if pose[first, 2] > 0 and pose[second, 2] > 0:  # a keypoint is a thick line to itself
                 thickness = 3 * width if first == second else width
                 cv2.line(drawing, points[first], points[second], colours[number % 6], thickness, cv2.LINE_AA)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), drawing):
         raise ValueError(f"cannot write {path}")
 
@@ -337,7 +338,8 @@ def main() -> None:
     try:
         find_people = Pose(options.model)
         for path in options.images:
-            pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)  # turned as its EXIF data say
+            content = np.fromfile(path, np.uint8)
+            pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None  # turned as its EXIF data say
             if pixels is None:
                 raise ValueError(f"{path} is not an image")
             image = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
@@ -346,7 +348,11 @@ def main() -> None:
             people = [{"score": float(score), "keypoints": pose.ravel().tolist()} for score, pose in rows]
             print(json.dumps({"source": path, "width": image.shape[1], "height": image.shape[0], "people": people}))
             if options.draw:
-                draw(image, poses, find_people.description["keypoints"]["skeleton"], options.draw / Path(path).name)
+                options.draw.mkdir(parents=True, exist_ok=True)
+                stem, number = Path(path).stem, 1
+                while (target := options.draw / f"{stem}{'' if number == 1 else number}.jpg").exists():
+                    number += 1  # nothing is overwritten
+                draw(image, poses, find_people.description["keypoints"]["skeleton"], target)
     except (OSError, ValueError, ImportError, cv2.error) as error:
         sys.exit(f"pose.py: {error}")
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.ImageOps
 
 from supernet.errors import UserError
 from supernet.io.files import check_writable
@@ -146,7 +147,7 @@ def draw_enlarged(
 
 
 def as_image(image: ImageLike) -> npt.NDArray[np.uint8]:
-    """Return an image as (H, W, 3) uint8, RGB; files are turned as their EXIF orientation says.
+    """Return an image as (H, W, 3) uint8, RGB; files and Pillow images are turned as their EXIF orientation says.
 
     Raises:
         UserError: The file cannot be read, or ``image`` is something else.
@@ -154,7 +155,17 @@ def as_image(image: ImageLike) -> npt.NDArray[np.uint8]:
     if isinstance(image, str | PathLike):
         return read_image(fspath(image), upright=True)
     if isinstance(image, PIL.Image.Image):
-        return np.asarray(image.convert("RGB"), np.uint8)
+        return _pixels_of(PIL.ImageOps.exif_transpose(image))
     if isinstance(image, np.ndarray):
         return image  # its type and shape are checked where it is resized
     raise UserError(f"an image is a file, an array (H, W, 3) or a Pillow image, got {type(image).__name__}; convert it")
+
+
+def _pixels_of(image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    """Return a Pillow image as (H, W, 3) uint8, RGB."""
+    if image.mode.startswith("I;16"):  # Pillow would clip it
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise UserError(f"a Pillow image of mode {image.mode} does not say what is white; convert it to L or RGB")
+    return np.asarray(image.convert("RGB"), np.uint8)

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from subnet_export.browser.folder import FOLDER as PAGE_FOLDER
+from subnet_export.deployment.formats import WEB
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import CARD_FILE, load_model, write_program
 from subnet_export.publish import picture
@@ -50,7 +52,7 @@ def stage_model(source: Path, staging: Path, name: str, license: str | None, ima
     model = replace(model, dataset=dataset, license=license or model.license)
     old = {key: value for key, value in load_net(source).description.items() if key != checksum.KEY}
     description = {**old, "dataset": dataset, "license": model.license}
-    _copy(source, staging, [WEIGHTS_FILE, *_format_files(model)])
+    _copy(source, staging, [WEIGHTS_FILE, *_format_files(model, source)])
     if image is not None:
         files.write_bytes(staging / PICTURE_FILE, picture.encoded(picture.photograph(model, image)))
     elif (source / PICTURE_FILE).exists():
@@ -118,8 +120,11 @@ def without_places(dataset: Mapping[str, Any]) -> dict[str, Any]:
     return described | {"root": None} if "root" in dataset else described
 
 
-def _format_files(model: ExportedModel) -> list[str]:
-    return [file for record in model.formats.values() for file in record.files]
+def _format_files(model: ExportedModel, source: Path) -> list[str]:
+    """The files of all formats, with the whole folder of a page."""
+    recorded = [file for record in model.formats.values() for file in record.files]
+    page = [path for path in (source / PAGE_FOLDER).rglob("*") if path.is_file()] if WEB.name in model.formats else []
+    return sorted({*recorded, *(path.relative_to(source).as_posix() for path in page)})
 
 
 def _shared(trained: TrainedSupernet) -> TrainedSupernet:

@@ -34,13 +34,13 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep every other process from training in ``folder``, and remove files that killed processes left half-written.
+    """Keep every other process from running in ``folder``, and remove files that killed processes left half-written.
 
     The operating system releases the lock when the process ends, even if it is killed. The lock file names the process
     that holds it.
 
     Raises:
-        UserError: Another process trains there, or the folder holds links or cannot be written.
+        UserError: Another process runs there, or the folder holds links or cannot be written.
     """
     files.refuse_links(folder)
     try:

@@ -51,6 +51,23 @@ def test_two_processes_never_write_one_file(tmp_path: Path) -> None:
     Journal(tmp_path / "journal", HEADER).close()
 
 
+def test_a_file_that_was_interrupted_in_its_first_line_begins_again(tmp_path: Path) -> None:
+    path, line = tmp_path / "journal", json.dumps(HEADER) + "\n"
+    for length in (0, 1, 20, len(line)):
+        path.write_text(line[:length])
+        Journal(path, HEADER).close()
+        assert read_journal(path) == (HEADER, [])
+
+
+def test_a_file_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    for text in ("notes\nwithout a last line break", "notes"):
+        path.write_text(text)
+        with pytest.raises(JournalError):
+            Journal(path, HEADER)
+        assert path.read_text() == text
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

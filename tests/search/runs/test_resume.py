@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from search.runs import evolution_run
 from search.runs.evolution_run import start_or_resume
 from search.runs.score_cache import file_digest
 from supernet.checkpoints.supernet_file import SUPERNET_FILE
@@ -47,6 +50,23 @@ def stopped(evolve_config: Configure, free_scores: FreeScores, tmp_path: Path) -
     with pytest.raises(UserError, match="stopped after 5"):
         start_or_resume(evolve_config("constraint.macs=20M"))
     return tmp_path / "evolve" / "run"
+
+
+def test_a_search_that_another_process_continues_is_refused(
+    stopped: Path, evolve_config: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (stopped / "scores.jsonl").read_bytes()
+
+    @contextmanager
+    def held(folder: Path) -> Iterator[None]:
+        assert folder == stopped.resolve()
+        raise UserError(f"{folder} is in use by process 1")
+        yield
+
+    monkeypatch.setattr(evolution_run, "locked", held)  # a process does not lock out itself
+    with pytest.raises(UserError, match="is in use by process 1"):
+        start_or_resume(evolve_config("constraint.macs=20M", "resume=latest"), ["resume=latest"])
+    assert (stopped / "scores.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(

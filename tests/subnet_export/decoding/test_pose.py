@@ -175,10 +175,20 @@ def test_the_command_runs_without_the_project_and_draws(
     assert (line["width"], line["height"], len(line["people"])) == (96, 96, len(expected.scores))
     found = np.array([person["keypoints"] for person in line["people"]]).reshape(expected.poses.shape)
     np.testing.assert_allclose(found, expected.poses, atol=0.01)
-    drawing = cv2.imread(str(tmp_path / "drawn" / "people.png"))
+    drawing = cv2.imread(str(tmp_path / "drawn" / "people.jpg"))
     assert drawing is not None
     assert drawing.shape == image.shape
     assert (drawing[..., ::-1] != image).any()
+    before = (tmp_path / "people.png").read_bytes()
+    for target in ("drawn", "."):
+        arguments[-3] = str(tmp_path / target)
+        subprocess.run([*command[:3], *map(str, arguments)], capture_output=True, cwd=tmp_path, check=True)
+    assert (tmp_path / "people.png").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["people.jpg", "people2.jpg"]
+    (tmp_path / "people.png").write_bytes(b"")
+    refused = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith(f"pose.py: {tmp_path / 'people.png'} is not an image\n")
 
 
 def test_what_it_cannot_run_is_one_sentence(exported: Exported, tmp_path: Path) -> None:
@@ -195,7 +205,8 @@ def test_what_it_cannot_run_is_one_sentence(exported: Exported, tmp_path: Path) 
 
 def test_wrong_images_and_several_scales_are_refused(all_formats: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     program = pose.Pose(all_formats[1], threads=1)
-    for wrong in (np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32)):
+    program(np.zeros((4, 64, 3), np.uint8))
+    for wrong in (np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((4, 65, 3), np.uint8)):
         with pytest.raises(ValueError, match="image"):
             program(wrong)
     several = {**program.description, "inference": {**program.settings, "scales": [0.5, 1.0]}}

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from subnet_export.prediction.people import People
+from subnet_export.prediction.people import People, as_image
 from supernet.errors import UserError
 from supernet.pose.data.image_decoding import read_image
 from supernet.pose.keypoints import COCO
@@ -55,6 +56,23 @@ def test_the_saved_drawing_is_the_plotted_one(name: str, tmp_path: Path) -> None
     assert drawn.shape == (600, 480, 3)  # a side below 480 px is enlarged
     assert (drawn != 200).any()
     assert people._repr_png_().startswith(b"\x89PNG")
+
+
+def test_pillow_images_are_read_as_files_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    deep = rng.integers(0, 2**16, (40, 60)).astype(np.uint16)
+    PIL.Image.fromarray(deep).save(tmp_path / "deep.png")
+    exif = PIL.Image.Exif()
+    exif[274] = 6
+    PIL.Image.fromarray(rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)).save(tmp_path / "turned.png", exif=exif)
+    for name, shape in (("deep.png", (40, 60, 3)), ("turned.png", (60, 40, 3))):
+        with PIL.Image.open(tmp_path / name) as image:
+            pixels = as_image(image)
+        assert pixels.shape == shape
+        np.testing.assert_array_equal(pixels, as_image(tmp_path / name))
+    for mode in ("I", "F"):
+        with pytest.raises(UserError, match=f"mode {mode} "):
+            as_image(PIL.Image.new(mode, (4, 4)))
 
 
 def test_another_suffix_and_a_place_that_cannot_be_written_are_named(tmp_path: Path) -> None:

@@ -61,6 +61,16 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_page_goes_to_the_hub_whole(all_formats: tuple[ExportedModel, Path], tmp_path: Path) -> None:
+    folder = all_formats[1]
+    (tmp_path / "staged").mkdir()
+    upload.stage_model(folder, tmp_path / "staged", "hf://owner/pose", None, None)
+    page = sorted(path.relative_to(folder).as_posix() for path in (folder / "web").rglob("*") if path.is_file())
+    assert "web/page.mjs" in page
+    for file in page:
+        assert (tmp_path / "staged" / file).read_bytes() == (folder / file).read_bytes()
+
+
 def test_a_model_goes_to_the_hub_and_comes_back(
     server: HubServer, publish: Publish, exported: tuple[ExportedModel, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
