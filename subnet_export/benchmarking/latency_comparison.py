@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from subnet_export.deployment.runtimes import Runtime
 from subnet_export.exported_model import Latency
 from supernet.compute.machine import processor
 from supernet.costs.latency_table import LatencyTable, check_settings
@@ -54,16 +55,19 @@ class LatencyComparison:
             )
         return self._table.predict_ms(network.arch)
 
+    def check_version(self, runtimes: Mapping[str, Runtime]) -> None:
+        """Raise UserError if the table was measured with another version of its runtime, which is among these."""
+        version = runtimes[self._runtime].library.split()[1]
+        check_settings(self._table.settings, replace(self._table.settings, runtime_version=version))
+
     def __call__(self, network: LitePose, latencies: Mapping[str, Latency]) -> dict[str, LatencyPrediction]:
         """Return the prediction for ``network`` by name of the table's runtime, compared with the ``latencies``.
 
         Raises:
-            UserError: See :meth:`predict_ms`; or the table was measured with another version of the runtime.
+            UserError: See :meth:`predict_ms`.
         """
-        settings, measured = self._table.settings, latencies[self._runtime]
-        check_settings(settings, replace(settings, runtime_version=measured.library.split()[1]))
         predicted_ms = self.predict_ms(network)
-        error = 100 * (predicted_ms / measured.p50_ms - 1)
+        error = 100 * (predicted_ms / latencies[self._runtime].p50_ms - 1)
         return {self._runtime: LatencyPrediction(round(predicted_ms, 3), round(error, 2), self._path)}
 
 

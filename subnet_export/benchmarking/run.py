@@ -74,6 +74,8 @@ def run(options: argparse.Namespace) -> None:
     for target in targets:
         with tempfile.TemporaryDirectory() as folder:
             runtimes = open_runtimes(names, target, Path(folder))
+            if comparison is not None:
+                comparison.check_version(runtimes)
             latencies = _measure_latencies(runtimes, target, options.repeats, threads)
             throughputs = _measure_throughputs(runtimes, target, options.images)
         predictions = {} if comparison is None else comparison(target.network, latencies)

@@ -180,3 +180,20 @@ def test_a_table_that_lacks_a_block_is_refused_before_anything_is_measured(
     assert run(monkeypatch, "--model", exported[1], "--latency-table", table, *options) == 2
     assert "the latency table lacks the block" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_another_version_is_refused_before_anything_is_measured(
+    exported: Exported,
+    table_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = json.loads(table_file.read_text())
+    table["settings"]["runtime_version"] = "1.0.0"
+    table_file.write_text(json.dumps(table))
+    monkeypatch.setattr(run_module, "_measure_latencies", lambda *arguments: pytest.fail("it measures"))
+    options = ("--runtimes", "onnxruntime", "--output", tmp_path / "out")
+    assert run(monkeypatch, "--model", exported[1], "--latency-table", table_file, *options) == 2
+    assert "settings.runtime_version of the latency table is '1.0.0'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
