@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ WARM_UP = 2
 LEAST_RUNS, MOST_RUNS = 5, 20
 VISIT_SECONDS = 0.02
 """Target duration of all runs of one visit; slow workloads have the least number of runs."""
+BOARD = Path("/proc/device-tree/model")
+"""Where Linux names a board."""
 
 Run = Callable[[], object]
 
@@ -238,11 +241,14 @@ def _measure_kit(kit: Path, options: argparse.Namespace) -> int:
 
 
 def _processor() -> str:
+    """Return what ``supernet.compute.machine.processor`` does."""
+    with suppress(OSError):
+        return BOARD.read_text(encoding="utf-8").rstrip("\0\n")
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware")))
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
 
 

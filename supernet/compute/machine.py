@@ -2,6 +2,7 @@
 
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -10,8 +11,14 @@ def machine() -> dict[str, str | int]:
     return {"processor": processor(), "cores": num_cores(), "system": platform.platform()}
 
 
+BOARD = Path("/proc/device-tree/model")
+"""Where Linux names a board; the processors of 64-bit Arm boards have no name of their own."""
+
+
 def processor() -> str:
-    """Return the processor's name."""
+    """Return the processor's name, or that of the board it is on where the system knows one."""
+    with suppress(OSError):
+        return BOARD.read_text(encoding="utf-8").rstrip("\0\n")
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

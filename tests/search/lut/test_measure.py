@@ -11,6 +11,7 @@ import pytest
 
 from search.lut import measure
 from search.lut.measure import FORMAT, LEAST_RUNS, MOST_RUNS, Journal, JournalError, read_journal, time_runs
+from supernet.compute import machine
 
 HEADER = {"format": FORMAT, "version": 1, "settings": {"threads": 2}}
 ENDLESS = """
@@ -99,3 +100,16 @@ def test_slow_subjects_run_less_often_and_never_too_seldom() -> None:
         milliseconds = time_runs(run, lambda: now[0])
         assert len(milliseconds) == num_runs
         assert milliseconds == pytest.approx([1e3 * seconds] * num_runs)
+
+
+@pytest.mark.parametrize("content", [b"Raspberry Pi 5 Model B Rev 1.0\0", None])
+def test_a_device_has_one_name_in_kits_and_in_the_project(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = tmp_path / "model"
+    if content is not None:
+        board.write_bytes(content)
+    monkeypatch.setattr(measure, "BOARD", board)
+    monkeypatch.setattr(machine, "BOARD", board)
+    assert measure._processor() == machine.processor()
+    assert (machine.processor() == "Raspberry Pi 5 Model B Rev 1.0") == (content is not None)
