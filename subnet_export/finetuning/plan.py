@@ -132,7 +132,7 @@ def starting_model(
     model = load_model(plan.model, device)
     start = replace(model, dataset=plan.dataset)
     seed = plan.settings.seed
-    if keypoints != model.keypoints:
+    if keypoints.difference(model.keypoints):
         network, kept = with_new_heads(model.network, model.keypoints, keypoints, seed)
         start = replace(
             start,

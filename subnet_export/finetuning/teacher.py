@@ -43,7 +43,7 @@ def load_teacher(
         own, objective = trained.keypoints, trained.objective
     else:
         raise UserError(f"there is no teacher at {path}; name an exported model's folder or a training run's")
-    if own != keypoints:
+    if own.names != keypoints.names:
         raise UserError(
             f"teacher {path} predicts the {own.num} keypoints of {own.name}, but the {keypoints.num} of "
             f"{keypoints.name} are to be learned; name a teacher of these or remove --teacher"

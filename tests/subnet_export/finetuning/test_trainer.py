@@ -116,6 +116,8 @@ def test_an_exported_model_can_teach_the_keypoints_that_it_predicts(exported: Ex
         load_teacher(folder, COCO, CPU)
     with pytest.raises(UserError, match=r"published targets.*unbiased"):
         load_teacher(folder, CROWDPOSE, CPU, "unbiased")
+    other = replace(CROWDPOSE, name="own", skeleton=(), sigmas=(0.1,) * CROWDPOSE.num)
+    assert equal(weights(load_teacher(folder, other, CPU)), weights(model.network))  # heatmaps depend on neither
 
 
 def test_a_loss_that_is_not_finite_ends_training(exported: Exported) -> None:
