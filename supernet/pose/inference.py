@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from supernet.compute.device import DeviceMemory, device_memory
 from supernet.errors import UserError
 from supernet.io.schema import check_number
 from supernet.pose.data.pose_dataset import ImageId, PoseDataset
@@ -195,16 +194,18 @@ class PoseEstimator:
         sizes = [math.prod(copy.shape[:2]) for copy in image.copies]
         if torch.device(self.device).type == "cpu":
             most = CPU_PIXELS // max(sizes)
-        elif self._device_memory is None:
-            most = self.largest_batch
         else:
             values = self.keypoints.num * (2 + self.settings.flip_test) * sizes[self.settings.scales.index(1)]
-            most = int(DEVICE_SHARE * self._device_memory.total) // (4 * values)
+            most = int(DEVICE_SHARE * self._device_bytes) // (4 * values)
         return max(1, min(self.largest_batch, most))
 
     @cached_property
-    def _device_memory(self) -> DeviceMemory | None:
-        return device_memory(torch.device(self.device))
+    def _device_bytes(self) -> int:
+        """The memory of the device, which is no CPU."""
+        device = torch.device(self.device)
+        if device.type == "mps":
+            return torch.mps.recommended_max_memory()
+        return torch.cuda.get_device_properties(device).total_memory
 
     def resized(self, index: int, image: Image) -> "ResizedImage":
         """Resize an image for the network at each scale; raises UserError if it is none."""

@@ -50,7 +50,7 @@ def test_a_run_writes_an_arch_all_candidates_images_and_a_summary(evolve_config:
     assert set(summary["versions"]) == {"python", "torch", "numpy", "opencv"}
     images = {"pareto.png", "progress.png", "arch.png"}  # 12 subnets are too few for importance.png
     assert all(cv2.imread(str(folder / image)) is not None for image in images)
-    expected = {"arch.json", "candidates.json", "image_matches.json", "report.html", "scores.jsonl"}
+    expected = {".lock", "arch.json", "candidates.json", "image_matches.json", "report.html", "scores.jsonl"}
     expected |= {"state.json", "summary.json"}
     assert {path.name for path in folder.iterdir()} == expected | images
 

@@ -1,5 +1,6 @@
 """Whole images: neither batches nor mirrors change the predictions."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,6 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from supernet.compute.device import DeviceMemory
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
 from supernet.litepose import LitePose
@@ -147,21 +147,21 @@ def test_a_batch_of_no_image_and_a_scale_that_the_network_cannot_take_are_refuse
         (80, {}, 32),
         (80, {"scales": (1.0, 2.0)}, 8),
         (0.1, {}, 1),
-        (None, {}, 32),
     ],
 )
 def test_the_maps_of_a_pass_take_a_share_of_the_memory_of_a_gpu(
-    memory_gib: float | None, options: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch
+    memory_gib: float, options: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = None if memory_gib is None else DeviceMemory(0, int(memory_gib * 2**30))
-    monkeypatch.setattr("supernet.pose.inference.device_memory", lambda _: memory)
+    memory = int(memory_gib * 2**30)
+    properties = SimpleNamespace(total_memory=memory)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     estimator = PoseEstimator(torch.nn.Identity(), 512, COCO, InferenceSettings(**options), device="cuda")
     image = estimator.resized(0, np.zeros((512, 768, 3), np.uint8))
     assert estimator.images_per_pass(image) == expected
     # Heatmaps and tags of 17 keypoints, 4 bytes each, at 512 x 768 px: 53.5 MB per image, with mirrored tags 80.2.
-    if memory is not None and expected > 1:
+    if expected > 1:
         map_bytes = 17 * 4 * (3 if options.get("flip_test") else 2) * 512 * 768
-        assert expected * map_bytes <= memory.total / 32
+        assert expected * map_bytes <= memory / 32
 
 
 def test_a_data_set_of_other_keypoints_is_refused() -> None:
