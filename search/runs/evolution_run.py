@@ -28,7 +28,7 @@ from supernet.compute.distributed import process_group
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.schema import check_numbers, from_mapping
-from supernet.training.run_folder import locked
+from supernet.training.run_folder import locked_for
 
 COMMAND = "evolve"
 WAIT_SECONDS = 1800.0
@@ -99,8 +99,7 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
             folder = Path(processes.on_main(lambda: str(create_run(settings.runs, COMMAND, settings.name))))
         else:
             folder = saved.folder
-        if processes.is_main:
-            exit_stack.enter_context(locked(folder))
+        exit_stack.enter_context(locked_for(processes, folder))
         log = SearchLog(folder, {**config, "supernet": str(problem.trained.path.resolve())}, problem.identity)
         if saved is not None:
             log.check_identity(saved)

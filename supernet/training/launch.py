@@ -1,8 +1,7 @@
 """Start a training run or resume one: its folder, its configuration, and the options that may differ."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,7 @@ def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | No
     folder = Path(
         processes.on_main(lambda: str(create_run(settings.runs, "train", settings.name) if is_new else folder))
     )
-    with _locked(folder, processes):
+    with run_folder.locked_for(processes, folder):
         if processes.is_main:
             run_folder.write_config(folder, config)
         run = TrainingRun(setup, config, folder, None, processes)
@@ -99,7 +98,7 @@ def _resume(
     if not run_folder.has_checkpoint(folder):
         raise UserError(f"there is no checkpoint in {folder}; name a folder of runs/train or start a new run")
     folder = folder.resolve()
-    with _locked(folder, processes):
+    with run_folder.locked_for(processes, folder):
         state = run_folder.load_checkpoint(folder)
         path = folder / run_folder.CHECKPOINT_FILE
         container.check_parts(state, _PARTS, path)
@@ -119,14 +118,6 @@ def _resume(
         run.train()
         run.report()
     return folder
-
-
-@contextmanager
-def _locked(folder: Path, processes: Processes) -> Iterator[None]:
-    """Lock ``folder`` for all processes; a failure raises in every process."""
-    with ExitStack() as lock:
-        processes.on_main(lambda: str(lock.enter_context(run_folder.locked(folder))))
-        yield
 
 
 def _key(override: str) -> str:

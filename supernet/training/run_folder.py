@@ -6,11 +6,12 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from supernet.checkpoints import container
+from supernet.compute.distributed import Processes
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.pose.coco.splits import with_current_names as with_current_dataset_names
@@ -67,6 +68,14 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def locked_for(processes: Processes, folder: Path) -> Iterator[None]:
+    """Lock ``folder`` for processes that run together; a failure raises in every one of them."""
+    with ExitStack() as lock:
+        processes.on_main(lambda: str(lock.enter_context(locked(folder))))
+        yield
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from search.runs import evolution_run
 from search.runs.evolution_run import start_or_resume
 from search.runs.score_cache import file_digest
 from supernet.checkpoints.supernet_file import SUPERNET_FILE
 from supernet.errors import UserError
 from tests.helpers.searches import ROOT, SPACE, Configure, FreeScores, read, save_random_supernet
+from tests.supernet.training.test_run_folder import in_other_process
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 7, 12, 13, 16])
@@ -52,20 +50,15 @@ def stopped(evolve_config: Configure, free_scores: FreeScores, tmp_path: Path) -
     return tmp_path / "evolve" / "run"
 
 
-def test_a_search_that_another_process_continues_is_refused(
-    stopped: Path, evolve_config: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_that_another_process_continues_is_refused(stopped: Path, evolve_config: Configure) -> None:
     before = (stopped / "scores.jsonl").read_bytes()
-
-    @contextmanager
-    def held(folder: Path) -> Iterator[None]:
-        assert folder == stopped.resolve()
-        raise UserError(f"{folder} is in use by process 1")
-        yield
-
-    monkeypatch.setattr(evolution_run, "locked", held)  # a process does not lock out itself
-    with pytest.raises(UserError, match="is in use by process 1"):
-        start_or_resume(evolve_config("constraint.macs=20M", "resume=latest"), ["resume=latest"])
+    child = in_other_process(stopped)
+    try:
+        with pytest.raises(UserError, match=f"is in use by process {child} "):
+            start_or_resume(evolve_config("constraint.macs=20M", "resume=latest"), ["resume=latest"])
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     assert (stopped / "scores.jsonl").read_bytes() == before
 
 
