@@ -5,6 +5,7 @@ Other libraries are in :mod:`subnet_export.deployment.edge_runtimes`; all of the
 """
 
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,15 @@ class TorchRuntime:
         return low, high
 
 
+def names_other_files(content: bytes) -> bool:
+    """Return whether weights of an ONNX file lie in other files, of any path that it names; ours never do.
+
+    Protocol Buffers write such a path under the key "location", after the key's length: a number that ends in the byte
+    8, or in 0 if it is padded. Text, such as the name of a keypoint, has another character or a quotation mark there.
+    """
+    return re.search(rb"[\x00\x08]location", content) is not None
+
+
 class OnnxRuntime:
     """An ONNX file in ONNX Runtime, on the CPU, in float32.
 
@@ -92,8 +102,7 @@ class OnnxRuntime:
 
         self._path, self.library = path, f"onnxruntime {onnxruntime.__version__}"
         content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
-        # Weights outside the file would be read from any path it names. Files of this project hold all their weights.
-        if b"location" in content:
+        if names_other_files(content):
             raise UserError(f"{path} refers to other files; give a file that this project wrote")
         self._explain_errors = functools.partial(explain_errors, path, _onnx_errors())
         with self._explain_errors():

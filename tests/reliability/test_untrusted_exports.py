@@ -1,6 +1,7 @@
 """Exported models made to do harm: they refer to no other files, and what is no network is refused."""
 
 import hashlib
+import json
 import shutil
 import struct
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from subnet_export.deployment.runtimes import names_other_files
 from subnet_export.model import load_model
 from supernet.errors import UserError
 from tests.reliability.file_mutations import DEEP
@@ -91,6 +93,17 @@ def onnx_with_outside_weights() -> bytes:
         [onnx.helper.make_node("Add", ["images", "w"], ["low"])], "g", [value], [value], [weights]
     )
     return bytes(onnx.helper.make_model(graph).SerializeToString())
+
+
+def test_a_keypoint_may_be_called_location_but_weights_have_none() -> None:
+    outside = onnx_with_outside_weights()
+    assert names_other_files(outside)
+    assert names_other_files(outside.replace(b"\x08location", b"\x88\x80\x00location"))  # the same length, padded
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(onnx_of_one_output())
+    names = json.dumps({"names": ["location", "gaze_location", "\b location", "\x00location"]})
+    onnx.helper.set_model_props(model, {"litepose": names})
+    assert not names_other_files(model.SerializeToString())
 
 
 def onnx_of_one_output() -> bytes:
