@@ -79,6 +79,8 @@ def not_distinguishable(
 ) -> tuple[set[str], bool]:
     """Return the digests of the rows whose AP may be as good as that of the first, and whether intervals are known.
 
+    Of a row without matches it is not known, so it may be as good.
+
     Args:
         intervals: Of the search.
         rows: Candidates, the best first, all scored on ``num_images`` validation images.
@@ -90,6 +92,6 @@ def not_distinguishable(
     tied = {best}
     for row in rows[1:MOST_SUBNETS]:
         digest = str(row["digest"])
-        if (difference := intervals.difference("val", num_images, best, digest)) and not is_order_known(difference):
+        if not is_order_known(intervals.difference("val", num_images, best, digest)):
             tied.add(digest)
     return tied, True

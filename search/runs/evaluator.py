@@ -105,10 +105,7 @@ class Evaluator:
 
     def _own(self, archs: Sequence[Arch], num_images: int) -> Iterator[tuple[int, Result]]:
         """Yield the number and the result of each arch that this process scores."""
-        if num_images not in self._sets:
-            cache = ScoreCache(self._cache, self._weights, self.data_digest(num_images))
-            self._sets[num_images] = evenly_spread(self.images, num_images), cache
-        images, cache = self._sets[num_images]
+        images, cache = self._set(num_images)
         missing = []
         for number in range(self._processes.index, len(archs), self._processes.count):
             metrics = cache.get(archs[number])
@@ -124,7 +121,20 @@ class Evaluator:
 
     def matches(self, arch: Arch, num_images: int) -> str | None:
         """Return the matches of ``arch`` on so many images, image by image as text; None if they are unknown."""
-        return self._matches.get((num_images, arch))
+        own = self._matches.get((num_images, arch))
+        return self._set(num_images)[1].matches(arch) if own is None else own
+
+    def read_caches(self) -> None:
+        """Read what other processes have added to the cache, such as other workers of the same search."""
+        for _, cache in self._sets.values():
+            cache.read()
+
+    def _set(self, num_images: int) -> tuple[PoseDataset, ScoreCache]:
+        """Return so many images and the cache of the scores on them."""
+        if num_images not in self._sets:
+            cache = ScoreCache(self._cache, self._weights, self.data_digest(num_images))
+            self._sets[num_images] = evenly_spread(self.images, num_images), cache
+        return self._sets[num_images]
 
     def _gathered(self, archs: Sequence[Arch], own: Mapping[int, Result]) -> Iterator[tuple[int, Result]]:
         """Exchange results with the other processes and yield them in the order of ``archs``."""

@@ -96,7 +96,8 @@ def image_matches(check: FinalCheck, problem: Problem, archive: Sequence[Candida
 
 
 def _known_matches(evaluator: Evaluator, scored: Iterable[tuple[Arch, int]]) -> dict[int, dict[str, str]]:
-    """Return what an evaluator knows of archs on numbers of images, by number and digest."""
+    """Return what an evaluator and its cache know of archs on numbers of images, by number and digest."""
+    evaluator.read_caches()  # archs may have been scored by other workers
     found: dict[int, dict[str, str]] = {}
     for arch, num_images in scored:
         if (matches := evaluator.matches(arch, num_images)) is not None:

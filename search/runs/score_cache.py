@@ -56,7 +56,11 @@ class ScoreCache:
                 f"cannot create the folder {self.path.parent}: {error.strerror}; set another cache"
             ) from error
         files.check_writable(self.path)
-        for row in jsonl.read_whole_lines(self.path, "score cache"):
+        self.read()
+
+    def read(self) -> None:
+        """Read the file, where other processes may have added scores since it was read last."""
+        for row in [] if self.path is None else jsonl.read_whole_lines(self.path, "score cache"):
             try:
                 metrics = {str(name): float(value) for name, value in row["metrics"].items()}
                 arch, matches = Arch.from_dict(row["arch"]), row.get("matches")

@@ -88,6 +88,9 @@ def test_subnets_are_tied_with_the_best_unless_the_difference_is_known() -> None
     assert is_known
     assert rows[0]["digest"] in tied
     assert rows[2]["digest"] not in tied
+    del intervals.matches["val"][NUM_IMAGES][rows[2]["digest"]]  # type: ignore[attr-defined]
+    unknown, _ = not_distinguishable(Intervals(intervals.matches), rows, NUM_IMAGES)
+    assert rows[2]["digest"] in unknown
     same, _ = rows_of([0.8, 0.8])
     assert {row["digest"] for row in same} == not_distinguishable(rows_of([0.8, 0.8])[1], same, NUM_IMAGES)[0]
     assert not_distinguishable(Intervals(image_results.NONE), rows, NUM_IMAGES) == ({rows[0]["digest"]}, False)

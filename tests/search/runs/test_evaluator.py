@@ -114,6 +114,12 @@ def test_matches_of_images_are_kept_with_the_scores(tmp_path: Path) -> None:
     assert again.num_reused == 1
     assert [again.matches(arch, 3) for arch in ARCHS[1:3]] == [f"{arch.digest()} 3" for arch in ARCHS[1:3]]
     assert again.matches(ARCHS[1], 4) is None
+    # Of a resumed search, which scored them before, or of another worker of the same search.
+    assert again.matches(ARCHS[0], 3) == f"{ARCHS[0].digest()} 3"
+    assert evaluator(Measure(), tmp_path).matches(ARCHS[0], 3) == f"{ARCHS[0].digest()} 3"
+    first(ARCHS[3:4], 3)
+    again.read_caches()
+    assert again.matches(ARCHS[3], 3) == f"{ARCHS[3].digest()} 3"
     # Lines of earlier releases hold no matches.
     (path,) = tmp_path.iterdir()
     rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from search.runs import problem
+from search.runs.evaluator import Measurement
 from search.runs.evolution_run import start_or_resume
 from search.runs.score_cache import file_digest
 from supernet.checkpoints.supernet_file import SUPERNET_FILE
 from supernet.errors import UserError
+from supernet.pose.metrics.image_matches import ImageMatches
 from tests.helpers.searches import ROOT, SPACE, Configure, FreeScores, read, save_random_supernet
 from tests.supernet.training.test_run_folder import in_other_process
 
@@ -39,6 +43,22 @@ def test_a_signal_stops_a_run_that_then_goes_on_to_the_same_end(
         assert (folder / name).read_text() == (whole / name).read_text()
     with pytest.raises(UserError, match=f"{folder.resolve()} is finished"):
         start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+
+
+def test_a_resumed_run_keeps_the_matches_of_all_its_candidates(
+    evolve_config: Configure, free_scores: FreeScores, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def measure(*arguments: Any) -> Measurement:
+        return free_scores(*arguments)._replace(matches=ImageMatches.from_evaluations([None] * 6).to_text())
+
+    monkeypatch.setattr(problem, "measure_subnet", measure)
+    whole = start_or_resume(evolve_config("name=whole"))
+    shutil.rmtree(tmp_path / "cache")
+    free_scores.scored, free_scores.stop_at = [], 13
+    with pytest.raises(UserError, match="stopped"):
+        start_or_resume(evolve_config())
+    folder = start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+    assert read(folder / "image_matches.json") == read(whole / "image_matches.json")
 
 
 @pytest.fixture
