@@ -53,7 +53,8 @@ function ready({ backend, threads }) {
 
 function fail(text) {
   waiting = null;
-  if (!isReady) element("runtime").textContent = "–";
+  if (isReady) stopCamera(); // with a picture that stands still, it would look as if it went on
+  else element("runtime").textContent = "–";
   say(text);
 }
 

@@ -162,6 +162,28 @@ def test_the_cameras_images_are_searched_until_it_is_stopped(
         assert page.problems == []
 
 
+def test_the_camera_is_stopped_by_an_error_and_can_be_started_again(
+    pages: Pages, drawn: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    write_video(tmp_path / "camera.y4m", drawn)
+    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with opened(pages["maps"], tmp_path, *fake, f"--use-file-for-fake-video-capture={tmp_path / 'camera.y4m'}") as page:
+        page.wait_for(IS_READY)
+        # The worker is sent an image that cannot be searched, once.
+        page.value(
+            "{ const post = Worker.prototype.postMessage; Worker.prototype.postMessage = function (message, moved) {"
+            "Worker.prototype.postMessage = post; post.call(this, { id: message.id }); }; 0 }"
+        )
+        page.click("camera")
+        page.wait_for(FAILS)
+        assert page.text("camera") == "Use camera"
+        assert page.value("document.getElementById('video').srcObject === null")
+        page.click("camera")
+        page.wait_for("Number(document.getElementById('speed').textContent) > 0")
+        assert page.value("document.getElementById('message').hidden")
+        assert page.problems == []
+
+
 def test_problems_are_said(pages: Pages, tmp_path: Path) -> None:
     (tmp_path / "no_picture.png").write_bytes(b"nothing")
     with opened(pages["maps"], tmp_path, "--use-fake-device-for-media-stream", "--deny-permission-prompts") as page:
