@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description="Measure the graphs of this kit and write the latencies down.")
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path("measurements.jsonl"))
-    parser.add_argument("--threads", metavar="N", type=int, default=os.cpu_count() or 1, help="(default: all cores)")
+    parser.add_argument("--threads", metavar="N", type=int, default=num_cores(), help="(default: all cores)")
     parser.add_argument("--rounds", metavar="N", type=int, default=30, help="visits of each graph (default: 30)")
     parser.add_argument(
         "--minutes", metavar="N", type=float, default=15.0, help="after that, only the first round is completed"
@@ -238,6 +238,11 @@ def _measure_kit(kit: Path, options: argparse.Namespace) -> int:
     device = settings["device"]
     print(f"\n{options.output}: {num_visits} visits of {len(graphs)} graphs on {device}", file=sys.stderr)
     return 0
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -45,7 +45,7 @@ def open_ncnn(path: Path, threads: int) -> tuple[Any, str, Any]:
     import ncnn
 
     net = ncnn.Net()
-    net.opt.num_threads = threads or os.cpu_count() or 1
+    net.opt.num_threads = threads or num_cores()
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
         raise ValueError(f"{path} and its .bin file are not a network")
@@ -62,7 +62,7 @@ def open_litert(path: Path, threads: int) -> tuple[Any, str, Any]:
     """Open a file in LiteRT (ai-edge-litert)."""
     from ai_edge_litert.interpreter import Interpreter
 
-    network = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count() or 1)
+    network = Interpreter(model_path=str(path), num_threads=threads or num_cores())
     runner = network.get_signature_runner()
     source, outputs = runner.get_input_details()["images"], runner.get_output_details()
 
@@ -84,7 +84,7 @@ def open_mnn(path: Path, threads: int) -> tuple[Any, str, Any]:
     try:
         import MNN
 
-        settings = {"backend": "CPU", "precision": "high", "numThread": threads or os.cpu_count() or 1}
+        settings = {"backend": "CPU", "precision": "high", "numThread": threads or num_cores()}
         manager = MNN.nn.create_runtime_manager((settings,))
         net = MNN.nn.load_module_from_file(str(path), ["images"], ["low", "high"], runtime_manager=manager)
     except SystemError as error:
@@ -109,6 +109,11 @@ RUNTIMES: dict[str, Callable[[Path, int], tuple[Any, str, Any]]] = {
     "model_int8.tflite": open_litert,
 }
 """By the file that they open. Of a folder, the first that is there is used."""
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pose:

@@ -22,6 +22,13 @@ def program(names: Collection[str]) -> str:
     parts = [inspect.getsource(function) + "\n\n" for function in unused]
     parts += [f'    "{name}": {pose.RUNTIMES[name].__name__},\n' for name in pose.RUNTIMES.keys() - kept]
     for part in parts:
-        assert text.count(part) == 1, f"pose.py holds {text.count(part)} of {part!r}"
-        text = text.replace(part, "")
+        text = _without(text, part)
+    if text.count(f"{pose.num_cores.__name__}()") == 1:  # nothing calls it
+        text = _without(text, inspect.getsource(pose.num_cores) + "\n\n")
     return text if re.search(r"\bos\.", text) else text.replace("import os\n", "")
+
+
+def _without(text: str, part: str) -> str:
+    """Return the text without a part that it holds once."""
+    assert text.count(part) == 1, f"pose.py holds {text.count(part)} of {part!r}"
+    return text.replace(part, "")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from search.lut import measure
 from subnet_export.decoding import pose
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import load_model, save_model
@@ -97,6 +98,17 @@ def test_other_libraries_give_the_same_people(name: str, file: str, all_formats:
     if name not in model.formats:
         pytest.skip(f"{name} is not installed")
     assert same_people(pose.Pose(folder / file, threads=1), load_model(folder)) > 4
+
+
+@pytest.mark.parametrize("num_cores", [pose.num_cores, measure.num_cores])
+def test_programs_without_the_project_count_the_cores_that_they_may_use(
+    num_cores: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3}, raising=False)
+    assert num_cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert num_cores() == 64
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
