@@ -164,6 +164,9 @@ def run(options: argparse.Namespace) -> None:
         model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
         source = {"source": str(options.model)}
         test_set: PoseDataset = CachedDataset(build(model.dataset, model.measurement.split))
+        if not model.measurement.metrics:  # of a published checkpoint, which was imported without images
+            counts = (model.measurement.split, settings.num_images, "imported subnet:")
+            model = replace(model, measurement=measure(model.estimator(settings.batch_size), test_set, *counts))
     else:
         model, test_set, source = _from_supernet(options, device, settings)
     if license is not None:
@@ -202,8 +205,9 @@ def write_model(
 
     def calibration_images() -> list[Tensor]:
         train_set, calibration = build(model.dataset, "train"), model.calibration
-        resolution, num_images = calibration.resolution, calibration.num_images
-        return calibration_batches(train_set, resolution, num_images, model.settings.size_divisor)
+        # An imported model has no such number.
+        num_images = calibration.num_images or settings.calibration_images
+        return calibration_batches(train_set, calibration.resolution, num_images, model.settings.size_divisor)
 
     writer = FormatWriter(settings.for_formats(formats), test_set, calibration_images, settings.batch_size)
     examples = picture.drawn_examples(model, test_set)

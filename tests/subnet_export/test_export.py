@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from subnet_export import __main__ as entry
-from subnet_export.model import load_model
+from subnet_export.exported_model import Calibration, ExportedModel, Measurement
+from subnet_export.model import load_model, save_model
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet
 from supernet.evaluation.subnet_scorer import SubnetScorer
@@ -93,6 +95,19 @@ def test_further_formats_are_written_from_a_supernet_or_from_an_export(
     image = build(model.dataset, "test")[0].image
     np.testing.assert_allclose(again.predict(image).poses, model.predict(image).poses, atol=1e-3)
     assert f"{second / 'model.onnx'} (maps within" in capsys.readouterr().out
+
+
+def test_an_imported_model_is_measured_when_formats_are_added(
+    exported: tuple[ExportedModel, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(exported[1])
+    never = replace(model, measurement=Measurement("test", 0, {}), calibration=Calibration("train", 0, 128))
+    save_model(tmp_path / "imported", never)
+    options = ("--format", "onnx,openvino_int8", "--num-images", 2, "--max-int8-loss", 1)
+    assert run(monkeypatch, "--output", tmp_path / "further", "--model", tmp_path / "imported", *options) == 0
+    measurement = load_model(tmp_path / "further", format="openvino_int8").measurement
+    assert (measurement.split, measurement.num_images) == ("test", 2)
+    assert "AP" in measurement.metrics
 
 
 def test_calibration_is_recorded(runs: Path, trained: TrainedSupernet, monkeypatch: pytest.MonkeyPatch) -> None:
