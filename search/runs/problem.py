@@ -28,7 +28,7 @@ from supernet.evaluation.subnet_scorer import SubnetScorer, chosen_dataset, spli
 from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.data.cached import CachedDataset, load_into_memory
 from supernet.pose.data.pose_dataset import PoseDataset
-from supernet.pose.data.subset import evenly_spread
+from supernet.pose.data.subset import evenly_spread, spread_indices
 from supernet.pose.datasets import resolved
 from supernet.pose.inference import InferenceSettings
 from supernet.space import SearchSpace
@@ -158,12 +158,15 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
         num_workers=torch.get_num_threads(),
     )
 
+    chosen = spread_indices(len(train_set), settings.num_calibration_images)
+    calibration_ids = [train_set.image_ids[index] for index in chosen]
+
     def evaluator(split: str, images: PoseDataset) -> Evaluator:
         score_settings = {
             "dataset": {key: value for key, value in description.items() if key not in ("val", "test")},
             "split": description[split],
             "inference": asdict(inference),
-            "num_calibration_images": settings.num_calibration_images,
+            "calibration_images": calibration_ids,
             "calibration_group_pixels": GROUP_PIXELS,
         }
         measure = partial(measure_subnets, scorer)
@@ -177,7 +180,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
         "the constraint": json.dumps(constraint),
         "the latency table": "none" if table is None else f"{table.describe()} ({digest_of(table.to_dict())})",
         "the data set": f"{description['kind']} ({digest_of(description)})",
-        "validation images and inference settings": validation.data_digest(),
+        "validation images, calibration images and inference settings": validation.data_digest(),
     }
     return Problem(
         trained=trained,

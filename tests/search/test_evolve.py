@@ -9,8 +9,16 @@ import cv2
 import pytest
 
 from search.cost import COSTS, arch_costs
+from search.runs import problem
+from search.runs.evaluator import Measurement
 from search.runs.evolution_run import start_or_resume
 from supernet.arch import Arch
+from supernet.evaluation.subnet_scorer import SubnetScorer
+from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.subset import Subset
+from supernet.pose.drawing import save_image
+from supernet.pose.keypoints import COCO
+from supernet.pose.synthetic.dataset import SyntheticPeople
 from tests.helpers.searches import SPACE, TEST_SEED, VAL_SEED, Configure, FreeScores, read
 
 
@@ -100,6 +108,35 @@ def test_a_second_search_takes_known_scores_from_the_cache(evolve_config: Config
     assert len(free_scores.scored) == 2 * num
     start_or_resume(evolve_config("name=d", "cache=null"))
     assert len(free_scores.scored) == 3 * num
+
+
+def test_scores_with_other_calibration_images_are_not_reused(
+    evolve_config: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scored: list[int] = []
+
+    def measure(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Measurement:
+        scored.append(len(images))
+        return Measurement({"AP": 0.5})
+
+    monkeypatch.setattr(problem, "measure_subnet", measure)
+    splits = {}
+    for split, seed in (("train", 1), ("val", 2), ("test", 3)):
+        people, folder = SyntheticPeople(COCO, 6, seed, 64, 64), tmp_path / split
+        for image, sample in zip(people.ground_truth()["images"], (people[i] for i in range(6)), strict=True):
+            save_image(folder / image["file_name"], sample.image)
+        (tmp_path / f"{split}.json").write_text(json.dumps(people.ground_truth()))
+        splits[split] = {"annotations": f"{split}.json", "images": split, "only_with_people": False}
+    config = evolve_config("num_calibration_images=2")
+    config["dataset"] = {"kind": "coco", "keypoints": "coco", "root": str(tmp_path), **splits}
+    start_or_resume(config | {"name": "a"})
+    num = len(scored)
+    start_or_resume(config | {"name": "b"})
+    assert len(scored) == num
+    fewer = Subset(SyntheticPeople(COCO, 6, 1, 64, 64), range(4)).ground_truth()
+    (tmp_path / "train.json").write_text(json.dumps(fewer))
+    start_or_resume(config | {"name": "c"})
+    assert len(scored) == 2 * num
 
 
 def test_the_best_are_scored_on_more_images_before_the_final_check(
