@@ -14,6 +14,7 @@ const query = new URLSearchParams(location.search);
 let settings = null, worker = null, isReady = false;
 let picture = null; // what is shown: {image, width, height, people}
 let stream = null, facing = "user"; // the camera
+let attempt = 0; // of starting or stopping it: a start that another one overtakes ends
 let frames = []; // times of the camera's recent frames
 let waiting = null, nextId = 0; // the image that the worker is searching
 
@@ -136,21 +137,26 @@ async function startCamera() {
   }
   say("");
   stopCamera();
+  const own = attempt;
   try {
     const size = { width: { ideal: 640 }, height: { ideal: 480 } };
-    stream = await navigator.mediaDevices.getUserMedia({ video: { ...size, facingMode: facing } });
+    const opened = await navigator.mediaDevices.getUserMedia({ video: { ...size, facingMode: facing } });
+    if (own !== attempt) return opened.getTracks().forEach((track) => track.stop());
+    stream = opened;
     video.srcObject = stream;
     await video.play();
   } catch (error) {
+    if (own !== attempt) return;
     const isBlocked = error.name === "NotAllowedError";
     stopCamera();
     say(isBlocked ? "The camera is blocked; allow it for this page and try again." : "No camera could be opened.");
     return;
   }
+  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
+  if (own !== attempt) return;
   const [track] = stream.getVideoTracks();
   track.onended = stopCamera;
   canvas.classList.toggle("mirrored", track.getSettings().facingMode !== "environment");
-  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
   element("turn").hidden = cameras.length < 2;
   element("camera").textContent = "Stop camera";
   element("camera").setAttribute("aria-pressed", "true");
@@ -161,6 +167,7 @@ async function startCamera() {
 }
 
 function stopCamera() {
+  attempt++;
   if (!stream) return;
   for (const track of stream.getTracks()) track.stop();
   [stream, waiting, video.srcObject] = [null, null, null];

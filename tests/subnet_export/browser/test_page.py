@@ -184,6 +184,31 @@ def test_the_camera_is_stopped_by_an_error_and_can_be_started_again(
         assert page.problems == []
 
 
+def test_a_camera_that_is_stopped_or_started_again_while_it_starts_stays_off(
+    pages: Pages, drawn: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    write_video(tmp_path / "camera.y4m", drawn)
+    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with opened(pages["maps"], tmp_path, *fake, f"--use-file-for-fake-video-capture={tmp_path / 'camera.y4m'}") as page:
+        page.wait_for(IS_READY)
+        page.value(
+            "{ const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices); window.streams = [];"
+            "devices.getUserMedia = async (wish) => { window.streams.push(await ask(wish));"
+            "return window.streams.at(-1); }; 0 }"
+        )
+        page.value("{ const button = document.getElementById('camera'); button.click(); button.click(); 0 }")
+        page.wait_for("window.streams.length === 2 && Number(document.getElementById('speed').textContent) > 0")
+        page.value("document.getElementById('camera').click()")
+        page.wait_for("document.getElementById('video').srcObject === null")
+        assert page.value("window.streams.map((one) => one.getTracks()[0].readyState)") == ["ended"] * 2
+        page.value("{ const button = document.getElementById('camera'); button.click(); 0 }")
+        page.wait_for("window.streams.length === 3 && document.getElementById('video').srcObject")
+        page.value("document.getElementById('camera').click()")  # perhaps before its first image
+        page.wait_for("window.streams[2].getTracks()[0].readyState === 'ended'")
+        assert page.text("camera") == "Use camera"
+        assert page.problems == []
+
+
 def test_problems_are_said(pages: Pages, tmp_path: Path) -> None:
     (tmp_path / "no_picture.png").write_bytes(b"nothing")
     with opened(pages["maps"], tmp_path, "--use-fake-device-for-media-stream", "--deny-permission-prompts") as page:
