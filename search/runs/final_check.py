@@ -61,16 +61,23 @@ def choose(finalists: Sequence[Candidate], objectives: Sequence[str], budget: Bu
 
     Source: constrained domination of NSGA-II (Deb et al. 2002), section VI.
     """
-
-    def cost(finalist: Candidate, name: str) -> float:
-        predicted = finalist.costs[name]
-        return finalist.costs.get(MEASURED, predicted) if name == LATENCY else predicted
-
-    names = [name for name in finalists[0].costs if name != MEASURED]
-    costs = {name: np.array([cost(finalist, name) for finalist in finalists]) for name in names}
+    rows = [costs_of(finalist) for finalist in finalists]
+    costs = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     violation = budget.violation(costs)
     negative_ap = np.array([-finalist.ap for finalist in finalists])
     values = np.stack([negative_ap if name == AP else costs[name] for name in objectives], 1)
     kept = np.flatnonzero(fronts(values, violation) == 0) if len(objectives) > 1 else np.arange(len(finalists))
     order = sorted(kept.tolist(), key=lambda i: (violation[i], -finalists[i].ap, finalists[i].order))
     return [finalists[i] for i in order]
+
+
+def costs_of(finalist: Candidate) -> dict[str, float]:
+    """Return the costs of a finalist, with its measured latency, if it has one, in place of the predicted one."""
+    costs = dict(finalist.costs)
+    measured_ms = costs.pop(MEASURED, None)
+    return costs if measured_ms is None else {**costs, LATENCY: measured_ms}
+
+
+def is_within(finalist: Candidate, budget: Budget) -> bool:
+    """Return whether a finalist meets all bounds, that of the latency as it was measured."""
+    return bool(budget.fits({name: np.array([cost]) for name, cost in costs_of(finalist).items()})[0])

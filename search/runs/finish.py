@@ -14,7 +14,7 @@ from search.budget import readable
 from search.candidate import Candidate, Score
 from search.evolution.offspring import draw_fitting
 from search.report import image_results, page
-from search.runs.final_check import FinalCheck, choose, with_latencies, with_scores
+from search.runs.final_check import MEASURED, FinalCheck, choose, is_within, with_latencies, with_scores
 from search.runs.measured_latency import measured_ms
 from search.runs.problem import Problem
 from search.runs.results import (
@@ -69,6 +69,12 @@ def finish(
         finalists = _with_measured_latencies(run, with_scores(best, scores), progress)
         finalists = choose(finalists, settings.objectives, problem.budget)
         if run.processes.is_main:  # before the final check, which may be interrupted
+            if not is_within(finalists[0], problem.budget):
+                logger.warning(
+                    "none of the best subnets keeps to %s where it was measured, and the chosen one takes %.2f ms; "
+                    "lower constraint.latency, or build the latency table again on a quiet machine",
+                    *(problem.budget.describe(), finalists[0].costs[MEASURED]),
+                )
             save_archs(run.folder, finalists, _origin(run), has_front)
         check = _final_check(run, finalists, rng, progress)
     if not run.processes.is_main:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,19 @@ import cv2
 import pytest
 
 from search.cost import COSTS, arch_costs
-from search.runs import problem
+from search.runs import finish, problem
 from search.runs.evaluator import Measurement
 from search.runs.evolution_run import start_or_resume
 from supernet.arch import Arch
+from supernet.costs.latency_blocks import blocks_of_space
+from supernet.costs.latency_file import Entry
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import Subset
 from supernet.pose.drawing import save_image
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
+from tests.helpers.latency_tables import block_ms, fake_table
 from tests.helpers.searches import SPACE, TEST_SEED, VAL_SEED, Configure, FreeScores, read
 
 
@@ -191,6 +195,19 @@ def test_a_predictor_proposes_and_is_tested_on_held_out_archs(
     assert prediction["num_held_out"] == 20
     assert prediction["kendall_tau"] > 0.5
     assert f"Kendall tau {prediction['kendall_tau']:.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("free_scores")
+def test_a_choice_that_is_measured_slower_than_the_budget_is_warned_of(
+    evolve_config: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = replace(fake_table(SPACE), num_keypoints=17)
+    entries = {block: Entry(block_ms(block), block_ms(block), 20) for block in blocks_of_space(SPACE, 17)}
+    replace(table, entries=entries).save(tmp_path / "table.json")
+    monkeypatch.setattr(finish, "measured_ms", lambda table, archs, progress: [500.0 + i for i in range(len(archs))])
+    folder = start_or_resume(evolve_config(f"latency_table={tmp_path / 'table.json'}", "constraint.latency=450ms"))
+    assert read(folder / "summary.json")["chosen"]["costs"]["measured_latency_ms"] == 500
+    assert "500.00 ms" in caplog.text
 
 
 def test_without_a_baseline_only_the_chosen_arch_is_checked(evolve_config: Configure, free_scores: FreeScores) -> None:

@@ -9,7 +9,7 @@ import torch
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Score
 from search.lut.runtimes import open_runtime
-from search.runs.final_check import MEASURED, choose, with_latencies
+from search.runs.final_check import MEASURED, choose, is_within, with_latencies
 from search.runs.measured_latency import measured_ms
 from supernet.costs.latency_table import LatencyTable, MeasurementSettings, Overhead
 from supernet.errors import UserError
@@ -56,6 +56,8 @@ def test_a_finalist_that_is_measured_slower_than_allowed_comes_after_those_that_
     assert orders(ranked) == [0, 3, 2, 1]
     assert [candidate.costs[MEASURED] for candidate in ranked] == [10.5, 9.0, 11.5, 12.0]
     assert {candidate.costs["latency_ms"] for candidate in ranked} == {10.0}
+    assert [is_within(candidate, budget) for candidate in ranked] == [True, True, False, False]
+    assert all(is_within(candidate, budget) for candidate in finalists(0.3, 0.5))
 
 
 def test_dominated_trade_offs_are_left_out() -> None:
