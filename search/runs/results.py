@@ -24,10 +24,15 @@ def save_archs(folder: Path, finalists: Sequence[Candidate], origin: dict[str, A
     """Write the chosen arch, the first finalist, to ``arch.json``.
 
     With ``write_front`` also write all finalists: ``front.json``, a list of rows by MACs, and an arch file
-    ``front/<digest>.json`` for each.
+    ``front/<digest>.json`` for each. Other arch files there are removed: a search that was interrupted in its final
+    check and resumed has measured latencies again, by which the front may be another one.
     """
     _save_arch(folder / ARCH_FILE, finalists[0], origin)
     if write_front:
+        names = {f"{finalist.arch.digest()}.json" for finalist in finalists}
+        for path in (folder / FRONT_FOLDER).glob("*.json"):
+            if path.name not in names:
+                path.unlink()
         for finalist in finalists:
             _save_arch(folder / FRONT_FOLDER / f"{finalist.arch.digest()}.json", finalist, origin)
         by_macs = sorted(finalists, key=lambda finalist: finalist.costs["macs"])

@@ -1,6 +1,7 @@
 """The choice among the finalists, and the measurement of their latency."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from search.candidate import Candidate, Score
 from search.lut.runtimes import open_runtime
 from search.runs.final_check import MEASURED, choose, is_within, with_latencies
 from search.runs.measured_latency import measured_ms
+from search.runs.results import save_archs
 from supernet.costs.latency_table import LatencyTable, MeasurementSettings, Overhead
 from supernet.errors import UserError
 from supernet.genes import Genes
@@ -58,6 +60,13 @@ def test_a_finalist_that_is_measured_slower_than_allowed_comes_after_those_that_
     assert {candidate.costs["latency_ms"] for candidate in ranked} == {10.0}
     assert [is_within(candidate, budget) for candidate in ranked] == [True, True, False, False]
     assert all(is_within(candidate, budget) for candidate in finalists(0.3, 0.5))
+
+
+def test_the_folder_of_the_front_holds_the_archs_of_the_last_one_only(tmp_path: Path) -> None:
+    first, second = finalists(0.3, 0.5, 0.4)[:2], finalists(0.3, 0.5, 0.4)[1:]
+    for front in (first, second):
+        save_archs(tmp_path, front, {}, write_front=True)
+        assert {path.stem for path in (tmp_path / "front").iterdir()} == {one.arch.digest() for one in front}
 
 
 def test_dominated_trade_offs_are_left_out() -> None:
