@@ -233,6 +233,7 @@ def test_plots_show_predictions_next_to_the_truth(configure: Configure) -> None:
         (["arch=nowhere.json"], "nowhere.json"),
         (["weights=nowhere"], "there is no trained supernet or exported model at nowhere"),
         (["device=abacus"], "device 'abacus' is not available"),
+        (["device=hpu"], "device 'hpu' is not available"),  # PyTorch looks for a module of that name
         (["name=../up"], "plain folder name"),
         (["dataset=synthetic"], "dataset.keypoints is 'coco' but the supernet .* was trained on 'crowdpose'"),
     ],
