@@ -143,14 +143,14 @@ class TrainingRun:
                         logs = report.step % settings.log_every == 0 or trainer.step == settings.steps
                         if logs or saves:
                             monitor.losses.read()  # raises before a diverged state is saved
+                        if not stops:
+                            monitor.validate_if_due()  # before the log, whose last line holds the last AP
                         if logs:
                             figures = monitor.figures()
                             if log is not None:
                                 progress.update(task, note=f"{log.write(report, figures)}, {speed(trainer.step)}")
                         left = remaining.follow(trainer.step, report.data_seconds)
                         progress.update(task, completed=trainer.step, seconds_left=left)
-                        if not stops:
-                            monitor.validate_if_due()
                         if saves:
                             self._save_checkpoint()
                         if stops:

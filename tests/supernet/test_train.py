@@ -100,6 +100,14 @@ def test_a_run_leaves_supernet_summary_and_curves(tmp_path: Path) -> None:
     assert all(torch.equal(trained.supernet.state_dict()[name], value) for name, value in average.items())
 
 
+def test_the_log_holds_the_ap_of_every_validation_also_that_after_the_last_step(tmp_path: Path) -> None:
+    start_or_resume(configuration(tmp_path, steps=12, evaluate_every=4, log_every=3, num_evaluate_images=2), [])
+    lines = [json.loads(line) for line in (tmp_path / "train" / "run" / "train.jsonl").read_text().splitlines()]
+    # Validations after 4, 8 and 12 steps; lines of the steps 0, 3, 6, 9 and 11, counted from 0.
+    assert [line["step"] for line in lines] == [0, 3, 6, 9, 11]
+    assert [line["step"] for line in lines if "AP_largest" in line] == [3, 9, 11]
+
+
 def test_plots_are_drawn_and_change_nothing(whole: Path, tmp_path: Path) -> None:
     config = configuration(tmp_path, plots=True)
     config["phases"][1]["name"] = "largest / 2"
