@@ -37,14 +37,16 @@ class Speeds:
     Attributes:
         step_seconds: Of a mean step of each phase, without the time to load images.
         image_seconds: To load an image in one process.
-        wait_seconds: That a step waits for each of its images, unless they are cached.
+        wait_seconds: That a process waits for each of its images of a step, unless they are cached.
         seconds_per_mac: Of the evaluation of an image, per multiply-add of the network.
+        step_images: Images of a step that each process loads, while the others load theirs.
     """
 
     step_seconds: tuple[float, ...]
     image_seconds: float
     wait_seconds: float
     seconds_per_mac: float
+    step_images: int
 
 
 def with_steps_for_minutes(setup: TrainingSetup, processes: Processes, started: float) -> TrainingSetup:
@@ -115,14 +117,20 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
                 break
         seconds_per_mac.append(seconds / work)
     step_seconds = tuple(cost * value for cost, value in zip(costs, seconds_per_mac, strict=True))
-    per_image, num_workers = setup.settings.batch_size // processes.count, setup.settings.num_workers
+    step_images, num_workers = setup.settings.batch_size // processes.count, setup.settings.num_workers
     if num_workers:
         # Every worker begins with a batch, so only the first wait of a phase shows how long one takes to load.
         batch_seconds = max(0.0, mean(first for first, *_ in waits))
         wait = max(0.0, batch_seconds / num_workers - mean(step_seconds))
     else:
         batch_seconds = wait = max(0.0, mean(itertools.chain(*waits)))
-    return Speeds(step_seconds, batch_seconds / per_image, wait / per_image, _evaluation_seconds(setup, trainer))
+    return Speeds(
+        step_seconds,
+        image_seconds=batch_seconds / step_images,
+        wait_seconds=wait / step_images,
+        seconds_per_mac=_evaluation_seconds(setup, trainer),
+        step_images=step_images,
+    )
 
 
 @torch.no_grad()
@@ -148,11 +156,11 @@ def steps_within(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
     compute = sum(
         phase.share / total * value for phase, value in zip(settings.phases, speeds.step_seconds, strict=True)
     )
-    loading = settings.batch_size * speeds.wait_seconds
+    loading = speeds.step_images * speeds.wait_seconds
     num_loaded = len(setup.train_set) if _is_cached(setup) else math.inf
-    # All images are loaded in the first epoch, and then found in the cache, if they fit.
+    # A process loads each image once, and then finds it in its cache, if all fit.
     steps = seconds / (compute + loading)
-    if steps * settings.batch_size > num_loaded:
+    if steps * speeds.step_images > num_loaded:
         steps = max(0.0, seconds - num_loaded * speeds.wait_seconds) / compute
     least = math.ceil(max(total / phase.share for phase in settings.phases))
     if steps < least:
@@ -165,8 +173,8 @@ def steps_within(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
 
 
 def loading_seconds(setup: TrainingSetup, speeds: Speeds, num_steps: int) -> float:
-    """Return the time that steps wait for images: in the first epoch only, if all are then in the cache."""
-    num_images = num_steps * setup.settings.batch_size
+    """Return the time that steps wait for images: for each image once, if all are then in the cache."""
+    num_images = num_steps * speeds.step_images
     return speeds.wait_seconds * (min(num_images, len(setup.train_set)) if _is_cached(setup) else num_images)
 
 

@@ -40,7 +40,7 @@ def test_a_training_that_does_not_fit_is_not_measured(
 def test_minutes_choose_the_steps_that_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dry_run, "measure", lambda *_: Speeds((0.5,) * 6, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(dry_run, "measure", lambda *_: Speeds((0.5,) * 6, 0.0, 0.0, 0.0, 4))
     monkeypatch.setattr(dry_run, "phase_bytes", lambda *_: [2**20] * 6)
     start_or_resume(configuration(tmp_path, dry_run=True, minutes=1000.0), ["dry_run=true", "minutes=1000"])
     steps = int(capsys.readouterr().out.splitlines()[-2].split()[1].replace(",", ""))
@@ -50,7 +50,7 @@ def test_minutes_choose_the_steps_that_are_shown(
 def test_the_time_is_that_of_steps_and_loading(tmp_path: Path) -> None:
     setup = build_setup(from_mapping(TrainSettings, configuration(tmp_path), ""), SINGLE_PROCESS)
     seconds = (0.5, 1.0, 2.0, 2.0, 3.0, 4.0)
-    phases = planned(setup, [7] * 6, Speeds(seconds, image_seconds=0.25, wait_seconds=0.25, seconds_per_mac=1e-6))
+    phases = planned(setup, [7] * 6, Speeds(seconds, 0.25, wait_seconds=0.25, seconds_per_mac=1e-6, step_images=4))
     assert sum(phase.steps for phase in phases) == 26
     compute = sum(phase.steps * value for phase, value in zip(phases, seconds, strict=True))
     loaded = 0.25 * len(setup.train_set)  # all images fit into the cache

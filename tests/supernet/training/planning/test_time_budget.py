@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from supernet.arch import layers
-from supernet.compute.distributed import SINGLE_PROCESS
+from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.costs.analytic import macs
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
@@ -22,7 +22,7 @@ from supernet.training import trainer as trainer_module
 from supernet.training.launch import start_or_resume
 from supernet.training.phases import ScheduledPhase
 from supernet.training.planning import time_budget
-from supernet.training.planning.time_budget import Speeds, measure, report_seconds, steps_within
+from supernet.training.planning.time_budget import Speeds, loading_seconds, measure, report_seconds, steps_within
 from supernet.training.settings import TrainSettings
 from supernet.training.setup import TrainingSetup, build_setup
 from supernet.training.trainer import Trainer
@@ -30,7 +30,7 @@ from tests.supernet.test_train import configuration, state_of
 
 K = COCO.num
 SECONDS = (0.5, 1.0, 2.0, 2.0, 3.0, 4.0)
-SPEEDS = Speeds(SECONDS, image_seconds=0.5, wait_seconds=0.25, seconds_per_mac=1e-6)
+SPEEDS = Speeds(SECONDS, image_seconds=0.5, wait_seconds=0.25, seconds_per_mac=1e-6, step_images=4)
 
 
 @pytest.fixture
@@ -144,6 +144,39 @@ def test_steps_wait_for_images_only_as_long_as_workers_take(
     per_batch = setup.settings.batch_size
     assert speeds.image_seconds * per_batch == pytest.approx(batch_seconds)
     assert speeds.wait_seconds * per_batch == pytest.approx(waiting)
+
+
+class Twin(Processes):
+    """One of several processes, of which the others compute what it does."""
+
+    def total(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.mul_(self.count)
+
+    def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        return [tensor] * self.count
+
+    def copy_from_main(self, tensors: Iterable[torch.Tensor]) -> None:
+        pass
+
+
+def test_processes_load_their_images_of_a_step_at_the_same_time(
+    setup: TrainingSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = Trainer.batches
+
+    def timed(trainer: Trainer, scheduled: ScheduledPhase) -> Iterator[tuple[Batch, float]]:
+        for batch, _ in batches(trainer, scheduled):
+            yield batch, 0.5
+
+    monkeypatch.setattr(Trainer, "batches", timed)
+    monkeypatch.setattr(time_budget, "step_costs", lambda _: [0.0] * 6)  # steps take no time
+    speeds = measure(setup, Twin(0, 2))
+    uncached = replace(setup, settings=replace(setup.settings, image_memory_mib=0))
+    assert loading_seconds(uncached, speeds, 100) == pytest.approx(50.0)
+    assert steps_within(100.1, uncached, speeds) == 200
+    # Both have loaded all images when each of them has had as many as there are.
+    num_images, own = len(setup.train_set), setup.settings.batch_size // 2
+    assert loading_seconds(setup, speeds, 10**6) == pytest.approx(0.5 * num_images / own)
 
 
 @pytest.mark.slow
