@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from supernet.errors import UserError
+from supernet.pose.data.image_decoding import MAX_ASPECT_RATIO
 
 TOTAL_STRIDE = 16
 """Input pixels per pixel of the network's coarsest features; both sides of an input are multiples of it."""
@@ -129,7 +130,7 @@ def resize_for_network(image: Image, resolution: int, size_divisor: int = 64) ->
         The input (H', W', 3) uint8 of size ``resized_size`` and its transform.
 
     Raises:
-        UserError: The image is not (H, W, 3) uint8.
+        UserError: As ``resize_at_scales``.
     """
     (resized,), transform = resize_at_scales(image, resolution, size_divisor, (1.0,))
     return resized, transform
@@ -145,7 +146,7 @@ def resize_at_scales(
         scale 1.
 
     Raises:
-        UserError: The image is not (H, W, 3) uint8.
+        UserError: The image is not (H, W, 3) uint8, or is a longer strip than ``MAX_ASPECT_RATIO`` allows.
     """
     if not isinstance(image, np.ndarray):
         raise UserError(
@@ -155,6 +156,10 @@ def resize_at_scales(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise UserError(f"an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}; convert it to 8-bit RGB")
     height, width = image.shape[:2]
+    if 0 < MAX_ASPECT_RATIO * min(width, height) < max(width, height):  # its input would fill the memory
+        raise UserError(
+            f"an image must have an aspect ratio of at most {MAX_ASPECT_RATIO}, got {width} x {height} pixels; crop it"
+        )
     transform = input_transform(width, height, resolution, size_divisor, min(scales))
     size = resized_size(width, height, resolution, size_divisor, min(scales))
     resized = []

@@ -130,6 +130,10 @@ def test_what_is_no_image_is_refused() -> None:
         resize_for_network(np.zeros((4, 4, 3)), 64)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="not list"):
         resize_for_network([[[0, 0, 0]]], 64)  # type: ignore[arg-type]
+    for shape in ((129, 2, 3), (2, 129, 3)):
+        with pytest.raises(UserError, match="aspect ratio of at most 64"):
+            resize_for_network(np.zeros(shape, np.uint8), 64)
+    assert resize_for_network(np.zeros((128, 2, 3), np.uint8), 64)[0].shape == (64 * 64, 64, 3)
     with pytest.raises(UserError, match="at least 1"):
         resized_size(640, 0, 64)
 
