@@ -43,7 +43,7 @@ class Drawings(Output):
             self._opened.close()  # ends the previous video
             path = self._folder / self._free_name(frame.source, ".mp4")
             self._video, self._source = _Video(path, frame, drawn, self._opened), frame.source
-        self._video.write(drawn, frame.time_s)
+        self._video.write(drawn, frame)
         return self._video.name
 
     def _free_name(self, source: Source, suffix: str) -> str:
@@ -74,15 +74,16 @@ class _Video:
         self._writer = cv2.VideoWriter(str(temporary), codec, first.fps, (width, height))
         opened.callback(self._close, path, temporary)
 
-    def write(self, drawn: npt.NDArray[np.uint8], time_s: float) -> None:
+    def write(self, drawn: npt.NDArray[np.uint8], frame: Frame) -> None:
         if drawn.shape != self._size:  # some streams change their size
             drawn = np.asarray(cv2.resize(drawn, self._size[1::-1], interpolation=cv2.INTER_AREA), np.uint8)
         height, width = drawn.shape[:2]
         even = cv2.copyMakeBorder(drawn, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         image = np.asarray(cv2.cvtColor(even, cv2.COLOR_RGB2BGR), np.uint8)
-        while self._is_live and self._last is not None and self._num_written < int(time_s * self._fps):
+        while self._is_live and self._last is not None and self._num_written < int(frame.time_s * self._fps):
             self._put(self._last)
-        self._put(image)
+        for _ in range(frame.repeats):
+            self._put(image)
         self._last = image
 
     def _close(self, path: Path, temporary: Path) -> None:

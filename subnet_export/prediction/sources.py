@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,8 @@ MAX_ASPECT_RATIO = 16
 _DEFAULT_FPS = 25.0
 _GIF_FPS = 10.0
 """Of a GIF without delays, as browsers show it."""
+_GIF_STEP_MS = 40
+"""Frames that are all shown for longer need no finer rate in a drawn video."""
 _MISSING_SHARE = 0.1
 """Share of the announced frames that a video may lack: the number is often an estimate from its length."""
 # Silences OpenCV and FFmpeg, as errors are reported by this module. FFmpeg reads the variable when it opens the first
@@ -60,6 +63,7 @@ class Frame:
         time_s: Seconds since the video's start.
         fps: Frames per second of the video.
         num_frames: Number of frames that the video announces, often an estimate; 0 if it announces none.
+        repeats: How often it is shown at this rate; more than once in a GIF, whose frames have times of their own.
         truth: (P, K, 3) annotated people, if they are known.
     """
 
@@ -69,6 +73,7 @@ class Frame:
     time_s: float = 0.0
     fps: float = _DEFAULT_FPS
     num_frames: int = 0
+    repeats: int = 1
     truth: npt.NDArray[np.float32] | None = None
 
 
@@ -220,19 +225,36 @@ def _read_gif(source: Source) -> Iterator[Frame]:
             num_announced = int(getattr(image, "n_frames", 1))
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"video {source.name} is {image.width} x {image.height}; scale it down")
-            time_s = 0.0
+            step_ms = _step_ms(image, num_announced)
+            time_ms = 0
             for number in range(num_announced):
                 image.seek(number)
-                delay_s = float(image.info.get("duration") or 0) / 1000 or 1 / _GIF_FPS
+                end_ms = time_ms + _delay_ms(image)
+                repeats = round(end_ms / step_ms) - round(time_ms / step_ms)
                 rgb = np.asarray(image.convert("RGB"), np.uint8)
-                yield Frame(source, rgb, number, time_s, 1 / delay_s, num_announced)
-                time_s += delay_s
+                yield Frame(source, rgb, number, time_ms / 1000, 1000 / step_ms, num_announced, repeats)
+                time_ms = end_ms
     except FileNotFoundError as error:
         raise UserError(f"cannot read video {source.name}: there is no such file; check the path") from error
     except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError) as error:
         raise UserError(
             f"video {source.name} is damaged: it ends after {number} frames ({error}); restore the file"
         ) from error
+
+
+def _delay_ms(image: PIL.Image.Image) -> int:
+    """Return the milliseconds for which the current frame of a GIF is shown."""
+    return int(image.info.get("duration") or 0) or round(1000 / _GIF_FPS)
+
+
+def _step_ms(image: PIL.Image.Image, num_frames: int) -> int:
+    """Return the milliseconds of a frame of a video that shows the frames of a GIF for as long as the GIF does."""
+    delays = set()
+    with suppress(OSError, ValueError, SyntaxError, EOFError):  # which reading the frames reports
+        for number in range(num_frames):
+            image.seek(number)
+            delays.add(_delay_ms(image))
+    return max(math.gcd(*delays), min(_GIF_STEP_MS, *delays)) if delays else _GIF_STEP_MS
 
 
 def _check_end(source: Source, num_read: int, num_announced: int) -> None:

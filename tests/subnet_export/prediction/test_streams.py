@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from subnet_export.exported_model import ExportedModel
@@ -34,6 +35,30 @@ def test_a_video_is_drawn_frame_by_frame(
         (number, number / 5, "clip.mp4") for number in range(7)
     ]
     assert sorted(os.listdir(out)) == ["clip.mp4", "people.jsonl", "summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("delays", "fps", "shown"),
+    [([500, 100, 200], 10.0, [5, 1, 2]), ([40, 80, 20], 50.0, [2, 4, 1]), ([50, 130, 110], 25.0, [1, 3, 3])],
+)
+def test_a_drawn_gif_shows_each_frame_as_long_as_the_gif_does(
+    delays: list[int],
+    fps: float,
+    shown: list[int],
+    exported: Exported,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    levels = (40, 120, 200)
+    first, *rest = (PIL.Image.fromarray(np.full((64, 96, 3), level, np.uint8)) for level in levels)
+    first.save(tmp_path / "x.gif", save_all=True, append_images=rest, duration=delays)
+    out = tmp_path / "out"
+    assert run(monkeypatch, exported[1], tmp_path / "x.gif", "--output", out, "--min-score", 1) == 0
+    drawings, rate = read_video(out / "x.mp4")
+    expected = [level for level, number in zip(levels, shown, strict=True) for _ in range(number)]
+    assert rate == fps
+    assert [image.mean() for image in drawings] == pytest.approx(expected, abs=5)
+    assert len(lines(out)) == 3
 
 
 def test_sides_of_a_video_are_made_even_and_each_source_has_its_own(
