@@ -15,6 +15,7 @@ from subnet_export.deployment.environments import require_converter
 from subnet_export.deployment.formats import CHECK_IMAGES
 from subnet_export.export import calibration_record
 from subnet_export.exported_model import Measurement
+from subnet_export.finetuning.lock import locked, take_free_folder
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
@@ -59,21 +60,30 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         UserError: A wrong option or file, or the run was stopped.
     """
-    saved: dict[str, Any] | None = None
+    checkpoint = None
     if options.resume is None:
-        plan = plan_from(options)
+        take_free_folder(options)
+        plan, saved = plan_from(options), None
     else:
-        path = checkpoint_to_resume(options)
-        saved = container.load_newest(path, _KIND)
-        container.check_parts(saved, _PARTS, path)
-        plan = from_mapping(FinetunePlan, saved["plan"], f"{path}: plan")
-        options.folder, options.is_default_folder = path.with_name(Path(plan.folder).name), plan.is_default_folder
-        plan = replace(plan, folder=str(options.folder))
-    try:
-        _run(plan, options, saved)
-    except KeyboardInterrupt:  # while measuring; during training it is a request to stop
-        remedy = f"continue with --resume {plan.checkpoint}" if plan.checkpoint.exists() else "start again"
-        raise UserError(f"stopped while measuring; {remedy}") from None
+        checkpoint = checkpoint_to_resume(options)
+        plan, saved = _stopped(checkpoint)
+    options.folder, options.is_default_folder = Path(plan.folder), plan.is_default_folder
+    with locked(options.folder):
+        if checkpoint is not None:  # again, because a process that had the lock until now may have trained on
+            plan, saved = _stopped(checkpoint)
+        try:
+            _run(plan, options, saved)
+        except KeyboardInterrupt:  # while measuring; during training it is a request to stop
+            remedy = f"continue with --resume {plan.checkpoint}" if plan.checkpoint.exists() else "start again"
+            raise UserError(f"stopped while measuring; {remedy}") from None
+
+
+def _stopped(path: Path) -> tuple[FinetunePlan, dict[str, Any]]:
+    """Return the plan of a stopped run, with the place that its checkpoint now has, and the whole checkpoint."""
+    saved = container.load_newest(path, _KIND)
+    container.check_parts(saved, _PARTS, path)
+    plan = from_mapping(FinetunePlan, saved["plan"], f"{path}: plan")
+    return replace(plan, folder=str(path.with_name(Path(plan.folder).name))), saved
 
 
 def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] | None) -> None:

@@ -1,19 +1,16 @@
 """The folder of a training run: its lock, its configuration and its checkpoints."""
 
-import fcntl
 import json
 import logging
-import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from supernet.checkpoints import container
 from supernet.compute.distributed import Processes
 from supernet.errors import UserError
-from supernet.io import files
+from supernet.io import files, locks
 from supernet.pose.coco.splits import with_current_names as with_current_dataset_names
 from supernet.pose.custom_keypoints import from_plain
 
@@ -44,30 +41,11 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: Another process runs there, or the folder holds links or cannot be written.
     """
     files.refuse_links(folder)
-    try:
-        lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise files.refused(folder, error) from error
-    try:
-        try:
-            # Not flock: processes that load images would inherit it and hold it for a while after a kill.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # either may be what a held lock gives
-            holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
-            raise UserError(
-                f"{folder} is in use by {holder}; wait for it, stop it, or start a run with another name"
-            ) from None
-        except OSError as error:  # some network file systems
-            logger.warning(f"{folder} cannot be locked ({error.strerror}); start no second run in it")
-        with suppress(OSError):  # only for the error message above
-            os.ftruncate(lock, 0)
-            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    with locks.locked(folder / _LOCK_FILE, folder):
         files.sweep(folder)
         files.write_bytes(folder / ".probe", b"can be written")
         (folder / ".probe").unlink()
         yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ COMMANDS = {
 """Modules that may print; all others use ``logging``, so that programs can redirect or silence them."""
 
 WRITES_ELSEWHERE = {
-    "supernet.training.run_folder": "the lock's owner, which is only for people",
+    "supernet.io.locks": "the lock's owner, which is only for people",
     "supernet.training.monitoring.log": "appended lines; an incomplete one is dropped",
     "search.report.arch_drawing": "in memory, for a page",
     "supernet.io.jsonl": "appended lines; an incomplete one is dropped",

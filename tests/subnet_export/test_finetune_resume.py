@@ -1,8 +1,11 @@
 """A fine-tuning that was stopped says how to continue, and continues to the same bits."""
 
+import argparse
 import json
 import os
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 
 from subnet_export.ap_measurement import measure
 from subnet_export.exported_model import ExportedModel, Measurement
+from subnet_export.finetuning import lock
 from subnet_export.finetuning import run as finetuning_run
 from subnet_export.model import load_model, save_model
 from supernet.pose.inference import PoseEstimator
@@ -78,6 +82,54 @@ def test_a_run_stopped_while_measuring_says_how_to_resume(
     monkeypatch.setattr(finetuning_run, "measure", measure)
     assert run(monkeypatch, "--resume", tmp_path / "tuned.checkpoint.pt") == 0
     assert os.listdir(tmp_path) == ["tuned"]
+
+
+def locked_by_another_process(folder: Path) -> int:
+    """Take the run of ``folder`` in a fork of this process, which then sleeps; returns its process id."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with lock.locked(folder):
+                os.write(writer, b"locked")
+                time.sleep(300)
+        finally:
+            os._exit(1)
+    assert os.read(reader, 6) == b"locked"
+    os.close(reader)
+    os.close(writer)
+    return child
+
+
+def test_a_second_process_cannot_train_a_run_until_the_first_is_dead(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, new = tmp_path / "tuned", three_steps(exported[1], tmp_path / "tuned")
+    resumed = ["--resume", f"{folder}.checkpoint.pt"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        assert run(patch, *new) == 2
+    child = locked_by_another_process(folder)
+    try:
+        for arguments in (resumed, new):
+            capsys.readouterr()
+            assert run(monkeypatch, *arguments) == 2
+            assert f"{folder} is in use by process {child} " in capsys.readouterr().err
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert run(monkeypatch, *resumed) == 0
+    assert os.listdir(tmp_path) == ["tuned"]
+
+
+def test_a_run_that_starts_in_the_same_second_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "finetune" / "now"
+    options = [argparse.Namespace(folder=folder, is_default_folder=is_default) for is_default in (True, False)]
+    with lock.locked(folder):
+        for option in options:
+            lock.take_free_folder(option)
+    assert [option.folder.name for option in options] == ["now_2", "now"]
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_run_resumed_on_other_annotations_says_what_differs_and_other_keypoints_are_refused(
