@@ -63,7 +63,7 @@ def load_targets(options: argparse.Namespace, device: torch.device) -> Iterator[
             raise UserError(f"{name} is not on this machine, so nothing can be recorded in it; leave out --record")
         folder = located(name, [file for chosen in FORMATS.values() for file in chosen.files])
         model = load_model(folder, device)
-        folder = folder.parent if folder.is_file() else folder
+        folder = model.folder or folder  # of a file, the model's own: web/network.onnx lies deeper than model.onnx
         if options.record:  # before the measurements, not after them
             files.check_writable(folder / DESCRIPTION_FILE)
         yield BenchmarkTarget(str(folder), model.network, model.keypoints, model.settings, (model, folder))

@@ -1,10 +1,12 @@
 """What is measured is reproducible, and is the network that is exported."""
 
+import argparse
 from pathlib import Path
 
+import pytest
 import torch
 
-from subnet_export.benchmarking.targets import BenchmarkTarget, open_runtimes, random_network
+from subnet_export.benchmarking.targets import BenchmarkTarget, load_targets, open_runtimes, random_network
 from subnet_export.deployment.runtimes import TorchRuntime
 from subnet_export.exported_model import ExportedModel
 
@@ -28,3 +30,13 @@ def test_the_network_that_torch_export_writes_runs_as_the_model_does(exported: E
     exported_runtime = open_runtimes(["torch_export"], target, folder)["torch_export"]
     for maps, expected in zip(exported_runtime(images), TorchRuntime(model.network)(images), strict=True):
         torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "web/network.onnx"])
+def test_a_file_of_a_model_stands_for_its_folder(file: str, all_formats: Exported) -> None:
+    folder = all_formats[1]
+    options = argparse.Namespace(arch=None, model=str(folder / file), runs="runs", record=True)
+    (target,) = load_targets(options, torch.device("cpu"))
+    assert target.name == str(folder)
+    assert target.model is not None
+    assert target.model[1] == folder
