@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.evaluation.fused_convolution import Activation, FusedConvolution
-from supernet.litepose import LitePose, in_channels_last
-
-Convolution = nn.Conv2d | nn.ConvTranspose2d
+from supernet.litepose import LitePose, in_channels_last, normalisation_layers
 
 
 @torch.no_grad()
@@ -25,39 +23,35 @@ def folded(network: LitePose) -> LitePose:
     Raises:
         ValueError: The network is in training mode, where its batch norms depend on the batch.
     """
-    if network.training:
-        raise ValueError("only a network in evaluation mode can be folded; call its eval() first")
     network = copy.deepcopy(network)
-    for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        _fold_sequence(layers)
-    levels = zip(network.deconv_refined, network.deconv_raw, network.deconv_bnrelu, strict=True)
-    for refined, raw, norm_relu in levels:
-        assert isinstance(refined, nn.ConvTranspose2d)
-        assert isinstance(raw, nn.ConvTranspose2d)
-        assert isinstance(norm_relu, nn.Sequential)
-        norm = norm_relu[0]
-        assert isinstance(norm, nn.BatchNorm2d)
-        gain, shift = _affine(norm)
-        _scale(refined, gain)
-        _scale(raw, gain)
-        refined.bias = nn.Parameter(shift.to(refined.weight.dtype), requires_grad=False)
-        norm_relu[0] = nn.Identity()
+    fold_batch_norms(network)
     in_channels_last(network)
     for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         _fuse_activations(layers)
     return network.requires_grad_(False)
 
 
-def _fold_sequence(layers: nn.Sequential) -> None:
-    """Fold every batch norm of a sequence that follows a convolution, in place."""
-    for number in range(1, len(layers)):
-        convolution, norm = layers[number - 1], layers[number]
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            assert convolution.bias is None
-            gain, shift = _affine(norm)
-            _scale(convolution, gain)
-            convolution.bias = nn.Parameter(shift.to(convolution.weight.dtype), requires_grad=False)
-            layers[number] = nn.Identity()
+@torch.no_grad()
+def fold_batch_norms(network: LitePose) -> None:
+    """Merge every batch norm of ``network`` into the convolutions before it, in place.
+
+    Raises:
+        ValueError: The network is in training mode, where its batch norms depend on the batch.
+    """
+    if network.training:
+        raise ValueError("only a network in evaluation mode can be folded; call its eval() first")
+    for layers in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for number in range(1, len(layers)):
+            convolution, norm = layers[number - 1], layers[number]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                _fold(norm, convolution)
+                layers[number] = nn.Identity()
+    # A level's two transposed convolutions are summed before their batch norm.
+    for refined, raw, norm_relu in zip(network.deconv_refined, network.deconv_raw, network.deconv_bnrelu, strict=True):
+        assert isinstance(norm_relu, nn.Sequential)
+        _fold(norm_relu[0], refined, raw)
+        norm_relu[0] = nn.Identity()
+    assert not normalisation_layers(network)
 
 
 def _fuse_activations(layers: nn.Sequential) -> None:
@@ -75,24 +69,23 @@ def _fuse_activations(layers: nn.Sequential) -> None:
     layers.extend(fused)
 
 
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Gain and shift (C,) of a batch norm in evaluation mode, in float64 where the device has it."""
+def _fold(norm: nn.Module, *summands: nn.Module) -> None:
+    """Scale convolutions whose outputs are summed by the gain of ``norm``, and add its shift to the first.
+
+    Both are computed in float64 where the device has it.
+    """
+    assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    mean, variance, weight, bias = (
-        _precise(values) for values in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    )
-    gain = weight / torch.sqrt(variance + norm.eps)
-    return gain, bias - mean * gain
-
-
-def _scale(convolution: Convolution, gain: Tensor) -> None:
-    """Multiply the output channels of a convolution by ``gain`` (C,)."""
-    axis = 1 if isinstance(convolution, nn.ConvTranspose2d) else 0
-    shape = [1] * convolution.weight.dim()
-    shape[axis] = -1
-    scaled = _precise(convolution.weight) * gain.view(shape)
-    convolution.weight = nn.Parameter(scaled.to(convolution.weight.dtype), requires_grad=False)
+    gain = _precise(norm.weight) / torch.sqrt(_precise(norm.running_var) + norm.eps)
+    shift = _precise(norm.bias) - _precise(norm.running_mean) * gain
+    for convolution in summands:
+        assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
+        assert convolution.bias is None
+        shape = (-1, 1, 1, 1) if isinstance(convolution, nn.Conv2d) else (1, -1, 1, 1)
+        weight = _precise(convolution.weight) * gain.view(shape)
+        convolution.weight = nn.Parameter(weight.to(convolution.weight.dtype), requires_grad=False)
+    summands[0].bias = nn.Parameter(shift.to(norm.weight.dtype), requires_grad=False)
 
 
 def _precise(values: Tensor) -> Tensor:

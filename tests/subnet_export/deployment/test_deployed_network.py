@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from subnet_export.deployment.deployed_network import DeploymentNetwork, fold_batch_norm
+from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.equivalence import comparison_images
 from subnet_export.exported_model import ExportedModel
 from supernet.litepose import normalisation_layers
@@ -17,7 +17,7 @@ Exported = tuple[ExportedModel, object]
 def test_folding_leaves_the_function_and_the_original_unchanged(exported: Exported) -> None:
     network = exported[0].network
     before = copy.deepcopy(network.state_dict())
-    folded = fold_batch_norm(network)
+    folded = DeploymentNetwork(network, "float32").network
     assert not normalisation_layers(folded)
     assert len(normalisation_layers(network)) > 20
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -44,5 +44,5 @@ def test_images_may_go_in_as_they_are(exported: Exported) -> None:
 
 
 def test_a_network_in_training_mode_is_not_folded(exported: Exported) -> None:
-    with pytest.raises(ValueError, match="training mode"):
-        fold_batch_norm(copy.deepcopy(exported[0].network).train())
+    with pytest.raises(ValueError, match="evaluation mode"):
+        DeploymentNetwork(copy.deepcopy(exported[0].network).train())
