@@ -190,7 +190,7 @@ def figures_of(model: ExportedModel, began: float) -> dict[str, Any]:
 def write_model(
     folder: Path, model: ExportedModel, test_set: PoseDataset, formats: Sequence[Format], settings: ExportSettings
 ) -> ExportedModel:
-    """Write a model in ``formats`` to the new folder ``folder``, all or nothing, and measure it again as read back.
+    """Write a model in ``formats``, as :func:`write_checked` does; quantisation sees its calibration images.
 
     Args:
         folder: A folder that does not exist yet.
@@ -210,11 +210,25 @@ def write_model(
         return calibration_batches(train_set, calibration.resolution, num_images, model.settings.size_divisor)
 
     writer = FormatWriter(settings.for_formats(formats), test_set, calibration_images, settings.batch_size)
-    examples = picture.drawn_examples(model, test_set)
+    return write_checked(folder, model, writer)
+
+
+def write_checked(folder: Path, model: ExportedModel, writer: FormatWriter) -> ExportedModel:
+    """Write a model with the formats and drawn examples of ``writer``'s test set, and measure it again as read back.
+
+    Args:
+        folder: A folder that does not exist yet; all or nothing is written.
+        model: The model, measured on the writer's test set.
+        writer: Writes the further formats.
+
+    Raises:
+        UserError: A file cannot be written, or does not agree with the network.
+    """
+    examples = picture.drawn_examples(model, writer.test_set)
     return save_model(
         folder,
         model,
-        lambda read: check_measurement(read, test_set, settings.batch_size),
+        lambda read: check_measurement(read, writer.test_set, writer.batch_size),
         writer.write,
         None if examples is None else picture.encoded(examples),
     )

@@ -10,18 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from subnet_export.ap_measurement import check_measurement, measure
-from subnet_export.deployment.environments import require_converter
+from subnet_export.ap_measurement import measure
 from subnet_export.deployment.formats import CHECK_IMAGES
-from subnet_export.export import calibration_record
-from subnet_export.exported_model import Measurement
+from subnet_export.export import calibration_record, check_packages, write_checked
+from subnet_export.exported_model import ExportedModel, Measurement
 from subnet_export.finetuning.lock import locked, take_free_folder
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode, decodes, formats_of, max_side_of
-from subnet_export.model import save_model
-from subnet_export.publish import picture
 from subnet_export.run_summary import finish, prepare
 from supernet.checkpoints import container, safe_torch
 from supernet.checkpoints.lineage import extended, training_data_of
@@ -46,6 +43,9 @@ IMAGE_BYTES = 2**30
 """Training images kept in memory by each process that loads them."""
 NUM_CALIBRATION_IMAGES = 128
 """Calibration images for a model that was imported with its statistics, which has no such number."""
+
+Measurements = dict[str, Measurement]
+"""Measurements by split."""
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +99,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     start = replace(start, category_id=category_id_of(splits["test"]))
     num_calibration = model.calibration.num_images or NUM_CALIBRATION_IMAGES
     check_ready(splits, train_set, num_calibration)
-    formats, takes = formats_of(model)
-    formats = options.format or formats
-    for item in formats:  # before the training, not after it
-        require_converter(item, f"format {item.name}")
-    decode = decodes(model) and any(item.decodes for item in formats)
-    if decode:
-        check_decode(formats, model.settings)
+    format_options = _format_options(options, model)  # its checks before the training, not after it
     changed = start.network is not model.network
     calibration = calibration_record(plan.dataset, train_set, num_calibration, model.arch.resolution)
 
@@ -113,7 +107,11 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         resolution, num_images = calibration.resolution, calibration.num_images
         return calibrated(network, train_set, resolution, num_images, model.settings)
 
-    def measured(network: LitePose, note: str) -> dict[str, Measurement]:
+    def calibration_images() -> list[Tensor]:
+        size_divisor = model.settings.size_divisor
+        return calibration_batches(train_set, calibration.resolution, calibration.num_images, size_divisor)
+
+    def measured(network: LitePose, note: str) -> Measurements:
         return {
             split: measure(
                 subnet_estimator(network, start.keypoints, model.settings, plan.eval_batch_size),
@@ -133,17 +131,9 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     if saved is None:
         before = measured(calibrate(start.network) if changed else start.network, "before:")
         seconds_before = 0.0
-    elif saved["digests"] == digests:
-        images_before = saved.get("train_images", train_images)  # checkpoints of earlier releases lack them
-        warn_of_differences(plan.checkpoint, differences(images_before, train_images, "train_images"))
-        before = {split: from_mapping(Measurement, value, split) for split, value in saved["before"].items()}
-        try:
-            tuner.load_state(saved["training"])
-        except safe_torch.DAMAGED as error:
-            raise UserError(f"{plan.checkpoint} is not of this run ({error!r}); restore its own checkpoint") from error
-        seconds_before = saved["seconds"]
     else:
-        raise UserError(f"{plan.model} or the teacher has changed since the run started; restore it or start a new run")
+        before = _continue(tuner, plan, saved, digests, train_images)
+        seconds_before = saved["seconds"]
 
     def seconds() -> float:
         return seconds_before + time.perf_counter() - start_time
@@ -159,40 +149,21 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     network = calibrate(tuner.result())
     after = measured(network, "after:")
     improved = after["val"].metrics["AP"] > before["val"].metrics["AP"]
-    if improved or changed:
-        steps = (0 if plan.from_scratch else model.origin.num_finetune_steps) + plan.settings.num_steps
-        earlier = () if plan.from_scratch else model.origin.trained_on
-        trained_on = extended(earlier, training_data_of(plan.dataset))
-        origin = replace(model.origin, num_finetune_steps=steps, trained_on=trained_on)
-        result = replace(
-            start, network=network, calibration=calibration, origin=origin, measurement=after["test"], latencies=()
-        )
-    else:
-        result = replace(start, measurement=before["test"])
     if not improved:
         kept = (
             "the result is kept, because the start was not a trained model" if changed else "the weights stay as before"
         )
         logger.info(f"fine-tuning did not improve AP on the val split; {kept}")
-
-    def calibration_images() -> list[Tensor]:
-        size_divisor = model.settings.size_divisor
-        return calibration_batches(train_set, calibration.resolution, calibration.num_images, size_divisor)
-
-    writer = FormatWriter(
-        FormatOptions(formats, takes, CHECK_IMAGES, options.max_int8_loss, decode, max_side=max_side_of(model)),
-        splits["test"],
-        calibration_images,
-        plan.eval_batch_size,
-    )
-    examples = picture.drawn_examples(result, splits["test"])
-    result = save_model(
-        options.folder,
-        result,
-        lambda read: check_measurement(read, splits["test"], plan.eval_batch_size),
-        writer.write,
-        None if examples is None else picture.encoded(examples),
-    )
+    if improved or changed:
+        title = "fine-tuned subnet"
+        result = replace(
+            _with_origin(start, plan, model), network=network, calibration=calibration, measurement=after["test"]
+        )
+    else:
+        title = "subnet as before"
+        result = replace(start, measurement=before["test"])
+    writer = FormatWriter(format_options, splits["test"], calibration_images, plan.eval_batch_size)
+    result = write_checked(options.folder, result, writer)
     for path in (plan.checkpoint, container.previous_of(plan.checkpoint)):
         path.unlink(missing_ok=True)
     figures = {
@@ -201,8 +172,65 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         for when, measurements in (("before", before), ("after", after))
     }
     facts = {"improved": improved, "steps": plan.settings.num_steps, "start": plan.model, "teacher": plan.teacher}
-    title = "fine-tuned subnet" if improved or changed else "subnet as before"
     finish(options, result, title, {**facts, **figures, "seconds": round(seconds(), 1)})
+
+
+def _format_options(options: argparse.Namespace, model: ExportedModel) -> FormatOptions:
+    """Return the formats to write, those of ``model`` unless the command line names others.
+
+    Raises:
+        UserError: A package that writes one of them is missing, or one cannot decode as the model's own do.
+    """
+    formats, takes = formats_of(model)
+    formats = options.format or formats
+    check_packages(formats)
+    decode = decodes(model) and any(item.decodes for item in formats)
+    if decode:
+        check_decode(formats, model.settings)
+    return FormatOptions(formats, takes, CHECK_IMAGES, options.max_int8_loss, decode, max_side=max_side_of(model))
+
+
+def _continue(
+    tuner: FineTuner, plan: FinetunePlan, saved: dict[str, Any], digests: list[str], train_images: Any
+) -> Measurements:
+    """Continue ``tuner`` from a checkpoint, and return what was measured before the first step.
+
+    Args:
+        tuner: As a new run has it.
+        plan: What the run does.
+        saved: The checkpoint.
+        digests: Those of the weights that the training starts from, and of the teacher's.
+        train_images: Fingerprint of the training images.
+
+    Raises:
+        UserError: The weights have changed since the run started, or the checkpoint is of another run.
+    """
+    if saved["digests"] != digests:
+        raise UserError(f"{plan.model} or the teacher has changed since the run started; restore it or start a new run")
+    images_before = saved.get("train_images", train_images)  # checkpoints of earlier releases lack them
+    warn_of_differences(plan.checkpoint, differences(images_before, train_images, "train_images"))
+    before = {split: from_mapping(Measurement, value, split) for split, value in saved["before"].items()}
+    try:
+        tuner.load_state(saved["training"])
+    except safe_torch.DAMAGED as error:
+        raise UserError(f"{plan.checkpoint} is not of this run ({error!r}); restore its own checkpoint") from error
+    return before
+
+
+def _with_origin(start: ExportedModel, plan: FinetunePlan, model: ExportedModel) -> ExportedModel:
+    """Return ``start`` as it is after the training: with its steps and data, and without measured latencies.
+
+    Args:
+        start: What the training starts from.
+        plan: What the run does.
+        model: The model that the command line names.
+    """
+    origin = replace(
+        model.origin,
+        num_finetune_steps=(0 if plan.from_scratch else model.origin.num_finetune_steps) + plan.settings.num_steps,
+        trained_on=extended(() if plan.from_scratch else model.origin.trained_on, training_data_of(plan.dataset)),
+    )
+    return replace(start, origin=origin, latencies=())
 
 
 def _train(tuner: FineTuner, plan: FinetunePlan, save_checkpoint: Callable[[], None]) -> None:
