@@ -48,7 +48,7 @@ class DetectorRuntime:
         precision: Precision = "f32",
     ) -> None:
         self._path = folder / chosen.files[0]
-        self._runtime = DECODING_RUNTIMES[chosen.name](self._path, None, precision)
+        self._runtime = DECODING_RUNTIMES[chosen.name](self._path, precision)
         self._shape = (num_keypoints, settings.max_people, 4)
         self.library, self.precision = self._runtime.library, self._runtime.precision
         self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))

@@ -39,14 +39,14 @@ class NcnnRuntime:
 
     precision = "f32"
 
-    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+    def __init__(self, path: Path, precision: Precision = "f32") -> None:
         check_library(NCNN, path, precision)
         import ncnn
 
         self.library = f"ncnn {ncnn.__version__}"
         self._path, self._matrix, self._net = path, ncnn.Mat, ncnn.Net()
         options = self._net.opt
-        options.num_threads = threads or torch.get_num_threads()
+        options.num_threads = torch.get_num_threads()
         options.use_vulkan_compute = False
         for switch in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
             setattr(options, switch, False)
@@ -81,7 +81,7 @@ class LiteRtRuntime:
     Arguments and errors are those of ``OnnxRuntime``.
     """
 
-    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+    def __init__(self, path: Path, precision: Precision = "f32") -> None:
         check_library(LITERT, path, precision)
         from importlib.metadata import version
 
@@ -91,7 +91,7 @@ class LiteRtRuntime:
         content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
         self._explain_errors = functools.partial(explain_errors, path, ())
         with self._explain_errors():
-            self._interpreter = Interpreter(model_content=content, num_threads=threads or torch.get_num_threads())
+            self._interpreter = Interpreter(model_content=content, num_threads=torch.get_num_threads())
             runner = self._interpreter.get_signature_runner()
             source, results = runner.get_input_details()[INPUT], runner.get_output_details()
             self._takes: Input = "uint8" if source["dtype"] == np.uint8 else "float32"
@@ -119,7 +119,7 @@ class MnnRuntime:
 
     precision = "f32"
 
-    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+    def __init__(self, path: Path, precision: Precision = "f32") -> None:
         check_library(MNN, path, precision)
         with output_of_libraries_on_stderr():
             import MNN as library
@@ -128,7 +128,7 @@ class MnnRuntime:
             self._expressions = library.expr
             # MNN's binding returns no module and sets no exception for a file that is not a network.
             self._explain_errors = functools.partial(explain_errors, path, (SystemError,))
-            settings = {"backend": "CPU", "precision": "high", "numThread": threads or torch.get_num_threads()}
+            settings = {"backend": "CPU", "precision": "high", "numThread": torch.get_num_threads()}
             with self._explain_errors():
                 self._manager = library.nn.create_runtime_manager((settings,))
                 self._module = library.nn.load_module_from_file(
@@ -179,13 +179,13 @@ class ExecuTorchRuntime:
 
     precision = "f32"
 
-    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+    def __init__(self, path: Path, precision: Precision = "f32") -> None:
         check_library(EXECUTORCH, path, precision)
         self.library = f"executorch {version('executorch')}"
         content = files.read_bytes(path, "model", files.HUGE, "restore the file or export again")
         self._path, self._explain_errors = path, functools.partial(explain_errors, path, ())
         with self._explain_errors():
-            self._run = ExecuTorchProgram(content, threads or torch.get_num_threads())
+            self._run = ExecuTorchProgram(content, torch.get_num_threads())
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""

@@ -29,7 +29,7 @@ DECODING_RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVinoRuntime]] = {
     WEB.name: OnnxRuntime,
 }
 """Classes that also run the files of a format whose graphs decode, by the format's name."""
-LIBRARY_RUNTIMES: dict[str, Callable[[Path, int | None, Precision], Runtime]] = {
+LIBRARY_RUNTIMES: dict[str, Callable[[Path, Precision], Runtime]] = {
     **DECODING_RUNTIMES,
     ONNX_FP16.name: OnnxHalfRuntime,
     OPENVINO_INT8.name: OpenVinoRuntime,
@@ -42,10 +42,10 @@ LIBRARY_RUNTIMES: dict[str, Callable[[Path, int | None, Precision], Runtime]] = 
 """Classes that run the files of a format without PyTorch, by the format's name."""
 
 
-def open_runtime(folder: Path, chosen: Format, precision: Precision = "f32", threads: int | None = None) -> Runtime:
-    """Open the files of a format in ``LIBRARY_RUNTIMES``.
+def open_runtime(folder: Path, chosen: Format, precision: Precision = "f32") -> Runtime:
+    """Open the files of a format in ``LIBRARY_RUNTIMES``, with torch's number of threads.
 
     Raises:
         UserError: The library is not installed, cannot read the file, or does not offer the precision.
     """
-    return LIBRARY_RUNTIMES[chosen.name](folder / chosen.files[0], threads, precision)
+    return LIBRARY_RUNTIMES[chosen.name](folder / chosen.files[0], precision)

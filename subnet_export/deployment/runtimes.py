@@ -83,11 +83,10 @@ def names_other_files(content: bytes) -> bool:
 
 
 class OnnxRuntime:
-    """An ONNX file in ONNX Runtime, on the CPU, in float32.
+    """An ONNX file in ONNX Runtime, on the CPU with torch's number of threads, in float32.
 
     Args:
         path: The ``.onnx`` file.
-        threads: The number of torch's threads if None.
         precision: "f32"; ONNX Runtime offers no other here.
 
     Raises:
@@ -96,7 +95,7 @@ class OnnxRuntime:
 
     precision = "f32"
 
-    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+    def __init__(self, path: Path, precision: Precision = "f32") -> None:
         check_library(ONNX, path, precision)
         import onnxruntime
 
@@ -106,7 +105,7 @@ class OnnxRuntime:
             raise UserError(f"{path} refers to other files; give a file that this project wrote")
         self._explain_errors = functools.partial(explain_errors, path, _onnx_errors())
         with self._explain_errors():
-            self._session = onnx_session(content, threads)
+            self._session = onnx_session(content)
             self._takes: Input = "uint8" if "uint8" in self._session.get_inputs()[0].type else "float32"
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +125,6 @@ class OnnxHalfRuntime(OnnxRuntime):
 
     Args:
         path: As for ``OnnxRuntime``, like the others.
-        threads: The number of torch's threads if None.
         precision: "f32": the file decides.
     """
 
@@ -134,7 +132,7 @@ class OnnxHalfRuntime(OnnxRuntime):
 
 
 class OpenVinoRuntime:
-    """An OpenVINO file on the CPU.
+    """An OpenVINO file on the CPU, with torch's number of threads.
 
     Outputs are taken in channels-last order, as the library computes them. For a small network that is compiled for one
     input size, transposing them into the file's order takes a seventh of the time; with open sizes, as here, OpenVINO
@@ -142,14 +140,13 @@ class OpenVinoRuntime:
 
     Args:
         path: The ``.xml`` file.
-        threads: The number of torch's threads if None.
         precision: Of the layers in float. Always set, as the library's default depends on the machine.
 
     Raises:
         UserError: The library is not installed, cannot read the file, or does not offer the precision.
     """
 
-    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+    def __init__(self, path: Path, precision: Precision = "f32") -> None:
         require(OPENVINO.readers, OPENVINO.extra, f"running {path.name}")
         import openvino
 
@@ -161,7 +158,7 @@ class OpenVinoRuntime:
             self._takes: Input = "uint8" if model.input(0).element_type == openvino.Type.u8 else "float32"
             quantised = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
             self.precision = f"int8/{precision}" if quantised else precision
-            self._request = openvino_request(model, threads, precision)
+            self._request = openvino_request(model, precision=precision)
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""

@@ -56,7 +56,7 @@ def test_a_network_has_the_layers_of_its_export_and_computes_the_same(tmp_path: 
     exported.write_text(param)
     exported.with_suffix(".bin").write_bytes(weights_of(param, deployed.network))
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), np.uint8))
-    maps = open_runtime(tmp_path, NCNN, threads=1)(images)
+    maps = open_runtime(tmp_path, NCNN)(images)
     for found, expected in zip(maps, deployed(normalise(images)), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
