@@ -19,6 +19,7 @@ from pathlib import Path
 from subnet_export.deployment.formats import Format, require
 from supernet.errors import UserError
 from supernet.io import files
+from supernet.io.cache_folder import cache_folder
 from supernet.io.new_folder import new_folder
 
 LOGGER = logging.getLogger(__name__)
@@ -59,12 +60,6 @@ def require_converter(chosen: Format, purpose: str) -> None:
         interpreter(ENVIRONMENTS[chosen.environment])
 
 
-def cache_folder() -> Path:
-    """Return the folder that holds environments; ``XDG_CACHE_HOME`` moves it."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "litepose-supernet" / "environments"
-
-
 def is_made(environment: Environment) -> bool:
     """Whether the environment exists already."""
     return _interpreter(_folder(environment)).exists()
@@ -94,7 +89,11 @@ def _folder(environment: Environment) -> Path:
     """Return the folder of an environment: another one for other packages, another Python or another parent."""
     parts = [*environment.requirements, sys.version, *_parents()]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-    return cache_folder() / f"{environment.name}-{digest}"
+    return _environments_folder() / f"{environment.name}-{digest}"
+
+
+def _environments_folder() -> Path:
+    return cache_folder() / "environments"
 
 
 def _parents() -> list[str]:
@@ -134,7 +133,7 @@ def _run(environment: Environment, command: Sequence[str]) -> None:
     if result.returncode:
         raise UserError(
             f"the environment for {environment.name} cannot be made ({last_error(result.stderr or result.stdout)}); "
-            "it needs a connection to the package index once, and free space in " + str(cache_folder())
+            "it needs a connection to the package index once, and free space in " + str(_environments_folder())
         )
 
 

@@ -13,7 +13,6 @@ anything in it (:mod:`supernet.checkpoints.safe_torch`).
 
 import hashlib
 import logging
-import os
 import re
 import urllib.request
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from supernet.checkpoints import hub
 from supernet.errors import UserError, suggestion
 from supernet.io import files
+from supernet.io.cache_folder import cache_folder
 
 PREFIX = "pretrained:"
 FOLDER = Path(__file__).parents[1] / "pretrained"
@@ -72,12 +72,6 @@ def names() -> list[str]:
     """Return the names of all weights that are part of the package."""
     entries = [entry for entry in FOLDER.iterdir() if not entry.name.startswith(".")]
     return sorted(entry.stem for entry in entries if entry.suffix == _SUFFIX or entry.is_dir())
-
-
-def cache_folder() -> Path:
-    """Return the folder of downloaded files."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "litepose-supernet"
 
 
 def _downloaded(name: str) -> Path:

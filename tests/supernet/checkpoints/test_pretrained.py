@@ -12,9 +12,10 @@ import torch
 
 from supernet.checkpoints import pretrained
 from supernet.checkpoints.exported_network import is_exported, load_net
-from supernet.checkpoints.pretrained import cache_folder, located
+from supernet.checkpoints.pretrained import located
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.errors import UserError
+from supernet.io.cache_folder import cache_folder
 from tests.helpers.evaluated_supernet import write_supernet
 
 
