@@ -43,7 +43,7 @@ class Environment:
 
 LITERT_INT8 = Environment("litert_int8", ("ai-edge-quantizer==0.10.0", "immutabledict==4.2.1"), 30)
 COREML = Environment(
-    "coreml", ("coremltools==9.0", "attrs==26.1.0", "cattrs==26.2.1", "pyaml==26.7.0", "tqdm==4.70.1"), 30
+    "coreml", ("coremltools==9.0", "attrs==26.1.0", "cattrs==26.2.1", "pyaml==26.7.0", "tqdm==4.70.1"), 54
 )
 ENVIRONMENTS = {environment.name: environment for environment in (LITERT_INT8, COREML)}
 """All environments, by name."""

@@ -81,6 +81,13 @@ def test_the_page_of_formats_lists_every_one() -> None:
     assert set(rows) >= set(FORMATS) - {LITEPOSE.name}
 
 
+def test_the_page_of_formats_states_the_size_of_every_environment() -> None:
+    text = (ROOT / "docs" / "formats.md").read_text()
+    names = {"litert_int8": "`litert_int8`", "coreml": "Core ML"}
+    for name, environment in ENVIRONMENTS.items():
+        assert f"{environment.megabytes} MB for {names[name]}" in text
+
+
 def test_a_missing_package_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     require(("json",), "onnx", "format onnx")
     find_spec = importlib.util.find_spec
