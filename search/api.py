@@ -242,8 +242,8 @@ class Subnet:
         from subnet_export.format_writer import check_options
         from subnet_export.model import load_model
         from subnet_export.run_summary import prepare_process, write_model_summary
+        from supernet.cli.arguments import free_folder
         from supernet.cli.console import console_shown
-        from supernet.cli.runs import unused_folder
         from supernet.evaluation.subnet_scorer import chosen_dataset
         from supernet.io.schema import from_mapping
         from supernet.pose.inference import InferenceSettings
@@ -255,7 +255,7 @@ class Subnet:
         except ValueError as error:
             raise UserError(str(error)) from error
         check_packages(written)
-        folder = unused_folder(runs, "export") if output is None else Path(output)
+        folder = free_folder(Path(runs) / "export") if output is None else Path(output)
         used_device = prepare_process(folder, device)
         trained = self.supernet.trained
         other = dataset_values(dataset, dataset_options, trained.dataset)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from search import feasibility
 from search.cost import COSTS, arch_costs, costs
-from search.quantities import BYTES, COUNT, MILLISECONDS, Dimension, Rounding, Share, parse
-from search.quantities import readable as readable
+from search.quantities import BYTES, COUNT, MILLISECONDS, Dimension, Rounding, Share, parse, readable
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.genes import Genes

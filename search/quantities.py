@@ -87,18 +87,6 @@ def parse(value: Any, dimension: Dimension, place: str) -> Decimal | Share:
     )
 
 
-def parse_quantity(value: Any, place: str) -> int:
-    """Read a positive whole number such as 60M, 5G, 1.2e9 or a plain number, rounded down.
-
-    Raises:
-        UserError: See :func:`parse`; also for a share.
-    """
-    quantity = parse(value, COUNT, place)
-    if isinstance(quantity, Share):
-        raise UserError(f"{place} is {value!r}; give {COUNT.rule}")
-    return math.floor(quantity)
-
-
 def readable(value: float, rounding: Rounding = "nearest", dimension: Dimension = COUNT) -> str:
     """Return ``value`` with four digits and its unit, "22.97 M"."""
     digits = len(str(int(value)))

@@ -16,8 +16,9 @@ from subnet_export.exported_model import ExportedModel
 from subnet_export.model import CARD_FILE, PROGRAM
 from subnet_export.publish.model_card import describe_difference
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE
+from supernet.cli.arguments import free_folder
 from supernet.cli.console import CONSOLE
-from supernet.cli.runs import discard_empty, point_latest, unused_folder, write_summary
+from supernet.cli.runs import discard_empty, point_latest, write_summary
 from supernet.compute.device import pick_device
 from supernet.evaluation.metrics_table import format_metric
 from supernet.io import files
@@ -27,7 +28,7 @@ from supernet.io.new_folder import check_new
 def prepare(options: argparse.Namespace) -> torch.device:
     """Prepare the process for a command, as :func:`prepare_process` does."""
     if options.is_default_folder and options.folder.exists():  # another run made it since the command line was read
-        options.folder = unused_folder(options.folder.parent.parent, options.folder.parent.name)
+        options.folder = free_folder(options.folder.parent)
     return prepare_process(options.folder, options.device, options.threads)
 
 

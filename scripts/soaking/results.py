@@ -23,10 +23,10 @@ CHECKPOINTS = {"train": "train/run/checkpoint.pt", "finetune": "tuned.checkpoint
 """Checkpoint by stage; the previous one is kept beside it."""
 
 
-def weights_digest(path: Path, kind: str = "supernet") -> str:
-    """Return the SHA-256 of the names and values of all tensors in a file of this project."""
+def weights_digest(path: Path) -> str:
+    """Return the SHA-256 of the names and values of all tensors of a supernet's file."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(container.load(path, kind)["state"].items()):
+    for name, tensor in sorted(container.load(path, "supernet")["state"].items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 

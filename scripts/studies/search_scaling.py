@@ -182,7 +182,6 @@ def record(options: argparse.Namespace) -> Times:
     from search.runs.score_cache import ScoreCache
     from supernet.cli.hydra_app import compose_config
     from supernet.compute.distributed import SINGLE_PROCESS
-    from supernet.io.schema import from_mapping
 
     torch.set_num_threads(1)
     overrides = [f"supernet={options.supernet}", "cache=null", *options.override]

@@ -10,9 +10,9 @@ import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
-from search.budget import readable
 from search.candidate import Candidate, Score
 from search.evolution.offspring import draw_fitting
+from search.quantities import readable
 from search.report import image_results, page
 from search.runs.final_check import MEASURED, FinalCheck, choose, is_within, with_latencies, with_scores
 from search.runs.measured_latency import measured_ms

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from supernet.cli.arguments import free_folder
 from supernet.compute import machine
 from supernet.errors import UserError
 from supernet.io import files
@@ -48,11 +47,6 @@ def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
         discard_empty(folder)
         raise
     return folder
-
-
-def unused_folder(runs: str | Path, command: str) -> Path:
-    """Return ``runs/<command>/<time>``, with a number if that exists; nothing is created."""
-    return free_folder(Path(runs) / command)
 
 
 def find_run(runs: str | Path, command: str, run: str) -> Path:

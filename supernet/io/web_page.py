@@ -97,11 +97,10 @@ def page(title: str, body: str, script: str = "") -> str:
     )
 
 
-def section(title: str, content: str, identity: str = "") -> str:
+def section(title: str, content: str) -> str:
     """Return a section of a page; ``title`` is plain text, ``content`` HTML."""
     heading = f"<h2>{html.escape(title)}</h2>" if title else ""
-    attribute = f' id="{identity}"' if identity else ""
-    return f"<section{attribute}>{heading}{content}</section>"
+    return f"<section>{heading}{content}</section>"
 
 
 def embedded(identity: str, value: Any) -> str:
