@@ -51,10 +51,14 @@ def open_storage(storage: str | Path) -> BaseStorage:
     except (ArgumentError, ValueError) as error:
         raise UserError(f"storage {shown} is not the URL of a database; write KIND://USER@HOST/NAME") from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
-        reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())
         raise UserError(
-            f"cannot open storage {shown} ({reason}); check that it is running and that you may connect"
+            f"cannot open storage {shown} ({reason_of(error)}); check that it is running and that you may connect"
         ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return the cause of an error of the storage in one line, without SQLAlchemy's link to its documentation."""
+    return " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())
 
 
 def _database(url: str) -> RDBStorage:

@@ -30,8 +30,8 @@ MAX_FITTED = 1000
 """Most subnets that the predictor of the importance is fitted to, so that a report takes seconds."""
 MAX_RESAMPLED = 200
 """Most subnets for the intervals of the importance, which fit many predictors."""
-PUBLISHED_KEYPOINTS = {"coco": "coco", "crowdpose": "crowdpose"}
-"""By kind of data set, the keypoints with which published AP is of the same task."""
+PUBLISHED = ("coco", "crowdpose")
+"""Kinds of data sets with published AP, which is of the same task if the keypoints are those of the same name."""
 DRAWINGS = (
     "Drawings: the resolution, then a bar for each block, whose height is its expand ratio and whose colour is its "
     "kernel (light 3, middle 5, dark 7), above the width of each stage."
@@ -55,8 +55,8 @@ def write(folder: str | Path, summary: Row, rows: Sequence[Row], budget: Budget,
     folder, comparable = Path(folder), figures.comparable(rows)
     scored = Scored(comparable, summary["chosen"]["digest"], Intervals(matches))
     space, num_keypoints = budget.model.space, budget.model.num_keypoints
-    keypoints = PUBLISHED_KEYPOINTS.get(summary.get("dataset_kind", ""))
-    published = keypoints if keypoints == summary.get("keypoints") else None
+    kind = summary.get("dataset_kind")
+    published = kind if kind in PUBLISHED and summary.get("keypoints") == kind else None
     trade_offs, remarks = _trade_offs(summary, scored, budget, published)
     checks = _final_checks(summary, budget, scored.intervals)
     course = [figures.progress(scored)]

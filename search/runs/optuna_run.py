@@ -14,7 +14,7 @@ from search.candidate import Result, Score
 from search.optuna_backend.samplers import SamplerSettings
 from search.optuna_backend.search import OptunaSearch, OptunaSettings
 from search.optuna_backend.shared_study import SharedStudy
-from search.optuna_backend.storage import describe, open_storage, open_study
+from search.optuna_backend.storage import describe, open_storage, open_study, reason_of
 from search.runs.finish import finish
 from search.runs.problem import Problem, ProblemSettings, prepare
 from search.runs.search_run import SearchRun
@@ -138,8 +138,9 @@ def _search(run: SearchRun, search: OptunaSearch, num_images: int) -> Result:
                 is_over = not search.step(score)
             result = search.result()
         except StorageInternalError as error:
-            reason = " ".join(str(error.__cause__ or error).split("\n(Background")[0].split())
-            raise UserError(f"the study's storage failed ({reason}); continue with {run.continue_with}") from error
+            raise UserError(
+                f"the study's storage failed ({reason_of(error)}); continue with {run.continue_with}"
+            ) from error
         progress.update(task_id, total=len(result.archive))
     run.write_candidates(result.archive)
     return result

@@ -79,7 +79,7 @@ class SearchRun:
     def score_on_all_images(
         self, evaluator: Evaluator, archs: Sequence[Arch], progress: Progress, description: str
     ) -> list[Score]:
-        """Score archs for the final check.
+        """Score the archs that a search has found on all images of ``evaluator``.
 
         Raises:
             UserError: Any process was asked to stop.

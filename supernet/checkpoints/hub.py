@@ -133,9 +133,8 @@ def _fetched(name: HubName, more: tuple[str, ...], server: str | None, home: str
     paths = [_download(api, HubName(name.repo, info.sha), listed[file], cache) for file in wanted]
     folder = paths[0].parent
     revision = name.revision or "main"
-    if (
-        info.sha is not None and revision != info.sha
-    ):  # as the library does it, so that the commit is found without a connection
+    if info.sha is not None and revision != info.sha:
+        # As the library does it, so that the commit is found without a connection.
         files.write_text(folder.parents[1] / "refs" / revision, info.sha)
     return folder
 

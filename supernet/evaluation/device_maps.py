@@ -14,12 +14,11 @@ from torch.nn import functional
 
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.peaks import peaks
+from supernet.pose.subpixel import REACH
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
-REACH = 2
-"""Pixels on each side of a keypoint that moving it within its pixel needs."""
 _SPARE = 2
 """Candidates fetched per peak that can be kept, among which equal neighbouring pixels are one."""
 _PIXELS_AT_ONCE = 2**26

@@ -30,9 +30,7 @@ def name_below(name: str, folder: Path | None) -> str | None:
         name: As in the annotation file; absolute, if it lies in the folder, or with the backslashes of Windows.
         folder: The image folder; None for an archive.
     """
-    if "\\" in name and not (
-        folder is not None and ".." not in PureWindowsPath(name).parts and (folder / name).exists()
-    ):
+    if "\\" in name and not _exists(name, folder):
         name = name.replace("\\", "/")
     if folder is not None and PurePath(name).is_absolute():
         for start in (folder.absolute(), folder.resolve()):
