@@ -9,7 +9,6 @@ time, which hardly depends on other programs, except through the memory and the 
 
 import argparse
 import contextlib
-import os
 import statistics
 import time
 from collections import defaultdict
@@ -26,10 +25,9 @@ import cv2  # noqa: E402
 import torch  # noqa: E402
 
 from scripts.benchmarks.search import WORKLOADS, candidates, scorer_and_images  # noqa: E402
-from scripts.benchmarks.timing import print_report  # noqa: E402
+from scripts.benchmarks.timing import load_averages, print_report  # noqa: E402
 from search.cost import macs  # noqa: E402
 from supernet.evaluation import subnet_scorer  # noqa: E402
-from supernet.io import files  # noqa: E402
 from supernet.pose import evaluation, grouping, inference  # noqa: E402
 from supernet.pose.metrics.average_precision import KeypointEvaluator  # noqa: E402
 from supernet.weight_sharing import SuperNet  # noqa: E402
@@ -118,12 +116,10 @@ def main() -> None:
     rows = [parts_of(scorer, arch, images) for arch in archs]
     medians = {part: round(statistics.median(row.get(part, 0.0) for row in rows), 3) for part in [*PLACES, "other"]}
     workload = {name: value for name, value in vars(options).items() if name != "output"}
-    workload |= {"load": [round(load, 2) for load in os.getloadavg()]}
+    workload |= {"load": load_averages()}
     figures = {"seconds": medians, "sum": round(sum(medians.values()), 3)}
     figures |= {"macs": [macs(arch, scorer.evaluation_set.keypoints.num) for arch in archs]}
-    report = print_report(workload, figures)
-    if options.output is not None:
-        files.write_json(options.output, report)
+    print_report(workload, figures, options.output)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ other programs. ``plain`` is a simple implementation of the same work, measured 
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scripts.benchmarks.timing import print_report, timed
+from scripts.benchmarks.timing import load_averages, print_report, timed
 from supernet.arch import Arch
 from supernet.cli.arguments import CommandLine, whole_number
 from supernet.cli.console import STDERR, run_command
@@ -239,7 +238,7 @@ def main() -> None:
     device = pick_device(options.device)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    workload = vars(options) | {"load": [round(load, 2) for load in os.getloadavg()]}
+    workload = vars(options) | {"load": load_averages()}
     results: Figures = {}
     if "grouping" in options.only:
         results["grouping"] = bench_grouping(options.repeats)

@@ -19,7 +19,6 @@ import json
 import os
 import resource
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -187,6 +186,8 @@ def answer(process: "subprocess.Popen[str]") -> Figures:
 
 def compared(before: Path, workload: str, options: argparse.Namespace) -> Figures:
     """Both sides on the candidates of one workload, in turns."""
+    from scripts.benchmarks.timing import spread
+
     rows: dict[str, list[Figures]] = {"before": [], "now": []}
     with server(before, workload) as old, server(ROOT, workload) as new:
         sides = {"before": old, "now": new}
@@ -198,8 +199,8 @@ def compared(before: Path, workload: str, options: argparse.Namespace) -> Figure
     for clock in ("wall_s", "processor_s"):
         pairs = [(first[clock], second[clock]) for first, second in zip(rows["before"], rows["now"], strict=True)]
         for side, values in zip(rows, zip(*pairs, strict=True), strict=True):
-            result[f"{side}_{clock}"] = _spread([value / options.candidates for value in values])
-        result[f"ratio_{clock}"] = _spread([first / second for first, second in pairs])
+            result[f"{side}_{clock}"] = spread([value / options.candidates for value in values])
+        result[f"ratio_{clock}"] = spread([first / second for first, second in pairs])
     aps = {side: side_rows[0]["aps"] for side, side_rows in rows.items()}
     differences = [abs(first - second) for first, second in zip(aps["before"], aps["now"], strict=True)]
     for side, side_rows in rows.items():
@@ -210,14 +211,6 @@ def compared(before: Path, workload: str, options: argparse.Namespace) -> Figure
         "aps": {side: [round(ap, 5) for ap in values] for side, values in aps.items()},
         "largest_ap_difference": round(max(differences), 6),
         "same_ranking": order["before"] == order["now"],
-    }
-
-
-def _spread(values: Any) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "least": round(min(values), 3),
-        "most": round(max(values), 3),
     }
 
 
@@ -258,16 +251,13 @@ def compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # removes the worktree
     options.drawn_supernet = str(Path(options.drawn_supernet).resolve())
 
-    from scripts.benchmarks.timing import print_report
-    from supernet.io import files
+    from scripts.benchmarks.timing import load_averages, print_report
 
     with checked_out(options.before) as before:
         results = {workload: compared(before, workload, options) for workload in options.workloads}
     workload = {name: value for name, value in vars(options).items() if name not in ("in_process", "output")}
-    workload |= {"load": [round(load, 2) for load in os.getloadavg()]}
-    report = print_report(workload, {"results": results})
-    if options.output is not None:
-        files.write_json(options.output, report)
+    workload |= {"load": load_averages()}
+    print_report(workload, {"results": results}, options.output)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from supernet.cli.console import STDERR, run_command
 from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.device import pick_device
 from supernet.compute.precision import forward_precision, tf32
-from supernet.io import files
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.geometry import normalise
 from supernet.pose.keypoints import COCO
@@ -271,9 +270,7 @@ def main() -> None:
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     options_used = {name: value for name, value in vars(options).items() if name not in ("in_process", "output")}
     workload = options_used | {"device": device_name, "threads": torch.get_num_threads()}
-    report = print_report(workload, {"results": results})
-    if options.output is not None:
-        files.write_json(options.output, report)
+    print_report(workload, {"results": results}, options.output)
 
 
 if __name__ == "__main__":

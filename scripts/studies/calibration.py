@@ -138,9 +138,7 @@ def main() -> None:
     prefer_throughput()
     cv2.setNumThreads(0)
     workload = {name: value for name, value in vars(options).items() if name not in ("output", "rows")}
-    report = print_report(workload, {"results": table(measured(options))})
-    if options.output is not None:
-        files.write_json(options.output, report)
+    print_report(workload, {"results": table(measured(options))}, options.output)
 
 
 if __name__ == "__main__":

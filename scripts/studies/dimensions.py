@@ -29,7 +29,6 @@ from supernet.cli.console import STDERR, progress_bar, run_command
 from supernet.cli.hydra_app import compose_config
 from supernet.compute.distributed import SINGLE_PROCESS
 from supernet.errors import UserError
-from supernet.io import files
 from supernet.io.schema import from_mapping
 from supernet.pose.metrics.image_matches import LEVEL, ImageMatches, interval, resamples
 from supernet.space import DIMENSIONS, SearchSpace
@@ -164,9 +163,7 @@ def main() -> None:
     options = parser.parse_args()
     results = study(options)
     workload = {name: value for name, value in vars(options).items() if name not in ("output", "cache")}
-    report = print_report(workload, results)
-    if options.output is not None:
-        files.write_json(options.output, report)
+    print_report(workload, results, options.output)
 
 
 if __name__ == "__main__":

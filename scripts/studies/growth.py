@@ -12,7 +12,6 @@ image, so without intervals. ``annotations`` measures each size in a process of 
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from scripts.benchmarks.annotations import memory_mib, write
-from scripts.benchmarks.timing import print_report
+from scripts.benchmarks.timing import load_averages, print_report
 from supernet.cli.console import STDERR, run_command
 from supernet.io import files
 
@@ -213,10 +212,8 @@ def main(arguments: list[str] | None = None) -> None:
     }
     results = measure[options.what](options)
     workload = {name: value for name, value in vars(options).items() if name != "output"}
-    workload |= {"load": [round(load, 2) for load in os.getloadavg()]}
-    report = print_report(workload, {"results": results})
-    if options.output is not None:
-        files.write_json(options.output, report)
+    workload |= {"load": load_averages()}
+    print_report(workload, {"results": results}, options.output)
 
 
 if __name__ == "__main__":
