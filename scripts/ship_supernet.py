@@ -6,8 +6,8 @@
 - ``python -m scripts.ship_supernet round FOLDER OUTPUT --dataset-root DATA`` writes a model that 16 bits hold exactly,
   measured again: for subnets with small kernels, whose weights are products.
 
-Weights are stored in 16 bits, statistics of batch norms in 32. The data set's folder is left out; who uses the files
-names her own. Both files are read back before the command ends.
+Weights are stored in 16 bits, statistics of batch norms in 32. The data set's folder is left out; users of the
+files name their own. Both files are read back before the command ends.
 """
 
 from collections.abc import Mapping
