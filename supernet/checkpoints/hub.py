@@ -121,7 +121,7 @@ def _fetched(name: HubName, more: tuple[str, ...], server: str | None, home: str
         with hub_errors(name, "read"):
             info = api.model_info(name.repo, revision=name.revision, files_metadata=True)
     except UserError as error:
-        if not _is_connection_error(error) or (folder := _cached(name, more, cache)) is None:
+        if not _is_connection_error(error) or (folder := _cached(name, cache)) is None:
             raise
         if not _COMMIT.fullmatch(name.revision or ""):
             logger.warning("%s cannot be reached; using the files of the last download in %s", name, folder)
@@ -182,15 +182,18 @@ def _is_listed(path: Path, listed: Any) -> bool:
     return bool(hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == listed.blob_id)
 
 
-def _cached(name: HubName, more: Sequence[str], cache: Path | None) -> Path | None:
-    """Return the folder of an earlier download that holds all that is wanted; None if there is none."""
+def _cached(name: HubName, cache: Path | None) -> Path | None:
+    """Return the folder of an earlier download that holds the weights; None if there is none.
+
+    Further files may be missing: without a connection nobody knows which of them the repository has.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     def find(file: str) -> Path | None:
         found = try_to_load_from_cache(name.repo, file, cache_dir=cache, revision=name.revision)
         return Path(found) if isinstance(found, str) else None
 
-    export = [find(file) for file in (*EXPORT_FILES, *more)]
+    export = [find(file) for file in EXPORT_FILES]
     if all(path is not None for path in export):
         return export[0].parent if export[0] else None
     return next((path.parent for file in SUPERNET_FILES if (path := find(file)) is not None), None)
