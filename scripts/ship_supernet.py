@@ -107,7 +107,7 @@ def ship_supernet(
         described,
         trained.evaluation,
         trained.objective,
-        started_from=(IMAGENET,) if imagenet else trained.trained_on[:-1],
+        started_from=(IMAGENET,) if imagenet else trained.started_from,
     )
     load_supernet(output)
     _check_size(output)

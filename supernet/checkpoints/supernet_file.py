@@ -45,7 +45,7 @@ class TrainedSupernet:
         evaluation: Plain inference settings that its AP was measured with.
         objective: The training objective, which fine-tuning a subnet uses, too.
         path: The file that it was read from.
-        trained_on: All data sets of its weights; ``dataset`` is the last one.
+        trained_on: All data sets of its weights, ``dataset`` among them.
     """
 
     supernet: SuperNet
@@ -55,6 +55,12 @@ class TrainedSupernet:
     objective: PoseObjective
     path: Path
     trained_on: Lineage
+
+    @property
+    def started_from(self) -> Lineage:
+        """The data sets of its weights besides ``dataset``, which may have been the first as well as the last."""
+        own = training_data_of(self.dataset)
+        return tuple(data for data in self.trained_on if data != own)
 
 
 def save_supernet(
@@ -81,7 +87,7 @@ def save_safetensors(path: str | Path, trained: TrainedSupernet, dataset: Mappin
     Raises:
         UserError: safetensors is not installed.
     """
-    supernet, started_from = trained.supernet, trained.trained_on[:-1]
+    supernet = trained.supernet
     value = _parts(
         supernet.space,
         supernet.state_dict(),
@@ -89,7 +95,7 @@ def save_safetensors(path: str | Path, trained: TrainedSupernet, dataset: Mappin
         dataset,
         trained.evaluation,
         trained.objective,
-        started_from,
+        trained.started_from,
     )
     files.write_bytes(path, safetensors_file.serialize(value))
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from supernet.checkpoints import safetensors_file
+from supernet.checkpoints.lineage import TrainingData, extended, training_data_of
 from supernet.checkpoints.pretrained import located
 from supernet.checkpoints.supernet_file import (
     SAFETENSORS_FILE,
@@ -53,6 +55,15 @@ def test_the_same_supernet_comes_back_from_file_folder_and_any_name(shared: Path
             assert getattr(read, name) == json.loads(json.dumps(getattr(own, name)))
         settings = [from_mapping(InferenceSettings, trained.evaluation, "") for trained in (read, own)]
         assert settings[0] == settings[1]
+
+
+def test_all_data_sets_of_the_weights_are_kept_also_where_the_last_one_was_the_first(tmp_path: Path) -> None:
+    write_supernet(tmp_path)
+    trained = load_supernet(tmp_path)
+    own, between = training_data_of(trained.dataset), TrainingData("coco", "photographs")
+    path = tmp_path / SAFETENSORS_FILE
+    save_safetensors(path, replace(trained, trained_on=extended((own, between), own)), trained.dataset)
+    assert set(load_supernet(path).trained_on) == {own, between}
 
 
 def test_other_programs_read_the_tensors(shared: Path, tmp_path: Path) -> None:
