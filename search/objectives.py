@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from search.budget import LATENCY
 from supernet.errors import UserError
 
 AP = "ap"
@@ -11,7 +12,7 @@ COST_LABELS = {
     "params": "parameters",
     "memory": "peak activation bytes of one square input",
     "weight_bytes": "bytes of float32 weights",
-    "latency_ms": "predicted latency, ms",
+    LATENCY: "predicted latency, ms",
 }
 """Axis titles of all costs."""
 
@@ -25,5 +26,10 @@ def check_objectives(objectives: Sequence[str]) -> None:
 def check_known(objectives: Sequence[str], costs: Collection[str]) -> None:
     """Raise UserError for an objective that is neither AP nor one of the names of ``costs``."""
     for name in objectives:
+        if name == LATENCY and name not in costs:
+            raise UserError(
+                f"the objective {name} needs a latency table; build it with `python -m search.lut build` and give it "
+                "as latency_table=FILE"
+            )
         if name != AP and name not in costs:
             raise UserError(f"there is no objective {name}; choose among {', '.join((AP, *costs))}")

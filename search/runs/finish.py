@@ -10,6 +10,7 @@ import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
+from search.budget import LATENCY
 from search.candidate import Candidate, Score
 from search.evolution.offspring import draw_fitting
 from search.quantities import readable
@@ -152,20 +153,22 @@ def _final_check(
 def _table(check: FinalCheck, problem: Problem) -> Table:
     """Return the final check for the terminal: the chosen subnet, the best random one, and the mean of these."""
     title = f"final check on {len(problem.test.images)} test images"
-    table = Table("subnet", "AP", "MACs", "parameters", "arch", title=title)
+    shown = {"macs": ("MACs", readable), "params": ("parameters", readable)}
+    if LATENCY in problem.model.names:
+        shown[LATENCY] = ("predicted ms", "{:.2f}".format)
+    table = Table("subnet", "AP", *(label for label, _ in shown.values()), "arch", title=title)
 
     def add(label: str, arch: Arch, score: Score) -> None:
         costs = problem.model.of(arch)
-        table.add_row(label, f"{score.ap:.3f}", readable(costs["macs"]), readable(costs["params"]), arch.describe())
+        cells = [write(costs[name]) for name, (_, write) in shown.items()]
+        table.add_row(label, f"{score.ap:.3f}", *cells, arch.describe())
 
     add("chosen", check.chosen.arch, check.test)
     if check.baseline:
         add("best random", *max(check.baseline, key=lambda arch_and_score: arch_and_score[1].ap))
         figures = baseline_figures(check, problem)
         spread = "" if figures["ap_sd"] is None else f" ± {figures['ap_sd']:.3f}"
-        macs, params = (
-            readable(round(statistics.mean(subnet["costs"][name] for subnet in figures["subnets"])))
-            for name in ("macs", "params")
-        )
-        table.add_row("mean random", f"{figures['ap_mean']:.3f}{spread}", macs, params, f"{figures['num']} subnets")
+        means = {name: statistics.mean(subnet["costs"][name] for subnet in figures["subnets"]) for name in shown}
+        cells = [write(means[name]) for name, (_, write) in shown.items()]
+        table.add_row("mean random", f"{figures['ap_mean']:.3f}{spread}", *cells, f"{figures['num']} subnets")
     return table

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import torch
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Score
 from search.lut.runtimes import open_runtime
-from search.runs.final_check import MEASURED, choose, is_within, with_latencies
+from search.runs import finish
+from search.runs.final_check import MEASURED, FinalCheck, choose, is_within, with_latencies
 from search.runs.measured_latency import measured_ms
 from search.runs.results import save_archs
 from supernet.costs.latency_table import LatencyTable, MeasurementSettings, Overhead
@@ -48,6 +51,16 @@ def orders(candidates: list[Candidate]) -> list[int]:
 
 def test_the_highest_ap_is_chosen_and_the_first_of_equals() -> None:
     assert orders(choose(finalists(0.3, 0.5, 0.5, 0.1), ["ap"], Budget.from_mapping({}, MODEL))) == [1, 2, 0, 3]
+
+
+@pytest.mark.parametrize("model", [CostModel(SPACE, 17), MODEL])
+def test_the_table_shows_latencies_where_they_are_predicted(model: CostModel) -> None:
+    score = Score(50, {"AP": 0.3})
+    check = FinalCheck(tuple(finalists(0.3)), score, ((ARCHS[1], score), (ARCHS[2], score)), 2)
+    problem: Any = SimpleNamespace(test=SimpleNamespace(images=range(50)), model=model)
+    columns = {str(column.header): list(column.cells) for column in finish._table(check, problem).columns}
+    assert list(columns["subnet"]) == ["chosen", "best random", "mean random"]
+    assert columns.get("predicted ms") == (["10.00"] * 3 if model is MODEL else None)
 
 
 def test_a_finalist_that_is_measured_slower_than_allowed_comes_after_those_that_are_not() -> None:
