@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from supernet.cli.broken_pipe import exit_on_broken_pipe
 from supernet.cli.console import explain_missing_operation, fail, show_logs
 from supernet.cli.interrupts import begin_work
+from supernet.cli.option_docs import choices, command_page
 from supernet.cli.text_options import quoted, with_home
 from supernet.errors import UserError, suggestion
 from supernet.io.conf_folder import CONF_FOLDER
@@ -27,14 +28,21 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "200")
 
 
+_NUMBER = re.compile(r"[-+]?[\d._]+(e[-+]?\d+)?|true|false|inf|nan|null", re.IGNORECASE)
+"""What Hydra takes as a number, a truth value or nothing, and not as the name of a file."""
+
+
 def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> None:
     """Call ``job`` with ``conf/<config_name>.yaml`` and the command line's overrides, composed to plain values.
 
     Invalid overrides and UserErrors end the process with one sentence and exit status 2; other exceptions keep their
     traceback. In a sweep, the process that was started reports the error, whichever process ran the job.
     """
+    has_begun = False
 
     def call(config: DictConfig) -> None:
+        nonlocal has_begun
+        has_begun = True
         show_logs()  # here, because a sweep may run the job in another process
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -53,22 +61,25 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
 
     for override in sys.argv[1:]:
         group, _, value = override.partition("=")
-        if value.startswith(("[", "{")) and (folder := CONF_FOLDER / group).is_dir():
-            names = sorted(entry.stem for entry in folder.iterdir())
+        if value.startswith(("[", "{")) and (CONF_FOLDER / group).is_dir():
             fail(
                 UserError(
-                    f"{group} must be one of {names}, got {value}; for values of your own, write them to "
+                    f"{_wrong_choice(group, value)}; for values of your own, write them to "
                     f"FOLDER/{group}/NAME.yaml and add --config-dir=FOLDER {group}=NAME"
                 )
             )
-    sys.argv[1:] = quoted(sys.argv[1:])
+    # Hydra takes no null for a group, not even where it is the default.
+    optional = {f"{group.name}=null" for group in command_page(config_name).groups if group.default == "null"}
+    sys.argv[1:] = quoted([word for word in sys.argv[1:] if word not in optional])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
     try:
         with exit_on_broken_pipe():
             hydra.main(version_base="1.3", config_path=str(CONF_FOLDER), config_name=config_name)(call)()
     except UserError as error:
         fail(error)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if has_begun and not isinstance(error, HydraException | OmegaConfBaseException):
+            raise  # a bug in the job
         fail(_override_error(error, config_name, [argument for argument in sys.argv[1:] if "=" in argument]))
 
 
@@ -83,7 +94,7 @@ def compose_config(config_name: str | None, overrides: Sequence[str]) -> dict[st
         with hydra.initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
             config = hydra.compose(config_name, overrides=overrides)
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _override_error(error, config_name, overrides) from error
     assert isinstance(plain, dict)
     return with_home(plain)
@@ -142,12 +153,47 @@ def _override_error(error: Exception, config_name: str | None, overrides: Sequen
     message = str(error).partition("Config search path:")[0].partition("\n    full_key:")[0]
     if unknown := re.match(r"Could not override '([^']+)'", message):
         key = unknown[1]  # Hydra suggests adding the key, which this project would refuse
-        others = [override for override in overrides if override.lstrip("+~").partition("=")[0] != key]
-        message = f"there is no option {key}{suggestion(key, _options(config_name, others))}"
+        others = [override for override in overrides if _name(override) != key]
+        message = f"there is no option {key}"
+        message += _other_choices(key, config_name, others) or suggestion(key, _options(config_name, others))
     elif missing := re.search(r"Could not find '(.+)/(.+)'\s+Available options in '.+':((?:\n.*)+)", message):
         group, choice, names = missing[1], missing[2], missing[3].split()
         message = f"there is no {group}={choice}{suggestion(choice, names)}; choose among {', '.join(names)}"
+    elif merged := re.match(r"Error merging override (.+)", message):
+        message = f"cannot set {merged[1]}: {str(error.__cause__).partition(chr(10))[0]}"
+    elif word := re.match(r"invalid literal for int\(\) with base 10: '(.+)'", message):
+        key = next((name for name in map(_name, overrides) if f".{word[1]}" in name), word[1])
+        entries = key.partition(f".{word[1]}")[0]
+        message = f"there is no option {key}; {entries} is a list, whose entries are {entries}.0 and so on"
+    elif message.startswith("Config group override must be a string"):
+        for override in overrides:
+            if (CONF_FOLDER / _name(override)).is_dir() and _NUMBER.fullmatch(override.partition("=")[2]):
+                message = _wrong_choice(_name(override), override.partition("=")[2])
     return UserError(f"{' '.join(message.split())}; --help lists the options")
+
+
+def _name(override: str) -> str:
+    """Return the name of the option that is set."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _wrong_choice(group: str, value: str) -> str:
+    """Return the message about a value that is no name of a file of ``group``."""
+    names = sorted(entry.stem for entry in (CONF_FOLDER / group).iterdir())
+    return f"{group} must be one of {names}, got {value}"
+
+
+def _other_choices(key: str, config_name: str | None, overrides: Sequence[str]) -> str:
+    """Return which choices of the group of ``key``, such as dataset of dataset.root, have it; empty if none has."""
+    group = key.partition(".")[0]
+    if config_name is None or group not in {of_command.name for of_command in command_page(config_name).groups}:
+        return ""
+    names = [name for name in sorted(choices(group)) if key in _options(None, [f"+{group}={name}"])]
+    if not names:
+        return ""
+    chosen = next((override.partition("=")[2] for override in overrides if _name(override) == group), None)
+    having = f"{group}={' or '.join(filter(None, (', '.join(names[:-1]), names[-1])))}"
+    return f" without {having}" if chosen is None else f" with {group}={chosen}, only with {having}"
 
 
 def _options(config_name: str | None, overrides: Sequence[str]) -> list[str]:

@@ -6,11 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from supernet import evaluate, train
-from supernet.cli.hydra_app import compose_config, dataset_config
+from supernet.cli.hydra_app import compose_config, dataset_config, run_with_config
 from supernet.cli.runs import create_run, discard_empty, find_run, point_latest
 from supernet.errors import UserError
 
@@ -27,6 +28,18 @@ ROOT = Path(__file__).parents[3]
             "dataset=nowhere",
             "there is no dataset=nowhere; choose among coco",
         ),
+        (
+            "dataset=2017",
+            "dataset must be one of ['coco', 'coco_people', 'crowdpose', 'custom', 'synthetic'], got 2017;",
+        ),
+        ("space=null", "space must be one of ['litepose', 'nano', 'nano_long', 'photos'], got null;"),
+        (
+            "dataset.root=/data",
+            "no option dataset.root without dataset=coco, coco_people, crowdpose or custom;",
+        ),
+        ("constraint.macs=3", "there is no option constraint.macs; --help"),
+        ("phases.share=2", "there is no option phases.share; phases is a list, whose entries are phases.0 and so on;"),
+        ("phases.9.share=2", "cannot set phases.9.share=2: list index out of range;"),
         ("steps=${nothing}", "Interpolation key 'nothing' not found"),
         ("steps=???", "Missing mandatory value: steps"),
         ("phases=[{name: one}]", "phases must be one of ['elastic', 'progressive', 'sandwich']"),
@@ -141,6 +154,28 @@ def refuse_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "symlink", refuse)
+
+
+def test_an_option_of_another_choice_of_its_group_names_those_that_have_it() -> None:
+    with pytest.raises(UserError, match=r"no option dataset\.width with dataset=coco, only with dataset=synthetic;"):
+        compose_config("train", ["dataset=coco", "dataset.width=96"])
+
+
+def test_a_group_without_a_default_takes_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "experiment=null", "steps=7"])
+    jobs: list[dict[str, Any]] = []
+    run_with_config("train", jobs.append)
+    assert [job["steps"] for job in jobs] == [7]
+
+
+@pytest.mark.parametrize("error", [ValueError("of the job"), KeyError("of the job")])
+def test_an_error_in_the_job_itself_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def job(_: dict[str, Any]) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["train"])
+    with pytest.raises(type(error), match="of the job"):
+        run_with_config("train", job)
 
 
 def test_a_data_set_is_composed_with_its_overrides() -> None:
