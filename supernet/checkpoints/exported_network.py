@@ -88,6 +88,13 @@ def is_exported(folder: str | Path) -> bool:
     return (located(folder) / DESCRIPTION_FILE).exists()
 
 
+def model_of_file(path: str | Path) -> Path | None:
+    """Return the folder of the exported model that a file, such as ``model.onnx``, belongs to, if it does."""
+    path = located(path)
+    # Files of the format web lie in a folder of their own.
+    return next((folder for folder in path.parents[:2] if path.is_file() and is_exported(folder)), None)
+
+
 def load_net(folder: str | Path) -> ExportedNet:
     """Read the network of an exported model; check that its files are unchanged and belong together.
 

@@ -13,9 +13,9 @@ import cv2
 import torch
 
 from supernet.arch import Arch
-from supernet.checkpoints.exported_network import is_exported, load_net
+from supernet.checkpoints.exported_network import is_exported, load_net, model_of_file
 from supernet.checkpoints.pretrained import located
-from supernet.checkpoints.supernet_file import load_supernet
+from supernet.checkpoints.supernet_file import is_supernet, load_supernet
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import create_run, discard_empty, point_latest, write_summary
 from supernet.compute.cpu_tuning import prefer_throughput
@@ -130,6 +130,11 @@ def _run(settings: EvaluateSettings, processes: Processes) -> Path:
     prefer_throughput()
     cv2.setNumThreads(0)
     torch.backends.cudnn.deterministic = True
+    if (model := model_of_file(settings.weights)) is not None and not is_supernet(settings.weights):
+        raise UserError(
+            f"weights={settings.weights} is a file of the exported model in {model}; give this folder, whose network "
+            "is evaluated in PyTorch"
+        )
     make_target = _exported if is_exported(settings.weights) else _subnet
     target = make_target(settings, device, processes)
     folder = Path(processes.on_main(lambda: str(create_run(settings.runs, "evaluate", settings.name))))

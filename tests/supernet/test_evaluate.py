@@ -1,6 +1,7 @@
 """Evaluation runs of subnets and of exported models, and the input they refuse."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -244,6 +245,17 @@ def test_wrong_options_are_refused_before_anything_is_written(
     with pytest.raises(UserError, match=message):
         run(configure(*overrides))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_an_exported_model_is_refused_with_its_folder(
+    configure: Configure, exported: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(exported, tmp_path / "model"))
+    (model / "web").mkdir()
+    for name in ("weights.pt", "model.json", "model.onnx", "web/network.onnx"):
+        (model / name).touch()
+        with pytest.raises(UserError, match=f"{name} is a file of the exported model in {model}; give this folder"):
+            run(configure(f"weights={model / name}"))
 
 
 def test_an_arch_for_an_exported_model_or_from_another_space_is_refused(
