@@ -248,7 +248,9 @@ def _integer(entry: Mapping[str, Any], place: str, key: str, least: int, faults:
         return None
     value = whole_number(entry[key])
     if value is None or not least <= value <= LARGEST_INTEGER:
-        rule = f"must be an integer of at least {least}, got {_short_repr.repr(entry[key])}"
+        is_too_large = value is not None and value > LARGEST_INTEGER
+        bound = f"at most {LARGEST_INTEGER}" if is_too_large else f"at least {least}"
+        rule = f"must be an integer of {bound}, got {_short_repr.repr(entry[key])}"
         faults.append(Fault("field", f"{place}.{key}", rule))
         return None
     return value

@@ -178,6 +178,7 @@ def broken(folder: Folder, change: Callable[[dict[str, Any]], object]) -> str:
         ("images[1] must be an object", lambda c: c["images"].__setitem__(1, 7)),
         ("images[0].id is missing", lambda c: c["images"][0].pop("id")),
         ("images[0].id must be an integer of at least 0, got 'a30'", lambda c: c["images"][0].update(id="a30")),
+        ("images[0].id must be an integer of at most 9223372036854775807", lambda c: c["images"][0].update(id=2**63)),
         ("images[1].id must be unique, but an earlier image has the id 30", lambda c: c["images"][1].update(id=30)),
         ("images[0].width must be an integer of at least 1, got 0", lambda c: c["images"][0].update(width=0)),
         ("images[0].file_name must be a file name, got 3", lambda c: c["images"][0].update(file_name=3)),
