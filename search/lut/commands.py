@@ -22,6 +22,7 @@ from search.lut.verify import verify
 from search.lut.workloads import MeasurementPlan, fitting_networks
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import load_supernet
+from supernet.cli.commands import spelled
 from supernet.cli.console import CONSOLE, print_wide, progress_bar
 from supernet.compute.device import pick_device
 from supernet.costs.latency_table import LatencyTable
@@ -194,4 +195,4 @@ def _warn_if_busy() -> None:
 
 
 def _print(text: str) -> None:
-    CONSOLE.print(text, highlight=False, soft_wrap=True)
+    CONSOLE.print(spelled(text), highlight=False, soft_wrap=True)

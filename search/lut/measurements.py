@@ -68,8 +68,15 @@ def table_from(header: Mapping[str, Any], visits: Sequence[Any]) -> LatencyTable
             f"space_digest is {header['space_digest']!r}, but the space has {space.digest()}; measure again"
         )
     networks = networks_of(header["networks"], space)
+    keys = {block: key_of(block) for block in blocks_of_space(space, num_keypoints)}
+    subjects = {str(visit.get("subject")) for visit in visits if isinstance(visit, Mapping)}
+    if subjects & {network_key(arch) for arch in networks} and subjects.isdisjoint(keys.values()):
+        raise UserError(
+            "only networks were measured, which move a table of another device (python -m search.lut transfer); a "
+            "table needs a kit with blocks"
+        )
     entries = entries_of(visits, MeasurementPlan(space, num_keypoints, networks).workloads())
-    blocks = {block: entries[key_of(block)] for block in blocks_of_space(space, num_keypoints)}
+    blocks = {block: entries[key] for block, key in keys.items()}
     measured = tuple(MeasuredNetwork(arch, entries[network_key(arch)]) for arch in networks)
     settings = from_mapping(MeasurementSettings, header["settings"], "settings")
     overhead = fit(blocks, entries[NO_OP].p50_ms, measured, num_keypoints, settings.batch)

@@ -12,6 +12,7 @@ import yaml
 from search.lut import __main__ as entry
 from search.lut import commands
 from search.lut.build import Effort
+from supernet.cli import commands as command_names
 from supernet.costs.latency_table import LatencyTable
 from tests.helpers.latency_runtime import FakeRuntime
 from tests.helpers.latency_tables import SPACE, fake_table
@@ -35,12 +36,15 @@ def test_a_table_is_built_verified_and_shown(
     space = tmp_path / "space.yaml"
     space.write_text(yaml.safe_dump(SPACE.to_dict()))
     options = ("--space", space, "--num-keypoints", 14, "--resolutions", "64", "--threads", 1)
+    monkeypatch.setattr(command_names._start, "is_script", True)
     assert run(monkeypatch, "build", *options, "--networks", 3, "--rounds", 1, "--runs", tmp_path / "runs") == 0
     path = tmp_path / "runs" / "lut" / "tiny-onnxruntime-f32-1threads.json"
     table = LatencyTable.load(path)
     assert table.space.resolutions == (64,)
     assert table.settings.threads == 1
-    assert "3 in fitting" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "3 in fitting" in output
+    assert f"litepose lut verify {path} tests it" in output
     assert run(monkeypatch, "verify", path, "--networks", 4, "--rounds", 2) == 0
     assert "repeat noise" in capsys.readouterr().out
     figures = json.loads(path.with_suffix(".verified.json").read_text())

@@ -62,6 +62,10 @@ FAULTS: dict[str, tuple[Callable[[list[Json]], object], str]] = {
     ),
     "threads": (lambda lines: lines[0]["settings"].update(threads="2"), "settings.threads must be .*, got '2'"),
     "missing": (lambda lines: lines.pop(6), r"1 of \d+ subjects were not measured, first"),
+    "only networks": (
+        lambda lines: lines.__setitem__(slice(1, None), [line for line in lines[1:] if "network" in line["subject"]]),
+        r"only networks were measured.*python -m search\.lut transfer",
+    ),
     "twice": (lambda lines: lines.append(lines[5]), r"line \d+ repeats the subject"),
     "unknown": (of_visit(subject="attention 8"), "line 5: subject is 'attention 8'"),
     "negative": (of_visit(ms=[0.1, -0.1]), r"line 5: ms\[1\] of .* must be above 0 .* got -0.1;"),
