@@ -4,8 +4,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from subnet_export.model import load_model, save_model
 from supernet.pose.inference import PoseEstimator
 from tests.helpers.coco_files import remove_images, reorder_keypoints, rewrite, write_custom_set
 from tests.helpers.finetuning import equal, pretend, run, stop_after, three_steps
+from tests.helpers.locks import held_by_another_process
 
 Exported = tuple[ExportedModel, Path]
 
@@ -84,23 +83,6 @@ def test_a_run_stopped_while_measuring_says_how_to_resume(
     assert os.listdir(tmp_path) == ["tuned"]
 
 
-def locked_by_another_process(folder: Path) -> int:
-    """Take the run of ``folder`` in a fork of this process, which then sleeps; returns its process id."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            with lock.locked(folder):
-                os.write(writer, b"locked")
-                time.sleep(300)
-        finally:
-            os._exit(1)
-    assert os.read(reader, 6) == b"locked"
-    os.close(reader)
-    os.close(writer)
-    return child
-
-
 def test_a_second_process_cannot_train_a_run_until_the_first_is_dead(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,15 +91,11 @@ def test_a_second_process_cannot_train_a_run_until_the_first_is_dead(
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
         assert run(patch, *new) == 2
-    child = locked_by_another_process(folder)
-    try:
+    with held_by_another_process(lock.locked(folder)) as child:
         for arguments in (resumed, new):
             capsys.readouterr()
             assert run(monkeypatch, *arguments) == 2
             assert f"{folder} is in use by process {child} " in capsys.readouterr().err
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
     assert run(monkeypatch, *resumed) == 0
     assert os.listdir(tmp_path) == ["tuned"]
 

@@ -19,8 +19,9 @@ from search.runs.score_cache import file_digest
 from supernet.checkpoints.supernet_file import SUPERNET_FILE
 from supernet.errors import UserError
 from supernet.pose.metrics.image_matches import ImageMatches
+from supernet.training import run_folder
+from tests.helpers.locks import held_by_another_process
 from tests.helpers.searches import ROOT, SPACE, Configure, FreeScores, read, save_random_supernet
-from tests.supernet.training.test_run_folder import in_other_process
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 7, 12, 13, 16])
@@ -72,13 +73,11 @@ def stopped(evolve_config: Configure, free_scores: FreeScores, tmp_path: Path) -
 
 def test_a_search_that_another_process_continues_is_refused(stopped: Path, evolve_config: Configure) -> None:
     before = (stopped / "scores.jsonl").read_bytes()
-    child = in_other_process(stopped)
-    try:
-        with pytest.raises(UserError, match=f"is in use by process {child} "):
-            start_or_resume(evolve_config("constraint.macs=20M", "resume=latest"), ["resume=latest"])
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    with (
+        held_by_another_process(run_folder.locked(stopped)) as child,
+        pytest.raises(UserError, match=f"is in use by process {child} "),
+    ):
+        start_or_resume(evolve_config("constraint.macs=20M", "resume=latest"), ["resume=latest"])
     assert (stopped / "scores.jsonl").read_bytes() == before
 
 

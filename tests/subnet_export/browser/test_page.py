@@ -142,13 +142,21 @@ def write_video(path: Path, image: npt.NDArray[np.uint8]) -> None:
     path.write_bytes(head + b"".join(b"FRAME\n" + frame.tobytes() for _ in range(4)))
 
 
+@contextmanager
+def with_camera(pages: Pages, drawn: npt.NDArray[np.uint8], profile: Path) -> Iterator[Page]:
+    """Yield the page of maps, ready, in a browser whose camera always sees ``drawn``."""
+    video = profile / "camera.y4m"
+    write_video(video, drawn)
+    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with opened(pages["maps"], profile, *fake, f"--use-file-for-fake-video-capture={video}") as page:
+        page.wait_for(IS_READY)
+        yield page
+
+
 def test_the_cameras_images_are_searched_until_it_is_stopped(
     pages: Pages, model: ExportedModel, drawn: npt.NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    write_video(tmp_path / "camera.y4m", drawn)
-    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with opened(pages["maps"], tmp_path, *fake, f"--use-file-for-fake-video-capture={tmp_path / 'camera.y4m'}") as page:
-        page.wait_for(IS_READY)
+    with with_camera(pages, drawn, tmp_path) as page:
         page.click("camera")
         page.wait_for("Number(document.getElementById('speed').textContent) > 0")
         poses, scores = people_of(page)
@@ -165,10 +173,7 @@ def test_the_cameras_images_are_searched_until_it_is_stopped(
 def test_the_camera_is_stopped_by_an_error_and_can_be_started_again(
     pages: Pages, drawn: npt.NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    write_video(tmp_path / "camera.y4m", drawn)
-    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with opened(pages["maps"], tmp_path, *fake, f"--use-file-for-fake-video-capture={tmp_path / 'camera.y4m'}") as page:
-        page.wait_for(IS_READY)
+    with with_camera(pages, drawn, tmp_path) as page:
         # The worker is sent an image that cannot be searched, once.
         page.value(
             "{ const post = Worker.prototype.postMessage; Worker.prototype.postMessage = function (message, moved) {"
@@ -187,10 +192,7 @@ def test_the_camera_is_stopped_by_an_error_and_can_be_started_again(
 def test_a_camera_that_is_stopped_or_started_again_while_it_starts_stays_off(
     pages: Pages, drawn: npt.NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    write_video(tmp_path / "camera.y4m", drawn)
-    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with opened(pages["maps"], tmp_path, *fake, f"--use-file-for-fake-video-capture={tmp_path / 'camera.y4m'}") as page:
-        page.wait_for(IS_READY)
+    with with_camera(pages, drawn, tmp_path) as page:
         page.value(
             "{ const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices); window.streams = [];"
             "devices.getUserMedia = async (wish) => { window.streams.push(await ask(wish));"

@@ -2,8 +2,6 @@
 
 import fcntl
 import os
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from supernet.checkpoints import container
 from supernet.errors import UserError
 from supernet.training import run_folder
+from tests.helpers.locks import held_by_another_process
 
 CONFIG: dict[str, Any] = {"steps": 10, "space": {"stem_widths": [8, 16], "name": "a"}, "seed": 0}
 ENVIRONMENT = {"code": "0.1.0", "torch": "2.13.0", "threads": 1, "space_digest": "abc"}
@@ -24,31 +23,13 @@ def started(folder: Path, config: dict[str, Any], step: int = 1) -> Path:
     return folder
 
 
-def in_other_process(folder: Path) -> int:
-    """Lock the folder in a fork of this process, which then sleeps; returns its process id once it has the lock."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            with run_folder.locked(folder):
-                os.write(writer, b"locked")
-                time.sleep(300)
-        finally:
-            os._exit(1)
-    assert os.read(reader, 6) == b"locked"
-    os.close(reader)
-    os.close(writer)
-    return child
-
-
 def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
-    child = in_other_process(tmp_path)
-    try:
-        with pytest.raises(UserError, match=f"is in use by process {child} on .*; wait"), run_folder.locked(tmp_path):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    with (
+        held_by_another_process(run_folder.locked(tmp_path)) as child,
+        pytest.raises(UserError, match=f"is in use by process {child} on .*; wait"),
+        run_folder.locked(tmp_path),
+    ):
+        pass
     assert f"process {child} " in (tmp_path / ".lock").read_text()  # what a killed process leaves
     with run_folder.locked(tmp_path):
         assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
