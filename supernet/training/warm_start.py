@@ -143,7 +143,8 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
     The largest subnet, which may have more channels and blocks and larger kernels, becomes the same function: larger
     kernels get a border of 0, blocks beyond the network's last one a last gain of 0, and added channels reach the
     others with a weight of 0 ("function-preserving", Net2Net, arXiv 1511.05641). Everything else stays random, and so
-    do the last layers if the network predicts other keypoints.
+    do the last layers if the network predicts other keypoints. The largest subnet is another function if only one of
+    the two has a residual in the first block of a stage, which needs the same width before it.
 
     Args:
         supernet: Changed in place.
@@ -174,7 +175,16 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
     else:
         heads = "" if same_keypoints else "; last layers are random too, because they are for other keypoints"
     share = f"{num_copied:,} of {total:,} weights ({num_copied / total:.0%}) come from {start.source}"
-    return share if num_copied == total else f"{share}, the others start at random{heads}"
+    message = share if num_copied == total else f"{share}, the others start at random{heads}"
+    if _residual_stages(start.arch) != _residual_stages(largest):
+        message += "; the largest subnet starts as another function, as only one of them has a residual between stages"
+    return message
+
+
+def _residual_stages(arch: Arch) -> list[int]:
+    """Return the numbers of the stages whose first block adds its input to its output."""
+    widths = [arch.stem_width, *(stage.width for stage in arch.stages)]
+    return [i for i, stage in enumerate(arch.stages) if stage.stride == 1 and stage.width == widths[i]]
 
 
 def _at_resolution_of(arch: Arch, space: SearchSpace) -> Arch:

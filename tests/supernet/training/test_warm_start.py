@@ -221,6 +221,22 @@ def test_the_largest_subnet_starts_as_the_same_function(published: tuple[Path, P
             torch.testing.assert_close(actual, expected)
 
 
+def test_a_largest_subnet_without_a_residual_of_the_network_is_said_to_be_another_function() -> None:
+    stages = list(SPACE.stages)
+    stages[3] = replace(stages[3], widths=(stages[2].widths[-1], stages[2].widths[-1] + 8))
+    space = replace(SPACE, name="equal", stages=tuple(stages))
+    largest = space.largest()
+    arch = replace(largest, stages=(*largest.stages[:3], replace(largest.stages[3], width=largest.stages[2].width)))
+    torch.manual_seed(0)
+    network, supernet = LitePose(arch, CROWDPOSE.num), SuperNet(space, CROWDPOSE.num)
+    message = load_warm_start(supernet, WarmStart.from_network(network, CROWDPOSE, "mine"), CROWDPOSE)
+    assert "the largest subnet starts as another function" in message
+    for actual, expected in zip(outputs(supernet, arch), outputs(network), strict=True):
+        torch.testing.assert_close(actual, expected)
+    start = WarmStart.from_network(LitePose(largest, CROWDPOSE.num), CROWDPOSE, "mine")
+    assert "another function" not in load_warm_start(supernet, start, CROWDPOSE)
+
+
 def test_a_pretrained_backbone_starts_the_largest_subnet_as_the_same_features() -> None:
     """In a space with one block more in every stage, which can learn from the first step on."""
     value = SearchSpace.load("photos").to_dict()
