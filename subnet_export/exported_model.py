@@ -60,7 +60,8 @@ class Calibration:
 class Origin:
     """Where weights come from: the supernet's search space, and the steps of fine-tuning after extraction.
 
-    ``supernet_sha256`` is the checksum of the supernet's file; ``trained_on`` are the data sets of all training.
+    ``supernet_sha256`` is the checksum of the supernet's file; ``trained_on`` are the data sets of all training. A
+    checkpoint of the published code comes from no supernet: its ``space_digest`` is "".
     """
 
     space: str

@@ -166,11 +166,17 @@ def _file_row(name: str, record: FormatRecord) -> str:
 
 def _origin(model: ExportedModel) -> str:
     calibration, origin = model.calibration, model.origin
-    lines = [
-        f"Extracted from a supernet of the space `{origin.space}` (digest `{origin.space_digest}`).",
-        f"Then fine-tuned for {origin.num_finetune_steps} steps." if origin.num_finetune_steps else "Not fine-tuned.",
+    is_extracted = bool(origin.space_digest)
+    statistics = (
         f"Batch-norm statistics from {calibration.num_images} images of the {calibration.split} split at "
-        f"{calibration.resolution} px; `model.json` lists them.",
+        f"{calibration.resolution} px; `model.json` lists them."
+    )
+    lines = [
+        f"Extracted from a supernet of the space `{origin.space}` (digest `{origin.space_digest}`)."
+        if is_extracted
+        else "Converted from a checkpoint of the published LitePose code.",
+        f"Then fine-tuned for {origin.num_finetune_steps} steps." if origin.num_finetune_steps else "Not fine-tuned.",
+        statistics if calibration.num_images else "Batch-norm statistics are those of the checkpoint.",
     ]
     if origin.supernet_sha256:
         lines.insert(1, f"SHA-256 of the supernet's file: `{origin.supernet_sha256}`.")

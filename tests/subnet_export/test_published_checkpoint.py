@@ -190,6 +190,9 @@ def test_the_script_writes_a_model_that_predicts(
     assert error(model.network, golden) < 2e-4
     assert (model.arch, model.keypoints, model.objective.num_keypoints) == (arch, CROWDPOSE, 14)
     assert model.measurement.metrics == {}
+    card = (tmp_path / "runs" / "export" / "latest" / "README.md").read_text()
+    assert "- Converted from a checkpoint of the published LitePose code.\n- Not fine-tuned.\n- Batch-norm" in card
+    assert "- Batch-norm statistics are those of the checkpoint." in card
     assert model.dataset["keypoints"] == "crowdpose"
     people = model.predict(np.zeros((48, 64, 3), np.uint8))
     assert people.poses.shape[1:] == (14, 3)
