@@ -45,7 +45,8 @@ def quantise(model: Any, batches: Sequence[Tensor], takes: Input, in_float: tupl
     import nncf
     from openvino._offline_transformations import apply_moc_transformations
 
-    nncf.set_log_level(logging.ERROR)
+    # Not nncf.set_log_level, which also changes the handlers that a program, or pytest, has attached to this logger.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     images = calibration_inputs(batches, takes)
     scope = nncf.IgnoredScope(patterns=list(in_float)) if in_float else None
     # Folds reshapes of weights, as OpenVINO's converter does. Without it, depthwise convolutions would run in float.
