@@ -1,5 +1,6 @@
 """A quantised file uses integers, stays near the network, and leaves the layers in float that it is asked to."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_depthwise_convolutions_are_quantised_so_that_integers_are_used(all_form
     depthwise = [operation for operation in graph.get_ops() if operation.get_type_name() == "GroupConvolution"]
     assert len(depthwise) == 1 + 4 + 4  # stem, blocks, predictions
     assert {operation.input_value(1).get_node().get_type_name() for operation in depthwise} == {"Multiply"}
+
+
+def test_handlers_on_the_librarys_logger_keep_their_level(exported: Exported) -> None:
+    """Such as pytest's, which it attaches to every logger that does not propagate."""
+    pytest.importorskip("nncf")
+    inputs = WriterInputs(exported[0].network, "uint8", format_writer(exported[0]).calibration)
+    handler, logger = logging.NullHandler(), logging.getLogger("nncf")
+    logger.addHandler(handler)
+    try:
+        quantise(openvino_model(inputs.graph), inputs.calibration_images, "uint8")
+    finally:
+        logger.removeHandler(handler)
+    assert handler.level == logging.NOTSET
 
 
 @pytest.mark.slow
