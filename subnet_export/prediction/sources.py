@@ -1,6 +1,7 @@
 """Reads the images to predict on: from files, folders, patterns, videos, a camera or standard input."""
 
 import glob
+import logging
 import math
 import os
 import re
@@ -19,6 +20,8 @@ import PIL.Image
 
 from supernet.errors import UserError
 from supernet.pose.data.image_decoding import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, read_image
+
+logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
 STANDARD_INPUT = "-"
@@ -154,17 +157,21 @@ def _pattern(place: str) -> str:
 
 
 def _of_folder(folder: str) -> list[Source]:
-    """Return the images and videos in a folder, without those in folders in it."""
-    paths = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+    """Return the images and videos in a folder, without those in folders in it, of which the user is warned."""
+    paths = sorted(os.path.join(folder, name) for name in os.listdir(folder) if not name.startswith("."))
+    num_folders = sum(map(os.path.isdir, paths))
+    pattern = os.path.join(folder, "**", "*")
     try:
-        return _media_files(paths, f"folder {folder}")
+        sources = _media_files(paths, f"folder {folder}")
     except UserError as error:
-        if not any(map(os.path.isdir, paths)):
+        if not num_folders:
             raise
-        pattern = os.path.join(folder, "**", "*")
         raise UserError(
             f"folder {folder} has no image or video itself, but folders; name one, or all as the pattern '{pattern}'"
         ) from error
+    if num_folders:
+        logger.warning("%d folders in %s are not read; the pattern '%s' reads all", num_folders, folder, pattern)
+    return sources
 
 
 def _media_files(paths: list[str], where: str) -> list[Source]:
@@ -230,7 +237,7 @@ def _read_gif(source: Source) -> Iterator[Frame]:
             for number in range(num_announced):
                 image.seek(number)
                 end_ms = time_ms + _delay_ms(image)
-                repeats = round(end_ms / step_ms) - round(time_ms / step_ms)
+                repeats = _num_steps(end_ms, step_ms) - _num_steps(time_ms, step_ms)
                 rgb = np.asarray(image.convert("RGB"), np.uint8)
                 yield Frame(source, rgb, number, time_ms / 1000, 1000 / step_ms, num_announced, repeats)
                 time_ms = end_ms
@@ -255,6 +262,11 @@ def _step_ms(image: PIL.Image.Image, num_frames: int) -> int:
             image.seek(number)
             delays.add(_delay_ms(image))
     return max(math.gcd(*delays), min(_GIF_STEP_MS, *delays)) if delays else _GIF_STEP_MS
+
+
+def _num_steps(time_ms: int, step_ms: int) -> int:
+    """Return the nearest number of steps, halves rounded up: a frame of at least one step always counts."""
+    return (2 * time_ms + step_ms) // (2 * step_ms)
 
 
 def _check_end(source: Source, num_read: int, num_announced: int) -> None:

@@ -95,6 +95,22 @@ def test_a_folder_of_folders_is_named_with_the_pattern_that_reads_them(
     assert listed(pattern) == [("image", "shots [1]/a/x.png"), ("image", "shots [1]/b/deep/x.png")]
 
 
+def test_folders_beside_images_are_not_read_and_a_warning_names_the_pattern_that_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("shots/x.png", "shots/.thumbnails/x.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"")
+    assert listed("shots") == [("image", "shots/x.png")]
+    assert not caplog.messages
+    Path("shots/deep").mkdir()
+    Path("shots/deep/y.png").write_bytes(b"")
+    assert listed("shots") == [("image", "shots/x.png")]
+    (message,) = caplog.messages
+    assert listed(message.split("'")[1]) == [("image", "shots/deep/y.png"), ("image", "shots/x.png")]
+
+
 def test_a_piped_image_is_read_from_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     image = noise()
     piped(monkeypatch, cv2.imencode(".png", image[..., ::-1])[1].tobytes())

@@ -39,7 +39,12 @@ def test_a_video_is_drawn_frame_by_frame(
 
 @pytest.mark.parametrize(
     ("delays", "fps", "shown"),
-    [([500, 100, 200], 10.0, [5, 1, 2]), ([40, 80, 20], 50.0, [2, 4, 1]), ([50, 130, 110], 25.0, [1, 3, 3])],
+    [
+        ([500, 100, 200], 10.0, [5, 1, 2]),
+        ([40, 80, 20], 50.0, [2, 4, 1]),
+        ([50, 130, 110], 25.0, [1, 4, 2]),
+        ([60, 40, 50], 25.0, [2, 1, 1]),
+    ],
 )
 def test_a_drawn_gif_shows_each_frame_as_long_as_the_gif_does(
     delays: list[int],
