@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from supernet.cli.interrupts import command
-from supernet.errors import UserError
+from supernet.errors import missing_packages
 
 
 @command
@@ -31,9 +31,7 @@ def search(config: dict[str, Any]) -> Path:
 
     require("search", "a search", SEARCH)
     if find_spec("optuna") is None:
-        raise UserError(
-            "python -m search.optuna_search needs Optuna; install it with pip install 'litepose-supernet[optuna]'"
-        )
+        raise missing_packages("python -m search.optuna_search", ["optuna"], "optuna")
     prefer_throughput()
     from search.runs.optuna_run import run  # here, so that --help does not import torch
 

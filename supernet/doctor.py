@@ -17,8 +17,7 @@ from supernet.cli.arguments import CommandLine
 from supernet.cli.broken_pipe import exit_on_broken_pipe
 from supernet.cli.interrupts import command
 from supernet.compute.machine import num_cores, processor
-
-PROJECT = "litepose-supernet"
+from supernet.version import PROJECT
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The exception for invalid user input, and the words that its messages share."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from supernet.version import PROJECT
 
 _LONGEST = 1000
 _TAIL = 300
@@ -22,6 +24,12 @@ class UserError(ValueError):
         if len(message) > _LONGEST:
             message = f"{message[: _LONGEST - _TAIL]} ... {message[-_TAIL:]}"
         return printable(message)
+
+
+def missing_packages(purpose: str, packages: Sequence[str], extra: str, remedy: str = "") -> UserError:
+    """Return the error that ``purpose`` needs ``packages``, which an extra of this project, or ``remedy``, provides."""
+    which = f"the package {packages[0]}, which is" if len(packages) == 1 else f"{', '.join(packages)}, which are"
+    return UserError(f"{purpose} needs {which} not installed; run pip install '{PROJECT}[{extra}]'{remedy}")
 
 
 def suggestion(name: str, known: Iterable[str], likeness: float = 0.6) -> str:

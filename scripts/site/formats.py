@@ -1,6 +1,7 @@
 """The pages of the export formats, from the registry of formats; a file in ``docs/deployment`` adds text to one."""
 
-from subnet_export.deployment.formats import FORMATS, LITEPOSE, LOADABLE, PROJECT
+from subnet_export.deployment.formats import FORMATS, LITEPOSE, LOADABLE
+from supernet.version import PROJECT
 
 TABLE = "<!-- table of formats -->"
 """Where a page shows the table of all formats."""

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from search.objectives import AP
 from search.optuna_backend.journal import open_journal
 from supernet.errors import UserError
+from supernet.version import PROJECT
 
 OBJECTIVES = "the objectives"
 DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
@@ -45,8 +46,8 @@ def open_storage(storage: str | Path) -> BaseStorage:
         return get_storage(_database(url.render_as_string(hide_password=False)))
     except ImportError as error:
         raise UserError(
-            f"storage {shown} needs a database driver; pip install 'litepose-supernet[postgresql]', "
-            "'litepose-supernet[mysql]', or the driver of your database"
+            f"storage {shown} needs a database driver; run pip install '{PROJECT}[postgresql]', "
+            f"'{PROJECT}[mysql]', or that of the driver of your database"
         ) from error
     except (ArgumentError, ValueError) as error:
         raise UserError(f"storage {shown} is not the URL of a database; write KIND://USER@HOST/NAME") from error

@@ -63,6 +63,8 @@ class ScoreCache:
         for row in [] if self.path is None else jsonl.read_whole_lines(self.path, "score cache"):
             try:
                 metrics = {str(name): float(value) for name, value in row["metrics"].items()}
+                if not 0 <= metrics["AP"] <= 1:
+                    continue
                 arch, matches = Arch.from_dict(row["arch"]), row.get("matches")
                 self._known[arch] = metrics
                 if isinstance(matches, str):

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from supernet.errors import UserError
+from supernet.errors import missing_packages
 
-PROJECT = "litepose-supernet"
 CHECK_IMAGES = 100
 """Default number of images on which the AP of a file is compared with the network's."""
 MAX_INT8_LOSS = 0.02
@@ -289,9 +288,7 @@ def require(packages: Sequence[str], extra: str, purpose: str) -> None:
         UserError: One is not; the message names the extra.
     """
     if package := missing(packages):
-        raise UserError(
-            f"{purpose} needs the package {package}, which is not installed; run pip install '{PROJECT}[{extra}]'"
-        )
+        raise missing_packages(purpose, [package], extra)
 
 
 def format_of(path: Path) -> Format | None:

@@ -13,10 +13,10 @@ import yaml
 from subnet_export.exported_model import ExportedModel
 from supernet.checkpoints.lineage import Lineage
 from supernet.errors import UserError
+from supernet.version import PROJECT
 
 UNKNOWN = "unknown"
 """Licence of weights whose owner has not said it."""
-LIBRARY = "litepose-supernet"
 TASK = "keypoint-detection"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 
@@ -59,7 +59,7 @@ def _front_matter(
 ) -> str:
     value: dict[str, Any] = {
         "license": license,
-        "library_name": LIBRARY,
+        "library_name": PROJECT,
         "pipeline_tag": TASK,
         "tags": list(dict.fromkeys(["pose-estimation", "litepose", "once-for-all", *tags])),
         "datasets": list(dict.fromkeys(_hub_name(data.kind) for data in trained_on)),

@@ -1,11 +1,12 @@
 """The model card: use, quality, cost, files and origin of an exported model, in Markdown."""
 
-from subnet_export.deployment.formats import FORMATS, LITEPOSE, PROJECT
+from subnet_export.deployment.formats import FORMATS, LITEPOSE
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from subnet_export.publish import front_matter
 from supernet.checkpoints.hub import is_hub
 from supernet.checkpoints.lineage import saw_only_drawings
 from supernet.evaluation.metrics_table import format_metric
+from supernet.version import PROJECT
 
 INPUTS = {
     "uint8": "RGB images as `uint8` (B, H, W, 3), normalised inside",

@@ -15,6 +15,7 @@ from supernet.checkpoints.supernet_file import is_supernet
 from supernet.cli.console import CONSOLE
 from supernet.errors import UserError
 from supernet.pose.data.image_decoding import read_image
+from supernet.version import PROJECT
 
 
 def run(options: argparse.Namespace) -> None:
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         if options.dry_run:
             CONSOLE.print(Text(f"{title} for {name}: nothing was uploaded (--dry-run)"), soft_wrap=True)
             return
-        message = options.message or f"{title} of litepose-supernet"
+        message = options.message or f"{title} of {PROJECT}"
         uploaded = upload(staging, repo, options.private, message)
     use = "--model" if title == "exported model" else "--supernet"
     CONSOLE.print(Text(f"published {uploaded}, read back and compared"), soft_wrap=True)

@@ -23,6 +23,7 @@ from supernet.checkpoints.hub import HubName
 from supernet.checkpoints.supernet_file import SAFETENSORS_FILE, TrainedSupernet, load_supernet, save_safetensors
 from supernet.errors import UserError
 from supernet.io import checksum, files
+from supernet.version import PROJECT
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
@@ -92,7 +93,7 @@ def upload(staging: Path, repo: str, private: bool, message: str) -> HubName:
     hub.require_library()
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    api, name = HfApi(endpoint=hub.endpoint(), library_name="litepose-supernet"), HubName(repo)
+    api, name = HfApi(endpoint=hub.endpoint(), library_name=PROJECT), HubName(repo)
     names = sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file())
     additions = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=str(staging / file)) for file in names]
     with hub.hub_errors(name, "upload to"):

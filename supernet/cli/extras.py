@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from supernet.errors import UserError
+from supernet.errors import missing_packages
 
 TRAINING = {"matplotlib": "matplotlib", "plotly": "plotly"}
 """Modules that training needs, and the packages they come from; what its tracker needs is checked with its options."""
@@ -20,4 +20,4 @@ def require(extra: str, work: str, modules: dict[str, str]) -> None:
     """
     missing = [package for module, package in modules.items() if find_spec(module) is None]
     if missing:
-        raise UserError(f"{work} needs {', '.join(missing)}; install it with pip install 'litepose-supernet[{extra}]'")
+        raise missing_packages(work, missing, extra)

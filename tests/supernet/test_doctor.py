@@ -11,6 +11,7 @@ import pytest
 
 from supernet import doctor
 from supernet.doctor import PACKAGES, Finding, Package
+from supernet.version import PROJECT
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def names(requirements: list[str]) -> set[str]:
     """Package names of requirements such as ``numpy>=2``, those of the project's own extras left out."""
     packages = {re.split(r"[\[<>=!~; ]", requirement)[0] for requirement in requirements}
-    return packages - {doctor.PROJECT}
+    return packages - {PROJECT}
 
 
 def test_every_declared_package_is_looked_at() -> None:

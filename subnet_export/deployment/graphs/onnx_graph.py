@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from subnet_export.deployment.deployed_network import DeploymentNetwork
+from supernet.version import PROJECT
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +55,7 @@ def onnx_graph(network: DeploymentNetwork) -> "onnx.ModelProto":
     _set_sizes(graph.input[0], {0: "batch", vertical: "height", horizontal: "width"})
     for output, stride in zip(graph.output, (4, 2), strict=True):
         _set_sizes(output, {0: "batch", 2: f"height/{stride}", 3: f"width/{stride}"})
-    model.producer_name, model.doc_string = "litepose-supernet", ""
+    model.producer_name, model.doc_string = PROJECT, ""
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from supernet.errors import UserError
+from supernet.errors import UserError, missing_packages
 from supernet.io import files
+from supernet.version import PROJECT
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "none"]
 STATE_FILE = "tracker.json"
 """In the run folder: the tracker's own number of the run, with which a resumed run continues."""
-PROJECT = "litepose-supernet"
-"""Project of Weights & Biases and experiment of MLflow, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME name another."""
 _EXTRAS = {"tensorboard": "train", "wandb": "wandb", "mlflow": "mlflow"}
 """Extra of this project that installs each package."""
 _MOST_LETTERS, _MOST_PARAMS = 250, 100
@@ -52,10 +51,7 @@ class Tracker(Protocol):
 def check_installed(name: TrackerName) -> None:
     """Raise UserError if the package of a tracker is not installed."""
     if name != "none" and importlib.util.find_spec(name) is None:
-        raise UserError(
-            f"tracker={name} needs the package {name}, which is not installed; run pip install "
-            f"'{PROJECT}[{_EXTRAS[name]}]', or set tracker=none"
-        )
+        raise missing_packages(f"tracker={name}", [name], _EXTRAS[name], ", or set tracker=none")
 
 
 def open_tracker(name: TrackerName, folder: Path, start: int, config: Mapping[str, Any]) -> Tracker:

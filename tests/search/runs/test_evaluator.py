@@ -1,6 +1,7 @@
 """Scores of archs: their images, their cache between searches, and their distribution over processes."""
 
 import json
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -137,10 +138,11 @@ def test_a_damaged_cache_costs_only_the_damaged_scores(tmp_path: Path) -> None:
     lines[1] = b"garbage"
     lines[2] = b'{"arch": {}, "metrics": {"AP": 1}}'
     lines[3] = json.dumps({"arch": ARCHS[3].to_dict(), "metrics": "AP"}).encode()
+    lines[4] = json.dumps({"arch": ARCHS[4].to_dict(), "metrics": {"AP": math.nan}}).encode()
     path.write_bytes(b"\n".join(lines)[:-30])
     again = evaluator(measure, tmp_path)
     assert again(ARCHS) == expected
-    assert again.num_measured == 4
+    assert again.num_measured == 5
     last = evaluator(measure, tmp_path)
     assert last(ARCHS) == expected
     assert last.num_measured == 0

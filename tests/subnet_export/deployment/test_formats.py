@@ -12,7 +12,6 @@ from subnet_export.deployment.formats import (
     FORMATS,
     LITEPOSE,
     LOADABLE,
-    PROJECT,
     RUNTIMES,
     SAFETENSORS,
     WEB,
@@ -24,6 +23,7 @@ from subnet_export.deployment.library_runtimes import LIBRARY_RUNTIMES
 from subnet_export.deployment.writers import QUANTISED_WRITERS, WRITERS
 from supernet import doctor
 from supernet.errors import UserError
+from supernet.version import PROJECT
 
 ROOT = Path(__file__).parents[3]
 PROJECT_FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

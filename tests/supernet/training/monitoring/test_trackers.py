@@ -8,9 +8,9 @@ from typing import Any, get_args
 import pytest
 
 from supernet.errors import UserError
-from supernet.training.monitoring import trackers
 from supernet.training.monitoring.log import TrainingLog
 from supernet.training.monitoring.trackers import TrackerName, Unfailing, flat, how_to_view, mlflow_uri, open_tracker
+from supernet.version import PROJECT
 from tests.supernet.training.monitoring.test_log import report
 
 CONFIG = {"seed": 0, "space": {"name": "nano", "widths": [8, 16]}, "long": "x" * 1000}
@@ -48,7 +48,7 @@ def test_mlflow_holds_the_figures_of_every_step(tmp_path: Path, monkeypatch: pyt
     uri = mlflow_uri(folder)
     assert uri.endswith("/runs/mlflow.db")
     client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(trackers.PROJECT)
+    experiment = client.get_experiment_by_name(PROJECT)
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.run_name, run.info.status) == ("one", "FINISHED")
