@@ -135,51 +135,16 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
     prefer_throughput()
     cv2.setNumThreads(0)
     trained.supernet.to(processes.device(settings.device))
-    dataset = chosen_dataset(settings.dataset, trained.dataset, settings.supernet)
     weights = file_digest(trained.path)
-
-    def images(split: str) -> PoseDataset:
-        return split_for(trained.keypoints, description, split, f"the supernet {trained.path}")
-
-    train_set = split_for(trained.keypoints, dataset, "train", f"the supernet {trained.path}")
-    description = resolved(dataset, trained.keypoints, train_set)
-    val_set, test_set = CachedDataset(images("val")), CachedDataset(images("test"))
-    check_ready({"val": val_set, "test": test_set}, train_set, settings.num_calibration_images, processes)
-    for number in settings.numbers_of_images(len(val_set)):
-        check_people("val", evenly_spread(val_set, number))
-    inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
-    scorer = SubnetScorer(
-        trained.supernet,
-        train_set,
-        val_set,
-        inference,
-        num_calibration_images=settings.num_calibration_images,
-        batch_size=settings.batch_size,
-        num_workers=torch.get_num_threads(),
-    )
-
-    chosen = spread_indices(len(train_set), settings.num_calibration_images)
-    calibration_ids = [train_set.image_ids[index] for index in chosen]
-
-    def evaluator(split: str, images: PoseDataset) -> Evaluator:
-        score_settings = {
-            "dataset": {key: value for key, value in description.items() if key not in ("val", "test")},
-            "split": description[split],
-            "inference": asdict(inference),
-            "calibration_images": calibration_ids,
-            "calibration_group_pixels": GROUP_PIXELS,
-        }
-        measure = partial(measure_subnets, scorer)
-        return Evaluator(measure, images, weights, score_settings, settings.cache, processes)
-
-    validation = evaluator("val", val_set)
+    images = _load_images(settings, trained, processes)
+    validation, test = _evaluators(settings, trained, images, weights, processes)
     constraint = {name: limit for name, limit in settings.constraint.items() if limit is not None}
     identity = {
         "the supernet weights": weights[:16],
         "the space": f"{model.space.name} ({model.space.digest()})",
         "the constraint": json.dumps(constraint),
         "the latency table": "none" if table is None else f"{table.describe()} ({digest_of(table.to_dict())})",
-        "the data set": f"{description['kind']} ({digest_of(description)})",
+        "the data set": f"{images.description['kind']} ({digest_of(images.description)})",
         "validation images, calibration images and inference settings": validation.data_digest(),
     }
     return Problem(
@@ -187,12 +152,64 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
         model=model,
         budget=budget,
         validation=validation,
-        test=evaluator("test", test_set),
-        test_is_validation=description["test"] == description["val"],
+        test=test,
+        test_is_validation=images.description["test"] == images.description["val"],
         identity=identity,
         latency_table=table,
-        dataset_kind=description["kind"],
+        dataset_kind=images.description["kind"],
     )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The splits of a data set, and its description with all that it leaves open."""
+
+    description: dict[str, Any]
+    train: PoseDataset
+    val: CachedDataset
+    test: CachedDataset
+
+
+def _load_images(settings: ProblemSettings, trained: TrainedSupernet, processes: Processes) -> _Images:
+    """Return the images of a search, after checking that all can be read that it calibrates and scores on."""
+    keypoints, owner = trained.keypoints, f"the supernet {trained.path}"
+    dataset = chosen_dataset(settings.dataset, trained.dataset, settings.supernet)
+    train = split_for(keypoints, dataset, "train", owner)
+    description = resolved(dataset, keypoints, train)
+    val, test = (CachedDataset(split_for(keypoints, description, split, owner)) for split in ("val", "test"))
+    check_ready({"val": val, "test": test}, train, settings.num_calibration_images, processes)
+    for number in settings.numbers_of_images(len(val)):
+        check_people("val", evenly_spread(val, number))
+    return _Images(description, train, val, test)
+
+
+def _evaluators(
+    settings: ProblemSettings, trained: TrainedSupernet, images: _Images, weights: str, processes: Processes
+) -> tuple[Evaluator, Evaluator]:
+    """Return what scores archs on val and on test; scores are kept under all that they depend on."""
+    inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
+    scorer = SubnetScorer(
+        trained.supernet,
+        images.train,
+        images.val,
+        inference,
+        num_calibration_images=settings.num_calibration_images,
+        batch_size=settings.batch_size,
+        num_workers=torch.get_num_threads(),
+    )
+    chosen = spread_indices(len(images.train), settings.num_calibration_images)
+    identity = {
+        "dataset": {key: value for key, value in images.description.items() if key not in ("val", "test")},
+        "inference": asdict(inference),
+        "calibration_images": [images.train.image_ids[index] for index in chosen],
+        "calibration_group_pixels": GROUP_PIXELS,
+    }
+    measure = partial(measure_subnets, scorer)
+    val, test = (
+        Evaluator(measure, split, weights, identity | {"split": images.description[name]}, settings.cache, processes)
+        for name, split in (("val", images.val), ("test", images.test))
+    )
+    return val, test
 
 
 def measure_subnets(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class ScoreCache:
         for row in [] if self.path is None else jsonl.read_whole_lines(self.path, "score cache"):
             try:
                 metrics = {str(name): float(value) for name, value in row["metrics"].items()}
-                if not 0 <= metrics["AP"] <= 1:
+                if not math.isfinite(metrics["AP"]):
                     continue
                 arch, matches = Arch.from_dict(row["arch"]), row.get("matches")
                 self._known[arch] = metrics
