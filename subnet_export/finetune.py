@@ -115,9 +115,6 @@ def main() -> None:
             name = (changed[0].option_strings or [str(changed[0].metavar)])[0]
             parser.error(f"{name} cannot be changed when resuming, which keeps the run's own options; remove it")
 
-    from supernet.compute.cpu_tuning import prefer_throughput
-
-    prefer_throughput()  # before PyTorch is imported
     from subnet_export.finetuning.run import run  # keeps --help free of torch
     from supernet.cli.console import run_command
 

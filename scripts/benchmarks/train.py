@@ -150,7 +150,7 @@ def measured_steps(options: argparse.Namespace, device: torch.device, workload: 
     parts = mock.patch.object(torch.Tensor, "backward", watch.timed("backward", torch.Tensor.backward))
 
     if device.type == "cpu":
-        prefer_throughput()
+        prefer_throughput(is_training=True)
     (scheduled,) = run.scheduled
     began = time.perf_counter()
     with mock.patch.object(trainer, "step_archs", return_value=archs), tf32(allowed=True):

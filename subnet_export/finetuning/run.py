@@ -24,6 +24,7 @@ from supernet.checkpoints import container, safe_torch
 from supernet.checkpoints.lineage import extended, training_data_of
 from supernet.cli.console import progress_bar
 from supernet.cli.signals import stop_request
+from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.errors import UserError
 from supernet.evaluation.readiness import check_ready
 from supernet.evaluation.subnet_estimator import subnet_estimator
@@ -89,6 +90,8 @@ def _stopped(path: Path) -> tuple[FinetunePlan, dict[str, Any]]:
 def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] | None) -> None:
     start_time = time.perf_counter()
     device = prepare(options)
+    if device.type == "cpu":
+        prefer_throughput(is_training=True)
     if saved is None:
         check_new(plan.checkpoint)
     files.sweep(plan.checkpoint.parent, plan.checkpoint.name)

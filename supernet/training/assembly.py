@@ -23,7 +23,7 @@ def configure_process(setup: TrainingSetup) -> None:
     if setup.settings.threads is not None:
         torch.set_num_threads(setup.settings.threads)
     if setup.device.type == "cpu":
-        prefer_throughput()
+        prefer_throughput(is_training=True)
     cv2.setNumThreads(0)
 
 

@@ -44,7 +44,7 @@ def test_a_mistake_ends_a_script_in_one_line(
     monkeypatch.delitem(sys.modules, script, raising=False)
     for library in ("torch.set_num_threads", "cv2.setNumThreads"):  # other tests keep theirs
         monkeypatch.setattr(library, lambda _: None)
-    monkeypatch.setattr("supernet.compute.cpu_tuning.prefer_throughput", lambda: None)
+    monkeypatch.setattr("supernet.compute.cpu_tuning.prefer_throughput", lambda **_: None)
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(script, run_name="__main__")
     assert ended.value.code == 2

@@ -65,6 +65,18 @@ def test_a_better_network_is_written_calibrated(
     assert all(torch.equal(value, dict(tuned.network.named_buffers())[name]) for name, value in own.items())
 
 
+def test_fine_tuning_on_a_cpu_keeps_the_memory_of_a_step_for_the_next(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(is_training: bool = False) -> None:
+        assert is_training
+        raise UserError("prefers throughput")
+
+    monkeypatch.setattr(finetuning_run, "prefer_throughput", stop)
+    assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned"), "--device", "cpu") == 2
+    assert "prefers throughput" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("after", [0.1, 0.2])
 def test_a_network_that_did_not_improve_is_left_as_it_was(
     after: float,
