@@ -38,7 +38,7 @@ def parse() -> argparse.Namespace:
         "--seed", metavar="N", type=whole_number(0), default=1, help="seed of the random networks (default: 1)"
     )
     verify.add_argument(
-        "--output", metavar="FILE", type=Path, help="file for the results (default: beside TABLE, .verified.json)"
+        "--output", metavar="FILE", type=Path, help="new file for the results (default: beside TABLE, .verified.json)"
     )
 
     show = command("show", "show a table and its predictions for archs")

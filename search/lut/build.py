@@ -3,8 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,39 +55,56 @@ def build(runtime: Runtime, plan: MeasurementPlan, output: Path, effort: Effort,
     """
     check_new(output)
     partial = output.with_name(f"{output.name}.partial")
-    header = plan.header(asdict(runtime.settings))
-    run_rounds(runtime, plan.workloads(), (partial, header), effort, progress)
+    workloads = plan.workloads()
+    with opened(partial, plan.header(asdict(runtime.settings))) as journal:
+        try:
+            run_rounds(runtime, workloads, journal, effort, progress)
+        except KeyboardInterrupt:
+            raise UserError(
+                f"stopped after {len(journal.visits)} of {effort.rounds * len(workloads)} visits; the same command "
+                f"continues from there ({partial})"
+            ) from None
     table = table_from(*read_measurements(partial))
     table.save(output)
     partial.unlink()
     return table
 
 
+@contextmanager
+def opened(path: Path, header: dict[str, Any]) -> Iterator[Journal]:
+    """Open a journal, continued if it exists, and close it in the end.
+
+    Raises:
+        UserError: The file belongs to other measurements, is in use, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(Journal(path, json.loads(json.dumps(header)))) as journal:
+            yield journal
+    except JournalError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; free space or choose another place, and run the command again"
+        ) from error
+
+
 def run_rounds(
-    runtime: Runtime,
-    workloads: Mapping[str, Workload],
-    destination: tuple[Path, dict[str, Any]],
-    effort: Effort,
-    progress: Progress,
+    runtime: Runtime, workloads: Mapping[str, Workload], journal: Journal, effort: Effort, progress: Progress
 ) -> None:
-    """Visit the workloads in rounds and write every visit to a journal; see :func:`build`.
+    """Visit the workloads in rounds and write every visit to a journal.
 
     Args:
         runtime: Runs the workloads.
         workloads: By name.
-        destination: File of the journal, continued if it exists, and its header.
+        journal: Its visits are not repeated.
         effort: How long to measure.
         progress: Shows progress.
+
+    Raises:
+        UserError: The library cannot run a workload.
     """
-    path, header = destination
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        journal = Journal(path, json.loads(json.dumps(header)))
-    except JournalError as error:
-        raise UserError(str(error)) from error
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another place") from error
-    total = effort.rounds * len(workloads)
+    total, num_visits = effort.rounds * len(workloads), len(journal.visits)
     visits = measure(
         journal,
         list(workloads),
@@ -96,17 +113,9 @@ def run_rounds(
         effort.minutes,
         effort.clock,
     )
-    with closing(journal):
-        num_visits = len(journal.visits)
-        progress(num_visits, total, f"{math.floor(num_visits / len(workloads))} rounds done before" * bool(num_visits))
-        try:
-            for number in visits:
-                progress(len(journal.visits), total, f"round {number + 1} of {effort.rounds}")
-        except KeyboardInterrupt:
-            raise UserError(
-                f"stopped after {len(journal.visits)} of {total} visits; the same command continues from there ({path})"
-            ) from None
-        except LibraryError as error:
-            raise UserError(str(error)) from error
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; free space and run the command again") from error
+    progress(num_visits, total, f"{math.floor(num_visits / len(workloads))} rounds done before" * bool(num_visits))
+    try:
+        for number in visits:
+            progress(len(journal.visits), total, f"round {number + 1} of {effort.rounds}")
+    except LibraryError as error:
+        raise UserError(str(error)) from error

@@ -62,7 +62,7 @@ def run_verify(options: argparse.Namespace) -> None:
     """Compare a table's predictions with networks measured on this machine."""
     table = LatencyTable.load(options.table)
     output = options.output or options.table.with_suffix(".verified.json")
-    files.check_writable(output)
+    (check_new if options.output else files.check_writable)(output)
     _warn_if_busy()
     with _shown_progress() as progress:
         effort = Effort(options.rounds, options.minutes)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from search.lut.build import Effort, Progress, run_rounds
-from search.lut.measurements import entries_of, read_measurements
+from search.lut.build import Effort, Progress, opened, run_rounds
+from search.lut.measurements import entries_of
 from search.lut.runtimes import Runtime
 from search.lut.workloads import MeasurementPlan, draw_networks, network_key
 from supernet.arch import Arch
@@ -109,9 +109,9 @@ def verify(
     measured_archs = networks | {network_key(network.arch): network.arch for network in references}
     plan = MeasurementPlan(table.space, table.num_keypoints, tuple(measured_archs.values()))
     with tempfile.TemporaryDirectory() as folder:
-        journal = Path(folder) / "journal"
-        run_rounds(runtime, measured_archs, (journal, plan.header(asdict(runtime.settings))), effort, progress)
-        _, visits = read_measurements(journal)
+        with opened(Path(folder) / "journal", plan.header(asdict(runtime.settings))) as journal:
+            run_rounds(runtime, measured_archs, journal, effort, progress)
+    visits = journal.visits
     entries = entries_of(visits, measured_archs)
     predicted = [table.predict_ms(arch) for arch in archs]
     medians = [[float(np.median(visit["ms"])) for visit in visits if visit["subject"] == key] for key in networks]

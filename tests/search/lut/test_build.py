@@ -1,5 +1,6 @@
 """A build measures the latencies of blocks and the overhead of networks, despite disturbances and interruptions."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_an_interrupted_build_goes_on_from_where_it_was(stop_at: int, tmp_path: 
     for block, entry in expected.entries.items():
         assert table.entries[block].runs == entry.runs
         assert table.entries[block].p50_ms == pytest.approx(entry.p50_ms, abs=2e-5)
+
+
+def test_a_build_on_a_full_disk_is_a_user_error_and_goes_on_later(tmp_path: Path) -> None:
+    path, limits = tmp_path / "table.json", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # the header takes less, all visits more
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*table\.json\.partial"):
+            built(FakeRuntime(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    runtime = FakeRuntime()
+    built(runtime, path)
+    assert 0 < runtime.num_opened < 3 * NUM_WORKLOADS
 
 
 def test_a_build_out_of_time_still_measures_everything_once(tmp_path: Path) -> None:

@@ -48,6 +48,13 @@ def test_verifying_uses_networks_that_fitting_never_saw() -> None:
         verify(table, runtime, 30, 1, Effort(3, clock=runtime.clock), lambda *_: None)
 
 
+def test_a_stopped_verification_promises_nothing_because_it_keeps_nothing() -> None:
+    """A UserError would say how to go on; Ctrl-C where there is nothing to save ends a command with status 130."""
+    runtime = FakeRuntime(stop_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        verify(fake_table(), runtime, 5, 1, Effort(3, clock=runtime.clock), lambda *_: None)
+
+
 def test_a_machine_that_became_slower_is_distinguished_from_a_wrong_table() -> None:
     table, runtime = fake_table(), FakeRuntime()
     usual = verify(table, runtime, 10, 1, Effort(3, clock=runtime.clock), lambda *_: None)
