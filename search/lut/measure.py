@@ -62,16 +62,17 @@ class Journal:
 
     def _continue(self, path: Path, header: dict[str, Any]) -> None:
         """Read what the file holds already; begin one that is empty or was interrupted in its first line."""
-        if _line(header).encode().startswith(path.read_bytes()):
+        content = path.read_bytes()
+        if _line(header).encode().startswith(content):
             self._file.truncate(0)
             self._write(header)
             return
-        recorded, self.visits = read_journal(path)
+        recorded, self.visits = parse_journal(content, path)
         for field in {**recorded, **header}:
             _compare(path, field, recorded.get(field), header.get(field))
         if not all(type(visit.get("round")) is int and type(visit.get("subject")) is str for visit in self.visits):
             raise JournalError(f"{path} holds a line that is no visit; remove that file and measure again")
-        _cut_torn_line(path)
+        self._file.truncate(content.rfind(b"\n") + 1)  # without an incomplete last line, which an interruption left
 
     def add(self, number: int, subject: str, milliseconds: list[float]) -> None:
         """Append one visit of a round."""
@@ -94,18 +95,18 @@ def _line(value: dict[str, Any]) -> str:
     return json.dumps(value, allow_nan=False) + "\n"
 
 
-def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def parse_journal(content: bytes, path: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the header and the visits of a file of measurements, without an incomplete last line.
 
+    Args:
+        content: Of the file.
+        path: Of the file, for messages.
+
     Raises:
-        JournalError: The file cannot be read, or a line is malformed.
+        JournalError: A line is malformed.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise JournalError(f"cannot read {path}: {error.strerror}; check the path") from error
     values = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
@@ -255,14 +256,6 @@ def _processor() -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Remove an incomplete last line, which an interruption left."""
-    content = path.read_bytes()
-    if not content.endswith(b"\n"):
-        with path.open("rb+") as file:
-            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _compare(path: Path, field: str, recorded: Any, expected: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from search.lut.measure import FORMAT, VERSION, JournalError, read_journal
+from search.lut.measure import FORMAT, VERSION, JournalError, parse_journal
 from search.lut.workloads import NO_OP, MeasurementPlan, Workload, network_key
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import (
@@ -22,6 +22,7 @@ from supernet.costs.latency_blocks import (
 from supernet.costs.latency_file import FIELDS, Entry, check_head, check_latency
 from supernet.costs.latency_table import LatencyTable, MeasuredNetwork, MeasurementSettings, Overhead
 from supernet.errors import UserError
+from supernet.io import files
 from supernet.io.plain_values import integer
 from supernet.io.schema import from_mapping
 from supernet.space import SearchSpace
@@ -41,12 +42,19 @@ def read_measurements(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]
     """Return the header and the visits of a file of measurements.
 
     Raises:
-        UserError: The file cannot be read, or has another format, version or unit.
+        UserError: The file cannot be read, or see :func:`parse_measurements`.
     """
-    if path.exists() and path.stat().st_size > LARGEST_BYTES:
-        raise UserError(f"measurements {path} are larger than {LARGEST_BYTES:,} bytes; give those of a kit")
+    return parse_measurements(files.read_bytes(path, "measurements", LARGEST_BYTES), path)
+
+
+def parse_measurements(content: bytes, path: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the header and the visits in the ``content`` of a file of measurements; ``path`` is for messages.
+
+    Raises:
+        UserError: A line is malformed, or the file has another format, version or unit.
+    """
     try:
-        header, visits = read_journal(path)
+        header, visits = parse_journal(content, path)
     except JournalError as error:
         raise UserError(str(error)) from error
     try:

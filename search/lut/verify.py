@@ -108,9 +108,9 @@ def verify(
     references = references_of(table)
     measured_archs = networks | {network_key(network.arch): network.arch for network in references}
     plan = MeasurementPlan(table.space, table.num_keypoints, tuple(measured_archs.values()))
-    with tempfile.TemporaryDirectory() as folder:
-        with opened(Path(folder) / "journal", plan.header(asdict(runtime.settings))) as journal:
-            run_rounds(runtime, measured_archs, journal, effort, progress)
+    header = plan.header(asdict(runtime.settings))
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder) / "journal", header) as journal:
+        run_rounds(runtime, measured_archs, journal, effort, progress)
     visits = journal.visits
     entries = entries_of(visits, measured_archs)
     predicted = [table.predict_ms(arch) for arch in archs]

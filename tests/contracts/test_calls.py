@@ -40,7 +40,6 @@ WRITES_ELSEWHERE = {
     "search.report.arch_drawing": "in memory, for a page",
     "supernet.io.jsonl": "appended lines; an incomplete one is dropped",
     "search.lut.measure": "runs on other devices without this project; appended lines",
-    "search.lut.devices.merge": "a temporary folder that another reader reads",
     "search.optuna_backend.journal": "Optuna's file, repaired under its lock",
     "supernet.pose.metrics.crowdpose_official": "a temporary folder that another program reads",
     "subnet_export.decoding.pose": "runs without this project; drawings",

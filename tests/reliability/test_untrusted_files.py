@@ -27,6 +27,10 @@ def test_links_to_devices_and_pipes_do_not_hang_or_fill_the_memory(tmp_path: Pat
         Arch.load(tmp_path / "pipe.json")
     with pytest.raises(UserError, match=r"zero\.json is larger than 67,108,864 bytes"):
         Arch.load(tmp_path / "zero.json")
+    with pytest.raises(UserError, match="does not begin with the format"):
+        merge([tmp_path / "pipe.json"])
+    with pytest.raises(UserError, match=r"zero\.json is larger than 67,108,864 bytes"):
+        merge([tmp_path / "zero.json"])
     (tmp_path / "supernet.pt").symlink_to("/dev/zero")
     with pytest.raises(UserError, match=r"supernet\.pt is larger than 67,108,864 bytes"):
         load_supernet(tmp_path)
@@ -41,11 +45,14 @@ def test_files_too_large_are_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
         file.truncate(files.HUGE + 1)
     with pytest.raises(UserError, match=r"supernet\.pt is larger than"):
         load_supernet(tmp_path)
-    monkeypatch.setattr(merging, "LARGEST_BYTES", 10)
-    with zipfile.ZipFile(tmp_path / "kit.zip", "w") as archive:
-        archive.writestr("out.jsonl", "x" * 11)
-    with pytest.raises(UserError, match="is larger than 10 bytes"):
-        merge([tmp_path / "kit.zip"])
+    monkeypatch.setattr(merging, "LARGEST_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "kit.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("out.jsonl", "x" * 1001)
+    assert (tmp_path / "kit.zip").stat().st_size < 1000
+    (tmp_path / "large.jsonl").write_text("x" * 1001)
+    for name in ("kit.zip", "large.jsonl"):
+        with pytest.raises(UserError, match="is larger than 1,000 bytes"):
+            merge([tmp_path / name])
 
 
 def test_a_run_folder_with_links_is_not_written_to(tmp_path: Path) -> None:

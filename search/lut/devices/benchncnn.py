@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.lut.devices.merge import ZIP_ERRORS
+from search.lut.devices.merge import ZIP_ERRORS, refuse_repetition
 from supernet.errors import UserError
 from supernet.io import files
 
@@ -62,13 +62,15 @@ def measurements(kit: Path, outputs: Sequence[Path]) -> str:
         outputs: Files with what the script printed, of one device and number of threads.
 
     Raises:
-        UserError: A file cannot be read, an output is not of this kit, or outputs differ in device or settings.
+        UserError: A file cannot be read, an output is not of this kit or repeats another, or outputs differ in device
+            or settings.
     """
     manifest = _manifest(kit)
     graphs = manifest["graphs"]
     digest = _digest(_lines(graphs))
     settings: dict[str, Any] = {}
     visits: list[dict[str, Any]] = []
+    earlier: dict[Path, Sequence[Any]] = {}
     for path in outputs:
         text = files.read_bytes(path, "output of benchncnn").decode("utf-8", "replace")
         facts = dict(re.findall(r"^(kit|device|system|precision|num_threads) =? ?(.+?)\s*$", text, re.MULTILINE))
@@ -80,8 +82,11 @@ def measurements(kit: Path, outputs: Sequence[Path]) -> str:
         settings = settings or found
         if found != settings:
             raise UserError(f"{path} differs from {outputs[0]} in device or settings; give outputs of one device")
+        next_visits = list(_visits(path, text, list(graphs)))
+        refuse_repetition(path, next_visits, earlier)
+        earlier[path] = next_visits
         first = 1 + max((visit["round"] for visit in visits), default=-1)
-        visits += [{**visit, "round": visit["round"] + first} for visit in _visits(path, text, list(graphs))]
+        visits += [{**visit, "round": visit["round"] + first} for visit in next_visits]
     lines = [{**manifest["header"], "settings": settings}, *visits]
     return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 

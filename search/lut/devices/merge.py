@@ -3,16 +3,19 @@
 import lzma
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from search.lut.measurements import LARGEST_BYTES, read_measurements, table_from
+from search.lut.measurements import LARGEST_BYTES, parse_measurements, table_from
 from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
+from supernet.io import files
 
 SUFFIX = ".jsonl"
+_OF_MACOS = "__MACOSX/"
+"""Folder that macOS adds to zips, of files with the names of the others."""
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 """What a damaged zip raises."""
 
@@ -24,10 +27,12 @@ def merge(paths: Sequence[Path]) -> LatencyTable:
         paths: Files that ``measure.py`` wrote, or zips that hold one each.
 
     Raises:
-        UserError: A file cannot be read or is malformed, or files differ in what was measured or how.
+        UserError: A file cannot be read or is malformed, or repeats another, or files differ in what was measured or
+            how.
     """
     header: dict[str, Any] = {}
     visits: list[dict[str, Any]] = []
+    earlier: dict[Path, Sequence[Any]] = {}
     for path in paths:
         next_header, next_visits = read_measurements_in(path)
         if not header:
@@ -36,6 +41,8 @@ def merge(paths: Sequence[Path]) -> LatencyTable:
             if value != header[field]:
                 name = _difference(header[field], value, field)
                 raise UserError(f"{name} of {path} differs from that of {paths[0]}; merge files of one kit and device")
+        refuse_repetition(path, next_visits, earlier)
+        earlier[path] = next_visits
         visits += [_in_later_round(visit, len(visits)) for visit in next_visits] if visits else next_visits
     try:
         return table_from(header, visits)
@@ -50,27 +57,41 @@ def read_measurements_in(path: Path) -> tuple[dict[str, Any], list[dict[str, Any
         UserError: See :func:`search.lut.measurements.read_measurements`; or the zip has paths outside itself, is too
             large or damaged, or does not hold exactly one such file.
     """
-    if not zipfile.is_zipfile(path):
-        return read_measurements(path)
+    content = files.read_bytes(path, "measurements", LARGEST_BYTES)
+    if not zipfile.is_zipfile(BytesIO(content)):
+        return parse_measurements(content, path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
             for info in archive.infolist():
                 name = PurePosixPath(info.filename.replace("\\", "/"))
                 if name.is_absolute() or ".." in name.parts or ":" in info.filename:
                     raise UserError(f"{path} holds {info.filename!r}, a path outside the zip; do not trust this file")
-            members = [info for info in archive.infolist() if info.filename.endswith(SUFFIX)]
+            members = [
+                info
+                for info in archive.infolist()
+                if info.filename.endswith(SUFFIX) and not info.filename.startswith(_OF_MACOS)
+            ]
             if len(members) != 1:
                 raise UserError(f"{path} holds {len(members)} files *{SUFFIX}; give a zip with one")
-            if members[0].file_size > LARGEST_BYTES:
+            (member,) = members
+            if member.file_size > LARGEST_BYTES:
                 raise UserError(
-                    f"{members[0].filename} in {path} is larger than {LARGEST_BYTES:,} bytes; give those of a kit"
+                    f"{member.filename} in {path} is larger than {LARGEST_BYTES:,} bytes; give those of a kit"
                 )
-            with TemporaryDirectory() as folder:
-                extracted = Path(folder) / "measurements"
-                extracted.write_bytes(archive.read(members[0]))
-                return read_measurements(extracted)
+            return parse_measurements(archive.read(member), f"{member.filename} in {path}")
     except ZIP_ERRORS as error:
         raise UserError(f"cannot read the zip {path} ({error}); copy it again") from error
+
+
+def refuse_repetition(path: Path, visits: Sequence[Any], earlier: Mapping[Path, Sequence[Any]]) -> None:
+    """Raise UserError if a file holds the visits of an ``earlier`` one, which would count twice.
+
+    It is the same file, or one is a copy of the other from before it was continued.
+    """
+    for other, others in earlier.items():
+        num = min(len(visits), len(others))
+        if num and visits[:num] == others[:num]:
+            raise UserError(f"{path} repeats the visits of {other}; give only the longer of the two")
 
 
 def _difference(first: Any, second: Any, field: str) -> str:

@@ -87,8 +87,12 @@ def test_a_latency_below_the_resolution_is_half_of_it(kit: Path, output: Path) -
     assert (first["subject"], first["ms"]) == (NO_OP, [LEAST_MS])
 
 
-def test_rounds_of_several_outputs_are_taken_together(kit: Path, output: Path) -> None:
-    text = measurements(kit.parent / "kit.zip", [output, output])
+def test_rounds_of_several_outputs_are_taken_together(kit: Path, output: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(output.read_text().replace(".25\n", ".75\n"))
+    with pytest.raises(UserError, match="repeats the visits"):
+        measurements(kit.parent / "kit.zip", [output, output])
+    text = measurements(kit.parent / "kit.zip", [output, other])
     rounds = [json.loads(line)["round"] for line in text.splitlines()[1:]]
     assert [rounds.count(number) for number in range(4)] == [len(rounds) // 4] * 4
 

@@ -23,6 +23,11 @@ def written(lines: list[Json], path: Path) -> Path:
     return path
 
 
+def taking(lines: list[Json], factor: float) -> list[Json]:
+    """The lines of a device on which everything takes ``factor`` times as long."""
+    return [lines[0], *({**line, "ms": [factor * value for value in line["ms"]]} for line in lines[1:])]
+
+
 def test_what_comes_back_becomes_a_table(measured: list[Json], tmp_path: Path) -> None:
     table = merge([written(measured, tmp_path / "out.jsonl")])
     assert set(table.entries) == set(blocks_of_space(SPACE, NUM_KEYPOINTS))
@@ -35,11 +40,36 @@ def test_what_comes_back_becomes_a_table(measured: list[Json], tmp_path: Path) -
 
 
 def test_rounds_of_several_files_are_taken_together(measured: list[Json], tmp_path: Path) -> None:
-    paths = [written(measured, tmp_path / f"{i}.jsonl") for i in range(3)]
+    paths = [written(taking(measured, factor), tmp_path / f"{factor}.jsonl") for factor in (1.0, 0.9, 1.1)]
     single, three = merge(paths[:1]), merge(paths)
     for block, entry in single.entries.items():
         assert three.entries[block].runs == 3 * entry.runs
         assert three.entries[block].p50_ms == entry.p50_ms
+
+
+def test_a_file_and_its_continuation_do_not_count_twice(measured: list[Json], tmp_path: Path) -> None:
+    continued = [*measured, *({**line, "round": 1} for line in taking(measured, 1.1)[1:])]
+    first, whole = written(measured, tmp_path / "first.jsonl"), written(continued, tmp_path / "whole.jsonl")
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+        archive.write(whole, "whole.jsonl")
+    merge([whole])
+    for paths in ([first, whole], [whole, first], [whole, whole], [first, tmp_path / "whole.zip"]):
+        with pytest.raises(UserError, match="repeats the visits"):
+            merge(paths)
+
+
+def test_a_zip_may_hold_what_macos_adds(measured: list[Json], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+        archive.write(written(measured, tmp_path / "out.jsonl"), "out.jsonl")
+        archive.writestr("__MACOSX/._out.jsonl", b"\0\5\26\7\0\2")
+    assert merge([tmp_path / "out.zip"]).to_dict() == merge([tmp_path / "out.jsonl"]).to_dict()
+
+
+def test_a_fault_in_a_zip_is_named_with_the_zip(measured: list[Json], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+        archive.writestr("back/out.jsonl", json.dumps(measured[0]) + "\nhello\n")
+    with pytest.raises(UserError, match=r"line 2 of back/out\.jsonl in .*out\.zip"):
+        merge([tmp_path / "out.zip"])
 
 
 def of_header(**fields: Any) -> Callable[[list[Json]], None]:
