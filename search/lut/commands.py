@@ -120,7 +120,10 @@ def run_benchncnn(options: argparse.Namespace) -> None:
     check_new(options.output)
     text = benchncnn.measurements(options.kit, options.outputs)
     files.write_text(options.output, text)
-    _print(f"{options.output}: {text.count(chr(10)) - 1} visits; python -m search.lut merge makes a table of it")
+    _print(
+        f"{options.output}: {text.count(chr(10)) - 1} visits; python -m search.lut merge makes a table of it, or "
+        "python -m search.lut transfer if the kit holds only networks"
+    )
 
 
 def run_transfer(options: argparse.Namespace) -> None:

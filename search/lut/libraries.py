@@ -41,7 +41,10 @@ class OnnxRuntimeLibrary:
 
     def open(self, path: Path) -> Any:
         """Return what runs the file."""
-        return self._session(str(path), self._options, providers=self._providers)
+        try:
+            return self._session(str(path), self._options, providers=self._providers)
+        except Exception as error:  # its errors have no other type in common
+            raise _cannot_open(path, f"ONNX Runtime {self.version}") from error
 
     def runner(self, opened: Any, shapes: Shapes) -> Run:
         """Return a function that runs an opened file once, on noise of the given shapes."""
@@ -108,7 +111,10 @@ class MnnLibrary:
         self._manager = MNN.nn.create_runtime_manager((settings,))
 
     def open(self, path: Path) -> Any:
-        return self._mnn.nn.load_module_from_file(str(path), [], [], runtime_manager=self._manager)
+        try:
+            return self._mnn.nn.load_module_from_file(str(path), [], [], runtime_manager=self._manager)
+        except SystemError as error:
+            raise _cannot_open(path, f"MNN {self.version}") from error
 
     def runner(self, opened: Any, shapes: Shapes) -> Run:
         expressions = self._mnn.expr
@@ -165,6 +171,10 @@ class LiteRtLibrary:
             return [opened.get_tensor(index) for index in outputs]
 
         return run
+
+
+def _cannot_open(path: Path, library: str) -> LibraryError:
+    return LibraryError(f"{library} cannot open {path.name}; unpack the kit again, or install a newer version")
 
 
 def _check_provider(provider: str, library: str) -> None:

@@ -194,13 +194,13 @@ class LatencyTable:
         """
         if num_keypoints != self.num_keypoints:
             raise UserError(
-                f"num_keypoints of the latency table is {self.num_keypoints}, that of the supernet {num_keypoints}; "
-                "build a table for this supernet"
+                f"num_keypoints of the latency table is {self.num_keypoints}, here it is {num_keypoints}; "
+                "use a table for the same keypoints, or build one"
             )
         if replace(self.space, resolutions=space.resolutions).digest() != space.digest():
             raise UserError(
-                f"space_digest of the latency table is {self.space.digest()} ({self.space.name}), that of the space "
-                f"searched {space.digest()} ({space.name}); build a table for this space"
+                f"space_digest of the latency table is {self.space.digest()} ({self.space.name}), here it is "
+                f"{space.digest()} ({space.name}); use a table for the same space, or build one"
             )
         if missing := set(space.resolutions) - set(self.space.resolutions):
             raise UserError(

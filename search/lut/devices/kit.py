@@ -174,7 +174,8 @@ class _NcnnWriter(_Writer):
         return param_of(workload, self._num_keypoints).encode()
 
     def others(self, graphs: Mapping[str, Any]) -> dict[str, bytes]:
-        return {benchncnn.SCRIPT: benchncnn.script(graphs).encode()}
+        # ncnn's benchmark runs one image at a time.
+        return {benchncnn.SCRIPT: benchncnn.script(graphs).encode()} if self._batch == 1 else {}
 
 
 class _MnnWriter(_Writer):

@@ -112,13 +112,13 @@ def transfer(source: LatencyTable, path: Path) -> Transfer:
         settings = from_mapping(MeasurementSettings, header["settings"], "settings")
     except UserError as error:
         raise UserError(f"measurements {path}: {error}") from error
-    source.check(space, num_keypoints)
     if settings.batch != source.settings.batch:
         raise UserError(
             f"settings.batch of the table is {source.settings.batch}, that of {path} is {settings.batch}; measure with "
             "the same"
         )
     try:
+        source.check(space, num_keypoints)
         archs = networks_of(header["networks"], space)
         entries, medians = _measured(visits, MeasurementPlan(space, num_keypoints, archs))
     except UserError as error:

@@ -35,7 +35,7 @@ def test_a_table_of_something_else_is_refused() -> None:
     table = fake_table()
     wider = replace(SPACE, stem_widths=(8, 16, 24))
     for space, num_keypoints, named in (
-        (SPACE, 17, "num_keypoints of the latency table is 14, that of the supernet 17"),
+        (SPACE, 17, "num_keypoints of the latency table is 14, here it is 17"),
         (wider, NUM_KEYPOINTS, f"space_digest of the latency table is {SPACE.digest()}"),
         (replace(SPACE, resolutions=(64, 128)), NUM_KEYPOINTS, r"lacks the resolutions \[128\]"),
     ):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from search.lut.devices.kit import PACKAGES, SCRIPT, KitContents, write_kit
+from search.lut.devices import benchncnn
+from search.lut.devices.kit import FOLDER, PACKAGES, SCRIPT, KitContents, write_kit
 from search.lut.devices.merge import merge
 from search.lut.workloads import NO_OP, MeasurementPlan, network_key
 from supernet.costs.latency_blocks import Deconv, blocks_of_space, key_of
@@ -46,6 +47,13 @@ def test_a_kit_of_networks_leaves_the_blocks_out(make_kit: Callable[..., Path]) 
     graphs = json.loads((kit / "manifest.json").read_text())["graphs"]
     assert set(graphs) == {NO_OP, *(network_key(arch) for arch in PLAN.networks)}
     assert "transfer" in (kit / "README.txt").read_text()
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_only_a_kit_of_single_images_can_be_measured_by_the_benchmark_of_ncnn(batch: int, tmp_path: Path) -> None:
+    write_kit(tmp_path / "kit.zip", KitContents(PLAN, "ncnn", batch, only_networks=True))
+    with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
+        assert (f"{FOLDER}/{benchncnn.SCRIPT}" in archive.namelist()) == (batch == 1)
 
 
 def test_equal_kits_are_equal_bytes(tmp_path: Path) -> None:
