@@ -21,7 +21,9 @@ class ModelCommandLine(RunCommandLine):
 
     def __init__(self, module: str, command: str, description: str) -> None:
         super().__init__(f"python -m {module}", command, description)
-        self.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+        self.add_argument(
+            "--device", default="auto", help="auto (cuda or cpu), cpu, cuda or mps (default: %(default)s)"
+        )
         self.add_argument("--threads", metavar="N", type=whole_number(1), help="CPU threads (default: all cores)")
         self.dataset_root = self.add_argument(
             "--dataset-root",

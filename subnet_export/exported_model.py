@@ -114,7 +114,10 @@ class FormatRecord:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds for one square image at the model's resolution: median, 90th percentile and minimum of ``runs``."""
+    """Milliseconds for one square image at the model's resolution: median, 90th percentile and minimum of ``runs``.
+
+    ``processor`` is the name of the processor or GPU.
+    """
 
     library: str
     precision: str

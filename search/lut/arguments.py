@@ -123,7 +123,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", default="f32", help="f32, bf16 or, of torch, f16 (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=whole_number(1), help="CPU threads (default: all cores)")
-    parser.add_argument("--device", default="cpu", help="of torch: auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="of torch: auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--batch", metavar="N", type=whole_number(1), default=1, help="images a run (default: 1)")
 
 

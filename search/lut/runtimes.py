@@ -31,7 +31,7 @@ from subnet_export.deployment.runtimes import (
     openvino_request,
 )
 from supernet.arch import Arch
-from supernet.compute.machine import processor
+from supernet.compute.device import device_name, synchronise
 from supernet.costs.latency_table import LatencyTable, MeasurementSettings
 from supernet.errors import UserError
 from supernet.io import files
@@ -46,6 +46,7 @@ PRECISIONS = {
     "torch": ("f32", "bf16", "f16"),
 }
 """Runtimes with the precisions that each offers."""
+_CPU = torch.device("cpu")
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
@@ -90,8 +91,9 @@ def runtime_of(table: LatencyTable) -> Runtime:
         UserError: See :func:`open_runtime`.
     """
     settings = table.settings
-    is_gpu = torch.cuda.is_available() and settings.device == torch.cuda.get_device_name()
-    device = torch.device("cuda" if is_gpu else "cpu")
+    kinds = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    found = (device for device in map(torch.device, kinds) if device_name(device) == settings.device)
+    device = next(found, _CPU)
     return open_runtime(
         settings.runtime, settings.precision, settings.threads, settings.batch, table.num_keypoints, device
     )
@@ -255,13 +257,12 @@ class TorchRuntime:
         module.to(self._device)
         generator = torch.Generator().manual_seed(0)
         inputs = [_noise(shape, generator, self._dtype).to(self._device) for shape in shapes]
-        threads, is_gpu = self.settings.threads, self._device.type == "cuda"
+        threads = self.settings.threads
 
         def run() -> None:
             with torch.inference_mode():
                 module(*inputs)
-            if is_gpu:
-                torch.cuda.synchronize(self._device)
+            synchronise(self._device)
 
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
@@ -286,11 +287,9 @@ class _KeptFiles:
 
 
 def _settings(
-    runtime: str, version: str, precision: str, threads: int, batch: int, device: torch.device | None = None
+    runtime: str, version: str, precision: str, threads: int, batch: int, device: torch.device = _CPU
 ) -> MeasurementSettings:
-    is_gpu = device is not None and device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if is_gpu else processor()
-    return MeasurementSettings(runtime, version, name, platform.platform(), threads, precision, batch)
+    return MeasurementSettings(runtime, version, device_name(device), platform.platform(), threads, precision, batch)
 
 
 def _noise(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from subnet_export.deployment.runtimes import Runtime
 from subnet_export.exported_model import Latency
-from supernet.compute.machine import processor
+from supernet.compute.device import device_name, synchronise
 
 ROUND = 10
 """Consecutive runs of one runtime. They take turns after each round, so that a disturbance affects all of them."""
@@ -38,6 +38,7 @@ def measure_latencies(
     """
     image = _image(resolution)
     seconds: dict[str, list[float]] = {name: [] for name in runtimes}
+    devices: dict[str, str] = {}
     for _ in range(num_rounds(num_runs)):
         for name, runtime in runtimes.items():
             for _ in range(WARM_UP):
@@ -45,16 +46,16 @@ def measure_latencies(
             for _ in range(ROUND):
                 start = time.perf_counter()
                 low, _ = runtime(image)
-                if low.is_cuda:
-                    torch.cuda.synchronize(low.device)
+                synchronise(low.device)
                 seconds[name].append(time.perf_counter() - start)
+            devices[name] = device_name(low.device)
             advance()
-    return {name: _latency(runtimes[name], times, threads) for name, times in seconds.items()}
+    return {name: _latency(runtimes[name], devices[name], times, threads) for name, times in seconds.items()}
 
 
-def _latency(runtime: Runtime, seconds: list[float], threads: int) -> Latency:
+def _latency(runtime: Runtime, device: str, seconds: list[float], threads: int) -> Latency:
     p50, p90, least = (round(1e3 * float(value), 3) for value in np.percentile(seconds, (50, 90, 0)))
-    return Latency(runtime.library, runtime.precision, threads, processor(), p50, p90, least, len(seconds))
+    return Latency(runtime.library, runtime.precision, threads, device, p50, p90, least, len(seconds))
 
 
 def _image(side: int) -> Tensor:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
+from subnet_export.deployment.formats import RUNTIMES
 from subnet_export.deployment.runtimes import Runtime
 from subnet_export.exported_model import Latency
-from supernet.compute.machine import processor
+from supernet.compute.device import device_name
 from supernet.costs.latency_table import LatencyTable, check_settings
 from supernet.errors import UserError
 from supernet.litepose import LitePose
@@ -27,20 +30,27 @@ class LatencyComparison:
         path: File of the table.
         runtimes: Names of the runtimes that are measured (``subnet_export.deployment.formats.RUNTIMES``).
         threads: Number of threads that they use.
+        device: Where PyTorch runs; the others run on the CPU.
 
     Raises:
         UserError: The table cannot be read, its runtime is not measured, or it was measured with other settings.
     """
 
-    def __init__(self, path: str, runtimes: Sequence[str], threads: int) -> None:
+    def __init__(self, path: str, runtimes: Sequence[str], threads: int, device: torch.device) -> None:
         self._path, self._table = path, LatencyTable.load(path)
         settings = self._table.settings
         self._runtime = _runtime_name(settings.runtime, settings.precision)
+        if self._runtime not in RUNTIMES:
+            raise UserError(
+                f"latency table {path} is for runtime {settings.runtime} in {settings.precision}, which benchmarks do "
+                "not measure; leave it out"
+            )
         if self._runtime not in runtimes:
             raise UserError(
                 f"latency table {path} is for runtime {self._runtime}, which is not measured; add it to --runtimes"
             )
-        check_settings(settings, replace(settings, device=processor(), threads=threads, batch=1))
+        name = device_name(device if settings.runtime == "torch" else torch.device("cpu"))
+        check_settings(settings, replace(settings, device=name, threads=threads, batch=1))
 
     def predict_ms(self, network: LitePose) -> float:
         """Return the predicted latency of ``network``.
@@ -73,6 +83,5 @@ class LatencyComparison:
 
 def _runtime_name(runtime: str, precision: str) -> str:
     """Return the name that benchmarks use for a table's runtime; a PyTorch table is for the network as exported."""
-    if runtime == "torch":
-        return "torch_export" if precision == "f32" else f"torch_export_{precision}"
-    return f"openvino_{precision}" if runtime == "openvino" else runtime
+    name = {"torch": "torch_export"}.get(runtime, runtime)
+    return f"{name}_{precision}" if runtime == "openvino" or precision != "f32" else name

@@ -25,6 +25,7 @@ from subnet_export.run_summary import prepare
 from supernet.checkpoints.pretrained import is_pretrained
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import point_latest, write_summary
+from supernet.compute.device import device_name
 from supernet.compute.machine import processor
 from supernet.costs.analytic import params_and_macs
 from supernet.errors import UserError
@@ -64,7 +65,8 @@ def run(options: argparse.Namespace) -> None:
     for name in names:
         require_converter(RUNTIMES[name][0], f"runtime {name}")
     threads = torch.get_num_threads()
-    comparison = None if options.latency_table is None else LatencyComparison(options.latency_table, names, threads)
+    table = options.latency_table
+    comparison = None if table is None else LatencyComparison(table, names, threads, device)
     load = os.getloadavg()[0]
     figures = []
     targets = list(load_targets(options, device))
@@ -98,7 +100,8 @@ def run(options: argparse.Namespace) -> None:
     if options.is_default_folder:
         point_latest(options.folder)
     busy = f"; other programs used {load:.1f} cores before, so the times are too long" if load > _QUIET_LOAD else ""
-    line = f"{processor()}, {threads} threads{busy}; {options.folder / 'summary.json'}"
+    torch_device = "" if device.type == "cpu" else f", PyTorch on {device_name(device)}"
+    line = f"{processor()}, {threads} threads{torch_device}{busy}; {options.folder / 'summary.json'}"
     CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

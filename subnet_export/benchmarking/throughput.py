@@ -13,6 +13,7 @@ from torch import Tensor
 
 from subnet_export.benchmarking.latency import WARM_UP
 from subnet_export.deployment.runtimes import Runtime
+from supernet.compute.device import synchronise
 from supernet.pose.geometry import resize_for_network
 from supernet.pose.grouping import group
 from supernet.pose.inference import InferenceSettings
@@ -91,8 +92,7 @@ def measure_throughput(
         resize_end = time.perf_counter()
         inputs = torch.from_numpy(resized)[None].permute(0, 3, 1, 2)
         outputs = runtime(inputs)
-        if outputs[0].is_cuda:
-            torch.cuda.synchronize(outputs[0].device)
+        synchronise(outputs[0].device)
         network_end = time.perf_counter()
         if true_maps:
             on_input = people.copy()

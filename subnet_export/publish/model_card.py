@@ -113,12 +113,12 @@ def _cost(model: ExportedModel, name: str) -> str:
         command = f"python -m subnet_export.benchmark --model {name}{record}"
         return f"{costs}\n\nLatency: not measured; to measure{' and record' * bool(record)} it, run `{command}`."
     rows = [
-        f"| {latency.library} | {latency.precision} | {latency.threads} | {latency.p50_ms:.2f} | {latency.p90_ms:.2f} |"
+        f"| {latency.library} | {latency.processor} | {latency.precision} | {latency.threads} | {latency.p50_ms:.2f} | "
+        f"{latency.p90_ms:.2f} |"
         for latency in model.latencies
     ]
-    first = model.latencies[0]
-    table = ["| library | precision | threads | p50, ms | p90, ms |", "|---|---|---|---|---|", *rows]
-    return f"{costs}\n\nLatency of one such image on {first.processor}, {first.runs} runs:\n\n" + "\n".join(table)
+    table = ["| library | processor | precision | threads | p50, ms | p90, ms |", "|---|---|---|---|---|---|", *rows]
+    return f"{costs}\n\nLatency of one such image, {model.latencies[0].runs} runs:\n\n" + "\n".join(table)
 
 
 def _files(model: ExportedModel) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from supernet.arch import Arch
+from supernet.compute.machine import processor
 from supernet.errors import UserError
 
 
@@ -27,6 +28,13 @@ def pick_device(name: str) -> torch.device:
     if device.type == "meta":  # always exists, but computes nothing
         raise error
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or that of the processor, with the kind of a device that torch has no name for."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return processor() if device.type == "cpu" else f"{processor()} ({device.type})"
 
 
 def synchronise(device: torch.device) -> None:

@@ -8,6 +8,7 @@ from search.lut.runtimes import PRECISIONS, open_runtime
 from search.lut.workloads import NoOp
 from subnet_export.deployment.formats import EXECUTORCH, missing
 from subnet_export.deployment.runtimes import bf16_is_native
+from supernet.compute.machine import processor
 from supernet.costs.latency_blocks import Bottleneck, Deconv, blocks_of, kind_of
 from supernet.errors import UserError
 from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE
@@ -41,6 +42,12 @@ def test_a_gpu_runs_blocks_in_half_precision() -> None:
     for workload in (NoOp(), ARCH, *blocks_of(ARCH, NUM_KEYPOINTS)):
         runtime.open(workload)()
     assert runtime.settings.device == torch.cuda.get_device_name()
+
+
+def test_a_table_names_the_device_that_was_measured() -> None:
+    for device, name in (("cpu", processor()), ("meta", f"{processor()} (meta)")):
+        runtime = open_runtime("torch", "f32", 1, 1, NUM_KEYPOINTS, torch.device(device))
+        assert runtime.settings.device == name
 
 
 def test_what_a_runtime_does_not_offer_is_refused() -> None:

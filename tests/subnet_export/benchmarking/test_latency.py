@@ -7,6 +7,7 @@ import pytest
 from torch import Tensor
 
 from subnet_export.benchmarking.latency import ROUND, WARM_UP, measure_latencies
+from supernet.compute.machine import processor
 
 
 class Clocked:
@@ -41,4 +42,16 @@ def test_percentiles_are_those_of_the_timed_runs(monkeypatch: pytest.MonkeyPatch
         assert milliseconds[-4] < latency.p90_ms < milliseconds[-1]
         assert latency.least_ms == pytest.approx(milliseconds[0], abs=1e-3)
         assert (latency.runs, latency.threads, latency.library) == (2 * ROUND, 2, "test 1")
+        assert latency.processor == processor()
         assert runtimes[name].shapes == {(1, 3, 96, 96)}
+
+
+def test_a_latency_names_the_device_that_computed_it() -> None:
+    class Elsewhere:
+        library, precision = "test 1", "f32"
+
+        def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            return images.to("meta"), images.to("meta")
+
+    latency = measure_latencies({"elsewhere": Elsewhere()}, 64, 1, 1, lambda: None)["elsewhere"]
+    assert latency.processor == f"{processor()} (meta)"
