@@ -48,6 +48,8 @@ struct Person {
 
 struct Detection {
   float x, y, value, tag;
+  // A network in 16 bits may overflow; such a detection has no cost, and assigning it would not end.
+  bool is_finite() const { return std::isfinite(value) && std::isfinite(tag); }
 };
 
 // How an image lies in the network's input: image point = input point * scale + offset.
@@ -351,7 +353,10 @@ inline std::vector<Detection> peaks(const Map& heat, const Map& tags, const Sett
     if (static_cast<int>(kept.size()) == settings.max_people) break;
   }
   std::vector<Detection> result;
-  for (const auto& [x, y] : kept) result.push_back(detection_at(heat, tags, x, y, settings));
+  for (const auto& [x, y] : kept) {
+    const Detection detection = detection_at(heat, tags, x, y, settings);
+    if (detection.is_finite()) result.push_back(detection);
+  }
   return result;
 }
 
@@ -364,7 +369,8 @@ inline std::vector<Person> group_detections(const float* detections, int num_key
   for (int keypoint = 0; keypoint < num_keypoints; ++keypoint) {
     for (int place = 0; place < num_places; ++place) {
       const float* entry = detections + (static_cast<std::size_t>(keypoint) * num_places + place) * 4;
-      if (entry[2] > 0) lists[keypoint].push_back({entry[0], entry[1], entry[2], entry[3]});
+      const Detection detection{entry[0], entry[1], entry[2], entry[3]};
+      if (detection.value > 0 && detection.is_finite()) lists[keypoint].push_back(detection);
     }
   }
   const detail::Matches matches = detail::match(lists, settings);

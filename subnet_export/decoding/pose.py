@@ -145,6 +145,8 @@ class Pose:
             pixels = (pixels - np.float32(self.input["mean"])) / np.float32(self.input["std"])
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
         outputs = [self.run(one[None]) for one in pixels]
+        if not all(np.isfinite(values).all() for output in outputs for values in output.values()):
+            raise ValueError("the network gave values that are not finite; run it in 32-bit floats")
         if "detections" in outputs[0]:
             entries = outputs[0]["detections"][0]
             poses, scores = group(entries, self.description, partial(from_list, entries))

@@ -30,6 +30,16 @@ class GoldenPeople:
         np.testing.assert_allclose(scores, self.scores, atol=SCORE_TOLERANCE, rtol=0, err_msg=self.name)
 
 
+def overflown_detections(place: int, bad: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return detections (3, 4, 4) of four people, some with a ``bad`` number in one place, and those without these."""
+    number = np.arange(4, dtype=np.float32)
+    rest = np.tile(np.stack([10 * number, 10 * number, 0.9 - 0.1 * number, 3 * number], axis=1), (3, 1, 1))
+    overflown = rest.copy()
+    overflown[1, :, place] = overflown[:, 2, place] = bad
+    rest[1] = rest[:, 2] = 0
+    return overflown, rest
+
+
 def golden_people() -> list[GoldenPeople]:
     """Return all cases."""
     return [

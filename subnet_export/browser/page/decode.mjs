@@ -38,7 +38,7 @@ function fromMaps({ low, high }, { keypoint_order, inference }) {
     return { heat: doubled(mean, 2 * width, 2 * height), tags, width: 4 * width, height: 4 * height };
   });
   const entry = (map, place) => ({ place, value: map.heat[place], tag: tagAt(map, place) });
-  const detections = maps.map((map) => peaks(map, inference).map((place) => entry(map, place)));
+  const detections = maps.map((map) => peaks(map, inference).map((place) => entry(map, place)).filter(isNumber));
   const people = matchByTag(detections, keypoint_order, inference);
   if (inference.refine) {
     maps.forEach((map, k) => {
@@ -62,7 +62,7 @@ function fromDetections({ data, dims }, { keypoint_order, inference }) {
     Array.from({ length: num }, (_, i) => {
       const [x, y, value, tag] = data.subarray((k * num + i) * 4, (k * num + i + 1) * 4);
       return { x, y, value, tag };
-    }).filter(({ value }) => value > 0),
+    }).filter((entry) => entry.value > 0 && isNumber(entry)),
   );
   const threshold = Math.fround(inference.detection_threshold);
   const certain = all.map((entries) => entries.filter(({ value }) => value > threshold).slice(0, inference.max_people));
@@ -77,6 +77,11 @@ function fromDetections({ data, dims }, { keypoint_order, inference }) {
     }
   }
   return asPeople(people, ({ x, y, value }) => [x, y, value]);
+}
+
+/** Whether a detection can be matched: a network in 16 bits may overflow. */
+function isNumber({ value, tag }) {
+  return Number.isFinite(value) && Number.isFinite(tag);
 }
 
 function asPeople(people, keypoint) {

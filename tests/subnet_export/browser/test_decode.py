@@ -19,7 +19,7 @@ from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.pose.multiscale_flip import heatmaps, resize
 from supernet.pose.synthetic.dataset import SyntheticPeople
-from tests.helpers.golden_people import golden_people
+from tests.helpers.golden_people import golden_people, overflown_detections
 
 PAGE = Path(__file__).parents[3] / "subnet_export" / "browser" / "page"
 NODE = shutil.which("node")
@@ -153,6 +153,20 @@ def test_detections_become_the_golden_people(tmp_path: Path) -> None:
     ]
     for one, people in zip(golden, run(tmp_path, cases), strict=True):
         one.check(*as_arrays(people, one.decoder))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("matching", ["thresholded", "reference"])
+def test_detections_that_are_not_finite_count_as_none(matching: str, bad: float, tmp_path: Path) -> None:
+    options = settings(3, matching=matching)
+    for place in (2, 3):  # value and tag
+        cases = [
+            {"outputs": {"detections": stored(tmp_path / str(number), entries[None])}, "settings": options}
+            for number, entries in enumerate(overflown_detections(place, bad))
+        ]
+        found, expected = run(tmp_path, cases)
+        assert found == expected
+        assert len(found) == 3
 
 
 def test_an_empty_image_has_no_people(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 #include "litepose_decode.hpp"
 
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <string>
 
@@ -17,7 +18,11 @@ int main() {
   for (int& keypoint : settings.keypoint_order) std::cin >> keypoint;
   auto read = [](std::size_t size) {
     std::vector<float> values(size);
-    for (float& value : values) std::cin >> value;
+    for (float& value : values) {  // a stream does not read "nan"
+      std::string word;
+      std::cin >> word;
+      value = std::strtof(word.c_str(), nullptr);
+    }
     return values;
   };
   std::vector<litepose::Person> people;

@@ -15,7 +15,7 @@ from supernet.pose.geometry import input_transform, resize_for_network
 from supernet.pose.grouping import group, matching_order
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.multiscale_flip import heatmaps, resize
-from tests.helpers.golden_people import GoldenPeople, golden_people
+from tests.helpers.golden_people import GoldenPeople, golden_people, overflown_detections
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 HEADERS = Path(pose.__file__).parent
@@ -46,7 +46,9 @@ def decode(
     settings = [*(+inference[name] for name in names), inference["matching"], inference["decoding"]]
     head = " ".join(map(str, [kind, *shape, *settings, *matching_order(shape[0])]))
     body = "\n".join(" ".join(f"{value:.9g}" for value in array.ravel()) for array in arrays)
-    result = subprocess.run([str(program)], input=f"{head}\n{body}\n", capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [str(program)], input=f"{head}\n{body}\n", capture_output=True, text=True, check=True, timeout=120
+    )
     people = np.array([line.split() for line in result.stdout.splitlines()], float).reshape(-1, 1 + 3 * shape[0])
     return people[:, 1:].reshape(-1, shape[0], 3), people[:, 0]
 
@@ -55,6 +57,19 @@ def decode(
 def test_people_are_the_golden_ones(case: GoldenPeople, program: Path) -> None:
     assert case.decoder["keypoint_order"] == list(matching_order(len(case.detections)))
     case.check(*decode(program, "detections", case.detections.shape, case.decoder["inference"], case.detections))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("matching", ["thresholded", "reference"])
+def test_detections_that_are_not_finite_count_as_none(matching: str, bad: float, program: Path) -> None:
+    inference = {**golden_people()[0].decoder["inference"], "matching": matching}
+    for place in (2, 3):  # value and tag
+        overflown, rest = overflown_detections(place, bad)
+        poses, scores = decode(program, "detections", rest.shape, inference, overflown)
+        assert len(poses) == 3
+        expected, expected_scores = decode(program, "detections", rest.shape, inference, rest)
+        np.testing.assert_array_equal(poses, expected)
+        np.testing.assert_array_equal(scores, expected_scores)
 
 
 @pytest.mark.parametrize("decoding", ["published", "unbiased"])

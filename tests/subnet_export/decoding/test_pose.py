@@ -92,6 +92,14 @@ def test_the_people_are_those_of_the_project(all_formats: Exported) -> None:
     assert same_people(pose.Pose(folder / "model.onnx", threads=1), load_model(folder)) > 4
 
 
+def test_outputs_that_are_not_finite_are_refused(all_formats: Exported) -> None:
+    program = pose.Pose(all_formats[1], threads=1)
+    run = program.run
+    program.run = lambda images: {name: values + np.float32("nan") for name, values in run(images).items()}
+    with pytest.raises(ValueError, match="not finite"):
+        program(np.zeros((64, 64, 3), np.uint8))
+
+
 @pytest.mark.parametrize(("name", "file"), [("ncnn", "model.ncnn.param"), ("mnn", "model.mnn")])
 def test_other_libraries_give_the_same_people(name: str, file: str, all_formats: Exported) -> None:
     model, folder = all_formats
