@@ -159,8 +159,8 @@ class Supernet:
         Args:
             macs: Most multiply-adds for one input at the subnet's resolution.
             params: Most parameters.
-            memory: Most bytes of activations at a time, float32.
-            latency: Most milliseconds, predicted by ``latency_table=FILE``.
+            memory: Most bytes of activations at a time, float32, with their unit ("64MB").
+            latency: Longest latency, with its unit ("30ms"), predicted by ``latency_table=FILE``.
             constraint: Another budget to start from: a class of LitePose in ``conf/constraint`` ("xs", "s", "m", "l").
             dataset: Search on this data set instead of the supernet's: a name in ``conf/dataset`` or its values.
             dataset_options: Changes of the data set.

@@ -101,7 +101,8 @@ def run(options: argparse.Namespace) -> None:
         point_latest(options.folder)
     busy = f"; other programs used {load:.1f} cores before, so the times are too long" if load > _QUIET_LOAD else ""
     torch_device = "" if device.type == "cpu" else f", PyTorch on {device_name(device)}"
-    line = f"{processor()}, {threads} threads{torch_device}{busy}; {options.folder / 'summary.json'}"
+    cores = f"{threads} thread{'s' * (threads > 1)}"
+    line = f"{processor()}, {cores}{torch_device}{busy}; {options.folder / 'summary.json'}"
     CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -144,7 +144,7 @@ def _benchncnn(folder: Path) -> Any:
     with zipfile.ZipFile(folder / "kit.zip") as archive:
         script = archive.read(f"{FOLDER}/{benchncnn.SCRIPT}").decode()
     (first,) = (line for line in script.splitlines() if line.startswith('echo "kit'))
-    settings = ["device a phone", "system Linux", "precision f16", "graph 0 0", "num_threads = 4"]
+    settings = ["device a phone", "system Linux", "precision f16", "graph 0 0", "num_threads = 4", "powersave = 2"]
     return [first.split('"')[1], *settings, "    graphs/00000.param  min =    1.20  max =    1.40  avg =    1.30"]
 
 

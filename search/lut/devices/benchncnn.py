@@ -23,6 +23,7 @@ SCRIPT = "benchncnn.sh"
 LEAST_MS = 0.005
 """Half of the output's resolution, which stands for a printed 0.00."""
 _FIGURES = re.compile(r"\bmin =\s*([\d.]+)\s+max =\s*([\d.]+)\s+avg =\s*([\d.]+)\s*$")
+_FACT = re.compile(r"^(kit|device|system|precision|num_threads|powersave) =? ?(.+?)\s*$", re.MULTILINE)
 _SCRIPT = """#!/bin/sh
 # Measures the graphs of this kit with ncnn's benchmark, on a device without Python:
 #     sh benchncnn.sh [THREADS [ROUNDS [POWERSAVE]]] > output.txt 2>&1
@@ -73,7 +74,7 @@ def measurements(kit: Path, outputs: Sequence[Path]) -> str:
     earlier: dict[Path, Sequence[Any]] = {}
     for path in outputs:
         text = files.read_bytes(path, "output of benchncnn").decode("utf-8", "replace")
-        facts = dict(re.findall(r"^(kit|device|system|precision|num_threads) =? ?(.+?)\s*$", text, re.MULTILINE))
+        facts = dict(_FACT.findall(text))
         if facts.get("kit") != digest:
             raise UserError(
                 f"{path} is not the output of {SCRIPT} of {kit}; give what it printed, from the first line on"
@@ -92,14 +93,14 @@ def measurements(kit: Path, outputs: Sequence[Path]) -> str:
 
 
 def _settings(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
-    for name in ("device", "system", "precision", "num_threads"):
+    for name in ("device", "system", "precision", "num_threads", "powersave"):
         if name not in facts or (name == "num_threads" and not re.fullmatch(r"\d{1,6}", facts[name])):
             raise UserError(f"{path} has no line with {name}; give all that {SCRIPT} printed")
     return {
         "runtime": "ncnn",
         "runtime_version": "benchncnn",
         "device": facts["device"],
-        "system": facts["system"],
+        "system": f"{facts['system']}, powersave {facts['powersave']}",
         "threads": int(facts["num_threads"]),
         "precision": facts["precision"],
         "batch": 1,

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -127,9 +128,12 @@ def test_what_is_no_output_of_the_kit_is_refused(
         measurements(kit.parent / "kit.zip", [output])
 
 
-def test_outputs_of_two_devices_are_not_mixed(kit: Path, output: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("setting", ["num_threads", "powersave"])
+def test_outputs_of_two_devices_or_settings_are_not_mixed(
+    setting: str, kit: Path, output: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other.txt"
-    other.write_text(output.read_text().replace("num_threads = 3", "num_threads = 4"))
+    other.write_text(re.sub(rf"{setting} = \d", f"{setting} = 4", output.read_text()))
     with pytest.raises(UserError, match=r"other\.txt differs"):
         measurements(kit.parent / "kit.zip", [output, other])
 
