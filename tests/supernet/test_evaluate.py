@@ -199,6 +199,22 @@ def test_only_the_chosen_images_of_the_chosen_split_are_scored(configure: Config
     assert {result["image_id"] for result in results} <= kept
 
 
+@pytest.mark.parametrize("is_exported", [True, False])
+def test_a_broken_image_of_the_training_split_ends_an_evaluation_on_it(
+    configure: Configure, folder: Path, exported: Path, tmp_path: Path, is_exported: bool
+) -> None:
+    shutil.copytree(folder / "images", tmp_path / "images")
+    (tmp_path / "images" / "7.png").write_bytes(b"")
+    config = configure("split=train", "num_calibration_images=2")
+    training = {**load_supernet(folder).dataset, "max_bad_share": 0.5}
+    training["train"] = {**training["train"], "images": str(tmp_path / "images")}
+    config["dataset"] = training
+    if is_exported:
+        config |= {"weights": str(exported), "arch": None}
+    with pytest.raises(UserError, match=r"7\.png"):
+        run(config)
+
+
 def test_another_data_set_replaces_that_of_the_weights(configure: Configure) -> None:
     small = [f"dataset.{split}.num_images=4" for split in ("train", "val", "test")]
     size = ["dataset.width=80", "dataset.height=64"]
