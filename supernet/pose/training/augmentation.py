@@ -40,7 +40,7 @@ class Augmentation:
         focus_min, focus_max: Smallest and largest side of such a window, in sizes of the person: the longer side of the
             box around its keypoints. A window is never smaller than ``SMALLEST_FOCUS`` of the short side.
         smallest_person: People whose size in the input is below this number of pixels are masked in the loss; 0 keeps
-            all.
+            all. People of a single keypoint have no size: none is masked or focused on.
         brightness: Largest shift of all intensities, as a fraction of full intensity.
         contrast: Largest relative change of the distance to mid-grey.
         colour: Largest relative change of each single channel.
@@ -241,7 +241,7 @@ def augment(
     else:
         mask = _warp(source.mask.astype(np.uint8) * 255, matrix * 0.5, half, border=255) > 127
     people = move_people(source.people, matrix, resolution)
-    if augmentation.smallest_person > 0:
+    if augmentation.smallest_person > 0 and keypoints.num > 1:
         people, mask = _mask_small(people, mask, augmentation.smallest_person)
     if flip:
         people = people[:, keypoints.flip_index]

@@ -60,7 +60,7 @@ class PoseObjective:
         placement: Where the target Gaussians are centred.
         foreground_weight: Additional weight of a heatmap's pixels at keypoints, see :func:`losses.pixel_weights`.
         sigma_per_size: If above 0, Gaussians follow the size of their person: this many sizes of the person, but at
-            most ``sigma`` and at least ``SMALLEST_SIGMA`` pixels of the output.
+            most ``sigma`` and at least ``SMALLEST_SIGMA`` pixels of the output. With K = 1 people have no size.
     """
 
     num_keypoints: int
@@ -74,7 +74,7 @@ class PoseObjective:
     def targets(self, batch: Batch) -> Targets:
         """Compute the targets of ``batch`` at its own resolution from its keypoint coordinates."""
         resolution = batch.images.shape[-1]
-        sizes = targets.person_sizes(batch.people) if self.sigma_per_size else None
+        sizes = targets.person_sizes(batch.people) if self.sigma_per_size and self.num_keypoints > 1 else None
         maps, scaled = [], []
         for stride in (LOW_STRIDE, HIGH_STRIDE):
             people = torch.cat([batch.people[..., :2] / stride, batch.people[..., 2:]], dim=-1)

@@ -9,7 +9,7 @@ import torch
 
 from supernet.errors import UserError
 from supernet.pose.data.pose_dataset import PoseSample
-from supernet.pose.keypoints import COCO, CROWDPOSE
+from supernet.pose.keypoints import COCO, CROWDPOSE, KeypointSet
 from supernet.pose.training.augmentation import (
     SMALLEST_FOCUS,
     Augmentation,
@@ -338,3 +338,12 @@ def test_people_below_the_smallest_size_are_masked_and_not_trained() -> None:
     np.testing.assert_allclose(sample.people[0, :2, :2], two[1, :2, :2], atol=1e-3)
     assert not sample.mask[10:15, 10:12].any()
     assert sample.mask[15:40, 30:35].all()
+
+
+def test_people_of_a_single_keypoint_have_no_size_and_stay() -> None:
+    keypoint = KeypointSet("ball", ("ball",), (0.07,), (), ())
+    people = np.array([[[30, 40, 2]]], np.float32)
+    source = PoseSample(np.zeros((100, 100, 3), np.uint8), people, np.ones((100, 100), np.bool_), 1)
+    sample = augment(source, 100, np.random.default_rng(0), dataclasses.replace(NONE, smallest_person=20.0), keypoint)
+    np.testing.assert_allclose(sample.people, people, atol=1e-3)
+    assert sample.mask.all()

@@ -169,3 +169,13 @@ def test_gaussians_that_follow_a_persons_size_stay_within_their_limits() -> None
         areas = maps[:, 0].sum(dim=(1, 2))
         sigmas = [min(max(0.06 * size / stride, SMALLEST_SIGMA), 2.5) for size in (4.0, 60.0, 200.0)]
         torch.testing.assert_close(areas, 2 * torch.pi * torch.tensor(sigmas) ** 2, rtol=2e-3, atol=0)
+
+
+def test_gaussians_of_a_single_keypoint_do_not_shrink_as_it_has_no_size() -> None:
+    people = torch.tensor([[[[20.0, 30.0, 2.0]]]])
+    images, mask = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), torch.ones(1, SIDE // 2, SIDE // 2).bool()
+    one = Batch(images, people, mask, torch.tensor([1]))
+    plain = PoseObjective(1, sigma=2.0).targets(one)
+    sized = PoseObjective(1, sigma=2.0, sigma_per_size=0.04).targets(one)
+    assert torch.equal(plain.low, sized.low)
+    assert torch.equal(plain.high, sized.high)
