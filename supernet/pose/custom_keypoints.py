@@ -99,7 +99,7 @@ class CustomKeypoints:
             name=self.name,
             names=names,
             sigmas=_sigmas(self.sigmas if self.sigmas is not None else file.sigmas, names),
-            flip_pairs=derived_pairs(names) if pairs is None else _checked_pairs(pairs, names),
+            flip_pairs=derived_pairs(names, unpaired) if pairs is None else _checked_pairs(pairs, names),
             skeleton=_pairs(bones or (), names, "skeleton"),
             area_from_box=self.area_from_box,
             unpaired=unpaired,

@@ -1,7 +1,7 @@
 """Reads body sides in the names of keypoints: which two names are each other's mirror image."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from supernet.errors import UserError
 
@@ -33,20 +33,32 @@ def sides_of(names: Sequence[str]) -> list[tuple[list[int], list[int]]]:
     return [(part["left"], part["right"]) for part in parts.values()]
 
 
-def derived_pairs(names: Sequence[str]) -> Pairs:
+def derived_pairs(names: Sequence[str], unpaired: Collection[str] = ()) -> Pairs:
     """Derive the pairs (left, right) of ``names`` that differ in their side only: left_eye, right_eye; l1, r1; tl, tr.
+
+    Args:
+        names: Of all keypoints.
+        unpaired: Those that get no pair.
 
     Raises:
         UserError: A side has no counterpart, so that mirrored training images would be wrong.
     """
-    parts = sides_of(names)
+    alone = {index for index, name in enumerate(names) if name in unpaired}
+    parts = [
+        ([left for left in lefts if left not in alone], [right for right in rights if right not in alone])
+        for lefts, rights in sides_of(names)
+    ]
+    parts = [part for part in parts if any(part)]
     for lefts, rights in parts:
         if len(lefts) != 1 or len(rights) != 1:
             ambiguous = ", ".join(repr(names[index]) for index in (*lefts, *rights))
-            raise UserError(f"the names do not pair {ambiguous}, one left with one right; set flip_pairs")
+            raise UserError(
+                f"the names do not pair {ambiguous}, one left with one right; set flip_pairs, or unpaired to what has no "
+                "counterpart, so that images are not mirrored"
+            )
     pairs = [(lefts[0], rights[0]) for lefts, rights in parts]
     paired = {end for pair in pairs for end in pair}
-    others = {words_of(name): index for index, name in enumerate(names) if index not in paired}
+    others = {words_of(name): index for index, name in enumerate(names) if index not in paired | alone}
     for words, index in others.items():
         counterparts = [others[twin] for twin in _right_twins(words) if twin in others]
         if len(counterparts) == 1:

@@ -58,6 +58,13 @@ def test_names_without_clear_pairs_are_refused(names: tuple[str, ...], message: 
     assert complete({}, names=list(names), flip_pairs=[], sigmas=[1.0] * len(names)).flip_pairs == ()
 
 
+def test_keypoints_listed_as_unpaired_need_no_counterpart_and_the_others_are_paired() -> None:
+    names = ["left_eye", "right_eye", "left_horn", "la", "ra"]
+    keypoints = complete({}, names=names, sigmas=[1.0] * 5, unpaired=["left_horn", "la"])
+    assert keypoints.flip_pairs == ((0, 1),)
+    assert not keypoints.mirrors
+
+
 @pytest.mark.parametrize(
     ("names", "unpaired"),
     [
