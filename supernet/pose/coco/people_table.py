@@ -7,7 +7,7 @@ what is wrong; a clean file of any size takes a few passes.
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -323,7 +323,7 @@ def _joined(parts: Sequence[Columns], images: ImageTable) -> PeopleTable:
     image_ids = columns.pop("image_ids")
     for repeated, first in images.first_ids.items():
         image_ids = np.where(image_ids == repeated, first, image_ids)
-    image_rows = replace(images, sizes=Sizes(images.ids, images.widths, images.heights)).sizes.rows(image_ids)
+    image_rows = Sizes(images.ids, images.widths, images.heights).rows(image_ids)
     # Images with faulty entries are left out, with their people.
     order = np.lexsort((columns.pop("places"), image_rows))
     order = order[image_rows[order] >= 0]
