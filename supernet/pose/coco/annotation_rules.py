@@ -198,7 +198,7 @@ class AnnotationRules:
             faults.append(Fault("dangling_image_id", f"{place}.image_id", f"is {image_id}, but no image has this id"))
 
     def _area(self, entry: Mapping[str, Any], place: str, faults: list[Fault]) -> Any:
-        if "area" not in entry:
+        if entry.get("area") is None:
             rule = "is missing (for a custom set, dataset.keypoints.area_from_box=true derives it from the box)"
             faults.append(Fault("field", f"{place}.area", rule))
             return None

@@ -200,6 +200,7 @@ def broken(folder: Folder, change: Callable[[dict[str, Any]], object]) -> str:
         ("annotations[0].bbox must be 4 numbers", lambda c: c["annotations"][0].update(bbox=[1, 2, 3])),
         ("annotations[0].bbox has a negative size", lambda c: c["annotations"][0].update(bbox=[1, 2, -3, 4])),
         ("annotations[0].area is missing", lambda c: c["annotations"][0].pop("area")),
+        ("annotations[0].area is missing", lambda c: c["annotations"][0].update(area=None)),
         ("annotations[0].area must be a number of at least 0, got '5'", lambda c: c["annotations"][0].update(area="5")),
         ("annotations[0].id must be an integer of at least 0, got -1", lambda c: c["annotations"][0].update(id=-1)),
         (
