@@ -87,7 +87,9 @@ def read_annotations(
 
     checked, _ = check_content(read_content(path), keypoints, category, images, refuse)
     assert checked is not None
-    for warning in warnings_of(counts, examples, {kind: details.title for kind, details in KINDS.items()}):
+    num_labelled = int((checked.people.keypoints[..., 2] > 0).sum())
+    titles = {kind: details.title for kind, details in KINDS.items()}
+    for warning in warnings_of(counts, examples, titles, num_labelled):
         logger.warning("annotation file %s, %s; python -m supernet.pose.check lists all", path, warning)
     return checked
 

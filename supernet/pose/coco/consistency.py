@@ -19,8 +19,13 @@ WARNED = (
     "repeated_file",
     "unlabelled_keypoint",
     "num_keypoints",
+    "unknown_category",
+    "keypoint_outside",
 )
 """Kinds of faults of which training and evaluation warn, because results are likely to be meaningless."""
+MOST_OUTSIDE = 0.05
+"""Share of the labelled keypoints outside their images up to which there is no warning: some annotators follow a limb
+beyond the border. More are outside where images were scaled and annotations were not."""
 
 _BLOCK = 16_384
 """People who are looked at together."""
@@ -102,9 +107,12 @@ def _points_as_bytes(person: Floats, labelled: npt.NDArray[np.bool_]) -> bytes:
     return labelled.tobytes() + person[labelled, :2].tobytes()
 
 
-def warnings_of(counts: Mapping[str, int], examples: Mapping[str, Fault], titles: Mapping[str, str]) -> Iterator[str]:
-    """Yield a message for each kind of ``WARNED`` that a file has."""
+def warnings_of(
+    counts: Mapping[str, int], examples: Mapping[str, Fault], titles: Mapping[str, str], num_labelled: int
+) -> Iterator[str]:
+    """Yield a message for each kind of ``WARNED`` that a file with ``num_labelled`` keypoints has."""
     for kind in WARNED:
-        if count := counts.get(kind, 0):
+        least = MOST_OUTSIDE * num_labelled if kind == "keypoint_outside" else 0
+        if (count := counts.get(kind, 0)) > least:
             example = examples[kind]
             yield f"{titles[kind]}: {count}, such as {example.place}, which {example.rule}"

@@ -69,6 +69,17 @@ def miscounted(people: list[Person]) -> int:
     return sum(any(person["keypoints"][2::3]) for person in people)
 
 
+def of_no_category(people: list[Person]) -> int:
+    people[0]["category_id"] = 9
+    return 1
+
+
+def of_larger_images(people: list[Person]) -> int:
+    for person in people:
+        person["keypoints"] = [value if k % 3 == 2 else 97 + value for k, value in enumerate(person["keypoints"])]
+    return sum(visibility > 0 for person in people for visibility in person["keypoints"][2::3])
+
+
 CHANGES: dict[str, Callable[[list[Person]], int]] = {
     "keypoint_corner": at_corner,
     "normalised": as_shares,
@@ -77,6 +88,8 @@ CHANGES: dict[str, Callable[[list[Person]], int]] = {
     "repeated_person": twice,
     "unlabelled_keypoint": without_a_snout,
     "num_keypoints": miscounted,
+    "unknown_category": of_no_category,
+    "keypoint_outside": of_larger_images,
 }
 """Those of annotations; images of one file are tested with the identities."""
 
@@ -106,6 +119,17 @@ def test_contradictions_are_counted_and_warned_of(kind: str, tmp_path: Path, cap
         (message,) = caplog.messages
         assert str(file) in message
         assert f": {count}, such as " in message
+
+
+def test_a_few_keypoints_beyond_the_border_need_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = write_custom_set(tmp_path, 20)
+    file = tmp_path / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    labelled = next(person for person in content["annotations"] if person["keypoints"][2])
+    labelled["keypoints"][0] = 97.5
+    file.write_text(json.dumps(content))
+    build(dataset, "train")
+    assert caplog.messages == []
 
 
 def test_random_people_do_not_contradict_each_other() -> None:
