@@ -7,7 +7,8 @@ Source: COCO's category entries hold ``keypoints`` (names) and ``skeleton`` (pai
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -28,6 +29,10 @@ _IN_CATEGORY = {"keypoints": "names", "sigmas": "sigmas", "flip_pairs": "flip_pa
 """Key in a category -> field of ``CustomKeypoints``."""
 
 logger = logging.getLogger(__name__)
+
+
+class WrongOption(UserError):
+    """A value of the configuration is wrong, and not one of the annotation file; the message begins with its field."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class CustomKeypoints:
         warning.
 
         Raises:
+            WrongOption: An entry of the configuration is wrong, or contradicts the names.
             UserError: The two disagree on the names, or an entry is missing, wrong, or contradicts the names.
         """
         file = CustomKeypoints.from_category(category)
@@ -94,16 +100,14 @@ class CustomKeypoints:
         if unpaired is None:
             unpaired = without_mirror_image(names) if pairs is None else ()
         if unknown := set(unpaired) - set(names):
-            raise UserError(f"unpaired names {sorted(unknown)[0]!r}, which is no keypoint; give names of keypoints")
-        return KeypointSet(
-            name=self.name,
-            names=names,
-            sigmas=_sigmas(self.sigmas if self.sigmas is not None else file.sigmas, names),
-            flip_pairs=derived_pairs(names, unpaired) if pairs is None else _checked_pairs(pairs, names),
-            skeleton=_pairs(bones or (), names, "skeleton"),
-            area_from_box=self.area_from_box,
-            unpaired=unpaired,
-        )
+            raise WrongOption(f"unpaired names {sorted(unknown)[0]!r}, which is no keypoint; give names of keypoints")
+        with _from_configuration(self.sigmas):
+            sigmas = _sigmas(self.sigmas if self.sigmas is not None else file.sigmas, names)
+        with _from_configuration(self.flip_pairs):
+            flip_pairs = derived_pairs(names, unpaired) if pairs is None else _checked_pairs(pairs, names)
+        with _from_configuration(self.skeleton):
+            skeleton = _pairs(bones or (), names, "skeleton")
+        return KeypointSet(self.name, names, sigmas, flip_pairs, skeleton, self.area_from_box, unpaired)
 
     def lists_pairs(self, category: Mapping[str, Any]) -> bool:
         """Whether mirror pairs are listed, here or in a category of an annotation file, and not derived from names."""
@@ -191,6 +195,17 @@ def check_names(listed: Sequence[str] | None, names: Sequence[str], name: str) -
     for number, (actual, expected) in enumerate(zip(listed, names, strict=True), start=1):
         if words_of(actual) != words_of(expected):
             raise UserError(f"calls keypoint {number} {actual!r}, but in the keypoint set {name} it is {expected!r}")
+
+
+@contextmanager
+def _from_configuration(value: object) -> Iterator[None]:
+    """Turn a UserError into a WrongOption if the configuration gave the value, which is not None then."""
+    try:
+        yield
+    except UserError as error:
+        if value is None:
+            raise
+        raise WrongOption(str(error)) from error
 
 
 def _checked_pairs(listed: Sequence[Sequence[Any]], names: Sequence[str]) -> Pairs:

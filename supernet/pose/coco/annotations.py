@@ -153,6 +153,9 @@ def check_content(
 
     Returns:
         The checked file, None if the annotated category cannot be determined; and its images.
+
+    Raises:
+        UserError: The configuration of the keypoints is wrong; what ``on_fault`` raises.
     """
     for name in ("images", "categories", "annotations"):
         if name in content.faults:

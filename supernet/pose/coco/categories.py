@@ -7,7 +7,7 @@ from typing import Any
 from supernet.errors import UserError
 from supernet.pose.coco.annotation_rules import Fault
 from supernet.pose.coco.identities import own_id, whole_number
-from supernet.pose.custom_keypoints import CustomKeypoints, check_names
+from supernet.pose.custom_keypoints import CustomKeypoints, WrongOption, check_names
 from supernet.pose.keypoint_names import words_of
 from supernet.pose.keypoints import KeypointSet
 
@@ -59,6 +59,7 @@ def choose_category(
 
     Raises:
         CategoryFault: There is no such category or there are several, or its keypoints are others.
+        UserError: The configuration of the keypoints is wrong, whatever the category.
     """
     objects = [entry for entry in entries if isinstance(entry, dict)]
     used: set[int | None] | None = None
@@ -86,7 +87,12 @@ def choose_category(
 
 
 def _complete(entry: Mapping[str, Any], place: str, keypoints: KeypointSet | CustomKeypoints) -> KeypointSet:
-    """The keypoints of a category, which agree with those that are configured."""
+    """The keypoints of a category, which agree with those that are configured.
+
+    Raises:
+        CategoryFault: They do not, or the category is wrong.
+        UserError: The configuration is wrong, whatever the category.
+    """
     if whole_number(entry.get("id")) is None:
         raise CategoryFault(Fault("category", f"{place}.id", "must be an integer"))
     try:
@@ -94,6 +100,8 @@ def _complete(entry: Mapping[str, Any], place: str, keypoints: KeypointSet | Cus
             return keypoints.complete(entry)
         in_file = CustomKeypoints.from_category({"keypoints": entry.get("keypoints")})
         check_names(in_file.names, keypoints.names, keypoints.name)
+    except WrongOption as error:
+        raise UserError(f"dataset.keypoints.{error}") from error
     except UserError as error:
         raise CategoryFault(Fault("category", f"{place}.keypoints", str(error))) from error
     return keypoints

@@ -125,7 +125,7 @@ def check_part(
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Check all annotations and images of a part of a data set; faults are counted, never raised.
+    """Check all annotations and images of a part of a data set; their faults are counted, never raised.
 
     Args:
         name: Name of the part in the report.
@@ -135,6 +135,9 @@ def check_part(
         num_examples: Messages of each kind to report.
         num_threads: Threads that open images; all cores if None.
         progress: Called with (images opened, images to open).
+
+    Raises:
+        UserError: The configuration of the keypoints is wrong.
     """
     report = Report(name, part.annotations, exif=dataset.exif)
 

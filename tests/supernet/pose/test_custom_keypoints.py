@@ -7,6 +7,7 @@ import pytest
 
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
+from supernet.pose.coco.categories import CategoryFault, choose_category
 from supernet.pose.custom_keypoints import CustomKeypoints, check_names, from_entry, from_plain, to_entry
 from supernet.pose.keypoint_names import derived_pairs
 from supernet.pose.keypoints import COCO, CROWDPOSE, KeypointSet
@@ -187,3 +188,20 @@ def test_spelling_of_names_does_not_count_but_their_order_does() -> None:
     check_names(["Nose", "left eye", "RightEye"], ("nose", "left_eye", "right_eye"), "face")
     with pytest.raises(UserError, match=re.escape("calls keypoint 2 'right_eye', but in the keypoint set face it is")):
         check_names(["nose", "right_eye", "left_eye"], ("nose", "left_eye", "right_eye"), "face")
+
+
+@pytest.mark.parametrize(
+    ("configured", "option"),
+    [
+        ({"flip_pairs": [[0, 1]]}, "flip_pairs"),
+        ({"skeleton": [[1, 9]]}, "skeleton"),
+        ({"sigmas": [0.1]}, "sigmas"),
+        ({"unpaired": ["nose"]}, "unpaired"),
+    ],
+)
+def test_a_wrong_option_is_named_and_not_the_annotation_file(configured: dict[str, Any], option: str) -> None:
+    keypoints = from_mapping(CustomKeypoints, configured, "keypoints")
+    with pytest.raises(UserError, match=f"^dataset.keypoints.{option} "):
+        choose_category([{"id": 1, "name": "cat", **FACE}], [1], keypoints, None)
+    with pytest.raises(CategoryFault):
+        choose_category([{"id": 1, "name": "cat", **FACE, "skeleton": [[1, 9]]}], [1], CustomKeypoints(), None)
