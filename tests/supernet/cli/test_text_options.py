@@ -14,7 +14,7 @@ from search.runs.optuna_run import OptunaRunSettings
 from supernet import evaluate
 from supernet.cli.arguments import CommandLine
 from supernet.cli.hydra_app import compose_config, dataset_config
-from supernet.cli.text_options import PATH_OPTIONS, TEXT_OPTIONS, quoted
+from supernet.cli.text_options import LIST_OPTIONS, PATH_OPTIONS, TEXT_OPTIONS, quoted
 from supernet.evaluation.run import EvaluateSettings
 from supernet.pose.check import CheckSettings
 from supernet.pose.check import main as check
@@ -60,6 +60,10 @@ def test_any_text_is_taken_as_it_is(text: str) -> None:
         ("steps=3", 3),
         ("scales=[0.5,1]", [0.5, 1]),
         ("+dataset.root=[x]", "[x]"),
+        ("dataset.category=[cat,dog]", ["cat", "dog"]),
+        ("dataset.category=[großer Hund, 2]", ["großer Hund", "2"]),
+        ("dataset.category=['a,b',c]", ["a,b", "c"]),
+        ("dataset.category=[1] cat", "[1] cat"),
     ],
 )
 def test_what_has_a_meaning_of_its_own_keeps_it(word: str, value: object) -> None:
@@ -136,3 +140,4 @@ def test_a_message_shows_a_path_as_it_was_typed(
 
 def test_paths_are_texts() -> None:
     assert PATH_OPTIONS < TEXT_OPTIONS
+    assert LIST_OPTIONS < TEXT_OPTIONS
