@@ -35,7 +35,6 @@ class CocoPeople:
             see ``image_source``.
         keypoints: The keypoint set of the annotations; a custom set is completed from the file's category.
         only_with_people: Leave out images without a person with keypoints.
-        image_ids: Use only these images, in this order; default all, in file order.
         category: Name of the annotated category, or of several; None: "person", or the only one with keypoints.
         strict: Also reject JPEGs that can be decoded but are damaged; see ``decode_image``.
         exif: Whether the annotations refer to images as stored, or as their EXIF orientation shows them; "auto" decides
@@ -54,7 +53,6 @@ class CocoPeople:
         images: str | Path,
         keypoints: KeypointSet | CustomKeypoints,
         only_with_people: bool = True,
-        image_ids: Sequence[ImageId] | None = None,
         category: CategoryName = None,
         strict: bool = False,
         exif: Exif = "stored",
@@ -64,17 +62,6 @@ class CocoPeople:
         self._file = read_annotations(annotation_file, keypoints, category, images)
         table = self._file.images
         chosen = list(range(len(table)))
-        if image_ids is not None:
-            row_of = {table.own_id(row): row for row in chosen}
-            unknown = [image_id for image_id in image_ids if image_id not in row_of]
-            if unknown:
-                raise UserError(
-                    f"annotation file {annotation_file} has no images with the ids {unknown[:5]}"
-                    f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}; remove them"
-                )
-            chosen = [row_of[image_id] for image_id in image_ids]
-        if len(set(chosen)) != len(chosen):
-            raise UserError(f"image_ids for {annotation_file} contain an id twice; give each id once")
         if only_with_people:
             has_person = np.zeros(len(table), np.bool_)
             has_person[self._file.people.image_rows[self._file.people.is_person]] = True
