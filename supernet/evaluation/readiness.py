@@ -1,5 +1,6 @@
 """Checks before a long run that everything its report will need can be read, so that no work is lost at its end."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from supernet.cli.console import progress_bar
@@ -14,6 +15,8 @@ from supernet.pose.evaluation import evaluator_of
 _MAX_NAMED = 5
 """Unusable images named in an error."""
 
+logger = logging.getLogger(__name__)
+
 
 def check_ready(
     splits: Mapping[str, PoseDataset],
@@ -24,7 +27,7 @@ def check_ready(
     """Check that the images and people of an evaluation can be read, and the images of a calibration.
 
     Every image on disk is decoded once: a header does not show whether the rest is intact. Sets that cache their
-    images keep them for the evaluation.
+    images keep them for the evaluation. The main process warns of images that are trained on, too.
 
     Args:
         splits: The images to evaluate on, by name of their split.
@@ -37,6 +40,8 @@ def check_ready(
     """
     for name, dataset in splits.items():
         check_people(name, dataset)
+    if processes.is_main:
+        _warn_of_training_images(splits, train_set)
     calibration = spread_indices(len(train_set), num_calibration_images)
     parts = [("train", train_set, calibration)]
     parts += [(name, dataset, list(range(len(dataset)))) for name, dataset in splits.items()]
@@ -67,6 +72,21 @@ def check_people(split: str, dataset: PoseDataset) -> None:
         evaluator_of(dataset, len(dataset))
     except UserError as error:
         raise UserError(f"the {split} split, on {len(dataset)} images: {error}") from error
+
+
+def _warn_of_training_images(splits: Mapping[str, PoseDataset], train_set: PoseDataset) -> None:
+    """Warn of each split that shares image files with the training images."""
+    trained = original_of(train_set)
+    if not isinstance(trained, CocoPeople):
+        return
+    files = trained.files
+    for name, dataset in splits.items():
+        evaluated = original_of(dataset)
+        if isinstance(evaluated, CocoPeople) and (num_shared := len(files & evaluated.files)):
+            logger.warning(
+                "%d of the %d images of the %s split are training images, too, so AP on it is optimistic",
+                *(num_shared, len(evaluated), name),
+            )
 
 
 def _is_on_disk(dataset: PoseDataset) -> bool:

@@ -95,6 +95,12 @@ class CocoPeople:
             return tuple(table.ids[self._rows].tolist())
         return tuple(table.own_id(row) for row in self._rows.tolist())
 
+    @property
+    def files(self) -> frozenset[str]:
+        """Where each image lies."""
+        names = self._file.images.names
+        return frozenset(self._source.describe(names[row]) for row in self._rows.tolist())
+
     def __len__(self) -> int:
         return len(self._rows)
 

@@ -53,6 +53,19 @@ def loaded(dataset: dict[str, Any], split: str = "val") -> Any:
     return build({**dataset, "on_bad_image": "fail"}, split)
 
 
+def test_a_warning_names_the_split_that_has_training_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = write_custom_set(tmp_path, 6)
+    check_ready({"val": loaded(dataset)}, loaded(dataset, "train"), 2)
+    assert caplog.messages == []
+    file = tmp_path / "annotations" / "some.json"
+    content = json.loads((tmp_path / "annotations" / "train.json").read_text())
+    file.write_text(json.dumps({**content, "images": content["images"][:2], "annotations": content["annotations"][:1]}))
+    mixed = {**dataset, "val": {**dataset["val"], "annotations": "annotations/some.json", "images": "train"}}
+    check_ready({"val": loaded(mixed), "test": loaded(mixed, "test")}, loaded(mixed, "train"), 2)
+    (message,) = caplog.messages
+    assert "2 of the 2 images of the val split" in message
+
+
 def test_every_image_is_checked_and_the_broken_ones_are_named(tmp_path: Path) -> None:
     dataset = write_custom_set(tmp_path, 8)
     train, val = loaded(dataset, "train"), loaded(dataset)
