@@ -139,7 +139,7 @@ class Budget:
             if name not in BOUND_NAMES:
                 near = difflib.get_close_matches(str(name), BOUND_NAMES, n=1)
                 hint = f"did you mean constraint.{near[0]}?" if near else f"choose among {', '.join(BOUND_NAMES)}"
-                raise UserError(f"there is no cost constraint.{name}; {hint}")
+                raise UserError(f"there is no bound constraint.{name}; {hint}")
         bounds = tuple(_read(name, value, model) for name, value in constraint.items() if value is not None)
         for least in (bound for bound in bounds if bound.is_least):
             for most in bounds:

@@ -83,7 +83,7 @@ def parse(value: Any, dimension: Dimension, place: str) -> Decimal | Share:
         if factor is not None and least <= quantity * factor <= _LARGEST:
             return quantity * factor
     raise UserError(
-        f"{place} is {value!r}; give {dimension.rule}, or a share of the largest subnet's, up to 100% (40%)"
+        f"{place} is {value!r}; give {dimension.rule}, or a share of the largest subnet's cost, up to 100%, such as 40%"
     )
 
 

@@ -54,7 +54,8 @@ def check_measurement(model: ExportedModel, images: PoseDataset, batch_size: int
     for name, value in recorded.metrics.items():
         if abs(metrics[name] - value) > AP_TOLERANCE:
             raise UserError(
-                f"{name} of the model read back is {metrics[name]:.7f}, was {value:.7f}; nothing was kept, export again"
+                f"{name} of the model read back is {metrics[name]:.7f}, but it was {value:.7f} before writing; nothing "
+                "was kept, export again"
             )
 
 

@@ -103,8 +103,8 @@ def run_kit(options: argparse.Namespace) -> None:
     plan = _plan(options)
     if options.only_networks and len(plan.networks) < LEAST_NETWORKS:
         raise UserError(
-            f"a kit of networks must have at least {LEAST_NETWORKS}, got {len(plan.networks)}; raise --networks or "
-            "leave out --only-networks"
+            f"a kit with --only-networks must have at least {LEAST_NETWORKS} networks, got {len(plan.networks)}; raise "
+            "--networks or leave out --only-networks"
         )
     kit = KitContents(plan, options.runtime, options.batch, options.only_networks)
     with progress_bar() as bar:
@@ -170,7 +170,7 @@ def _measured_space(options: argparse.Namespace) -> tuple[SearchSpace, int]:
     known = {str(resolution): resolution for resolution in space.resolutions}
     chosen = {name.strip() for name in options.resolutions.split(",")}
     if unknown := sorted(chosen - set(known)):
-        raise UserError(f"{unknown[0]!r} is no resolution of space {space.name}; choose among {', '.join(known)}")
+        raise UserError(f"{unknown[0]!r} is not a resolution of space {space.name}; choose among {', '.join(known)}")
     return replace(space, resolutions=tuple(sorted(known[name] for name in chosen))), num_keypoints
 
 

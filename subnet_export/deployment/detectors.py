@@ -104,7 +104,7 @@ def check_detections(
         num_moved += _num_moved(expected, found, float(tags.std()) * VALUE_TOLERANCE)
     if num_moved > MOVED * num:
         raise UserError(
-            f"{num_moved} of {num} detections of format {name} are elsewhere than in the network's maps, allowed are "
+            f"{num_moved} of {num} detections of format {name} are not where the network's maps have them; allowed are "
             f"{MOVED:.0%}; nothing was kept, leave out --decode"
         )
     return max(errors)

@@ -167,5 +167,5 @@ def _pixels_of(image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise UserError(f"a Pillow image of mode {image.mode} does not say what is white; convert it to L or RGB")
+        raise UserError(f"a Pillow image of mode {image.mode} has no defined white; convert it to mode L or RGB")
     return np.asarray(image.convert("RGB"), np.uint8)

@@ -67,8 +67,8 @@ def ids_of_annotations(path: Path, sources: Sequence[Source], keypoints: Keypoin
         best = [number for own, number in same if len(own) == longest]
         if source.kind != "image" or len(best) != 1:
             raise UserError(
-                f"annotation file {path} lists {len(best)} images of the name of {source.name}; give the images that "
-                "it lists, or leave out --annotations"
+                f"annotation file {path} must list {source.name} once, but lists {len(best)} images of that name; give "
+                "images that it lists, or leave out --annotations"
             )
         ids[source.name] = best[0]
     return ResultIds(ids, annotated.entry["id"])

@@ -231,7 +231,10 @@ def _read_gif(source: Source) -> Iterator[Frame]:
         with PIL.Image.open(source.name) as image:
             num_announced = int(getattr(image, "n_frames", 1))
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"video {source.name} is {image.width} x {image.height}; scale it down")
+                raise UserError(
+                    f"video {source.name} must have at most {MAX_PIXELS:,} pixels, got {image.width} x {image.height}; "
+                    "scale it down"
+                )
             step_ms = _step_ms(image, num_announced)
             time_ms = 0
             for number in range(num_announced):

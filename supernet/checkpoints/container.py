@@ -154,6 +154,6 @@ def in_half(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     for name, tensor in network.state_dict().items():
         stored = tensor.half() if name in weights else tensor
         if not torch.isfinite(stored).all():
-            raise UserError(f"{name} holds a number that 16 bits cannot; keep the file in 32 bits")
+            raise UserError(f"{name} has a value that is too large for 16 bits; keep the file in 32 bits")
         state[name] = stored.detach().cpu().contiguous()
     return state

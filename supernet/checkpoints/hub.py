@@ -97,7 +97,9 @@ def hub_errors(name: HubName, purpose: str) -> Iterator[None]:
     try:
         yield
     except errors.RevisionNotFoundError as error:
-        raise UserError(f"{PREFIX}{name.repo} has no revision {name.revision}; check it") from error
+        raise UserError(
+            f"{PREFIX}{name.repo} has no revision {name.revision}; name one of its branches, tags or commits"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise UserError(
             f"there is no repository {PREFIX}{name.repo}, or it is private; check the name, or log in: hf auth login"
@@ -151,7 +153,7 @@ def _wanted(name: HubName, listed: Any, more: Sequence[str]) -> list[str]:
         found = [file for file in SUPERNET_FILES if file in listed][:1]
     if not found:
         raise UserError(
-            f"{name} holds neither an exported model ({', '.join(EXPORT_FILES)}) nor a supernet "
+            f"{name} has neither an exported model ({', '.join(EXPORT_FILES)}) nor a supernet "
             f"({' or '.join(SUPERNET_FILES)}); name another repository"
         )
     return found + [file for file in more if file in listed and file not in found]
@@ -161,7 +163,9 @@ def _download(api: Any, name: HubName, listed: Any, cache: Path | None) -> Path:
     """Download one file, or find it in the cache, and compare it with what the hub lists."""
     file = listed.rfilename
     if listed.size is not None and listed.size > MOST_BYTES:
-        raise UserError(f"{file} of {name} has {listed.size:,} bytes, at most {MOST_BYTES:,} are read")
+        raise UserError(
+            f"{file} of {name} must have at most {MOST_BYTES:,} bytes, got {listed.size:,}; name another repository"
+        )
     for again in (False, True):  # a damaged file in the cache is downloaded again
         with hub_errors(name, f"download {file} of"):
             path = Path(

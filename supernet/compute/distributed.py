@@ -69,7 +69,7 @@ class Processes:
             raise UserError(f"device={name} is one GPU for {self.count} processes; use device=cuda, a GPU for each")
         num_gpus = torch.cuda.device_count()
         if self.local_index >= num_gpus:
-            raise UserError(f"this machine has {num_gpus} GPUs; start at most as many processes on it")
+            raise UserError(f"this machine has {num_gpus} GPUs; start at most that many processes on it")
         torch.cuda.set_device(self.local_index)
         return torch.device("cuda", self.local_index)
 

@@ -88,11 +88,11 @@ class CustomKeypoints:
         if not names:
             raise UserError("the names of the keypoints are missing; list them as keypoints of the category")
         if len(names) > MAX_KEYPOINTS:
-            raise UserError(f"{len(names)} keypoints are listed; a set has at most {MAX_KEYPOINTS}")
+            raise UserError(f"{len(names)} keypoints are listed, at most {MAX_KEYPOINTS} are allowed; list fewer")
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
             raise UserError(f"the keypoint {repeated[0]!r} is listed more than once; give each its own name")
         if odd := [name for name in names if not name or not name.isprintable()]:
-            raise UserError(f"a keypoint is called {odd[0]!r}, which cannot be shown; give it another name")
+            raise UserError(f"the keypoint name {odd[0]!r} is empty or cannot be printed; give it another name")
         check_names(file.names, names, self.name)
         pairs = self.flip_pairs if self.flip_pairs is not None else file.flip_pairs
         bones = self.skeleton if self.skeleton is not None else file.skeleton

@@ -53,8 +53,8 @@ def derived_pairs(names: Sequence[str], unpaired: Collection[str] = ()) -> Pairs
         if len(lefts) != 1 or len(rights) != 1:
             ambiguous = ", ".join(repr(names[index]) for index in (*lefts, *rights))
             raise UserError(
-                f"the names do not pair {ambiguous}, one left with one right; set flip_pairs, or list in unpaired what "
-                "has no counterpart, so that images are not mirrored"
+                f"the names do not pair {ambiguous}, which must be one left and one right; set flip_pairs, or list in "
+                "unpaired what has no counterpart, so that images are not mirrored"
             )
     pairs = [(lefts[0], rights[0]) for lefts, rights in parts]
     paired = {end for pair in pairs for end in pair}

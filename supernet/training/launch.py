@@ -161,4 +161,4 @@ def check_unchanged(
     defaults = {field.name: field.default for field in fields(TrainSettings)}  # options that a later release added
     for key in sorted({*before, *now} - {*changeable}):
         if before.get(key, defaults.get(key)) != now.get(key, defaults.get(key)):
-            raise UserError(f"{key} differs from the run in {folder}; restore it or choose another name")
+            raise UserError(f"{key} differs from the run in {folder}; restore its value or choose another name")

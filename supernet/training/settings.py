@@ -104,7 +104,7 @@ class TrainSettings(StepSettings):
         super().__post_init__()
         check_installed(self.tracker)
         if self.dry_run and self.resume is not None:
-            raise UserError(f"dry_run=true is about a new run, got resume={self.resume}; remove one of the two")
+            raise UserError(f"dry_run=true measures a new run, but resume={self.resume} is set; remove one of the two")
         if self.init_arch is not None and self.init is None:
             raise UserError(f"init_arch={self.init_arch} has no effect without init; add init=CHECKPOINT or remove it")
         check_numbers(self, "threads", least=1, remedy="null uses all cores")

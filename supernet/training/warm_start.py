@@ -68,8 +68,8 @@ class WarmStart:
         if _at_resolution_of(own.largest(), space) not in space:
             if largest not in own:
                 raise UserError(
-                    f"init={source} is a supernet of the space {own.name}, and neither its largest subnet is in the "
-                    f"space {space.name} nor the reverse; choose that space, or export a subnet and name its folder"
+                    f"init={source} is a supernet of the space {own.name}, but neither this space nor {space.name} "
+                    f"contains the other's largest subnet; choose {own.name}, or export a subnet and name its folder"
                 )
             network = supernet.extract(largest)
         start = cls.from_network(network, trained.keypoints, source, trained.trained_on)

@@ -140,9 +140,9 @@ def test_bounds_that_no_corner_meets_are_searched_for() -> None:
 @pytest.mark.parametrize(
     ("constraint", "named"),
     [
-        ({"mac": "1G"}, "there is no cost constraint.mac; did you mean constraint.macs?"),
-        ({"min_parms": "1G"}, "there is no cost constraint.min_parms; did you mean constraint.min_params?"),
-        ({"watts": "1G"}, "there is no cost constraint.watts; choose among macs, macs_paper, params, memory"),
+        ({"mac": "1G"}, "there is no bound constraint.mac; did you mean constraint.macs?"),
+        ({"min_parms": "1G"}, "there is no bound constraint.min_parms; did you mean constraint.min_params?"),
+        ({"watts": "1G"}, "there is no bound constraint.watts; choose among macs, macs_paper, params, memory"),
         ({"latency": "30ms"}, "constraint.latency needs a latency table"),
         ({"macs": "1G", "min_macs": "2G"}, "constraint.min_macs=2G is above constraint.macs=1G"),
         ({"macs": "5GB"}, "constraint.macs is '5GB'; give a number from 1"),

@@ -113,7 +113,10 @@ def _visits(path: Path, text: str, subjects: Sequence[str]) -> Iterator[dict[str
     for number, line in enumerate(text.splitlines(), start=1):
         if match := re.fullmatch(r"graph (\d{1,9}) (\d{1,9})\s*", line):
             if int(match[2]) >= len(subjects):
-                raise UserError(f"line {number} of {path} is graph {match[2]}, the kit has {len(subjects)}; restore it")
+                raise UserError(
+                    f"line {number} of {path} names graph {match[2]}, but the kit has {len(subjects)}; give the output "
+                    "of this kit"
+                )
             place = int(match[1]), subjects[int(match[2])]
         elif place is not None and (figures := _FIGURES.search(line)):
             try:

@@ -72,7 +72,7 @@ def read_measurements_in(path: Path) -> tuple[dict[str, Any], list[dict[str, Any
                 if info.filename.endswith(SUFFIX) and not info.filename.startswith(_OF_MACOS)
             ]
             if len(members) != 1:
-                raise UserError(f"{path} holds {len(members)} files *{SUFFIX}; give a zip with one")
+                raise UserError(f"{path} must have exactly one file *{SUFFIX}, got {len(members)}; give such a zip")
             (member,) = members
             if member.file_size > LARGEST_BYTES:
                 raise UserError(

@@ -155,7 +155,7 @@ def _checked(
         common[i] = common_factor(parts[others], latencies[others], fixed_ms) * (parts[i].sum() + fixed_ms)
     result = accuracy(left_out.tolist(), medians)
     if result.repeat_noise is None:
-        raise UserError("each network was measured in a single round, which shows no noise; measure at least 2 rounds")
+        raise UserError("each network was measured in one round, so the noise is unknown; measure at least 2 rounds")
     noise = noise_of_medians(result.repeat_noise, min(map(len, medians)))
     if noise > MOST_NOISE:
         raise UserError(
@@ -164,7 +164,7 @@ def _checked(
         )
     if result.mape > MOST_ERROR + noise:
         raise UserError(
-            f"the moved table errs by {result.mape} % for networks left out, more than {MOST_ERROR:g} % and their "
+            f"the moved table errs by {result.mape} % for networks left out, more than {MOST_ERROR:g} % plus their "
             f"noise of {noise} %; the devices are not similar enough, so measure the blocks there with a kit"
         )
     factors = fit(parts, latencies, fixed_ms)

@@ -113,10 +113,10 @@ def _require(record: Any, fields: tuple[str, ...], where: str) -> None:
         raise UserError(f"{where} is a {type(record).__name__}, not a dictionary; restore the file")
     for field in fields:
         if field not in record:
-            raise UserError(f"{where} has no {field!r}; COCO's format needs it")
+            raise UserError(f"{where} has no {field!r}, which COCO's format needs; add it")
     for field in ("id", "image_id", "category_id"):
         if field in fields and not isinstance(record[field], int | str):
-            raise UserError(f"{where} has the {field} {record[field]!r}; it must be a whole number")
+            raise UserError(f"{where}: {field} must be a whole number, got {record[field]!r}")
 
 
 def _check_number(record: Record, field: str, where: str) -> None:
@@ -124,7 +124,7 @@ def _check_number(record: Record, field: str, where: str) -> None:
     value = record.get(field, 0)
     is_number = isinstance(value, int | float | np.number) and (field == "iscrowd" or not isinstance(value, bool))
     if not is_number or not abs(value) <= sys.float_info.max:
-        raise UserError(f"{where} has the {field} {value!r}; it must be a finite number")
+        raise UserError(f"{where}: {field} must be a finite number, got {value!r}")
 
 
 def _refuse_mixtures(part: str, field: str, records: list[Record]) -> None:
@@ -144,7 +144,7 @@ def _numbers(values: Any, length: int, where: str) -> npt.NDArray[np.float64]:
     if array.dtype.kind not in "iuf" or array.shape != (length,):
         raise UserError(f"{where} holds a value that is not a number; it must have {length} numbers")
     if not np.isfinite(array).all():
-        raise UserError(f"{where} holds a number that is not finite; AP would be silently wrong")
+        raise UserError(f"{where} holds a number that is not finite, which would make AP silently wrong; correct it")
     return array.astype(np.float64)
 
 

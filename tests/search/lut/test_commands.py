@@ -114,7 +114,7 @@ def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         (["build", "--runtime", "tensorrt"], "there is no runtime 'tensorrt'; choose among onnxruntime"),
         (["kit", "--runtime", "torch", "--output", "kit.zip"], "there is no kit for runtime 'torch'"),
-        (["kit", "--only-networks", "--networks", "9", "--output", "kit.zip"], "must have at least 10, got 9"),
+        (["kit", "--only-networks", "--networks", "9", "--output", "kit.zip"], "must have at least 10 networks, got 9"),
         (["transfer", "nowhere.json", "new.jsonl", "--output", "new.json"], "cannot read latency table nowhere.json"),
         (["transfer", "table.json", "nowhere.jsonl", "--output", "new.json"], "cannot read measurements nowhere.jsonl"),
         (["transfer", "table.json", "nowhere.jsonl", "--output", "table.json"], "table.json exists already"),
@@ -122,7 +122,7 @@ def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["benchncnn", "nowhere.zip", "out.txt", "--output", "new.jsonl"], "nowhere.zip is not a kit for ncnn"),
         (["build", "--precision", "f16"], "onnxruntime computes in f32 here, not in f16"),
         (["build", "--space", "nowhere"], "there is no space named 'nowhere'"),
-        (["build", "--resolutions", "128,200"], "'200' is no resolution of space nano; choose among 128, 144, 160"),
+        (["build", "--resolutions", "128,200"], "'200' is not a resolution of space nano; choose among 128, 144, 160"),
         (["build", "--threads", "0"], "'0' must be a whole number of at least 1"),
         (["build", "--supernet", "nowhere", "--space", "nano"], "--supernet has its own space"),
         (["build", "--output", "table.json"], "table.json exists already"),

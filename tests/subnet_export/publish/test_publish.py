@@ -214,7 +214,7 @@ def test_other_names_are_refused(name: str) -> None:
 def test_a_repository_without_weights_of_this_project_is_refused(server: HubServer) -> None:
     server.repositories["owner/code"] = Repository()
     server.repositories["owner/code"].commit({"pytorch_model.bin": b"x", "run.py": b"x"})
-    with pytest.raises(UserError, match="holds neither"):
+    with pytest.raises(UserError, match="has neither"):
         load_model("hf://owner/code")
     assert not [request for request in server.requests if "resolve" in request]
 

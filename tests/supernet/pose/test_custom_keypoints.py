@@ -127,7 +127,7 @@ def test_unknown_sigmas_are_those_of_published_keypoints_or_coco_s_median_with_a
     [
         ({}, {}, "names of the keypoints are missing"),
         ({"keypoints": ["a", "a"]}, {}, "'a' is listed more than once"),
-        ({"keypoints": ["a", "\ud800", "c"]}, {}, r"called '\\ud800'"),
+        ({"keypoints": ["a", "\ud800", "c"]}, {}, r"keypoint name '\\ud800'"),
         ({"keypoints": 5}, {}, "names must be .*, got 5"),
         ({"keypoints": ["a", 5]}, {}, r"names\[1\] must be .*, got 5"),
         (FACE, {"names": ["chin", "right_eye", "left_eye"]}, "calls keypoint 2 'left_eye', but .* it is 'right_eye'"),

@@ -137,7 +137,7 @@ def test_a_zip_that_leads_outside_itself_is_refused(measured: list[Json], tmp_pa
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         for name in ("a.jsonl", "b.jsonl"):
             archive.write(good, name)
-    with pytest.raises(UserError, match=r"holds 2 files \*\.jsonl"):
+    with pytest.raises(UserError, match=r"exactly one file \*\.jsonl, got 2"):
         merge([tmp_path / "two.zip"])
     whole = (tmp_path / "two.zip").read_bytes()
     (tmp_path / "damaged.zip").write_bytes(whole[:40] + b"\0" * 2000 + whole[2040:])

@@ -150,7 +150,7 @@ def unlike(arch: Arch, number: int) -> float:
 def test_what_cannot_be_trusted_is_refused(tmp_path: Path) -> None:
     for change, named in (
         ({"num": LEAST_NETWORKS - 1}, f"has {LEAST_NETWORKS - 1} networks"),
-        ({"rounds": 1}, "single round"),
+        ({"rounds": 1}, "measured in one round"),
         ({"change": noise(0.3)}, "quiet"),
         ({"change": unlike}, "not similar enough"),
         ({"num_keypoints": 3}, "num_keypoints"),

@@ -47,10 +47,10 @@ def with_coordinate(value: Any) -> Change:
         (with_coordinate("7"), r"results\[0\].* not a number"),
         (with_coordinate([1, 2]), r"results\[0\].* not a number"),
         (with_coordinate(None), r"results\[0\].* not a number"),
-        (first(score=float("nan")), "score nan; it must be a finite number"),
-        (first(score="0.5"), "score '0.5'"),
-        (first(score=True), "score True; it must be a finite number"),
-        (first(score=10**400), "it must be a finite number"),
+        (first(score=float("nan")), "score must be a finite number, got nan"),
+        (first(score="0.5"), "score must be a finite number, got '0.5'"),
+        (first(score=True), "score must be a finite number, got True"),
+        (first(score=10**400), "score must be a finite number"),
         (first(keypoints=[1.0] * 39), "has 39 numbers; it must have 42"),
         (first(keypoints=[1.0] * 51), "has 51 numbers; it must have 42"),
         (first(keypoints=None), "has no numbers"),
@@ -82,8 +82,8 @@ def test_bad_results_are_refused_by_name(change: Change, message: str) -> None:
         (with_coordinate(float("nan")), "not finite"),
         (every(id=5), r"1 annotation ids occur more than once, such as \[5\]"),
         (every(num_keypoints=0), "no labelled person"),
-        (first(num_keypoints=[]), r"annotations\[0\] has the num_keypoints \[\]; it must be a finite number"),
-        (first(iscrowd="no"), r"annotations\[0\] has the iscrowd 'no'; it must be a finite number"),
+        (first(num_keypoints=[]), r"annotations\[0\]: num_keypoints must be a finite number, got \[\]"),
+        (first(iscrowd="no"), r"annotations\[0\]: iscrowd must be a finite number, got 'no'"),
         (first(category_id="person"), "annotations have numbers and text as category_id"),
         (lambda records: [], "no labelled person"),
         (lambda records: None, "no list 'annotations'"),
@@ -97,8 +97,8 @@ def test_bad_annotations_are_refused_by_name(change: Change, message: str) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (first(width="wide"), r"images\[0\] has the width 'wide'; it must be a finite number"),
-        (first(crowdIndex=float("nan")), r"images\[0\] has the crowdIndex nan"),
+        (first(width="wide"), r"images\[0\]: width must be a finite number, got 'wide'"),
+        (first(crowdIndex=float("nan")), r"images\[0\]: crowdIndex must be a finite number, got nan"),
         (first(id="1000"), "images have numbers and text as id; give numbers"),
     ],
 )
@@ -249,7 +249,7 @@ def test_files_are_scored_and_named_when_they_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"truth\.json: annotations\[0\]\.keypoints has 42 numbers; it must have 51"):
         average_precision(truth_file, results_file, "coco")
     results_file.write_text(json.dumps(first(score=float("nan"))(DETECTIONS)))
-    with pytest.raises(UserError, match=r"results\.json: results\[0\].*score nan"):
+    with pytest.raises(UserError, match=r"results\.json: results\[0\].*score must be a finite number, got nan"):
         average_precision(truth_file, results_file, "crowdpose")
     with pytest.raises(UserError, match="missing"):
         average_precision(truth_file, tmp_path / "missing.json", "crowdpose")
