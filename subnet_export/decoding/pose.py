@@ -117,7 +117,10 @@ def num_cores() -> int:
 
 
 class Pose:
-    """The network in ``path``, the folder of an exported model or the file in it to run; 0 threads are all cores."""
+    """The network in ``path``, the folder of an exported model or the file in it to run; 0 threads are all cores.
+
+    One thread of a program may call it at a time; make one for each.
+    """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         folder, names = (Path(path), [*RUNTIMES]) if Path(path).is_dir() else (Path(path).parent, [Path(path).name])

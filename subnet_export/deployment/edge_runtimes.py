@@ -9,6 +9,7 @@ import functools
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -99,11 +100,12 @@ class LiteRtRuntime:
             quantised = any(tensor["dtype"] == np.int8 for tensor in self._interpreter.get_tensor_details())
             self.precision = "int8/f32" if quantised else "f32"
         self._shape: tuple[int, ...] = ()
+        self._lock = threading.Lock()  # an interpreter has one set of tensors
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
         inputs = network_input(images, self._takes).contiguous().numpy()
-        with self._explain_errors():
+        with self._lock, self._explain_errors():
             if inputs.shape != self._shape:
                 self._interpreter.resize_tensor_input(self._input, inputs.shape)
                 self._interpreter.allocate_tensors()
@@ -134,12 +136,13 @@ class MnnRuntime:
                 self._module = library.nn.load_module_from_file(
                     str(path), [INPUT], list(OUTPUTS), runtime_manager=self._manager
                 )
+        self._lock = threading.Lock()  # the outputs lie in memory of the module
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
         inputs = network_input(images, "float32").contiguous().numpy()
         place = self._expressions
-        with self._explain_errors():
+        with self._lock, self._explain_errors():
             source = place.const(inputs, list(inputs.shape), place.NCHW, place.float)
             outputs = self._module.forward([source])
             low, high = (torch.from_numpy(np.array(place.convert(maps, place.NCHW).read())) for maps in outputs)
@@ -186,6 +189,7 @@ class ExecuTorchRuntime:
         self._path, self._explain_errors = path, functools.partial(explain_errors, path, ())
         with self._explain_errors():
             self._run = ExecuTorchProgram(content, torch.get_num_threads())
+        self._lock = threading.Lock()  # a program has one set of tensors
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
@@ -196,7 +200,7 @@ class ExecuTorchRuntime:
                 f"{self._path} takes images of at most {max_side} px on each side, an image has {width} x {height} px "
                 f"after resizing; export it with --max-side {max(height, width)}, or use another format"
             )
-        with self._explain_errors():
+        with self._lock, self._explain_errors():
             maps = [self._run([image[None]]) for image in inputs]
             low, high = (torch.cat(outputs) for outputs in zip(*maps, strict=True))
         return low, high

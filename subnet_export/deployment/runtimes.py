@@ -6,6 +6,7 @@ Other libraries are in :mod:`subnet_export.deployment.edge_runtimes`; all of the
 
 import functools
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ class Runtime(Protocol):
     precision: str
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Run a batch.
+        """Run a batch; several threads may do so at once.
 
         Args:
             images: (B, 3, H, W) uint8 RGB, H and W multiples of 16; on the CPU and in channels-last order for speed.
@@ -159,6 +160,7 @@ class OpenVinoRuntime:
             quantised = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
             self.precision = f"int8/{precision}" if quantised else precision
             self._request = openvino_request(model, precision=precision)
+        self._lock = threading.Lock()  # a request runs one batch at a time, and mixes those of several threads
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Runtime``."""
@@ -168,7 +170,7 @@ class OpenVinoRuntime:
     def outputs(self, images: Tensor) -> list[Tensor]:
         """Return all outputs of the graph for images as of ``Runtime``; maps are (B, H, W, C)."""
         inputs = network_input(images, self._takes).contiguous().numpy()
-        with self._explain_errors():
+        with self._lock, self._explain_errors():
             outputs = self._request.infer([inputs], share_inputs=True)
             return [torch.from_numpy(np.asarray(output)) for output in outputs.values()]
 

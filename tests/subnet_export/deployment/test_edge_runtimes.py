@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,17 @@ import pytest
 import torch
 
 from subnet_export.deployment.equivalence import check_maps, comparison_images
-from subnet_export.deployment.formats import COREML, EXECUTORCH, FORMATS, LITERT, LITERT_INT8, MNN, NCNN
+from subnet_export.deployment.formats import (
+    COREML,
+    EXECUTORCH,
+    FORMATS,
+    LITERT,
+    LITERT_INT8,
+    MNN,
+    NCNN,
+    ONNX,
+    OPENVINO,
+)
 from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.deployment.writers import WriterInputs, write_format
 from supernet.errors import UserError
@@ -50,6 +61,21 @@ def assert_opens_silently(name: str, folder: Path) -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "data\n"
     assert name == MNN.name or not result.stderr
+
+
+@pytest.mark.parametrize("name", [ONNX.name, OPENVINO.name, *QUICK])
+def test_threads_that_share_a_runtime_get_the_maps_of_their_own_images(name: str, tmp_path: Path) -> None:
+    require_installed(name)
+    write_format(FORMATS[name], WriterInputs(lively("nano", 0), "uint8", list), tmp_path)
+    runtime, batches = open_runtime(tmp_path, FORMATS[name]), comparison_images(SIDE)
+    expected = [[maps.clone() for maps in runtime(batch)] for batch in batches]
+
+    def run(index: int) -> bool:
+        maps = runtime(batches[index])
+        return all(torch.allclose(a, b, atol=1e-4) for a, b in zip(expected[index], maps, strict=True))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(run, [n % len(batches) for n in range(60)]))
 
 
 @pytest.mark.parametrize("name", QUICK)
