@@ -20,12 +20,18 @@ STANDARD_OUTPUT = Path("-")
 
 
 def check_output_files(options: argparse.Namespace) -> None:
-    """Raise UserError if a file to be written exists already, or if two options name the same file."""
+    """Raise UserError if a file to be written exists already, or if two outputs would be the same file."""
+    if options.results == STANDARD_OUTPUT:
+        raise UserError("--results writes a file, got -; name one, or give --jsonl - for lines on standard output")
     paths = [path for path in (options.results, options.jsonl) if path is not None and path != STANDARD_OUTPUT]
     for path in paths:
         check_new(path)
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError(f"--results and --jsonl both name {paths[0]}; give them different files")
+    own = [(options.folder / name).resolve() for name in (LINES_FILE, "summary.json")]
+    for path in paths:
+        if path.resolve() in own:
+            raise UserError(f"{path} is a file that every run writes to its folder; leave out the option or rename it")
 
 
 class PredictionWriter(Output):

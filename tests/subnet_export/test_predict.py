@@ -254,6 +254,9 @@ def test_batches_do_not_change_the_people(exported: Exported) -> None:
         (["*.png"], "pattern *.png "),
         (["--limit", "0"], "'0'"),
         (["--jsonl"], "--jsonl"),
+        (["--results", "-"], "--results"),
+        (["--output", "out", "--jsonl", "out/people.jsonl"], "out/people.jsonl"),
+        (["--output", "out", "--results", "out/summary.json"], "out/summary.json"),
     ],
 )
 def test_a_user_error_is_reported(
