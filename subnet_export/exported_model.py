@@ -18,6 +18,7 @@ from subnet_export.prediction.people import ImageLike, People, as_image
 from supernet.arch import Arch
 from supernet.checkpoints.lineage import Lineage
 from supernet.evaluation.subnet_estimator import subnet_estimator
+from supernet.io.schema import check_number
 from supernet.litepose import LitePose
 from supernet.pose.inference import InferenceSettings, PoseEstimator, PosePredictions
 from supernet.pose.keypoints import KeypointSet
@@ -199,7 +200,7 @@ class ExportedModel:
             min_score: People with a lower score are left out.
 
         Raises:
-            UserError: The file cannot be read, or ``image`` is something else.
+            UserError: The file cannot be read, ``image`` is something else, or ``min_score`` is not from 0 to 1.
         """
         pixels = as_image(image)
         people = self.predict(pixels, min_score)
@@ -217,7 +218,7 @@ class ExportedModel:
             Poses (P, K, 3) as x, y in pixels of ``image`` and a value, 0 for a keypoint not found; scores (P,).
 
         Raises:
-            UserError: ``image`` is not such an array.
+            UserError: ``image`` is not such an array, or ``min_score`` is not from 0 to 1.
         """
         return self.predict_all([image], min_score)[0]
 
@@ -237,6 +238,7 @@ class ExportedModel:
         Returns:
             The people of each image.
         """
+        check_number("min_score", min_score, least=0, most=1)
         estimator = self.estimator(batch_size=max(1, len(images)))
 
         def network(inputs: Tensor) -> tuple[Tensor, Tensor]:

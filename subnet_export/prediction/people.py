@@ -155,7 +155,10 @@ def as_image(image: ImageLike) -> npt.NDArray[np.uint8]:
     if isinstance(image, str | PathLike):
         return read_image(fspath(image), upright=True)
     if isinstance(image, PIL.Image.Image):
-        return _pixels_of(PIL.ImageOps.exif_transpose(image))
+        try:
+            return _pixels_of(PIL.ImageOps.exif_transpose(image))
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file when its pixels are needed
+            raise UserError(f"a Pillow image cannot be read ({error}); convert it to RGB, or give the file") from error
     if isinstance(image, np.ndarray):
         return image  # its type and shape are checked where it is resized
     raise UserError(f"an image is a file, an array (H, W, 3) or a Pillow image, got {type(image).__name__}; convert it")

@@ -1,11 +1,13 @@
 """The people of one image: what they are called, where they are, and how they are drawn and written."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from subnet_export.model import load_model
 from subnet_export.prediction.people import People, as_image
 from supernet.errors import UserError
 from supernet.pose.data.image_decoding import read_image
@@ -73,6 +75,24 @@ def test_pillow_images_are_read_as_files_are(tmp_path: Path) -> None:
     for mode in ("I", "F"):
         with pytest.raises(UserError, match=f"mode {mode} "):
             as_image(PIL.Image.new(mode, (4, 4)))
+
+
+def test_a_pillow_image_whose_file_is_damaged_or_closed_is_a_user_error(tmp_path: Path) -> None:
+    path = tmp_path / "image.jpg"
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(path)
+    closed = PIL.Image.open(path)
+    closed.close()
+    path.write_bytes(path.read_bytes()[:-200])
+    with PIL.Image.open(path) as truncated:
+        for image in (closed, truncated, PIL.Image.new("La", (4, 4))):
+            with pytest.raises(UserError):
+                as_image(image)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 20, "0.5", None])
+def test_a_score_that_no_person_can_have_is_refused(value: Any) -> None:
+    with pytest.raises(UserError, match="min_score"):
+        load_model("pretrained:photos_small").predict(np.zeros((64, 64, 3), np.uint8), value)
 
 
 def test_another_suffix_and_a_place_that_cannot_be_written_are_named(tmp_path: Path) -> None:
