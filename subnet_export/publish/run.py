@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.text import Text
 
 from subnet_export.publish.front_matter import UNKNOWN, check_license
-from subnet_export.publish.upload import check_repo, stage_model, stage_supernet, upload
+from subnet_export.publish.upload import check_repo, stage_model, stage_supernet, staged_files, upload
 from supernet.checkpoints import hub
 from supernet.checkpoints.exported_network import is_exported
 from supernet.checkpoints.pretrained import located
@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> None:
                 f"there is no exported model or supernet in {source}; name a run of python -m subnet_export or of "
                 "python -m supernet.train"
             )
-        for path in sorted(staging.iterdir()):
-            CONSOLE.print(Text(f"{path.name}  {path.stat().st_size:,} bytes"), soft_wrap=True)
+        for file in staged_files(staging):
+            CONSOLE.print(Text(f"{file}  {(staging / file).stat().st_size:,} bytes"), soft_wrap=True)
         if options.dry_run:
             CONSOLE.print(Text(f"{title} for {name}: nothing was uploaded (--dry-run)"), soft_wrap=True)
             return

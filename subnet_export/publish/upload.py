@@ -81,6 +81,11 @@ def stage_supernet(source: str | Path, staging: Path, name: str, license: str) -
     load_supernet(staging)
 
 
+def staged_files(staging: Path) -> list[str]:
+    """Return the files in ``staging`` and in its folders, such as a page's, relative to it."""
+    return sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file())
+
+
 def upload(staging: Path, repo: str, private: bool, message: str) -> HubName:
     """Upload the files in ``staging`` as one commit of a model repository, which is made if it does not exist.
 
@@ -94,7 +99,7 @@ def upload(staging: Path, repo: str, private: bool, message: str) -> HubName:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api, name = HfApi(endpoint=hub.endpoint(), library_name=PROJECT), HubName(repo)
-    names = sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file())
+    names = staged_files(staging)
     additions = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=str(staging / file)) for file in names]
     with hub.hub_errors(name, "upload to"):
         api.create_repo(repo, private=private, exist_ok=True)
@@ -124,8 +129,8 @@ def without_places(dataset: Mapping[str, Any]) -> dict[str, Any]:
 def _format_files(model: ExportedModel, source: Path) -> list[str]:
     """The files of all formats, with the whole folder of a page."""
     recorded = [file for record in model.formats.values() for file in record.files]
-    page = [path for path in (source / PAGE_FOLDER).rglob("*") if path.is_file()] if WEB.name in model.formats else []
-    return sorted({*recorded, *(path.relative_to(source).as_posix() for path in page)})
+    page = staged_files(source / PAGE_FOLDER) if WEB.name in model.formats else []
+    return sorted({*recorded, *(f"{PAGE_FOLDER}/{file}" for file in page)})
 
 
 def _shared(trained: TrainedSupernet) -> TrainedSupernet:

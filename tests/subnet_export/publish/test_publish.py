@@ -63,6 +63,16 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_files_in_folders_are_listed_before_they_are_uploaded(
+    publish: Publish, all_formats: tuple[ExportedModel, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = all_formats[1]
+    assert publish(folder, "owner/pose", "--dry-run") == 0
+    listed = {tuple(line.split("  ")) for line in capsys.readouterr().out.splitlines()}
+    for file in ("web/network.onnx", "web/page.mjs", "weights.pt"):
+        assert (file, f"{(folder / file).stat().st_size:,} bytes") in listed
+
+
 def test_a_page_goes_to_the_hub_whole(all_formats: tuple[ExportedModel, Path], tmp_path: Path) -> None:
     folder = all_formats[1]
     (tmp_path / "staged").mkdir()
