@@ -251,7 +251,10 @@ class Subnet:
         began = time.perf_counter()
         settings = from_mapping(ExportSettings, options, "")
         try:
-            written = parse_formats(",".join(formats or ("litepose",)))
+            names = [name.strip() for text in formats or ("litepose",) for name in text.split(",")]
+            written = parse_formats(",".join(names))
+        except AttributeError as error:  # a list of them
+            raise UserError(f'formats are given one by one, as in export("onnx", "openvino"), got {formats}') from error
         except ValueError as error:
             raise UserError(str(error)) from error
         check_packages(written)
@@ -268,7 +271,7 @@ class Subnet:
             model = write_model(folder, model, test_set, written, settings)
         figures = {"supernet": str(self.supernet.path), **figures_of(model, began)}
         write_model_summary(folder, model, figures, is_default_folder=output is None)
-        return load_model(folder, used_device, next((name for name in formats if name in LOADABLE), None))
+        return load_model(folder, used_device, next((name for name in names if name in LOADABLE), None))
 
 
 @dataclass(frozen=True)

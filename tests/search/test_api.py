@@ -155,7 +155,7 @@ def test_an_exported_subnet_runs_in_its_format_and_is_that_of_the_command(
 ) -> None:
     pytest.importorskip("onnxruntime")
     options: dict[str, Any] = {"calibration_images": 4, "batch_size": 4, "check_images": 2}
-    model = result.best.export("onnx", runs=place / "runs", show=False, **options)
+    model = result.best.export("torch_export, onnx", runs=place / "runs", show=False, **options)
     assert isinstance(model.runtime, OnnxRuntime)
     assert model.folder is not None
     assert (place / "runs" / "export" / "latest").resolve() == model.folder.resolve()
@@ -176,6 +176,8 @@ def test_an_export_names_what_is_wrong_and_writes_nothing(supernet: Supernet, tm
             subnet.export(output=tmp_path / "model", **options)
     with pytest.raises(UserError, match="onx"):
         subnet.export("onx", output=tmp_path / "model")
+    with pytest.raises(UserError, match="litepose"):
+        subnet.export(["litepose"], output=tmp_path / "model")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="exists"):
         subnet.export(output=tmp_path)
     with pytest.raises(UserError, match=r"images.*dataset"):
