@@ -26,7 +26,10 @@ def main() -> None:
         help="a training run's folder, its supernet.pt, or pretrained:photos (default: RUNS/train/latest)",
     )
     parser.add_argument(
-        "--model", metavar="FOLDER", help="export this model again, in further formats, instead of a new subnet"
+        "--model",
+        metavar="FOLDER",
+        help="export this model again, in a new folder and in the formats of LIST, instead of a new subnet; it keeps "
+        "its calibration, and the number of images it was measured on",
     )
     parser.add_argument(
         "--dataset",
