@@ -51,5 +51,6 @@ def search_config(
     bounds = {name: value for name, value in bounds.items() if value is not None}
     values = plain({name: value for name, value in options.items() if name not in BOUND_NAMES})
     config = compose_values(ENGINES[engine], groups, values | {"constraint": bounds})
-    given = [f"constraint.{bound}={value}" for bound, value in bounds.items()]
+    given = [f"{group}={value}" for group, value in groups.items() if value is not None]
+    given += [f"constraint.{bound}={value}" for bound, value in bounds.items()]
     return config, given + [f"{option}={value}" for option, value in values.items()]

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from search.api import SearchResult, Supernet, load_model, train
+from search.api_options import Values, search_config
 from subnet_export.deployment.runtimes import OnnxRuntime
 from subnet_export.export import extract_model
 from supernet.checkpoints.supernet_file import load_supernet
@@ -118,6 +119,11 @@ def test_a_run_resumes_only_with_options_that_may_change(place: Path, supernet: 
         train(runs=place / "runs", resume="tiny", show=False)
     with pytest.raises(UserError, match="steps"):
         train(runs=place / "runs", resume="tiny", steps=8, show=False)
+
+
+def test_a_budget_and_a_data_set_by_name_count_as_given_when_a_search_is_resumed() -> None:
+    groups: dict[str, Values] = {"constraint": "xs", "dataset": None}
+    assert search_config("evolution", groups, {}, {"resume": "latest"})[1] == ["constraint=xs", "resume=latest"]
 
 
 def test_the_best_subnet_fits_the_budget_and_is_that_of_the_command(result: SearchResult, supernet: Supernet) -> None:
