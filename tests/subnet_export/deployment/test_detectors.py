@@ -95,7 +95,11 @@ def with_other_places(graph: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "wrong"), [(with_higher_values, "detections of format onnx differ"), (with_other_places, "elsewhere")]
+    ("change", "wrong"),
+    [
+        (with_higher_values, "detections of format onnx differ"),
+        (with_other_places, "detections of format onnx are not where"),
+    ],
 )
 def test_a_file_with_other_detections_is_not_kept(
     change: Callable[[Any], None], wrong: str, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
