@@ -159,18 +159,18 @@ def _pattern(place: str) -> str:
 def _of_folder(folder: str) -> list[Source]:
     """Return the images and videos in a folder, without those in folders in it, of which the user is warned."""
     paths = sorted(os.path.join(folder, name) for name in os.listdir(folder) if not name.startswith("."))
-    num_folders = sum(map(os.path.isdir, paths))
+    has_folders = any(map(os.path.isdir, paths))
     pattern = os.path.join(folder, "**", "*")
     try:
         sources = _media_files(paths, f"folder {folder}")
     except UserError as error:
-        if not num_folders:
+        if not has_folders:
             raise
         raise UserError(
             f"folder {folder} has no image or video itself, but folders; name one, or all as the pattern '{pattern}'"
         ) from error
-    if num_folders:
-        logger.warning("%d folders in %s are not read; the pattern '%s' reads all", num_folders, folder, pattern)
+    if has_folders:
+        logger.warning("folders in %s are not read; the pattern '%s' reads all images", folder, pattern)
     return sources
 
 
