@@ -8,7 +8,7 @@ separated. Equal pixels beside each other are one detection either way; see ``pe
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 
-class GroupingOptions(TypedDict, total=False):
+class GroupingOptions(TypedDict):
     """The options of :func:`group`, which documents them."""
 
     max_people: int
@@ -107,28 +107,6 @@ def group(
         steps = quarter_pixels if decoding == "published" else fitted_tops
         poses[people, keypoints, :2] += steps(heat, keypoints, x, y)
     return poses, scores
-
-
-def group_batch(heatmaps: Maps, tags: Maps, **settings: Unpack[GroupingOptions]) -> list[tuple[Floats, Floats]]:
-    """Find the people of each image of a batch with :func:`group`.
-
-    Args:
-        heatmaps: (B, K, H, W).
-        tags: (B, K, H, W, T), or (B, K, H, W) for T = 1.
-        **settings: As for ``group``.
-
-    Returns:
-        Poses and scores of each of the B images.
-
-    Raises:
-        UserError: As for ``group``.
-    """
-    if heatmaps.ndim != 4 or tuple(tags.shape[:4]) != tuple(heatmaps.shape):
-        raise UserError(
-            f"heatmaps {tuple(heatmaps.shape)} and tags {tuple(tags.shape)} do not fit together; give (B, K, H, W) and "
-            "(B, K, H, W, T)"
-        )
-    return [group(heat, tag, **settings) for heat, tag in zip(heatmaps, tags, strict=True)]
 
 
 def check_options(

@@ -13,7 +13,7 @@ import torch
 
 from supernet.errors import UserError
 from supernet.pose import peaks, refinement
-from supernet.pose.grouping import KEYPOINT_ORDER, Matching, group, group_batch
+from supernet.pose.grouping import KEYPOINT_ORDER, Matching, group
 from tests.golden.recipes import crowd_maps
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "grouping.json").read_text())
@@ -229,23 +229,6 @@ def test_tensors_arrays_and_a_missing_tag_dimension_give_the_same_people() -> No
     for maps in forms:
         for actual, wanted in zip(group(*maps), expected, strict=True):
             np.testing.assert_array_equal(actual, wanted)
-
-
-def test_a_batch_gives_each_image_its_people() -> None:
-    maps = [crowd_maps(seed, people, 14, 64, 64, 1) for seed, people in ((104, 8), (5, 0), (6, 3))]
-    heat, tag = (np.stack(part) for part in zip(*maps, strict=True))
-    for batch in ((heat, tag), (torch.from_numpy(heat), torch.from_numpy(tag[..., 0]))):
-        people = group_batch(*batch, refine=False, max_people=5)
-        assert len(people) == 3
-        for together, image_maps in zip(people, maps, strict=True):
-            alone = group(*image_maps, refine=False, max_people=5)
-            for actual, wanted in zip(together, alone, strict=True):
-                np.testing.assert_array_equal(actual, wanted)
-    assert group_batch(np.zeros((0, 14, 8, 8)), np.zeros((0, 14, 8, 8))) == []
-    with pytest.raises(UserError, match="do not fit together"):
-        group_batch(heat, tag[:2])
-    with pytest.raises(UserError, match="do not fit together"):
-        group_batch(heat[0], tag[0])
 
 
 def test_the_peak_of_pixel_i_lies_at_i_and_a_half() -> None:
