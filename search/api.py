@@ -241,7 +241,7 @@ class Subnet:
         from subnet_export.export import ExportSettings, check_packages, figures_of, measured_subnet, write_model
         from subnet_export.format_writer import check_options
         from subnet_export.model import load_model
-        from subnet_export.run_summary import prepare_process, write_model_summary
+        from subnet_export.runs import prepare_process, write_model_summary
         from supernet.cli.arguments import free_folder
         from supernet.cli.console import console_shown
         from supernet.evaluation.subnet_scorer import chosen_dataset

@@ -21,7 +21,7 @@ from subnet_export.format_writer import FormatOptions, FormatWriter, check_optio
 from subnet_export.model import load_model, save_model
 from subnet_export.publish import picture
 from subnet_export.publish.front_matter import check_license
-from subnet_export.run_summary import finish, prepare
+from subnet_export.runs import finish, prepare
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
 from supernet.costs.analytic import params_and_macs

@@ -21,7 +21,7 @@ from subnet_export.deployment.formats import RUNTIMES
 from subnet_export.deployment.runtimes import Runtime
 from subnet_export.exported_model import Latency
 from subnet_export.model import describe_in
-from subnet_export.run_summary import prepare
+from subnet_export.runs import prepare
 from supernet.checkpoints.pretrained import is_pretrained
 from supernet.cli.console import CONSOLE, progress_bar
 from supernet.cli.runs import point_latest, write_summary

@@ -19,7 +19,7 @@ from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, di
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode, decodes, formats_of, max_side_of
-from subnet_export.run_summary import finish, prepare
+from subnet_export.runs import finish, prepare
 from supernet.checkpoints import container, safe_torch
 from supernet.checkpoints.lineage import extended, training_data_of
 from supernet.cli.console import progress_bar

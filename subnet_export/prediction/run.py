@@ -19,7 +19,7 @@ from subnet_export.prediction.result_ids import ResultIds, ids_from_names, ids_o
 from subnet_export.prediction.sources import Frame, Source, list_sources, read_frames
 from subnet_export.prediction.stats import PredictionStats
 from subnet_export.prediction.writer import LINES_FILE, STANDARD_OUTPUT, PredictionWriter, check_output_files
-from subnet_export.run_summary import prepare, reserved_folder
+from subnet_export.runs import prepare, reserved_folder
 from supernet.checkpoints.lineage import saw_only_drawings
 from supernet.checkpoints.pretrained import DEFAULT_EXPORT, located
 from supernet.cli.console import CONSOLE, progress_bar

@@ -30,7 +30,7 @@ COMMANDS = {
     "subnet_export.prediction.run": "prints the report of `subnet_export.predict`",
     "subnet_export.publish.run": "prints what was published",
     "subnet_export.serve": "prints the address of the page",
-    "subnet_export.run_summary": "prints the summary of an export or fine-tuning run",
+    "subnet_export.runs": "prints the summary of an export or fine-tuning run",
 }
 """Modules that may print; all others use ``logging``, so that programs can redirect or silence them."""
 

@@ -15,7 +15,7 @@ import pytest
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import save_model
-from subnet_export.run_summary import reserved_folder
+from subnet_export.runs import reserved_folder
 from supernet.errors import UserError
 from supernet.pose.data.image_decoding import read_image
 from supernet.pose.datasets import build

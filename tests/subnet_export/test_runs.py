@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from subnet_export.exported_model import ExportedModel
-from subnet_export.run_summary import finish
+from subnet_export.runs import finish
 
 
 def test_paths_never_wrap(

@@ -1,4 +1,4 @@
-"""First and last steps of this package's commands: checks and device; ``summary.json``, ``latest`` and a summary."""
+"""Start and end of a run of this package: its folder and device; ``summary.json``, ``latest`` and what is printed."""
 
 import argparse
 from collections.abc import Iterator
