@@ -43,6 +43,12 @@ def suggestion(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     return f", did you mean {similar[0]}?" if similar else ""
 
 
+def first_few(items: Sequence[str], separator: str = ", ", most: int = 5) -> str:
+    """Return the first ``most`` items as one text and the number of those left out: "a, b and 3 more"."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(items[:most]) + more
+
+
 def printable(text: str) -> str:
     """Return ``text`` with control characters, which a terminal would obey, replaced by their escapes."""
     if text.isprintable():

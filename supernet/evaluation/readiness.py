@@ -5,15 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from supernet.cli.console import progress_bar
 from supernet.compute.distributed import SINGLE_PROCESS, Processes
-from supernet.errors import UserError
+from supernet.errors import UserError, first_few
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.data.image_decoding import BadImage
 from supernet.pose.data.pose_dataset import PoseDataset, original_of
 from supernet.pose.data.subset import spread_indices
 from supernet.pose.evaluation import evaluator_of
-
-_MAX_NAMED = 5
-"""Unusable images named in an error."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +54,8 @@ def check_ready(
             errors = processes.lists(_errors(dataset, own, on_image))
             progress.update(task, completed=len(indices))
             if errors:
-                more = f" and {len(errors) - _MAX_NAMED} more" if len(errors) > _MAX_NAMED else ""
                 raise UserError(
-                    f"the {name} split cannot be used: {'; '.join(errors[:_MAX_NAMED])}{more}; "
+                    f"the {name} split cannot be used: {first_few(errors, '; ')}; "
                     "python -m supernet.pose.check lists all faults"
                 )
 

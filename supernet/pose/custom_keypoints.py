@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from supernet.errors import UserError
+from supernet.errors import UserError, first_few
 from supernet.io.schema import from_mapping
 from supernet.pose.keypoint_names import Pairs, derived_pairs, sides_of, without_mirror_image, words_of
 from supernet.pose.keypoints import BUILT_IN, COCO, CROWDPOSE, MAX_KEYPOINTS, KeypointSet, keypoint_set
@@ -20,8 +20,6 @@ from supernet.pose.keypoints import BUILT_IN, COCO, CROWDPOSE, MAX_KEYPOINTS, Ke
 DEFAULT_SIGMA = 0.072
 """OKS sigma of a keypoint that is in no published set: the median of COCO's 17."""
 
-_MAX_NAMED = 5
-"""Keypoints that a warning names."""
 _KNOWN_SIGMAS = dict(zip(CROWDPOSE.names, CROWDPOSE.sigmas, strict=True)) | dict(
     zip(COCO.names, COCO.sigmas, strict=True)
 )
@@ -247,7 +245,7 @@ def _sigmas(listed: tuple[float, ...] | None, names: Sequence[str]) -> tuple[flo
         logger.warning(
             "the OKS sigmas of %s are unknown and taken as %s, the median of COCO's; AP is comparable only where the "
             "same sigmas are used; set them as dataset.keypoints.sigmas",
-            ", ".join(unknown[:_MAX_NAMED]) + f" and {len(unknown) - _MAX_NAMED} more" * (len(unknown) > _MAX_NAMED),
+            first_few(unknown),
             DEFAULT_SIGMA,
         )
     return tuple(known.get(words_of(name), DEFAULT_SIGMA) for name in names)

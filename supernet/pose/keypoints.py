@@ -7,12 +7,10 @@ evaluation (14 keypoints).
 from dataclasses import dataclass, field
 from typing import Any
 
-from supernet.errors import UserError
+from supernet.errors import UserError, first_few
 
 MAX_KEYPOINTS = 1000
 """Keypoints in one set."""
-_MAX_NAMED = 5
-"""Keypoints that a message names."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ class KeypointSet:
     @property
     def unpaired_text(self) -> str:
         """The keypoints without a known mirror image, the first few by name."""
-        more = len(self.unpaired) - _MAX_NAMED
-        return ", ".join(self.unpaired[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return first_few(self.unpaired)
 
     @property
     def flip_index(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from supernet.checkpoints import container
 from supernet.compute.distributed import Processes
-from supernet.errors import UserError
+from supernet.errors import UserError, first_few
 from supernet.io import files, locks
 from supernet.pose.coco.splits import with_current_names as with_current_dataset_names
 from supernet.pose.custom_keypoints import from_plain
@@ -18,8 +18,6 @@ CHECKPOINT_FILE = "checkpoint.pt"
 CONFIG_FILE = "config.json"
 _LOCK_FILE = ".lock"
 _KIND = "training"
-_MAX_NAMED = 5
-"""Differences in an error message."""
 
 _EARLIER_NAMES = {"picture_memory_mib": "image_memory_mib"}
 """Options that an earlier release wrote into checkpoints under another name, and their names now."""
@@ -96,7 +94,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     if different:
         raise UserError(
             f"{folder / CHECKPOINT_FILE} is of another run than {folder / CONFIG_FILE}: "
-            f"{_first(different)}; restore the run's own checkpoint"
+            f"{first_few(different)}; restore the run's own checkpoint"
         )
     return value
 
@@ -129,7 +127,7 @@ def check_environment(then: Mapping[str, Any], now: Mapping[str, Any], folder: P
         if names != before:
             raise UserError(
                 f"{folder} cannot be resumed: the keypoints of its data set have changed since it started "
-                f"({_first(differences(before, names, 'keypoints.names'))}); "
+                f"({first_few(differences(before, names, 'keypoints.names'))}); "
                 "restore its annotation files or start a new run"
             )
     warn_of_differences(folder, different)
@@ -142,12 +140,6 @@ def warn_of_differences(resumed: Path, different: Sequence[str]) -> None:
             f"{resumed} is resumed with {', '.join(different)}; the result may not be bit-identical to that of an "
             "uninterrupted run"
         )
-
-
-def _first(different: Sequence[str]) -> str:
-    """Return the first few differences as one text."""
-    more = f" and {len(different) - _MAX_NAMED} more" if len(different) > _MAX_NAMED else ""
-    return ", ".join(different[:_MAX_NAMED]) + more
 
 
 def differences(before: Any, after: Any, place: str = "") -> list[str]:

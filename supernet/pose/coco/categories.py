@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from supernet.errors import UserError
+from supernet.errors import UserError, first_few
 from supernet.pose.coco.annotation_rules import Fault
 from supernet.pose.coco.identities import own_id, whole_number
 from supernet.pose.custom_keypoints import CustomKeypoints, WrongOption, check_names
@@ -116,8 +116,7 @@ def _choice_rule(
 ) -> str:
     """What is wrong with the number of candidates, with their names."""
     names = [repr(entry.get("name"))[:80] for entry in candidates or objects]
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    listed = ", ".join(names[:_MOST_NAMED]) + more
+    listed = first_few(names, most=_MOST_NAMED)
     if not candidates:
         return f"must contain one named {wanted or PERSON!r}, but contain {listed or 'none'}; set dataset.category=NAME"
     if wanted is not None:
