@@ -7,6 +7,7 @@ from textwrap import shorten
 from typing import Any
 
 from search.candidate import Candidate, from_rows
+from supernet.cli.grammar import option_of
 from supernet.cli.runs import find_run
 from supernet.errors import UserError
 from supernet.io import checksum, files, jsonl
@@ -119,16 +120,12 @@ def run_to_resume(config: Mapping[str, Any], overrides: Sequence[str], command: 
     if (folder / "summary.json").exists():
         raise UserError(f"{folder} is finished; use its arch or start a new search")
     for override in overrides:
-        option = _key(override).partition(".")[0]
+        option = option_of(override).partition(".")[0]
         if option not in CHANGEABLE:
             _check_equal(option, saved.config.get(option), config.get(option), folder)
-    overridden = {_key(override) for override in overrides}
+    overridden = {option_of(override) for override in overrides}
     changes = {key: config[key] for key in CHANGEABLE if key in overridden}
     return replace(saved, folder=folder, config=saved.config | changes | {"resume": str(folder)})
-
-
-def _key(override: str) -> str:
-    return override.split("=")[0].lstrip("+~")
 
 
 def _check_equal(option: str, before: Any, now: Any, folder: Path) -> None:

@@ -60,6 +60,11 @@ def as_overrides(words: Iterable[str], options: Mapping[str, str]) -> list[str]:
     return result
 
 
+def option_of(override: str) -> str:
+    """Return the option that ``override``, in Hydra's form (``key=value``, ``+key=value``, ``~key``), sets."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def _override(flag: str, rest: list[str], options: Mapping[str, str]) -> str:
     """Return ``key=value`` for ``--flag`` (without the dashes), whose value may be the first word of ``rest``."""
     name, sign, value = flag.partition("=")

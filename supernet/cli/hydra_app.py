@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from supernet.cli.broken_pipe import exit_on_broken_pipe
 from supernet.cli.console import explain_missing_operation, fail, show_logs
+from supernet.cli.grammar import option_of
 from supernet.cli.interrupts import begin_work
 from supernet.cli.option_docs import choices, command_page
 from supernet.cli.text_options import quoted, with_home
@@ -153,7 +154,7 @@ def _override_error(error: Exception, config_name: str | None, overrides: Sequen
     message = str(error).partition("Config search path:")[0].partition("\n    full_key:")[0]
     if unknown := re.match(r"Could not override '([^']+)'", message):
         key = unknown[1]  # Hydra suggests adding the key, which this project would refuse
-        others = [override for override in overrides if _name(override) != key]
+        others = [override for override in overrides if option_of(override) != key]
         message = f"there is no option {key}"
         message += _other_choices(key, config_name, others) or suggestion(key, _options(config_name, others))
     elif missing := re.search(r"Could not find '(.+)/(.+)'\s+Available options in '.+':((?:\n.*)+)", message):
@@ -162,19 +163,14 @@ def _override_error(error: Exception, config_name: str | None, overrides: Sequen
     elif merged := re.match(r"Error merging override (.+)", message):
         message = f"cannot set {merged[1]}: {str(error.__cause__).partition(chr(10))[0]}"
     elif word := re.match(r"invalid literal for int\(\) with base 10: '(.+)'", message):
-        key = next((name for name in map(_name, overrides) if f".{word[1]}" in name), word[1])
+        key = next((name for name in map(option_of, overrides) if f".{word[1]}" in name), word[1])
         entries = key.partition(f".{word[1]}")[0]
         message = f"there is no option {key}; {entries} is a list, whose entries are {entries}.0 and so on"
     elif message.startswith("Config group override must be a string"):
         for override in overrides:
-            if (CONF_FOLDER / _name(override)).is_dir() and _NUMBER.fullmatch(override.partition("=")[2]):
-                message = _wrong_choice(_name(override), override.partition("=")[2])
+            if (CONF_FOLDER / option_of(override)).is_dir() and _NUMBER.fullmatch(override.partition("=")[2]):
+                message = _wrong_choice(option_of(override), override.partition("=")[2])
     return UserError(f"{' '.join(message.split())}; --help lists the options")
-
-
-def _name(override: str) -> str:
-    """Return the name of the option that is set."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def _wrong_choice(group: str, value: str) -> str:
@@ -191,7 +187,7 @@ def _other_choices(key: str, config_name: str | None, overrides: Sequence[str]) 
     names = [name for name in sorted(choices(group)) if key in _options(None, [f"+{group}={name}"])]
     if not names:
         return ""
-    chosen = next((override.partition("=")[2] for override in overrides if _name(override) == group), None)
+    chosen = next((override.partition("=")[2] for override in overrides if option_of(override) == group), None)
     having = f"{group}={' or '.join(filter(None, (', '.join(names[:-1]), names[-1])))}"
     return f" without {having}" if chosen is None else f" with {group}={chosen}, only with {having}"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from supernet.checkpoints import container
+from supernet.cli.grammar import option_of
 from supernet.cli.runs import create_run, find_run
 from supernet.compute.distributed import Processes, process_group, restarts
 from supernet.errors import UserError
@@ -87,7 +88,7 @@ def _resume(
         processes: The processes that train together.
         same_config: Whether ``config`` must be that of the run, or else only ``overrides`` are checked.
     """
-    changed = {_key(override): override for override in overrides}
+    changed = {option_of(override): override for override in overrides}
     if not same_config:
         for key, override in changed.items():
             if key not in RESUMABLE_WITH:
@@ -118,11 +119,6 @@ def _resume(
         run.train()
         run.report()
     return folder
-
-
-def _key(override: str) -> str:
-    """Return the option that ``override`` (``key=value``, ``+key=value``) sets."""
-    return override.split("=")[0].lstrip("+~")
 
 
 def folder_of_job(runs: str, name: str | None, resume: str | None) -> Path | None:
