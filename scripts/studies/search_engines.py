@@ -60,8 +60,6 @@ Engine = Callable[[Landscape, ScoreFunction, int], Arch]
 def evolution(landscape: Landscape, score: ScoreFunction, seed: int) -> Arch:
     """``search.evolve`` without a predictor."""
     search = Evolution(
-        landscape.space,
-        landscape.model,
         landscape.budget,
         EvolutionSettings(8, landscape.num_evaluations, 0.75),
         np.random.default_rng(seed),
@@ -71,11 +69,11 @@ def evolution(landscape: Landscape, score: ScoreFunction, seed: int) -> Arch:
 
 def predictor(landscape: Landscape, score: ScoreFunction, seed: int) -> Arch:
     """``search.evolve`` with a predictor."""
-    space, model, budget = landscape.space, landscape.model, landscape.budget
+    budget = landscape.budget
     settings = EvolutionSettings(16, landscape.num_evaluations)
-    generator = OffspringGenerator(space, model, budget, settings.offspring)
-    surrogate = PredictedProposals(lambda: ApPredictor(space), generator, PredictionSettings(32, 600))
-    return _evolved(Evolution(space, model, budget, settings, np.random.default_rng(seed), surrogate), score)
+    generator = OffspringGenerator(budget, settings.offspring)
+    surrogate = PredictedProposals(lambda: ApPredictor(landscape.space), generator, PredictionSettings(32, 600))
+    return _evolved(Evolution(budget, settings, np.random.default_rng(seed), surrogate), score)
 
 
 def _evolved(search: Evolution, score: ScoreFunction) -> Arch:
@@ -91,7 +89,7 @@ def optuna_search(sampler: str, landscape: Landscape, score: ScoreFunction, seed
     storage = optuna.storages.InMemoryStorage()
     shared = SharedStudy(open_study(storage, "search", ("ap",), {}, "memory"), storage, lost_after=60)
     settings = OptunaSettings(landscape.num_evaluations, SamplerSettings(sampler))
-    search = OptunaSearch(landscape.space, landscape.model, landscape.budget, settings, seed, shared)
+    search = OptunaSearch(landscape.budget, settings, seed, shared)
     return search.run(lambda arch: Score(1, {"AP": score(arch)})).best.arch
 
 
@@ -172,7 +170,7 @@ def front_share(landscape: Landscape, seed: int) -> float:
     worst = (float(costs.max()), float(np.median(scores)))
     settings = EvolutionSettings(24, int(EVALUATION_SHARE * len(scores)), objectives=("ap", "macs"))
     no_budget = Budget.from_mapping({}, landscape.model)
-    search = Evolution(landscape.space, landscape.model, no_budget, settings, np.random.default_rng(seed))
+    search = Evolution(no_budget, settings, np.random.default_rng(seed))
     front = evolve(search, lambda tasks: [Score(1, {"AP": landscape.scores[t.candidate.arch]}) for t in tasks]).front
     points = np.array([(candidate.costs["macs"], candidate.ap) for candidate in front])
     return hypervolume(points[:, 0], points[:, 1], worst) / hypervolume(costs, scores, worst)
@@ -186,7 +184,7 @@ def seconds_with_predictor(num_candidates: int) -> float:
     train = space.encode([space.sample(rng) for _ in range(200)])
     predictor = ApPredictor(space).fit(train, np.log(model(train)["macs"]), rng)
     start = time.perf_counter()
-    search = Evolution(space, model, budget, EvolutionSettings(100, num_candidates), rng)
+    search = Evolution(budget, EvolutionSettings(100, num_candidates), rng)
 
     def score(tasks: Sequence[Task]) -> list[Score]:
         genes = space.encode([task.candidate.arch for task in tasks])

@@ -218,7 +218,7 @@ def _evolve_proposals(problem: Any, settings: Any) -> float:
     from search.evolution.engine import Evolution
 
     evolution = settings.evolution(len(problem.validation.images))
-    search = Evolution(problem.space, problem.model, problem.budget, evolution, np.random.default_rng(0))
+    search = Evolution(problem.budget, evolution, np.random.default_rng(0))
     rng, began = np.random.default_rng(1), time.process_time()
     while tasks := search.ask():
         for task in tasks:
@@ -236,9 +236,7 @@ def _optuna_proposals(problem: Any, num: int = 120) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         storage = open_storage(str(Path(folder) / "study.jsonl"))
         study = open_study(storage, "search", ("ap",), {}, "here")
-        search = OptunaSearch(
-            problem.space, problem.model, problem.budget, OptunaSettings(num), 0, SharedStudy(study, storage, 60.0)
-        )
+        search = OptunaSearch(problem.budget, OptunaSettings(num), 0, SharedStudy(study, storage, 60.0))
         rng, seconds = np.random.default_rng(1), list[float]()
         is_over = False
         while not is_over:

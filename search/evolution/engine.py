@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from search.budget import Budget, CostModel
+from search.budget import Budget
 from search.candidate import Candidate, Result, Score
 from search.evolution.offspring import Offspring, OffspringGenerator
 from search.evolution.settings import EvolutionSettings
@@ -29,7 +29,6 @@ from search.pareto import Floats, best_first, fronts
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.genes import Genes
-from supernet.space import SearchSpace
 
 
 class Surrogate(Protocol):
@@ -58,9 +57,7 @@ class Evolution:
     interrupted anywhere and restored therefore continues as if it had not been interrupted.
 
     Args:
-        space: Space to search.
-        model: Costs of archs.
-        budget: Bounds that every proposed arch meets.
+        budget: Bounds that every proposed arch meets, in the space that is searched.
         settings: Settings of the search.
         rng: The only source of randomness: equal states give equal searches.
         surrogate: Proposes archs in addition to mutation and crossover.
@@ -71,18 +68,16 @@ class Evolution:
 
     def __init__(
         self,
-        space: SearchSpace,
-        model: CostModel,
         budget: Budget,
         settings: EvolutionSettings,
         rng: np.random.Generator,
         surrogate: Surrogate | None = None,
     ) -> None:
-        check_known(settings.objectives, model.names)
-        self.space, self.model, self.budget, self.settings = space, model, budget, settings
+        check_known(settings.objectives, budget.model.names)
+        self.space, self.model, self.settings = budget.model.space, budget.model, settings
         self.rng, self.surrogate = rng, surrogate
         self.archive: list[Candidate] = []
-        self._generator = OffspringGenerator(space, model, budget, settings.offspring)
+        self._generator = OffspringGenerator(budget, settings.offspring)
         self._genes: list[Genes] = []
         self._known: set[bytes] = set()
         self._exhausted = False

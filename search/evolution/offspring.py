@@ -7,12 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from search.budget import Budget, CostModel
+from search.budget import Budget
 from search.evolution.operators import GeneticOperators
 from search.evolution.settings import OffspringSettings
 from supernet.arch import Arch
 from supernet.genes import Genes
-from supernet.space import SearchSpace
 
 Origin = Literal["random", "mutation", "crossover", "predicted"]
 ROUNDS = 12
@@ -41,18 +40,16 @@ class Offspring:
 
 
 class OffspringGenerator:
-    """Generates new gene rows of ``space`` within ``budget``; every loop is bounded.
+    """Generates new gene rows within a budget; every loop is bounded.
 
     Args:
-        space: Space to draw from.
-        model: Costs of gene rows.
-        budget: Bounds that every generated row meets.
+        budget: Bounds that every generated row meets, in the space to draw from.
         settings: How children are made from parents.
     """
 
-    def __init__(self, space: SearchSpace, model: CostModel, budget: Budget, settings: OffspringSettings) -> None:
-        self.operators = GeneticOperators(space)
-        self.model, self.budget, self.settings = model, budget, settings
+    def __init__(self, budget: Budget, settings: OffspringSettings) -> None:
+        self.operators = GeneticOperators(budget.model.space)
+        self.model, self.budget, self.settings = budget.model, budget, settings
 
     def random(self, num: int, offspring: Offspring, rng: np.random.Generator, repair_from: int = ROUNDS // 2) -> None:
         """Add ``num`` random rows: uniform draws in the rounds before ``repair_from``, repaired ones after."""
@@ -103,9 +100,7 @@ class OffspringGenerator:
         return self.budget.violation(self.model(rows))
 
 
-def draw_fitting(
-    space: SearchSpace, model: CostModel, budget: Budget, rng: np.random.Generator, num: int, max_tries: int
-) -> tuple[list[Arch], int]:
+def draw_fitting(budget: Budget, rng: np.random.Generator, num: int, max_tries: int) -> tuple[list[Arch], int]:
     """Draw up to ``num`` distinct archs within the budget.
 
     The first archs are uniform: those that fit among ``max_tries`` random draws. If these are too few, the others are
@@ -114,7 +109,7 @@ def draw_fitting(
     Returns:
         The archs, and how many of them (the first ones) are uniform draws.
     """
-    generator, drawn = OffspringGenerator(space, model, budget, OffspringSettings()), Offspring(set())
+    generator, drawn = OffspringGenerator(budget, OffspringSettings()), Offspring(set())
     for start in range(0, max_tries if num else 0, UNIFORM_BATCH):
         if len(drawn.rows) == num:
             break
@@ -124,4 +119,4 @@ def draw_fitting(
                 drawn.add(row, "random")
     num_uniform = len(drawn.rows)
     generator.random(num - num_uniform, drawn, rng, repair_from=0)
-    return (space.decode(np.stack(drawn.rows)) if drawn.rows else []), num_uniform
+    return (budget.model.space.decode(np.stack(drawn.rows)) if drawn.rows else []), num_uniform

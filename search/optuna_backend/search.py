@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from search.budget import Budget, CostModel
+from search.budget import Budget
 from search.candidate import Candidate, Result, Score
 from search.evolution.offspring import Offspring, OffspringGenerator
 from search.evolution.settings import OffspringSettings
@@ -30,7 +30,6 @@ from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.genes import Genes
 from supernet.io.schema import check_number
-from supernet.space import SearchSpace
 
 METRICS, NUM_IMAGES, ORIGIN = "metrics", "num_images", "origin"
 WAIT_SECONDS = 0.2
@@ -71,9 +70,7 @@ class OptunaSearch:
     """One worker of a search with Optuna.
 
     Args:
-        space: Space to search.
-        model: Costs of archs.
-        budget: Bounds that every scored arch meets.
+        budget: Bounds that every scored arch meets, in the space that is searched.
         settings: Settings of the search, the same for all workers.
         seed: Seed of all randomness. A single worker is deterministic. The randomness of a worker that joins a study
             also depends on the number of its trials, so that the worker does not repeat earlier proposals.
@@ -85,20 +82,19 @@ class OptunaSearch:
 
     def __init__(
         self,
-        space: SearchSpace,
-        model: CostModel,
         budget: Budget,
         settings: OptunaSettings,
         seed: int,
         shared: SharedStudy,
     ) -> None:
-        check_known(settings.objectives, model.names)
-        self.space, self.model, self.budget, self.settings, self.shared = space, model, budget, settings, shared
+        check_known(settings.objectives, budget.model.names)
+        self.space, self.model = budget.model.space, budget.model
+        self.budget, self.settings, self.shared = budget, settings, shared
         sampler_seed, rng_seed = np.random.SeedSequence([seed, len(shared.trials())]).spawn(2)
         sampler = make_sampler(settings.sampler, int(sampler_seed.generate_state(1)[0]))
-        self._local = LocalStudy(space, sampler, shared.study.directions, self._constraints)
+        self._local = LocalStudy(self.space, sampler, shared.study.directions, self._constraints)
         self._rng = np.random.default_rng(rng_seed)
-        self._generator = OffspringGenerator(space, model, budget, OffspringSettings())
+        self._generator = OffspringGenerator(budget, OffspringSettings())
         self._rows: dict[int, Genes] = {}
         self._scored: dict[int, Candidate] = {}
 

@@ -137,10 +137,10 @@ def _evolution(problem: Problem, settings: EvolveSettings, rng: np.random.Genera
     evolution = settings.evolution(len(problem.validation.images))
     surrogate = None
     if settings.predictor:
-        generator = OffspringGenerator(problem.space, problem.model, problem.budget, evolution.offspring)
+        generator = OffspringGenerator(problem.budget, evolution.offspring)
         make_predictor = partial(ApPredictor, problem.space)
         surrogate = PredictedProposals(make_predictor, generator, settings.prediction, evolution.objectives)
-    return Evolution(problem.space, problem.model, problem.budget, evolution, rng, surrogate)
+    return Evolution(problem.budget, evolution, rng, surrogate)
 
 
 def _restore(search: Evolution, saved: SavedSearch) -> None:

@@ -141,9 +141,7 @@ def _final_check(
 ) -> FinalCheck:
     """Score the chosen arch and random archs within the budget on test images, which had no part in the choice."""
     problem = run.problem
-    archs, num_uniform = draw_fitting(
-        problem.space, problem.model, problem.budget, rng, run.settings.baseline, BASELINE_TRIES
-    )
+    archs, num_uniform = draw_fitting(problem.budget, rng, run.settings.baseline, BASELINE_TRIES)
     test, *scores = run.score_on_all_images(
         problem.test, [finalists[0].arch, *archs], progress, "final check on test images"
     )

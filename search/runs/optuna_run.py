@@ -81,7 +81,7 @@ def run(config: Mapping[str, Any]) -> Path:
         storage = settings.storage or str(folder / JOURNAL_FILE)
         shared = shared or _shared_study(storage, settings, problem)
         point_latest(folder)
-        search = OptunaSearch(problem.space, problem.model, problem.budget, settings.search(), settings.seed, shared)
+        search = OptunaSearch(problem.budget, settings.search(), settings.seed, shared)
         study_option = "" if settings.study == "search" else f" study={settings.study}"
         with stop_request() as stop_requested:
             run = SearchRun(

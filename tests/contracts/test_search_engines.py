@@ -56,7 +56,7 @@ class Engine:
 
 
 def evolution(score: ScoreFunction, num_evaluations: int, seed: int, folder: Path) -> Arch:
-    search = Evolution(SPACE, MODEL, BUDGET, EvolutionSettings(8, num_evaluations), np.random.default_rng(seed))
+    search = Evolution(BUDGET, EvolutionSettings(8, num_evaluations), np.random.default_rng(seed))
     log = SearchLog(folder, {}, {})
     if (folder / "state.json").exists():
         search.restore(load_state(folder).state, load_scored(folder))
@@ -71,7 +71,7 @@ def optuna_search(sampler: str, score: ScoreFunction, num_evaluations: int, seed
     storage = open_storage(folder / "study.journal")
     shared = SharedStudy(open_study(storage, "search", ("ap",), {}, "the journal"), storage, 60)
     settings = OptunaSettings(num_evaluations, SamplerSettings(sampler))
-    search = OptunaSearch(SPACE, MODEL, BUDGET, settings, seed, shared)
+    search = OptunaSearch(BUDGET, settings, seed, shared)
     return search.run(lambda arch: Score(1, {"AP": score(arch)})).best.arch
 
 

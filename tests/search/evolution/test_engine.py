@@ -71,8 +71,8 @@ def within(space: SearchSpace, slack: float) -> Budget:
 def new_search(
     space: SearchSpace, settings: EvolutionSettings, seed: int = 0, budget: Budget | None = None
 ) -> Evolution:
-    model = MODELS[space.name]
-    return Evolution(space, model, budget or Budget.from_mapping({}, model), settings, np.random.default_rng(seed))
+    budget = budget or Budget.from_mapping({}, MODELS[space.name])
+    return Evolution(budget, settings, np.random.default_rng(seed))
 
 
 def scorer(value: Value, seen: list[tuple[Arch, int]] | None = None) -> Callable[[Sequence[Task]], list[Score]]:
@@ -107,7 +107,7 @@ def test_it_comes_near_a_hidden_target(seed: int) -> None:
 def test_under_a_budget_it_beats_ten_times_as_many_random_draws() -> None:
     budget, rng = within(MEDIUM, 2.5), np.random.default_rng(0)
     result = run(budget=budget, settings=EvolutionSettings(20, 200))
-    random, _ = draw_fitting(MEDIUM, MODELS["medium"], budget, rng, 10 * len(result.archive), 100_000)
+    random, _ = draw_fitting(budget, rng, 10 * len(result.archive), 100_000)
     assert len(random) == 10 * len(result.archive)
     assert result.best.ap > max(map(params, random))
 
@@ -291,9 +291,8 @@ class SmallestOnce:
 
 
 def test_what_a_surrogate_proposes_is_scored_with_the_prediction_beside_it() -> None:
-    model = MODELS["medium"]
-    budget = Budget.from_mapping({}, model)
-    search = Evolution(MEDIUM, model, budget, EvolutionSettings(4, 12), np.random.default_rng(0), SmallestOnce())
+    budget = Budget.from_mapping({}, MODELS["medium"])
+    search = Evolution(budget, EvolutionSettings(4, 12), np.random.default_rng(0), SmallestOnce())
     result = evolve(search, scorer(hashed))
     (proposed,) = (candidate for candidate in result.archive if candidate.origin == "predicted")
     assert (proposed.arch, proposed.predicted, proposed.generation) == (MEDIUM.smallest(), 0.25, 1)

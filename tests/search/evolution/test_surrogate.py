@@ -15,7 +15,7 @@ from supernet.space import SearchSpace
 SPACE = SearchSpace.load("litepose")
 MODEL = CostModel(SPACE, 17)
 BUDGET = Budget.from_mapping({"macs": "30%"}, MODEL)
-GENERATOR = OffspringGenerator(SPACE, MODEL, BUDGET, OffspringSettings())
+GENERATOR = OffspringGenerator(BUDGET, OffspringSettings())
 
 
 class Exact:

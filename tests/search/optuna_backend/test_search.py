@@ -69,7 +69,7 @@ def make(
     storage = storage or InMemoryStorage()
     shared = SharedStudy(open_study(storage, "search", objectives, {"the space": "few"}, "memory"), storage, 60)
     settings = OptunaSettings(num, SamplerSettings(sampler, startup), objectives)
-    return OptunaSearch(SPACE, MODEL, Budget.from_mapping(constraint, MODEL), settings, seed, shared)
+    return OptunaSearch(Budget.from_mapping(constraint, MODEL), settings, seed, shared)
 
 
 class Recorder:
