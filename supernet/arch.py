@@ -153,6 +153,19 @@ class Arch:
         if self.resolution % 16:
             raise UserError(f"resolution is {self.resolution}; it must be a multiple of 16, the network's total stride")
 
+    @property
+    def backbone_widths(self) -> tuple[int, ...]:
+        """Channels of the backbone's outputs s0 to s4."""
+        return (self.stem_width, *(stage.width for stage in self.stages))
+
+    @property
+    def residual_stages(self) -> tuple[bool, ...]:
+        """Whether the first block of each stage adds its input to its output; all later blocks do."""
+        return tuple(
+            stage.stride == 1 and stage.width == width
+            for stage, width in zip(self.stages, self.backbone_widths[:-1], strict=True)
+        )
+
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
         """Read the structure of LitePose's JSON files; the key ``meta`` may hold extra information.

@@ -36,10 +36,9 @@ def channel_axes(arch: Arch) -> dict[str, tuple[Axes, tuple[int, ...]]]:
 
     backbone = ["width:stem"]
     axes["first.2"], axes["first.3"] = ((backbone[0], None), ()), ((backbone[0],), ())
-    width, count = backbone[0], arch.stem_width
-    for i, stage in enumerate(arch.stages):
-        residual = stage.stride == 1 and stage.width == count  # then the stage's input is added to its output
-        own, count = (width if residual else f"width:stage.{i}"), stage.width
+    width = backbone[0]
+    for i, (stage, is_residual) in enumerate(zip(arch.stages, arch.residual_stages, strict=True)):
+        own = width if is_residual else f"width:stage.{i}"
         for j in range(stage.depth):
             hidden, block = f"expand_ratio:stage.{i}.{j}", f"stage.{i}.{j}"
             conv_norm(f"{block}.inv", hidden, width)

@@ -174,8 +174,7 @@ def _part_costs(arch: Arch, part: _Part, num_keypoints: int) -> list[int]:
     steps = [step for step, layer in enumerate(walk) if layer.name.startswith(part.prefixes)]
     inside = [walk[step] for step in steps]
     profile = memory_profile(walk)
-    widths = (arch.stem_width, *(stage.width for stage in arch.stages[:-1]))
-    skips = [width * elements for width, elements in zip(widths, _SKIP_ELEMENTS, strict=True)]
+    skips = [width * elements for width, elements in zip(arch.backbone_widths[:-1], _SKIP_ELEMENTS, strict=True)]
     waiting = FLOAT_BYTES * sum(skips[: part.num_skips])
     return [*(cost(inside) for cost in ADDITIVE.values()), max(profile[step] for step in steps) - waiting]
 

@@ -5,7 +5,6 @@ others, these channels are 0 from there on and affect nothing; blocks that the s
 input. The gradients of everything that is masked are exactly 0, as if the subnet were computed with slices.
 """
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -18,12 +17,10 @@ from supernet.arch import Arch, make_divisible
 from supernet.channel_sorting import channel_axes
 from supernet.weight_sharing import SuperNet
 
-_DEPTHWISE = re.compile(r"stage\.(\d+)\.(\d+)\.depth_conv\.0\.weight")
-
 
 def can_mask(largest: Arch, arch: Arch) -> bool:
     """Whether ``arch`` has the same residual connections as ``largest``, which masks cannot add or remove."""
-    return _residual_stages(largest) == _residual_stages(arch)
+    return largest.residual_stages == arch.residual_stages
 
 
 def masked_outputs(supernet: SuperNet, images: Tensor, arch: Arch) -> tuple[Tensor, Tensor]:
@@ -48,9 +45,12 @@ def masked_outputs(supernet: SuperNet, images: Tensor, arch: Arch) -> tuple[Tens
     supernet.space.check(arch)
     largest = supernet.space.largest()
     weights: dict[str, Tensor] = dict(supernet.network.named_parameters())
-    for name in weights:
-        if place := _DEPTHWISE.fullmatch(name):
-            weights[name] = _centred_kernel(supernet, weights[name], arch, int(place[1]), int(place[2]))
+    for i, stage in enumerate(arch.stages):
+        for j, kernel_size in enumerate(stage.kernel_sizes):
+            name = f"stage.{i}.{j}.depth_conv.0.weight"
+            border = (weights[name].shape[-1] - kernel_size) // 2
+            if border:
+                weights[name] = functional.pad(supernet.shrink_kernel(weights[name], i, j, kernel_size), (border,) * 4)
     weights |= masked_norms(weights, largest, arch)
     template = supernet.templates(largest, training=True)
     outputs: tuple[Tensor, Tensor] = functional_call(template, weights, (images,))
@@ -89,15 +89,6 @@ def times_masks(parameters: Mapping[str, Tensor], largest: Arch, masks: Tensor) 
     return dict(zip(names, torch._foreach_mul(norms, list(parts)), strict=True))
 
 
-def _centred_kernel(supernet: SuperNet, weight: Tensor, arch: Arch, stage: int, block: int) -> Tensor:
-    """Return a block's ``weight`` (C, 1, k, k) with the kernel that ``arch`` uses in its centre and 0 around it."""
-    kernel_sizes = arch.stages[stage].kernel_sizes
-    if block >= len(kernel_sizes) or kernel_sizes[block] == weight.shape[-1]:
-        return weight
-    border = (weight.shape[-1] - kernel_sizes[block]) // 2
-    return functional.pad(supernet.shrink_kernel(weight, stage, block, kernel_sizes[block]), (border,) * 4)
-
-
 @lru_cache(maxsize=8)
 def _norms(largest: Arch) -> dict[str, str]:
     """Return by module name the group of channels of every batch norm that is not the same in all subnets."""
@@ -131,16 +122,9 @@ def _num_channels(arch: Arch, group: str) -> int:
     kind, _, place = group.partition(":")
     if kind == "expand_ratio":
         stage, block = map(int, place.split(".")[1:])
-        inputs = (arch.stem_width, *(stage.width for stage in arch.stages))[stage]
-        width = inputs if block == 0 else arch.stages[stage].width
+        width = arch.backbone_widths[stage] if block == 0 else arch.stages[stage].width
         return make_divisible(width * arch.stages[stage].expand_ratios[block])
     if place == "stem":
         return arch.stem_width
     part, _, index = place.partition(".")
     return arch.stages[int(index)].width if part == "stage" else arch.deconv_widths[int(index)]
-
-
-def _residual_stages(arch: Arch) -> list[bool]:
-    """Return whether each stage's first block adds its input."""
-    widths = (arch.stem_width, *(stage.width for stage in arch.stages))
-    return [stage.stride == 1 and stage.width == widths[i] for i, stage in enumerate(arch.stages)]

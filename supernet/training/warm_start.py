@@ -176,15 +176,9 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
         heads = "" if same_keypoints else "; last layers are random too, because they are for other keypoints"
     share = f"{num_copied:,} of {total:,} weights ({num_copied / total:.0%}) come from {start.source}"
     message = share if num_copied == total else f"{share}, the others start at random{heads}"
-    if _residual_stages(start.arch) != _residual_stages(largest):
+    if start.arch.residual_stages != largest.residual_stages:
         message += "; the largest subnet starts as another function, as only one of them has a residual between stages"
     return message
-
-
-def _residual_stages(arch: Arch) -> list[int]:
-    """Return the numbers of the stages whose first block adds its input to its output."""
-    widths = [arch.stem_width, *(stage.width for stage in arch.stages)]
-    return [i for i, stage in enumerate(arch.stages) if stage.stride == 1 and stage.width == widths[i]]
 
 
 def _at_resolution_of(arch: Arch, space: SearchSpace) -> Arch:
