@@ -10,7 +10,10 @@ from supernet.pose.synthetic.appearance import DARK, HAIR, LIGHT, PLAIN, SKIN
 from supernet.pose.synthetic.shapes import CIRCLE, Floats, Outline, capsules, discs, to_fixed_point
 
 Fill = tuple[Outline, tuple[float, float, float]]
+Painting = tuple[list[Outline], list[Fill]]
+"""Outlines of a part's silhouette, and the fills that paint it, in order."""
 Tones = list[list[tuple[float, float, float]]]
+"""Colours of a person by role and tone."""
 
 # Half axes of the head in statures: across, up, forward.
 _AXES: Final = np.array([0.053, 0.074, 0.064])
@@ -130,9 +133,7 @@ def place_heads(centres: Floats, rotations: Floats, units: Floats, light: Floats
     )
 
 
-def paint_head(
-    heads: Heads, person: int, tones: Tones, *, covered_ears: bool, hat: bool
-) -> tuple[list[Outline], list[Fill]]:
+def paint_head(heads: Heads, person: int, tones: Tones, *, covered_ears: bool, hat: bool) -> Painting:
     """The outlines of one head's silhouette, and its fills in painting order.
 
     Args:
