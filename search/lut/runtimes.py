@@ -92,8 +92,8 @@ def runtime_of(table: LatencyTable) -> Runtime:
     """
     settings = table.settings
     kinds = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
-    found = (device for device in map(torch.device, kinds) if device_name(device) == settings.device)
-    device = next(found, _CPU)
+    same = (device for device in map(torch.device, kinds) if device_name(device) == settings.device)
+    device = next(same, _CPU)
     return open_runtime(
         settings.runtime, settings.precision, settings.threads, settings.batch, table.num_keypoints, device
     )

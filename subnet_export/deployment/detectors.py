@@ -91,17 +91,17 @@ def check_detections(
         heat = heatmaps(low[:, : high.shape[1]], high, size).numpy()
         tags = resize(low[:, high.shape[1] :], half, size).numpy()
         expected = np.stack([list_detections(*maps, settings) for maps in zip(heat, tags, strict=True)])
-        found = detector(images).numpy()
-        deviations = (found[..., 2] - expected[..., 2]) / heat.std()
+        actual = detector(images).numpy()
+        deviations = (actual[..., 2] - expected[..., 2]) / heat.std()
         errors.append(float(np.sqrt(np.square(deviations).mean())))
-        if not np.isfinite(found).all() or errors[-1] > MAPS_TOLERANCE or np.abs(deviations).max() > VALUE_TOLERANCE:
+        if not np.isfinite(actual).all() or errors[-1] > MAPS_TOLERANCE or np.abs(deviations).max() > VALUE_TOLERANCE:
             raise UserError(
                 f"the detections of format {name} differ from those of the network by {errors[-1]:.2g} standard "
                 f"deviations of the heatmaps (root mean square) on images of shape {tuple(images.shape)}; allowed are "
                 f"{MAPS_TOLERANCE:g}; nothing was kept, leave out --decode"
             )
         num += int((expected[..., 2] > 0).sum())
-        num_moved += _num_moved(expected, found, float(tags.std()) * VALUE_TOLERANCE)
+        num_moved += _num_moved(expected, actual, float(tags.std()) * VALUE_TOLERANCE)
     if num_moved > MOVED * num:
         raise UserError(
             f"{num_moved} of {num} detections of format {name} are not where the network's maps have them; allowed are "
@@ -110,9 +110,9 @@ def check_detections(
     return max(errors)
 
 
-def _num_moved(expected: Floats, found: Floats, tag_tolerance: float) -> int:
-    """Number of the expected detections (B, K, M, 4) without a partner among those found; their order may differ."""
-    places = np.abs(expected[..., None, :2] - found[..., None, :, :2]).max(axis=-1) <= PLACE_TOLERANCE
-    tags = np.abs(expected[..., None, 3] - found[..., None, :, 3]) <= tag_tolerance
-    has_partner = (places & tags & (found[..., None, :, 2] > 0)).any(axis=-1)
+def _num_moved(expected: Floats, actual: Floats, tag_tolerance: float) -> int:
+    """Number of the expected detections (B, K, M, 4) without a partner among the actual ones, in any order."""
+    places = np.abs(expected[..., None, :2] - actual[..., None, :, :2]).max(axis=-1) <= PLACE_TOLERANCE
+    tags = np.abs(expected[..., None, 3] - actual[..., None, :, 3]) <= tag_tolerance
+    has_partner = (places & tags & (actual[..., None, :, 2] > 0)).any(axis=-1)
     return int(((expected[..., 2] > 0) & ~has_partner).sum())

@@ -148,15 +148,15 @@ def _is_connection_error(error: UserError) -> bool:
 
 def _wanted(name: HubName, listed: Any, more: Sequence[str]) -> list[str]:
     """Return the names of the files to download: those of an exported model, or that of a supernet."""
-    found = [file for file in EXPORT_FILES if file in listed]
-    if len(found) < len(EXPORT_FILES):
-        found = [file for file in SUPERNET_FILES if file in listed][:1]
-    if not found:
+    wanted = [file for file in EXPORT_FILES if file in listed]
+    if len(wanted) < len(EXPORT_FILES):
+        wanted = [file for file in SUPERNET_FILES if file in listed][:1]
+    if not wanted:
         raise UserError(
             f"{name} has neither an exported model ({', '.join(EXPORT_FILES)}) nor a supernet "
             f"({' or '.join(SUPERNET_FILES)}); name another repository"
         )
-    return found + [file for file in more if file in listed and file not in found]
+    return wanted + [file for file in more if file in listed and file not in wanted]
 
 
 def _download(api: Any, name: HubName, listed: Any, cache: Path | None) -> Path:
@@ -192,8 +192,8 @@ def _cached(name: HubName, cache: Path | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     def find(file: str) -> Path | None:
-        found = try_to_load_from_cache(name.repo, file, cache_dir=cache, revision=name.revision)
-        return Path(found) if isinstance(found, str) else None
+        path = try_to_load_from_cache(name.repo, file, cache_dir=cache, revision=name.revision)
+        return Path(path) if isinstance(path, str) else None
 
     export = [find(file) for file in EXPORT_FILES]
     if all(path is not None for path in export):

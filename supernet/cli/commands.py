@@ -66,10 +66,10 @@ _start = _Start()
 def importable(command: Command) -> str | None:
     """Return the name of the module that holds ``main``; None where it is not installed."""
     with suppress(ModuleNotFoundError):
-        found = importlib.util.find_spec(command.module)
-        if found is not None and found.submodule_search_locations is None:
+        spec = importlib.util.find_spec(command.module)
+        if spec is not None and spec.submodule_search_locations is None:
             return command.module
-        if found is not None and importlib.util.find_spec(f"{command.module}.__main__") is not None:
+        if spec is not None and importlib.util.find_spec(f"{command.module}.__main__") is not None:
             return f"{command.module}.__main__"
     return None
 

@@ -151,8 +151,8 @@ def command_page(config: str) -> Page:
 
 def choices(group: str, folders: Sequence[Path] = ()) -> dict[str, Path]:
     """Return the files to choose among for a group, by name; ``folders`` hold more, as ``--config-dir`` adds them."""
-    found = [path for folder in (CONF_FOLDER, *folders) for path in sorted((folder / group).glob("*.yaml"))]
-    return {path.stem: path for path in reversed(found)}
+    paths = [path for folder in (CONF_FOLDER, *folders) for path in sorted((folder / group).glob("*.yaml"))]
+    return {path.stem: path for path in reversed(paths)}
 
 
 def group_options(group: str, choice: str, folders: Sequence[Path] = ()) -> tuple[Option, ...]:

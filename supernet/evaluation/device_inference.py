@@ -173,7 +173,7 @@ def _submit(estimator: PoseEstimator, batch: _Batch, matchers: Executor) -> None
     with estimator.times.measure("transfer"):
         batch.detections = detections(batch.maps, batch.candidates, settings)
     options = (settings.max_people, settings.tag_threshold, settings.matching == "thresholded")
-    batch.matches = [matchers.submit(_match, found.values, found.tags, *options) for found in batch.detections]
+    batch.matches = [matchers.submit(_match, own.values, own.tags, *options) for own in batch.detections]
 
 
 def _match(
@@ -200,15 +200,15 @@ def _finished(estimator: PoseEstimator, batch: _Batch) -> Iterator[tuple[int, Po
     return iter(results)
 
 
-def _placed(found: Detections, matched: Matched) -> tuple[Integers, Floats]:
+def _placed(detected: Detections, matched: Matched) -> tuple[Integers, Floats]:
     """Flat places (P, K), -1 for none, and values (P, K) of the matched detections."""
     numbers, _ = matched
     places, values = np.full(numbers.shape, -1, np.int64), np.zeros(numbers.shape, np.float32)
     for keypoint in range(numbers.shape[1]):
         has_it = numbers[:, keypoint] >= 0
         chosen = numbers[has_it, keypoint]
-        places[has_it, keypoint] = found.places[keypoint][chosen]
-        values[has_it, keypoint] = found.values[keypoint][chosen]
+        places[has_it, keypoint] = detected.places[keypoint][chosen]
+        values[has_it, keypoint] = detected.values[keypoint][chosen]
     return places, values
 
 

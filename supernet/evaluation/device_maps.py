@@ -92,23 +92,23 @@ def detections(maps: Maps, candidates: Candidates, settings: InferenceSettings) 
     places, totals = candidates.places.cpu().numpy(), candidates.totals.cpu().numpy()
     equal = ((values[..., 1:] == values[..., :-1]) & np.isfinite(values[..., 1:])).any(axis=2)
     counts = np.minimum(totals, settings.max_people)
-    found = []
+    of_batch = []
     for b in range(len(values)):
-        found_here = Detections([], [], [])
+        of_image = Detections([], [], [])
         for k in range(values.shape[1]):
             chosen = slice(counts[b, k])
             own = values[b, k, chosen], places[b, k, chosen], tags[b, k, chosen]
             if equal[b, k]:
                 own = _with_ties(maps, b, k, settings)
-            found_here.values.append(own[0])
-            found_here.places.append(own[1])
-            found_here.tags.append(own[2])
-        found.append(found_here)
-    return found
+            of_image.values.append(own[0])
+            of_image.places.append(own[1])
+            of_image.tags.append(own[2])
+        of_batch.append(of_image)
+    return of_batch
 
 
 def _with_ties(maps: Maps, b: int, k: int, settings: InferenceSettings) -> tuple[Floats, Integers, Floats]:
-    """The peaks of a map with equal pixels, found on the CPU."""
+    """The peaks of a map with equal pixels, computed on the CPU."""
     heat = maps.heat[b, k].cpu().numpy()
     places = peaks(heat, settings.max_people, settings.detection_threshold, settings.nms_kernel)
     index = torch.from_numpy(places).to(maps.tags.device)

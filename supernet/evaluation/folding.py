@@ -56,9 +56,9 @@ def fold_batch_norms(network: LitePose) -> None:
 
 def _fuse_activations(layers: nn.Sequential) -> None:
     """Replace every convolution of a sequence, with the activation after it, by a fused one, in place."""
-    found = [layer for layer in layers if not isinstance(layer, nn.Identity)]
+    kept = [layer for layer in layers if not isinstance(layer, nn.Identity)]
     fused: list[nn.Module] = []
-    for layer, following in zip(found, [*found[1:], None], strict=True):
+    for layer, following in zip(kept, [*kept[1:], None], strict=True):
         if isinstance(layer, nn.Conv2d):
             activations: dict[type, Activation] = {nn.ReLU6: "relu6", nn.ReLU: "relu"}
             fused.append(FusedConvolution(layer, activations.get(type(following), "none")))

@@ -136,7 +136,7 @@ def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:
             f"heatmaps {heat.shape} and tags {tag.shape} do not fit together; give (K, H, W) and (K, H, W, T)"
         )
     for name, maps in (("heatmaps", heat), ("tags", tag)):
-        # A finite sum of squares proves finite terms in one quick pass; an infinite one may be mere overflow.
+        # A finite sum of squares proves finite terms in one quick pass; an infinite one may be only overflow.
         flat = maps.ravel()
         with np.errstate(over="ignore", invalid="ignore"):
             doubtful = not np.isfinite(np.dot(flat, flat))

@@ -68,7 +68,7 @@ def derived_pairs(names: Sequence[str], unpaired: Collection[str] = ()) -> Pairs
 
 
 def without_mirror_image(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that tell nothing of their mirror image, where no name has a side; empty otherwise.
+    """Return the names that say nothing about their mirror image, where no name has a side; empty otherwise.
 
     Names on the plane of symmetry, and a single keypoint, are their own mirror images. Where some names have a side,
     the others are taken for such, unless the annotations show that they lie on one side

@@ -33,15 +33,15 @@ def peaks_of_maps(heatmaps: Floats, max_peaks: int, threshold: float, nms_kernel
     above, values, maps = above[order] % size, values[order], maps[order]
     is_tied = np.isin(np.arange(num), maps[:-1][(values[1:] == values[:-1]) & (maps[1:] == maps[:-1])])
     ends = np.searchsorted(maps, np.arange(num + 1))
-    found = []
+    of_maps = []
     for number, own in enumerate(map(slice, ends[:-1], ends[1:])):
         if not few[number]:
-            found.append(peaks(heatmaps[number], max_peaks, threshold, nms_kernel))
+            of_maps.append(peaks(heatmaps[number], max_peaks, threshold, nms_kernel))
         elif is_tied[number]:
-            found.append(_first_of_plateaus(above[own], values[own], width, nms_kernel // 2, max_peaks))
+            of_maps.append(_first_of_plateaus(above[own], values[own], width, nms_kernel // 2, max_peaks))
         else:
-            found.append(above[own][:max_peaks])
-    return found
+            of_maps.append(above[own][:max_peaks])
+    return of_maps
 
 
 def peaks(heatmap: Floats, max_peaks: int, threshold: float, nms_kernel: int) -> Integers:

@@ -79,9 +79,9 @@ def measurements(kit: Path, outputs: Sequence[Path]) -> str:
             raise UserError(
                 f"{path} is not the output of {SCRIPT} of {kit}; give what it printed, from the first line on"
             )
-        found = _settings(path, facts)
-        settings = settings or found
-        if found != settings:
+        own = _settings(path, facts)
+        settings = settings or own
+        if own != settings:
             raise UserError(f"{path} differs from {outputs[0]} in device or settings; give outputs of one device")
         next_visits = list(_visits(path, text, list(graphs)))
         refuse_repetition(path, next_visits, earlier)

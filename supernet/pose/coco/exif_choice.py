@@ -23,7 +23,7 @@ class ExifChoice:
     """The frame of the annotations of a data set.
 
     Attributes:
-        exif: "stored" or "turned"; "auto" if the sizes of some images tell one and those of others the other, so that
+        exif: "stored" or "turned"; "auto" if the sizes of some images show one and those of others the other, so that
             each is taken by its own size, or if no image has an orientation.
         unclear: Images with an orientation that neither their own size nor that of other images explains.
     """
@@ -49,7 +49,7 @@ def choose_exif(source: ImageSource, images: Iterable[ImageInfo]) -> ExifChoice:
     """Decide by the sizes of those images that have an EXIF orientation.
 
     An image that is stored as 160 x 120 and annotated as 120 x 160 was annotated as turned. Square images and those
-    that are turned upside down or mirrored do not tell, and follow the others, if these agree.
+    that are turned upside down or mirrored do not show it, and follow the others, if these agree.
 
     Args:
         source: The image files, of which mostly the first few kilobytes are read; faulty ones are left to others.

@@ -1,4 +1,4 @@
-"""Finds keypoints whose names tell no side although people's annotations show that they lie on one."""
+"""Finds keypoints whose names have no side although people's annotations show that they lie on one."""
 
 import re
 from collections.abc import Sequence

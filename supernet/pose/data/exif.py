@@ -14,7 +14,7 @@ import numpy.typing as npt
 import PIL.Image
 
 HEAD_BYTES: Final = 2**13
-"""Most files tell their orientation in so many bytes."""
+"""Most files hold their orientation in this many bytes."""
 
 _TAG: Final = 274
 _SWAPS_SIDES: Final = (5, 6, 7, 8)

@@ -55,15 +55,15 @@ class StepKind:
 
 def kinds(setup: TrainingSetup) -> list[StepKind]:
     """Return the kind of the largest steps of each phase."""
-    found, has_frozen_teacher = [], False
+    by_phase, has_frozen_teacher = [], False
     for scheduled in setup.scheduled:
         phase = scheduled.phase
         has_frozen_teacher |= phase.teacher == "frozen"
         kind = StepKind(
             max(scheduled.resolutions), min(2, len(phase.subnets)), has_frozen_teacher, phase.teacher != "none"
         )
-        found.append(kind)
-    return found
+        by_phase.append(kind)
+    return by_phase
 
 
 def step_bytes(setup: TrainingSetup, processes: Processes, kind: StepKind, accumulate: int) -> int:
@@ -108,9 +108,9 @@ def step_bytes(setup: TrainingSetup, processes: Processes, kind: StepKind, accum
 
 def phase_bytes(setup: TrainingSetup, processes: Processes) -> list[int]:
     """Return the most bytes that the tensors of a training take in the steps of each phase, in each process."""
-    found = kinds(setup)
-    sizes = {kind: step_bytes(setup, processes, kind, setup.settings.accumulate) for kind in dict.fromkeys(found)}
-    return [sizes[kind] for kind in found]
+    by_phase = kinds(setup)
+    sizes = {kind: step_bytes(setup, processes, kind, setup.settings.accumulate) for kind in dict.fromkeys(by_phase)}
+    return [sizes[kind] for kind in by_phase]
 
 
 def check_memory(setup: TrainingSetup, processes: Processes) -> None:
@@ -122,11 +122,11 @@ def check_memory(setup: TrainingSetup, processes: Processes) -> None:
     memory = None if setup.device.type == "cpu" else device_memory(setup.device)
     if memory is None:
         return
-    found = kinds(setup)
-    for kind in dict.fromkeys(found):
-        if not any(kind.is_below(other) for other in found):
+    by_phase = kinds(setup)
+    for kind in dict.fromkeys(by_phase):
+        if not any(kind.is_below(other) for other in by_phase):
             size = step_bytes(setup, processes, kind, setup.settings.accumulate)
-            name = setup.scheduled[found.index(kind)].phase.name
+            name = setup.scheduled[by_phase.index(kind)].phase.name
             if size > memory.free:
                 message = too_large(setup, processes, name, kind, size, memory.free)
                 if size > memory.total:
