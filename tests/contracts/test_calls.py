@@ -2,7 +2,7 @@
 
 import ast
 
-from tests.helpers.source_trees import TREES, below, calls, imported
+from tests.contracts.source_trees import TREES, below, calls, imported
 
 COMMANDS = {
     "supernet.cli.console": "prints logs, and the error that ends a command",

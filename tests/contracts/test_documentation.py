@@ -28,9 +28,9 @@ from supernet.cli.grammar import as_overrides
 from supernet.cli.hydra_app import compose_config
 from supernet.cli.option_docs import all_options, command_page
 from supernet.space import SearchSpace
+from tests.contracts.documented_commands import ROOT, Documented, commands, pages, quick
+from tests.contracts.latency_measurements import fake_measurements
 from tests.helpers.coco_files import write_people
-from tests.helpers.documented_commands import ROOT, Documented, commands, pages, quick
-from tests.helpers.latency_measurements import fake_measurements
 
 ALL = list(commands())
 CONFIGURED = {command.module: command.config for command in COMMANDS if command.config is not None}

@@ -3,7 +3,7 @@
 import ast
 from collections import Counter
 
-from tests.helpers.source_trees import PACKAGES, ROOT, TREES, below, imported
+from tests.contracts.source_trees import PACKAGES, ROOT, TREES, below, imported
 
 TORCH_FREE = (
     "supernet.arch",

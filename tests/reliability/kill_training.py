@@ -1,4 +1,4 @@
-"""Kill training runs at random moments: ``python -m tests.helpers.kill_training FOLDER NUM_KILLS``.
+"""Kill training runs at random moments: ``python -m tests.reliability.kill_training FOLDER NUM_KILLS``.
 
 It prints counts as JSON. It runs as a separate process, which imports everything once and forks for every run, because
 a fork of a process that has trained cannot train.

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("num_kills", [30])
 def test_a_run_killed_many_times_ends_with_the_same_bits(num_kills: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.helpers.kill_training", str(tmp_path), str(num_kills)]
+    command = [sys.executable, "-m", "tests.reliability.kill_training", str(tmp_path), str(num_kills)]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1700, check=True).stdout
     counts = json.loads(output.splitlines()[-1])
     assert counts["kills"] == num_kills

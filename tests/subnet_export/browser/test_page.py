@@ -28,7 +28,7 @@ from subnet_export.model import load_model
 from supernet.pose.drawing import save_image
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
-from tests.helpers.browser import CHROMIUM, Page, browser_page
+from tests.subnet_export.browser.chromium import CHROMIUM, Page, browser_page
 
 ROOT = Path(__file__).parents[3]
 ONNXRUNTIME_WEB = Path(os.environ.get("ONNXRUNTIME_WEB", ROOT / "node_modules" / PACKAGE))

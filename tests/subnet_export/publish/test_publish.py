@@ -24,7 +24,7 @@ from supernet.errors import UserError
 from supernet.pose.drawing import save_image
 from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
-from tests.helpers.hub_server import HubServer, Repository
+from tests.subnet_export.publish.hub_server import HubServer, Repository
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
 Publish = Callable[..., int]

@@ -18,7 +18,6 @@ from supernet.training.phases import Phase, schedule
 from supernet.training.subnet_choices import SubnetChoices
 from supernet.training.trainer import Trainer
 from supernet.weight_sharing import SuperNet
-from tests.helpers.recorded_operations import RecordedOperations
 from tests.helpers.training import (
     EVERY,
     NUM_STEPS,
@@ -29,6 +28,7 @@ from tests.helpers.training import (
     through_a_file,
     tiny_trainer,
 )
+from tests.supernet.training.recorded_operations import RecordedOperations
 from tests.supernet.training.test_masked_subnets import varied
 
 
