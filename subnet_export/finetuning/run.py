@@ -3,8 +3,8 @@
 import argparse
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from subnet_export.ap_measurement import measure
 from subnet_export.deployment.formats import CHECK_IMAGES
 from subnet_export.export import calibration_record, check_packages, write_checked
-from subnet_export.exported_model import ExportedModel, Measurement
+from subnet_export.exported_model import Calibration, ExportedModel, Measurement
 from subnet_export.finetuning.lock import locked, take_free_folder
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
@@ -34,7 +34,7 @@ from supernet.io.new_folder import check_new
 from supernet.io.schema import from_mapping
 from supernet.litepose import LitePose
 from supernet.pose.data.cached import CachedDataset
-from supernet.pose.data.pose_dataset import fingerprint
+from supernet.pose.data.pose_dataset import PoseDataset, fingerprint
 from supernet.pose.datasets import build, resolved
 from supernet.pose.evaluation import category_id_of
 from supernet.pose.training.worker_processes import explain_dead_worker
@@ -53,6 +53,46 @@ logger = logging.getLogger(__name__)
 _KIND = "fine-tuning"
 _PARTS: container.Parts = {"plan": dict, "digests": list, "before": dict, "training": dict, "seconds": (int, float)}
 """Parts of a checkpoint."""
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images of a run, as its networks are calibrated and measured on them.
+
+    Attributes:
+        train_set: Source of the calibration images.
+        splits: What is measured on, by split.
+        calibration: How many training images calibrate, and at which resolution.
+        start: The model that the training starts from; its keypoints and settings count.
+        plan: What the run does.
+    """
+
+    train_set: PoseDataset
+    splits: Mapping[str, PoseDataset]
+    calibration: Calibration
+    start: ExportedModel
+    plan: FinetunePlan
+
+    def calibrate(self, network: LitePose) -> LitePose:
+        """Calibrate ``network`` in place and return it in evaluation mode."""
+        resolution, num_images = self.calibration.resolution, self.calibration.num_images
+        return calibrated(network, self.train_set, resolution, num_images, self.start.settings)
+
+    def of_calibration(self) -> list[Tensor]:
+        """Return the images of the calibration in batches."""
+        resolution, num_images = self.calibration.resolution, self.calibration.num_images
+        return calibration_batches(self.train_set, resolution, num_images, self.start.settings.size_divisor)
+
+    def measure(self, network: LitePose, note: str) -> Measurements:
+        """Measure ``network`` on each split; ``note`` stands beside the progress bar."""
+        plan, start = self.plan, self.start
+        return {
+            split: measure(
+                subnet_estimator(network, start.keypoints, start.settings, plan.eval_batch_size),
+                *(images, split, plan.num_images, note),
+            )
+            for split, images in self.splits.items()
+        }
 
 
 def run(options: argparse.Namespace) -> None:
@@ -105,34 +145,17 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     format_options = _format_options(options, model)  # its checks before the training, not after it
     changed = start.network is not model.network
     calibration = calibration_record(plan.dataset, train_set, num_calibration, model.arch.resolution)
-
-    def calibrate(network: LitePose) -> LitePose:
-        resolution, num_images = calibration.resolution, calibration.num_images
-        return calibrated(network, train_set, resolution, num_images, model.settings)
-
-    def calibration_images() -> list[Tensor]:
-        size_divisor = model.settings.size_divisor
-        return calibration_batches(train_set, calibration.resolution, calibration.num_images, size_divisor)
-
-    def measured(network: LitePose, note: str) -> Measurements:
-        return {
-            split: measure(
-                subnet_estimator(network, start.keypoints, model.settings, plan.eval_batch_size),
-                *(images, split, plan.num_images, note),
-            )
-            for split, images in splits.items()
-        }
-
+    images = _Images(train_set, splits, calibration, start, plan)
     teacher = None
     if plan.teacher is not None:
         teacher = load_teacher(plan.teacher, start.keypoints, device, start.objective.placement)
     train_images = fingerprint(train_set)
     digests = [digest(network) for network in (start.network, teacher) if network is not None]
     if teacher is not None:
-        calibrate(teacher)
+        images.calibrate(teacher)
     tuner = FineTuner(start.network, start.objective, train_set, plan.settings, teacher, options.num_workers)
     if saved is None:
-        before = measured(calibrate(start.network) if changed else start.network, "before:")
+        before = images.measure(images.calibrate(start.network) if changed else start.network, "before:")
         seconds_before = 0.0
     else:
         before = _continue(tuner, plan, saved, digests, train_images)
@@ -149,8 +172,8 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
 
     with explain_dead_worker():
         _train(tuner, plan, save_checkpoint)
-    network = calibrate(tuner.result())
-    after = measured(network, "after:")
+    network = images.calibrate(tuner.result())
+    after = images.measure(network, "after:")
     improved = after["val"].metrics["AP"] > before["val"].metrics["AP"]
     if not improved:
         kept = (
@@ -165,7 +188,7 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
     else:
         title = "subnet as before"
         result = replace(start, measurement=before["test"])
-    writer = FormatWriter(format_options, splits["test"], calibration_images, plan.eval_batch_size)
+    writer = FormatWriter(format_options, splits["test"], images.of_calibration, plan.eval_batch_size)
     result = write_checked(options.folder, result, writer)
     for path in (plan.checkpoint, container.previous_of(plan.checkpoint)):
         path.unlink(missing_ok=True)
