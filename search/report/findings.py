@@ -9,7 +9,7 @@ from search.budget import Budget
 from search.objectives import AP, COST_LABELS
 from search.quantities import readable
 from search.report.figures import Scored
-from search.report.intervals import PERCENT, Intervals, is_order_known, not_distinguishable, show
+from search.report.intervals import MOST_SUBNETS, PERCENT, Intervals, is_order_known, not_distinguishable, show
 from supernet.arch import Arch
 
 Row = Mapping[str, Any]
@@ -83,14 +83,18 @@ def difference_in_words(value: float, ends: tuple[float, float]) -> str:
 
 
 def _cheapest(ranked: Sequence[Row], tied: set[str], cost: str) -> list[str]:
-    """Say how many candidates may be as good as the best, and what the cheapest of them costs."""
+    """Say how many of the compared candidates may be as good as the best, and what the cheapest of them costs."""
+    num_compared = min(len(ranked), MOST_SUBNETS)
+    is_complete = num_compared == len(ranked)
     if len(tied) == 1:
-        return [f"On {ranked[0]['num_images']} validation images, the best subnet is distinguishable from all others."]
+        others = "all others" if is_complete else f"the {num_compared - 1} next best"
+        return [f"On {ranked[0]['num_images']} validation images, the best subnet is distinguishable from {others}."]
+    compared = f"{len(ranked)} subnets" if is_complete else f"the {num_compared} best subnets"
     members = [row for row in ranked if row["digest"] in tied]
     cheapest = min(members, key=lambda row: float(row["costs"][cost]))
     share = cheapest["costs"][cost] / ranked[0]["costs"][cost]
     return [
-        f"On {ranked[0]['num_images']} validation images, {len(tied)} of {len(ranked)} subnets cannot be distinguished "
+        f"On {ranked[0]['num_images']} validation images, {len(tied)} of {compared} cannot be distinguished "
         f"from the best one ({ranked[0]['digest']}), so their order is not known. The cheapest of them, "
         f"{cheapest['digest']}, has AP {cheapest['metrics']['AP']:.3f} and {share:.0%} of its cost "
         f"({COST_LABELS[cost]}: {_value(cost, cheapest['costs'][cost])})."

@@ -79,7 +79,7 @@ def not_distinguishable(
 ) -> tuple[set[str], bool]:
     """Return the digests of the rows whose AP may be as good as that of the first, and whether intervals are known.
 
-    Of a row without matches it is not known, so it may be as good.
+    Only the first ``MOST_SUBNETS`` rows are compared. Of a row without matches it is not known, so it may be as good.
 
     Args:
         intervals: Of the search.

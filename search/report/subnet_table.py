@@ -41,7 +41,9 @@ def table(summary: Row, scored: Scored, budget: Budget, costs: Sequence[str]) ->
     columns: dict[str, list[str]] = {"subnet": [row["digest"] for row in listed]}
     columns["drawing"] = [sparkline(arch) for arch in archs]
     if is_known:
-        columns["order"] = ["may be the best" if row["digest"] in tied else "below the best" for row in listed]
+        below = {row["digest"] for row in by_ap[:MOST_SUBNETS]} - tied
+        orders = {**dict.fromkeys(below, "below the best"), **dict.fromkeys(tied, "may be the best")}
+        columns["order"] = [orders.get(row["digest"], "") for row in listed]
     predicted = [first.get(row["digest"], row).get("predicted") for row in listed]
     if any(value is not None for value in predicted):
         columns["predicted AP"] = ["" if value is None else f"{value:.3f}" for value in predicted]

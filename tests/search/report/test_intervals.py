@@ -115,6 +115,22 @@ def test_no_order_is_claimed_where_the_difference_may_be_chance() -> None:
     assert "at most 150 M" in text
 
 
+def test_no_order_is_claimed_of_subnets_that_were_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("intervals", "findings", "subnet_table"):
+        monkeypatch.setattr(f"search.report.{module}.MOST_SUBNETS", 3, raising=False)
+    even, _ = rows_of([0.6, 0.6, 0.6, 0.6, 0.6])
+    texts = {row["digest"]: matches(0.6, seed).to_text() for seed, row in enumerate(even)}
+    scored = Scored(even, even[0]["digest"], Intervals({"val": {NUM_IMAGES: texts}, "test": {NUM_IMAGES: texts}}))
+    assert "3 of the 3 best subnets cannot" in " ".join(findings(summary_of(even), scored, BUDGET, ["macs"]))
+    text = table(summary_of(even), scored, BUDGET, ["macs"])
+    assert text.count("may be the best") == 3
+    assert "below the best" not in text
+    clear, intervals = rows_of([0.9, 0.4, 0.4, 0.4, 0.3])
+    scored = Scored(clear, clear[0]["digest"], intervals)
+    assert "from the 2 next best" in " ".join(findings(summary_of(clear), scored, BUDGET, ["macs"]))
+    assert table(summary_of(clear), scored, BUDGET, ["macs"]).count("below the best") == 2
+
+
 def test_without_matches_the_findings_say_that_nothing_is_known() -> None:
     rows, _ = rows_of([0.9, 0.3, 0.3, 0.3])
     scored = Scored(rows, rows[0]["digest"], Intervals(image_results.NONE))
