@@ -49,7 +49,7 @@ class Rows:
     def entry(self, row: int) -> dict[str, Any]:
         """The entry of a row with plain values, without its segmentation."""
         column = {name: values[row].tolist() for name, values in self.columns.items()}
-        entry = {name: column[name] for name in ("id", "image_id", "category_id", "bbox")}
+        entry = {name: column[name] for name in (*_IDS, "bbox")}
         entry["iscrowd"] = int(column["is_crowd"])
         if column["num_keypoints"] >= 0:
             entry["num_keypoints"] = column["num_keypoints"]
@@ -119,7 +119,7 @@ class RowCollector:
 
 
 def _empty() -> Columns:
-    integers = dict.fromkeys(("id", "image_id", "category_id", "num_keypoints", "first", "length"), np.int64)
+    integers = dict.fromkeys((*_IDS, "num_keypoints", "first", "length"), np.int64)
     kinds = {**integers, "is_crowd": np.bool_, "area_is_whole": np.bool_, "area": np.float64}
     return {name: np.empty(0, kind) for name, kind in kinds.items()} | {"bbox": np.empty((0, 4))}
 
@@ -149,9 +149,7 @@ def _numbers(values: Sequence[Any]) -> Floats | None:
 def _regular(entries: Sequence[Any]) -> tuple[Columns, npt.NDArray[np.floating], dict[int, bytes]] | None:
     """Columns, values of the keypoints, and segmentations by row, if all entries have the expected types."""
     try:
-        columns = {
-            name: whole_numbers([entry[name] for entry in entries]) for name in ("id", "image_id", "category_id")
-        }
+        columns = {name: whole_numbers([entry[name] for entry in entries]) for name in _IDS}
         boxes = [entry["bbox"] for entry in entries]
         crowds = whole_numbers([entry.get("iscrowd", 0) for entry in entries])
         counts = whole_numbers([entry.get("num_keypoints", -1) for entry in entries])
