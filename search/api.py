@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from search.api_options import Values, dataset_values, plain, search_config
+from search.api_options import Values, as_path, dataset_values, plain, search_config
 from supernet.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,10 +72,16 @@ def train(
 
     require("train", "training", TRAINING)
     from supernet.training.launch import start_or_resume
+    from supernet.training.settings import TrainSettings
 
-    chosen = {"space": space, "dataset": dataset, "phases": phases, "experiment": experiment}
-    values = plain(options) | ({} if dataset_options is None else {"dataset": dict(dataset_options)})
+    chosen = plain({"space": space, "dataset": dataset, "phases": phases, "experiment": experiment})
+    changed = {} if dataset_options is None else {"dataset": plain(dataset_options, "dataset_options")}
+    values = plain(options) | changed
     config = compose_values("train", chosen, values)
+    known = TrainSettings.__dataclass_fields__
+    if misplaced := [name for name in options if name not in known and name in config["dataset"]]:
+        name = misplaced[0]
+        raise UserError(f'{name} is an option of the data set; write dataset_options={{"{name}": ...}}')
     if config["dry_run"]:
         raise UserError("dry_run=true trains nothing and so gives no supernet; use it with the command litepose train")
     given = [*values, *(name for name, value in chosen.items() if value is not None)]
@@ -133,10 +139,10 @@ class Supernet:
         from supernet.arch import Arch
         from supernet.costs.analytic import params_and_macs
 
-        if arch in ("largest", "smallest"):
+        if isinstance(arch, str) and arch in ("largest", "smallest"):
             arch = self.space.largest() if arch == "largest" else self.space.smallest()
         elif not isinstance(arch, Arch):
-            arch = Arch.load(arch)
+            arch = Arch.load(as_path(arch, 'an arch is "largest", "smallest", an Arch or its file'))
         self.space.check(arch)
         return Subnet(self, arch, dict(params_and_macs(arch, self.keypoints.num)), {})
 
@@ -249,7 +255,7 @@ class Subnet:
         from supernet.pose.inference import InferenceSettings
 
         began = time.perf_counter()
-        settings = from_mapping(ExportSettings, options, "")
+        settings = from_mapping(ExportSettings, plain(options), "")
         try:
             names = [name.strip() for text in formats or ("litepose",) for name in text.split(",")]
             written = parse_formats(",".join(names))
@@ -258,7 +264,8 @@ class Subnet:
         except ValueError as error:
             raise UserError(str(error)) from error
         check_packages(written)
-        folder = free_folder(Path(runs) / "export") if output is None else Path(output)
+        default = free_folder(as_path(runs, "runs must be a path") / "export")
+        folder = default if output is None else as_path(output, "output must be a path")
         used_device = prepare_process(folder, device)
         trained = self.supernet.trained
         other = dataset_values(dataset, dataset_options, trained.dataset)
@@ -297,7 +304,7 @@ class SearchResult:
         """
         from supernet.io import files
 
-        folder = Path(folder)
+        folder = as_path(folder, "a search is named by the path of its run")
         summary = files.read_json(folder / "summary.json", "summary of a search")
         if not isinstance(summary, dict) or not {"supernet", "chosen", "finalists"} <= summary.keys():
             raise UserError(f"{folder} is not the folder of a finished search; name one, such as runs/evolve/latest")

@@ -1,6 +1,6 @@
 """An exported model as a value: the network and what is needed to use it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ from subnet_export.decoding.description import Gives
 from subnet_export.decoding.detections import DetectionEstimator, Detector
 from subnet_export.deployment.formats import LEAST_TELLING_AP
 from subnet_export.deployment.runtimes import Runtime
-from subnet_export.prediction.people import ImageLike, People, as_image
+from subnet_export.prediction.people import ImageLike, People, as_image, as_images
 from supernet.arch import Arch
 from supernet.checkpoints.lineage import Lineage
 from supernet.evaluation.subnet_estimator import subnet_estimator
@@ -207,39 +207,49 @@ class ExportedModel:
         threshold = self.settings.detection_threshold
         return People(pixels, people.poses, people.scores, self.keypoints, threshold, self.category_id)
 
-    def predict(self, image: npt.NDArray[np.uint8], min_score: float = 0.0) -> PosePredictions:
-        """Find the people in one image.
+    def predict(self, image: ImageLike, min_score: float = 0.0) -> PosePredictions:
+        """Find the people in one image, as arrays.
 
         Args:
-            image: (H, W, 3) uint8, RGB, of any size.
+            image: As for calling the model; of any size.
             min_score: People with a lower score are left out.
 
         Returns:
             Poses (P, K, 3) as x, y in pixels of ``image`` and a value, 0 for a keypoint not found; scores (P,).
 
         Raises:
-            UserError: ``image`` is not such an array, or ``min_score`` is not from 0 to 1.
+            UserError: As calling the model.
         """
         return self.predict_all([image], min_score)[0]
 
     def predict_all(
         self,
-        images: Sequence[npt.NDArray[np.uint8]],
+        images: Iterable[ImageLike],
         min_score: float = 0.0,
         on_part: Callable[[str], None] = lambda _: None,
+        batch_size: int = 32,
     ) -> list[PosePredictions]:
         """Find the people in several images; images of one input size share a pass.
 
         Args:
-            images: As for :meth:`predict`.
+            images: As for :meth:`predict`, read one by one, so that a generator keeps few of them in memory.
             min_score: People with a lower score are left out.
             on_part: Called with "resize", "network" or "grouping" when that part of the work begins.
+            batch_size: Images per pass at most; fewer of large images.
 
         Returns:
             The people of each image.
+
+        Raises:
+            UserError: As :meth:`predict`, or ``images`` is one image.
         """
         check_number("min_score", min_score, least=0, most=1)
-        estimator = self.estimator(batch_size=max(1, len(images)))
+        estimator = self.estimator(batch_size)
+
+        def resized() -> Iterator[npt.NDArray[np.uint8]]:
+            for image in as_images(images):
+                on_part("resize")
+                yield image
 
         def network(inputs: Tensor) -> tuple[Tensor, Tensor]:
             on_part("network")
@@ -249,13 +259,9 @@ class ExportedModel:
             on_part("grouping")
             return outputs
 
-        on_part("resize")
-        predictions = replace(estimator, network=network)(images)
-        kept = [people.scores >= min_score for people in predictions]
-        return [
-            PosePredictions(people.poses[is_kept], people.scores[is_kept])
-            for people, is_kept in zip(predictions, kept, strict=True)
-        ]
+        found = dict(replace(estimator, network=network).stream(resized()))
+        kept = [(found[index], found[index].scores >= min_score) for index in range(len(found))]
+        return [PosePredictions(people.poses[is_kept], people.scores[is_kept]) for people, is_kept in kept]
 
 
 def identity(images: Tensor) -> Tensor:

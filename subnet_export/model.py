@@ -27,7 +27,7 @@ from subnet_export.model_json import describe, from_description
 from subnet_export.publish.model_card import PICTURE_FILE, model_card
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.container import load_state
-from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, load_net, read_weights
+from supernet.checkpoints.exported_network import DESCRIPTION_FILE, WEIGHTS_FILE, is_exported, load_net, read_weights
 from supernet.checkpoints.pretrained import located
 from supernet.errors import UserError
 from supernet.io import checksum, files
@@ -99,11 +99,15 @@ def load_model(
         UserError: A file is missing, damaged, of another format, or does not fit the other; the model was not exported
             in the format, or its library is not installed.
     """
-    given, folder = folder, located(folder, FORMATS[format].files if format in FORMATS else ())
+    if format is not None and format not in list(FORMATS):
+        raise UserError(f"there is no format {format!r}; choose among {', '.join(FORMATS)}")
+    given, folder = folder, located(folder, () if format is None else FORMATS[format].files)
     if folder.is_file():
         chosen = format_of(folder)
         depth = Path(chosen.files[0]).parts if chosen else ()
         format, folder = format or (chosen.name if chosen else None), folder.parents[max(0, len(depth) - 1)]
+        if not is_exported(folder):
+            raise UserError(f"{given} is no exported model; name the folder of one, or export a subnet of a supernet")
     net = load_net(folder)
     try:
         model = from_description(net)
@@ -116,7 +120,7 @@ def load_model(
     if format in (None, LITEPOSE.name):
         return model
     called = str(folder if Path(given).exists() else given)  # a name, such as pretrained:photos_small, stays one
-    return _in_format(model, (folder, called), str(format), precision, device)
+    return _in_format(model, (folder, called), format, precision, device)
 
 
 def _in_format(
@@ -124,8 +128,6 @@ def _in_format(
 ) -> ExportedModel:
     """Return ``model`` as read from the files of another format; ``place`` is its folder and what the user calls it."""
     folder, called = place
-    if name not in FORMATS:
-        raise UserError(f"there is no format {name!r}; choose among {', '.join(FORMATS)}")
     if FORMATS[name] == TORCH_EXPORT:
         raise UserError(
             "format torch_export is for other programs: reading such a file can run code from it; load litepose, which "

@@ -1,11 +1,13 @@
 """The people in one image as a value: their keypoints by name, boxes and scores, drawings and COCO results."""
 
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import operator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from numbers import Integral
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -92,8 +94,27 @@ class People:
         """Return the number of people, P."""
         return len(self.scores)
 
-    def __getitem__(self, index: int) -> Person:
-        """Return one person."""
+    @overload
+    def __getitem__(self, index: int) -> Person: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "People": ...
+
+    def __getitem__(self, index: int | slice) -> "Person | People":
+        """Return one person by number, or the people of a slice.
+
+        Raises:
+            IndexError: There is no such number.
+            UserError: ``index`` is neither a number nor a slice.
+        """
+        if isinstance(index, slice):
+            return replace(self, poses=self.poses[index], scores=self.scores[index])
+        try:
+            index = operator.index(index)
+        except TypeError as error:
+            raise UserError(
+                f"people are chosen by a number or a slice, as in people[0] or people[:3], got {index!r:.80}"
+            ) from error
         pose, visible = self.poses[index], self.visible[index]
         left, top, right, bottom = map(float, self.boxes[index])
         keypoints = {
@@ -125,7 +146,17 @@ class People:
         return path
 
     def to_coco(self, image_id: ImageId = 1) -> list[dict[str, Any]]:
-        """Return COCO results: per person ``image_id``, ``category_id``, ``keypoints`` (3K numbers) and ``score``."""
+        """Return COCO results: per person ``image_id``, ``category_id``, ``keypoints`` (3K numbers) and ``score``.
+
+        Args:
+            image_id: Id of the image in its annotation file, a whole number or text.
+
+        Raises:
+            UserError: ``image_id`` is something else.
+        """
+        if not isinstance(image_id, str | Integral):
+            raise UserError(f"image_id is a whole number or text, got {image_id!r:.80}")
+        image_id = image_id if isinstance(image_id, str) else int(image_id)  # JSON knows no numbers of NumPy
         return as_results(PosePredictions(self.poses, self.scores), image_id, self.category_id)
 
     def _repr_png_(self) -> bytes:
@@ -162,6 +193,18 @@ def as_image(image: ImageLike) -> npt.NDArray[np.uint8]:
     if isinstance(image, np.ndarray):
         return image  # its type and shape are checked where it is resized
     raise UserError(f"an image is a file, an array (H, W, 3) or a Pillow image, got {type(image).__name__}; convert it")
+
+
+def as_images(images: Iterable[ImageLike]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield several images as :func:`as_image` returns each; a generator of images is read one by one.
+
+    Raises:
+        UserError: ``images`` is one image or no collection; or as :func:`as_image`.
+    """
+    is_one = isinstance(images, str | PathLike | PIL.Image.Image) or getattr(images, "ndim", 4) < 4
+    if is_one or not isinstance(images, Iterable):
+        raise UserError(f"several images are given as a list, got one {type(images).__name__}; write [image]")
+    yield from map(as_image, images)
 
 
 def _pixels_of(image: PIL.Image.Image) -> npt.NDArray[np.uint8]:

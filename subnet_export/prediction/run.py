@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         try:
             for batch in batches:
                 images = [frame.image for frame in batch]
-                predictions = model.predict_all(images, options.min_score, stats.stopwatch.start)
+                predictions = model.predict_all(images, options.min_score, stats.stopwatch.start, len(images))
                 goes_on = all(writer.write(*pair) for pair in zip(batch, predictions, strict=True))
                 if len(sources) == 1 and batch[-1].num_frames:
                     progress.update(task, total=min(batch[-1].num_frames, options.limit or sys.maxsize))

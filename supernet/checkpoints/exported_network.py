@@ -16,7 +16,7 @@ from supernet.arch import Arch
 from supernet.checkpoints import safe_torch
 from supernet.checkpoints.container import check_state, load_state
 from supernet.checkpoints.lineage import Lineage, from_plain, training_data_of
-from supernet.checkpoints.pretrained import located
+from supernet.checkpoints.pretrained import located, without_prefix
 from supernet.errors import UserError
 from supernet.io import checksum, files
 from supernet.io.schema import from_mapping
@@ -104,7 +104,10 @@ def load_net(folder: str | Path) -> ExportedNet:
     folder = located(folder)
     path, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
     if not path.is_file():
-        raise UserError(f"there is no exported model in {folder}; run python -m subnet_export or give another folder")
+        raise UserError(
+            f"there is no exported model in {folder}{without_prefix(folder)}; run python -m subnet_export or give "
+            "another folder"
+        )
     value = files.read_json(path, "model description")
     if not isinstance(value, Mapping) or value.get("format") != FORMAT:
         version = value.get("format") if isinstance(value, Mapping) else None

@@ -17,6 +17,7 @@ import re
 import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
+from os import PathLike
 from pathlib import Path
 
 from supernet.checkpoints import hub
@@ -54,6 +55,8 @@ def located(path: str | Path, more: Sequence[str] = ()) -> Path:
     Raises:
         UserError: There are no weights of that name, or a URL has no checksum, cannot be read, or holds another file.
     """
+    if not isinstance(path, str | PathLike):
+        raise UserError(f"weights are named by a path or a name such as {DEFAULT_EXPORT}, got {path!r:.80}")
     name = str(path).removeprefix(PREFIX)
     if hub.is_hub(name):
         return hub.fetched(name, more)
@@ -72,6 +75,11 @@ def names() -> list[str]:
     """Return the names of all weights that are part of the package."""
     entries = [entry for entry in FOLDER.iterdir() if not entry.name.startswith(".")]
     return sorted(entry.stem for entry in entries if entry.suffix == _SUFFIX or entry.is_dir())
+
+
+def without_prefix(path: str | Path) -> str:
+    """Return ", did you mean pretrained:...?" if ``path`` is the name of shipped weights alone; empty otherwise."""
+    return f", did you mean {PREFIX}{path}?" if str(path) in names() else ""
 
 
 def _downloaded(name: str) -> Path:

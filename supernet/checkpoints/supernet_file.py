@@ -9,9 +9,10 @@ import torch
 
 from supernet.checkpoints import safe_torch, safetensors_file
 from supernet.checkpoints.container import Parts, check_parts, check_state, load, load_state, save
+from supernet.checkpoints.exported_network import is_exported
 from supernet.checkpoints.lineage import Lineage, extended, to_plain, training_data_of
 from supernet.checkpoints.lineage import from_plain as from_plain_lineage
-from supernet.checkpoints.pretrained import located
+from supernet.checkpoints.pretrained import located, without_prefix
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.schema import from_mapping
@@ -149,13 +150,16 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
     Raises:
         UserError: There is no such file, or its parts do not fit together.
     """
-    path = located(path)
+    given, path = path, located(path)
+    if is_exported(path):
+        raise UserError(f"{given} is an exported model, which is one network; name a supernet, such as a training run")
     if path.is_dir():
         is_shared = not (path / SUPERNET_FILE).exists() and (path / SAFETENSORS_FILE).exists()
         path = path / (SAFETENSORS_FILE if is_shared else SUPERNET_FILE)
     if not path.exists():
         raise UserError(
-            f"there is no trained supernet at {path}; run python -m supernet.train first or give another path"
+            f"there is no trained supernet at {path}{without_prefix(path)}; run python -m supernet.train first or give "
+            "another path"
         )
     content = files.read_bytes(path, "supernet file", files.HUGE)
     is_shared = safetensors_file.is_safetensors(content)

@@ -44,7 +44,10 @@ def _synthetic(dataset: Mapping[str, Any], split: str, network: KeypointSet | No
         (f"dataset.{split}", set(dataset[split]), {"num_images", "seed"}),
     ]:
         if wrong := sorted(map(str, value ^ wanted)):
-            raise UserError(f"{place} has missing or unknown keys {wrong}; it needs exactly {sorted(wanted)}")
+            raise UserError(
+                f"{place} has missing or unknown keys {wrong}; built-in people need exactly {sorted(wanted)}, choose "
+                "dataset=custom for images of your own"
+            )
     part = dataset[split]
     for place, value, least in [
         ("width", dataset["width"], 1),

@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after each image."""
 
 CPU_PIXELS = 2**19
-"""Pixels per pass of PyTorch on a CPU at most, unless one image has more: the maps of more do not fit into caches."""
+"""Pixels per pass on a CPU at most, unless one image has more: the maps of more do not fit into caches."""
 DEVICE_SHARE = 1 / 32
 """Of a GPU's memory, for the maps of one pass; those of three passes are in use at a time, beside the network's own."""
 _MAX_SIZE_DIVISOR = 1024
@@ -108,8 +108,8 @@ class PoseEstimator:
         resolution: Short side of the input, px.
         keypoints: The K keypoints of the network.
         settings: How images become people.
-        batch_size: Images of scale 1 per pass at most; of larger scales, as many fewer as they are larger. PyTorch
-            takes fewer of large images (``images_per_pass``).
+        batch_size: Images of scale 1 per pass at most; of larger scales, as many fewer as they are larger; fewer of
+            large images (``images_per_pass``).
         device: Where the network is.
         preprocess: See ``Preprocess``.
         check_calibration: Refuse a network whose batch-norm statistics were never computed. False runs it as it is, to
@@ -186,11 +186,9 @@ class PoseEstimator:
     def images_per_pass(self, image: "ResizedImage") -> int:
         """Return how many images of this size a pass takes at most; always at least one.
 
-        PyTorch on a CPU takes ``CPU_PIXELS``. On a GPU, the maps of a pass at the size of the input take at most
+        On a CPU, they have ``CPU_PIXELS``. On a GPU, the maps of a pass at the size of the input take at most
         ``DEVICE_SHARE`` of the memory.
         """
-        if not isinstance(self.network, torch.nn.Module):
-            return self.largest_batch
         sizes = [math.prod(copy.shape[:2]) for copy in image.copies]
         if torch.device(self.device).type == "cpu":
             most = CPU_PIXELS // max(sizes)

@@ -1,6 +1,7 @@
 """The Python interface: train, search, export and predict, with the files and mistakes of the commands."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -102,7 +103,14 @@ def test_an_interpolated_default_follows_the_option_it_refers_to(monkeypatch: py
         ({"space": "nanoo"}, "nanoo.*nano"),
         ({"augmentation": {"flip": 1}}, "augmentation.flip"),
         ({"dataset_options": {"colour": 1}}, "colour"),
-        ({"steps": object()}, "steps|object"),
+        ({"steps": object()}, "steps.*object"),
+        ({"steps": np.int64(0)}, "steps must be at least 1"),
+        ({"augmentation": {"max_scale": {2}}}, "augmentation.max_scale"),
+        ({"augmentation.max_scale": 2}, 'augmentation={"max_scale"'),
+        ({"dataset_options": ["root"]}, "dataset_options"),
+        ({"dataset_options": {"root": Path("/nowhere")}}, "dataset=custom"),
+        ({"dataset": "custom", "dataset_options": {"root": Path("/nowhere")}}, "/nowhere"),
+        ({"dataset": "custom", "root": "/nowhere"}, 'dataset_options={"root"'),
     ],
 )
 def test_a_wrong_option_is_named_before_anything_is_written(
@@ -176,10 +184,11 @@ def test_an_exported_subnet_runs_in_its_format_and_is_that_of_the_command(
 
 def test_an_export_names_what_is_wrong_and_writes_nothing(supernet: Supernet, tmp_path: Path) -> None:
     subnet = supernet.subnet("smallest")
-    wrong: list[dict[str, Any]] = [{"colour": 1}, {"batch_size": 0}, {"input": "int4"}]
-    for options, named in zip(wrong, ("colour", "batch_size", "int4"), strict=True):
+    wrong: list[dict[str, Any]] = [{"colour": 1}, {"batch_size": np.int64(0)}, {"input": "int4"}, {"output": 3}]
+    wrong += [{"device": None}, {"dataset_options": ["root"]}]
+    for options, named in zip(wrong, ("colour", "batch_size", "int4", "3", "None", "dataset_options"), strict=True):
         with pytest.raises(UserError, match=named):
-            subnet.export(output=tmp_path / "model", **options)
+            subnet.export(**{"output": tmp_path / "model", **options})
     with pytest.raises(UserError, match="onx"):
         subnet.export("onx", output=tmp_path / "model")
     with pytest.raises(UserError, match="litepose"):
@@ -212,6 +221,35 @@ def test_a_file_an_array_and_a_pillow_image_are_the_same_image(tmp_path: Path) -
         assert np.array_equal(model(given).poses, model(image).poses)
     with pytest.raises(UserError, match="int"):
         model(3)  # type: ignore[arg-type]
+
+
+def test_arguments_of_another_type_are_named(supernet: Supernet) -> None:
+    for wrong in (None, 3, ["runs"]):
+        for function in (load_model, Supernet.load, SearchResult.load, supernet.subnet):
+            with pytest.raises(UserError, match=re.escape(repr(wrong))):
+                function(wrong)  # type: ignore[operator]
+    with pytest.raises(UserError, match="onnx"):
+        load_model("pretrained:photos_small", format=["onnx"])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="evolution"):
+        supernet.search(engine=["evolution"])  # type: ignore[arg-type]
+
+
+def test_a_number_of_numpy_is_one_of_python() -> None:
+    config, _ = search_config(
+        "evolution", {}, {"macs": np.int64(3)}, {"top_k": np.int32(4), "num_images": np.array([2, 3])}
+    )
+    assert (config["constraint"]["macs"], config["top_k"], config["num_images"]) == (3, 4, [2, 3])
+    assert type(config["top_k"]) is int
+
+
+def test_a_model_and_a_supernet_in_each_other_s_place_are_named() -> None:
+    with pytest.raises(UserError, match="pretrained:photos is no exported model"):
+        load_model("pretrained:photos")
+    with pytest.raises(UserError, match="pretrained:photos_small is an exported model"):
+        Supernet.load("pretrained:photos_small")
+    for function, name in ((load_model, "photos_small"), (Supernet.load, "photos")):
+        with pytest.raises(UserError, match=f"did you mean pretrained:{name}"):
+            function(name)  # type: ignore[operator]
 
 
 def _seeded() -> dict[str, Any]:

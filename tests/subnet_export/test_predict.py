@@ -2,17 +2,21 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import pytest
+from torch import Tensor
 
+from subnet_export.deployment.runtimes import Runtime
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import save_model
 from subnet_export.runs import reserved_folder
@@ -20,6 +24,8 @@ from supernet.errors import UserError
 from supernet.pose.data.image_decoding import read_image
 from supernet.pose.datasets import build
 from supernet.pose.drawing import draw_people, save_image
+from supernet.pose.geometry import normalise, resized_size
+from supernet.pose.inference import CPU_PIXELS
 from tests.helpers.prediction import distance, lines, noise, run, summary, write_images, write_video
 from tests.supernet.pose.data.test_exif import with_orientation
 
@@ -239,6 +245,44 @@ def test_batches_do_not_change_the_people(exported: Exported) -> None:
         np.testing.assert_allclose(people.poses, alone.poses, atol=1e-3)
         np.testing.assert_allclose(people.scores, alone.scores, atol=1e-5)
     assert model.predict_all([]) == []
+
+
+def test_several_images_are_any_collection_of_what_one_may_be(exported: Exported, tmp_path: Path) -> None:
+    model, _ = exported
+    images = [noise(seed, 96, 64) for seed in range(3)]
+    save_image(tmp_path / "0.png", images[0])
+    mixed = [tmp_path / "0.png", PIL.Image.fromarray(images[1]), images[2]]
+    expected = model.predict_all(images)
+    for given in ((image for image in images), np.stack(images), mixed, map(np.asarray, images)):
+        for people, alone in zip(model.predict_all(given), expected, strict=True):
+            np.testing.assert_array_equal(people.poses, alone.poses)
+    for wrong in (images[0], tmp_path / "0.png", mixed[1], None):
+        with pytest.raises(UserError, match="list"):
+            model.predict_all(wrong)  # type: ignore[arg-type]
+
+
+def test_a_pass_of_any_runtime_takes_a_bounded_number_of_images_and_a_generator_is_read_as_it_goes(
+    exported: Exported,
+) -> None:
+    read, passes = [], []
+
+    def images() -> Iterator[npt.NDArray[np.uint8]]:
+        for number in range(70):
+            read.append(number)
+            yield noise(number, 64, 64)
+
+    def runtime(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        passes.append((len(inputs), len(read)))
+        return exported[0].network(normalise(inputs))
+
+    model = replace(exported[0], runtime=cast(Runtime, runtime))
+    assert len(model.predict_all(images())) == 70
+    assert max(size for size, _ in passes) <= 32
+    assert passes[0][1] <= 32
+    passes.clear()
+    model.predict_all([noise(0, 600, 64)] * 30)  # long strips
+    strips = resized_size(64, 600, model.arch.resolution, model.settings.size_divisor)
+    assert max(size for size, _ in passes) * strips[0] * strips[1] <= CPU_PIXELS
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The people of one image: what they are called, where they are, and how they are drawn and written."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,24 @@ def test_no_people_are_an_empty_sequence() -> None:
     nobody = People(IMAGE, np.zeros((0, COCO.num, 3), np.float32), np.zeros(0, np.float32), COCO)
     assert (len(nobody), list(nobody), nobody.boxes.shape, nobody.to_coco()) == (0, [], (0, 4), [])
     assert nobody.plot().size == (480, 600)
+
+
+def test_people_are_chosen_by_number_or_slice() -> None:
+    people = two_people()
+    assert [person.score for person in people[1:]] == [people[np.int64(1)].score] == [people[-1].score]
+    assert (len(people[:0]), people[:1].threshold, people[:1].image is IMAGE) == (0, 0.1, True)
+    assert people[:1].to_coco() == people.to_coco()[:1]
+    with pytest.raises(IndexError):
+        people[2]
+    for wrong in ("nose", [0], people.scores > 0.5, 0.0):
+        with pytest.raises(UserError, match="number or a slice"):
+            people[wrong]  # type: ignore[call-overload]
+
+
+def test_an_image_id_of_numpy_is_written_as_a_number_and_others_than_numbers_and_text_are_refused() -> None:
+    assert json.loads(json.dumps(two_people().to_coco(np.int64(139))))[0]["image_id"] == 139  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="image_id"):
+        two_people().to_coco(1.5)  # type: ignore[arg-type]
 
 
 def test_results_for_coco_hold_every_keypoint() -> None:
