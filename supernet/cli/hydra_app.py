@@ -8,7 +8,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -152,6 +152,15 @@ def dataset_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 def _override_error(error: Exception, config_name: str | None, overrides: Sequence[str]) -> UserError:
     """Return an error of Hydra or OmegaConf as one line, without its internal details."""
     message = str(error).partition("Config search path:")[0].partition("\n    full_key:")[0]
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        example = f"{key}=['a name','another']" if value[:1] in ("[", "{") else f"{key}='{value}'"
+        reason = message.partition("\n")[0]
+        described = "" if reason.startswith(("Lexer", "Error parsing")) else f": {reason}"
+        return UserError(
+            f"{error.override} cannot be read{described}; close every bracket, and put text with characters other than "
+            f'ASCII letters, digits and _-./ in quotes inside those of the shell: "{example}"'
+        )
     if unknown := re.match(r"Could not override '([^']+)'", message):
         key = unknown[1]  # Hydra suggests adding the key, which this project would refuse
         others = [override for override in overrides if option_of(override) != key]

@@ -23,8 +23,10 @@ PATH_OPTIONS = frozenset(
 """Options that hold the path of a file or folder, in all configurations; nested ones with dots."""
 TEXT_OPTIONS = PATH_OPTIONS | {"name", "study", "dataset.category", "dataset.keypoints.name"}
 """Options that hold a path or a name."""
-LIST_OPTIONS = frozenset({"dataset.category"})
-"""Those of them that may hold several, as [NAME,NAME]."""
+LIST_OPTIONS = frozenset({"dataset.category", "dataset.keypoints.names", "dataset.keypoints.unpaired"})
+"""Options that may hold several names, as [NAME,NAME]."""
+PAIR_OPTIONS = frozenset({"dataset.keypoints.flip_pairs", "dataset.keypoints.skeleton"})
+"""Options that hold pairs of names, or of numbers, as [[NAME,NAME],[NAME,NAME]]."""
 
 _SWEEP_FUNCTIONS = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag)\(")
 
@@ -32,9 +34,9 @@ _SWEEP_FUNCTIONS = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag)\("
 def quoted(arguments: Sequence[str]) -> list[str]:
     """Return a command line in which Hydra takes the values of ``TEXT_OPTIONS`` as they are.
 
-    ``null``, values in Hydra's quotes and interpolations (``${runs}/x``) keep their meaning, and so do lists of
-    ``LIST_OPTIONS``. With ``--multirun`` commas separate the values of a sweep; a comma inside a path then needs
-    Hydra's quotes.
+    ``null``, values in Hydra's quotes and interpolations (``${runs}/x``) keep their meaning. So do lists of
+    ``LIST_OPTIONS`` and ``PAIR_OPTIONS``, in which names are taken as they are; one with a comma needs Hydra's quotes.
+    With ``--multirun`` commas separate the values of a sweep; a comma inside a path then needs Hydra's quotes.
 
     Args:
         arguments: Words of a command line, or overrides such as ``dataset.root=FOLDER``.
@@ -45,8 +47,9 @@ def quoted(arguments: Sequence[str]) -> list[str]:
         option, separator, value = word.partition("=")
         if option in ("--config-dir", "-cd"):
             value = os.path.expanduser(value)
-        elif option.lstrip("+") in LIST_OPTIONS and value.startswith("[") and value.endswith("]"):
-            value = value if is_sweep or "'" in value or '"' in value else _quoted_list(value)
+        elif option.lstrip("+") in LIST_OPTIONS | PAIR_OPTIONS and value.startswith("[") and value.endswith("]"):
+            as_list = _quoted_pairs if option.lstrip("+") in PAIR_OPTIONS else _quoted_list
+            value = value if is_sweep or "'" in value or '"' in value else as_list(value)
         elif option.lstrip("+") in TEXT_OPTIONS and separator and not _is_grammar(value, is_sweep):
             value = ",".join(map(_quoted, value.split(","))) if is_sweep else _quoted(value)
         result.append(f"{option}{separator}{value}")
@@ -74,6 +77,16 @@ def _quoted_list(value: str) -> str:
     """Return a list ``[NAME,NAME]`` whose names are texts, whatever characters they have."""
     names = [name.strip() for name in value[1:-1].split(",")]
     return f"[{','.join(_quoted(name) for name in names if name)}]"
+
+
+def _quoted_pairs(value: str) -> str:
+    """Return a list of pairs ``[[NAME,NAME]]`` whose names are texts; whole numbers stay numbers."""
+
+    def name(match: re.Match[str]) -> str:
+        text = match[0].strip()
+        return _quoted(text) if text and not text.isdecimal() else text
+
+    return re.sub(r"[^\[\],]+", name, value)
 
 
 def _parsed(value: str) -> Override | None:

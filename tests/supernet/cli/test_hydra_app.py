@@ -44,6 +44,7 @@ ROOT = Path(__file__).parents[3]
         ("steps=???", "Missing mandatory value: steps"),
         ("phases=[{name: one}]", "phases must be one of ['elastic', 'progressive', 'sandwich']"),
         ("space.resolutions=[128", "no viable alternative at input '[128'"),
+        ("objectives=[äp]", "in quotes inside those of the shell: \"objectives=['"),
     ],
 )
 def test_errors_of_hydra_become_one_line_and_exit_status_2(

@@ -64,6 +64,13 @@ def test_any_text_is_taken_as_it_is(text: str) -> None:
         ("dataset.category=[großer Hund, 2]", ["großer Hund", "2"]),
         ("dataset.category=['a,b',c]", ["a,b", "c"]),
         ("dataset.category=[1] cat", "[1] cat"),
+        ("dataset.keypoints.names=[linkes Öhr,鼻, k(1)]", ["linkes Öhr", "鼻", "k(1)"]),
+        ("dataset.keypoints.names=['a,b',\"ö\"]", ["a,b", "ö"]),
+        ("dataset.keypoints.unpaired=[]", []),
+        ("dataset.keypoints.flip_pairs=[[linkes Öhr, rechtes Öhr],[1,2]]", [["linkes Öhr", "rechtes Öhr"], [1, 2]]),
+        ("dataset.keypoints.skeleton=[[ä,1~],[3, 4]]", [["ä", "1~"], [3, 4]]),
+        ("dataset.keypoints.skeleton=[]", []),
+        ("dataset.keypoints.skeleton=null", None),
     ],
 )
 def test_what_has_a_meaning_of_its_own_keeps_it(word: str, value: object) -> None:
@@ -140,4 +147,4 @@ def test_a_message_shows_a_path_as_it_was_typed(
 
 def test_paths_are_texts() -> None:
     assert PATH_OPTIONS < TEXT_OPTIONS
-    assert LIST_OPTIONS < TEXT_OPTIONS
+    assert "dataset.category" in LIST_OPTIONS & TEXT_OPTIONS
