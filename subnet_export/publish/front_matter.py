@@ -46,7 +46,8 @@ def of_model(model: ExportedModel, title: str) -> str:
         ],
     }
     tags = ["subnet", f"{model.arch.resolution}px", model.keypoints.name]
-    return _front_matter(model.license, model.origin.trained_on, tags, ["AP"], [index])
+    measured = (["AP"], [index]) if results else ([], [])  # hubs refuse an index without results
+    return _front_matter(model.license, model.origin.trained_on, tags, *measured)
 
 
 def of_supernet(license: str, trained_on: Lineage, space: str, keypoints: str) -> str:

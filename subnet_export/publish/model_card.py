@@ -36,7 +36,7 @@ def model_card(model: ExportedModel, name: str = "this/folder", has_picture: boo
         "pass of one network.",
         _use(model, name),
         _trained_on(model),
-        _quality(model),
+        _quality(model, name),
         _cost(model, name),
         _files(model),
         _origin(model),
@@ -46,6 +46,9 @@ def model_card(model: ExportedModel, name: str = "this/folder", has_picture: boo
 
 def _use(model: ExportedModel, name: str) -> str:
     side, divisor, num = model.arch.resolution, model.settings.size_divisor, model.keypoints.num
+    limits = "trained on. It does not identify people. Its AP\nwas not measured"
+    if model.measurement.num_images:
+        limits = "measured on. It does not identify people. The\nfigures below do not apply to other images"
     return f"""## Use
 
 ```python
@@ -73,8 +76,8 @@ Other programs run the network on images with a short side of {side} px and a lo
 heatmaps followed by {num} tag maps; output `high`, at 1/2, holds {num} heatmaps. {PEAKS[model.objective.placement]}
 What decoding takes is under `decoder` in `model.json`, and in the metadata of the ONNX file.
 
-Intended for finding the poses of people in images like those it was measured on. It does not identify people. The
-figures below do not apply to other images: measure the model on your own images before you rely on it, and do not use
+Intended for finding the poses of people in images like those it was {limits}: \
+measure the model on your own images before you rely on it, and do not use
 it where people can be harmed if it misses them."""
 
 
@@ -88,8 +91,13 @@ def _trained_on(model: ExportedModel) -> str:
     return "\n".join(["## Trained on\n", *lines])
 
 
-def _quality(model: ExportedModel) -> str:
+def _quality(model: ExportedModel, name: str) -> str:
     measurement = model.measurement
+    if not measurement.num_images:
+        return (
+            f"## Quality\n\nAP was not measured; data set: {_dataset(model)}. To measure it, run `python -m "
+            f"supernet.evaluate weights={name} dataset=NAME dataset.root=FOLDER`."
+        )
     lines = [f"| {name} | {format_metric(value, 4)} |" for name, value in measurement.metrics.items()]
     heading = f"| measured on {measurement.num_images} images of the {measurement.split} split | |"
     return "\n".join([f"## Quality\n\nData set: {_dataset(model)}.\n", heading, "|---|---|", *lines])

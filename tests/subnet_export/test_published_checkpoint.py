@@ -193,6 +193,9 @@ def test_the_script_writes_a_model_that_predicts(
     card = (tmp_path / "runs" / "export" / "latest" / "README.md").read_text()
     assert "- Converted from a checkpoint of the published LitePose code.\n- Not fine-tuned.\n- Batch-norm" in card
     assert "- Batch-norm statistics are those of the checkpoint." in card
+    assert "AP was not measured" in card
+    assert "0 images" not in card
+    assert "model-index" not in card  # hubs refuse one without results
     assert model.dataset["keypoints"] == "crowdpose"
     people = model.predict(np.zeros((48, 64, 3), np.uint8))
     assert people.poses.shape[1:] == (14, 3)
