@@ -22,7 +22,7 @@ from search.runs.results import FRONT_FOLDER
 from search.runs.resume import SCORES_FILE, STATE_FILE, SavedSearch, SearchLog, load_scored, run_to_resume
 from search.runs.search_run import SearchRun
 from supernet.cli.console import progress_bar
-from supernet.cli.runs import create_run, point_latest
+from supernet.cli.runs import create_run, planned_run, point_latest
 from supernet.cli.signals import stop_request
 from supernet.compute.distributed import process_group
 from supernet.errors import UserError
@@ -91,6 +91,8 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
         if settings.resume is not None:
             saved = run_to_resume(config, overrides, COMMAND)
             config, settings = saved.config, from_mapping(EvolveSettings, saved.config, "")
+        else:
+            processes.on_main(lambda: str(planned_run(settings.runs, COMMAND, settings.name)))
         settings.evolution(1)  # checks the options before the supernet is loaded
         problem = prepare(settings, processes)
         search_rng, baseline_rng = np.random.default_rng(settings.seed).spawn(2)

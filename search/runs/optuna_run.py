@@ -20,7 +20,7 @@ from search.runs.problem import Problem, ProblemSettings, prepare
 from search.runs.search_run import SearchRun
 from supernet.arch import Arch
 from supernet.cli.console import progress_bar
-from supernet.cli.runs import create_run, point_latest
+from supernet.cli.runs import create_run, planned_run, point_latest
 from supernet.cli.signals import stop_request
 from supernet.compute.distributed import process_group
 from supernet.errors import UserError
@@ -75,6 +75,7 @@ def run(config: Mapping[str, Any]) -> Path:
             )
         started = time.perf_counter()
         settings = from_mapping(OptunaRunSettings, config, "")
+        planned_run(settings.runs, COMMAND, settings.name)
         problem = prepare(settings, processes)
         shared = None if settings.storage is None else _shared_study(settings.storage, settings, problem)
         folder = create_run(settings.runs, COMMAND, settings.name)

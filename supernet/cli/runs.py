@@ -19,6 +19,20 @@ _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSY
 logger = logging.getLogger(__name__)
 
 
+def planned_run(runs: str | Path, command: str, name: str | None) -> Path:
+    """Return the folder ``runs/<command>/<name or time>``; call it before the work whose results go there.
+
+    Raises:
+        UserError: As :func:`create_run`, except that the folder is not created yet.
+    """
+    if name is not None and (Path(name).name != name or name.startswith(".") or name == "latest"):
+        raise UserError(f"name must be a plain folder name, not hidden and not 'latest', got {name!r}")
+    folder = Path(runs) / command / (name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    if name is not None and os.path.lexists(folder):
+        raise UserError(f"the run folder {folder} exists already; choose another name or remove it")
+    return folder
+
+
 def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
     """Create ``runs/<command>/<name or time>``; a number is added if another run started in the same second.
 
@@ -26,9 +40,7 @@ def create_run(runs: str | Path, command: str, name: str | None = None) -> Path:
         UserError: The folder exists already (a run never overwrites another) or cannot be created, or ``name`` is not
             a plain folder name.
     """
-    if name is not None and (Path(name).name != name or name.startswith(".") or name == "latest"):
-        raise UserError(f"name must be a plain folder name, not hidden and not 'latest', got {name!r}")
-    first = Path(runs) / command / (name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    first = planned_run(runs, command, name)
     folder, number = first, 1
     while True:
         try:

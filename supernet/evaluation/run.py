@@ -17,7 +17,7 @@ from supernet.checkpoints.exported_network import is_exported, load_net, model_o
 from supernet.checkpoints.pretrained import located
 from supernet.checkpoints.supernet_file import is_supernet, load_supernet
 from supernet.cli.console import CONSOLE, progress_bar
-from supernet.cli.runs import create_run, discard_empty, point_latest, write_summary
+from supernet.cli.runs import create_run, discard_empty, planned_run, point_latest, write_summary
 from supernet.compute.cpu_tuning import prefer_throughput
 from supernet.compute.distributed import Processes, process_group
 from supernet.compute.precision import tf32
@@ -135,6 +135,7 @@ def _run(settings: EvaluateSettings, processes: Processes) -> Path:
             f"weights={settings.weights} is a file of the exported model in {model}; give this folder, whose network "
             "is evaluated in PyTorch"
         )
+    processes.on_main(lambda: str(planned_run(settings.runs, "evaluate", settings.name)))
     make_target = _exported if is_exported(settings.weights) else _subnet
     target = make_target(settings, device, processes)
     folder = Path(processes.on_main(lambda: str(create_run(settings.runs, "evaluate", settings.name))))

@@ -8,7 +8,7 @@ from typing import Any
 
 from supernet.checkpoints import container
 from supernet.cli.grammar import option_of
-from supernet.cli.runs import create_run, find_run
+from supernet.cli.runs import create_run, find_run, planned_run
 from supernet.compute.distributed import Processes, process_group, restarts
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
@@ -55,6 +55,9 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
 def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | None, processes: Processes) -> Path:
     """Start a run in a new folder, or in ``folder`` if a run was killed there before its first checkpoint."""
     started = time.perf_counter()
+    is_new = folder is None or not folder.exists()
+    if is_new and not settings.dry_run:
+        processes.on_main(lambda: str(planned_run(settings.runs, "train", settings.name)))
     setup = build_setup(settings, processes)  # before the folder, so that a wrong option leaves none behind
     if settings.dry_run:
         show_plan(setup, processes, started)
@@ -63,7 +66,6 @@ def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | No
     if settings.minutes is not None:
         setup = with_steps_for_minutes(setup, processes, started)
         config = {**config, "steps": setup.settings.steps}
-    is_new = folder is None or not folder.exists()
     folder = Path(
         processes.on_main(lambda: str(create_run(settings.runs, "train", settings.name) if is_new else folder))
     )

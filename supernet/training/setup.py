@@ -62,6 +62,7 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
     scheduled = schedule(settings.phases, space, settings.steps)
     for resolution in space.resolutions:
         check_scales(settings.evaluation.scales, settings.evaluation.size_divisor, resolution)
+    warm_start = None if settings.init is None else read_warm_start(settings.init, settings.init_arch, space)
     train_set = CachedDataset(build(settings.dataset, "train"), memory_bytes=settings.image_memory_mib * 2**20)
     if not len(train_set):
         raise UserError("the training split has no images; check dataset.train")
@@ -85,7 +86,7 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
         train_set=train_set,
         test_set=test_set,
         val_set=val_set,
-        warm_start=None if settings.init is None else read_warm_start(settings.init, settings.init_arch, space),
+        warm_start=warm_start,
     )
 
 

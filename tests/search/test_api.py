@@ -234,6 +234,15 @@ def test_arguments_of_another_type_are_named(supernet: Supernet) -> None:
         supernet.search(engine=["evolution"])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("engine", ["evolution", "optuna"])
+def test_a_taken_name_is_refused_before_the_data_set_is_read(engine: Any, supernet: Supernet, tmp_path: Path) -> None:
+    (tmp_path / "evolve" / "mine").mkdir(parents=True)
+    (tmp_path / "optuna_search" / "mine").mkdir(parents=True)
+    options: dict[str, Any] = {"dataset": "custom", "dataset_options": {"root": "/nowhere"}, "runs": tmp_path}
+    with pytest.raises(UserError, match=r"mine exists already"):
+        supernet.search(engine=engine, name="mine", show=False, **options)
+
+
 def test_a_number_of_numpy_is_one_of_python() -> None:
     config, _ = search_config(
         "evolution", {}, {"macs": np.int64(3)}, {"top_k": np.int32(4), "num_images": np.array([2, 3])}

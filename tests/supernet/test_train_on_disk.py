@@ -106,3 +106,12 @@ def test_the_weights_of_a_keypoint_without_labels_are_not_blamed_on_the_space(
     assert any("keypoint Snout" in message for message in caplog.messages)
     (message,) = [message for message in caplog.messages if "never trained" in message]
     assert "labelled on no training image: Snout" in message
+
+
+def test_a_name_and_weights_are_checked_before_the_images(tmp_path: Path) -> None:
+    dataset = write_custom_set(tmp_path / "set") | {"root": str(tmp_path / "nowhere")}
+    with pytest.raises(UserError, match=r"init=missing\.pt does not exist"):
+        short_run(tmp_path, dataset, init="missing.pt")
+    (tmp_path / "train" / "run").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"run exists already"):
+        short_run(tmp_path, dataset)
