@@ -109,7 +109,7 @@ class Supernet:
         from supernet.checkpoints.supernet_file import load_supernet
 
         trained = load_supernet(path)
-        supernet = cls(trained.path)
+        supernet = cls(trained.path.absolute())  # a notebook may change its folder
         supernet.__dict__["trained"] = trained  # what the cached property below would read again
         return supernet
 
@@ -308,7 +308,7 @@ class SearchResult:
         summary = files.read_json(folder / "summary.json", "summary of a search")
         if not isinstance(summary, dict) or not {"supernet", "chosen", "finalists"} <= summary.keys():
             raise UserError(f"{folder} is not the folder of a finished search; name one, such as runs/evolve/latest")
-        return cls(folder, Supernet.load(summary["supernet"]), summary)
+        return cls(folder.absolute(), Supernet.load(summary["supernet"]), summary)
 
     @property
     def best(self) -> Subnet:

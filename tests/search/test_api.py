@@ -251,6 +251,17 @@ def test_a_number_of_numpy_is_one_of_python() -> None:
     assert type(config["top_k"]) is int
 
 
+def test_results_stay_where_they_are_when_the_folder_changes(
+    result: SearchResult, supernet: Supernet, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    again, own = SearchResult.load(result.folder.relative_to(place)), Supernet.load(supernet.path.relative_to(place))
+    monkeypatch.chdir(tmp_path)
+    assert len(again.candidates) == len(result.candidates)
+    assert again.report.exists()
+    assert own.path.exists()
+
+
 def test_a_model_and_a_supernet_in_each_other_s_place_are_named() -> None:
     with pytest.raises(UserError, match="pretrained:photos is no exported model"):
         load_model("pretrained:photos")
