@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from supernet.errors import UserError
@@ -9,6 +10,7 @@ from supernet.io.schema import check_number
 from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.coco.splits import SPLITS, DatasetOnDisk, with_current_names
 from supernet.pose.custom_keypoints import from_plain
+from supernet.pose.data.image_source import image_source
 from supernet.pose.data.pose_dataset import PoseDataset, original_of
 from supernet.pose.data.skip_broken import SkipBrokenImages
 from supernet.pose.keypoints import KeypointSet
@@ -65,6 +67,15 @@ def _synthetic(dataset: Mapping[str, Any], split: str, network: KeypointSet | No
 def _on_disk(dataset: Mapping[str, Any], split: str, network: KeypointSet | None) -> PoseDataset:
     described = DatasetOnDisk.from_plain(dataset)
     part = described.splits[split]
+    if ".zip" not in part.images:  # the archive of a large set takes time to open, and is opened below
+        try:
+            image_source(part.images)
+        except UserError as error:
+            raise UserError(f"{error} (dataset.{split}.images)") from error
+    if not Path(part.annotations).exists():
+        raise UserError(
+            f"there is no annotation file {part.annotations}; check dataset.root and dataset.{split}.annotations"
+        )
     people = CocoPeople(
         part.annotations,
         part.images,

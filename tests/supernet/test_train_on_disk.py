@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.errors import UserError
+from supernet.pose.datasets import build
 from supernet.pose.keypoints import COCO, CROWDPOSE
 from supernet.training.launch import start_or_resume
 from tests.helpers.coco_files import write_custom_set
@@ -115,3 +116,11 @@ def test_a_name_and_weights_are_checked_before_the_images(tmp_path: Path) -> Non
     (tmp_path / "train" / "run").mkdir(parents=True)
     with pytest.raises(UserError, match=r"run exists already"):
         short_run(tmp_path, dataset)
+
+
+def test_what_a_split_lacks_is_named_by_its_option(tmp_path: Path) -> None:
+    dataset = write_custom_set(tmp_path / "set")
+    for key in ("annotations", "images"):
+        lacking = dataset | {"val": {**dataset["val"], key: "absent"}}
+        with pytest.raises(UserError, match=rf"absent.*dataset\.val\.{key}"):
+            build(lacking, "val")
