@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from numbers import Integral
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -95,12 +95,12 @@ class People:
         return len(self.scores)
 
     @overload
-    def __getitem__(self, index: int) -> Person: ...
+    def __getitem__(self, index: SupportsIndex) -> Person: ...
 
     @overload
     def __getitem__(self, index: slice) -> "People": ...
 
-    def __getitem__(self, index: int | slice) -> "Person | People":
+    def __getitem__(self, index: SupportsIndex | slice) -> "Person | People":
         """Return one person by number, or the people of a slice.
 
         Raises:
@@ -110,19 +110,19 @@ class People:
         if isinstance(index, slice):
             return replace(self, poses=self.poses[index], scores=self.scores[index])
         try:
-            index = operator.index(index)
+            number = operator.index(index)
         except TypeError as error:
             raise UserError(
                 f"people are chosen by a number or a slice, as in people[0] or people[:3], got {index!r:.80}"
             ) from error
-        pose, visible = self.poses[index], self.visible[index]
-        left, top, right, bottom = map(float, self.boxes[index])
+        pose, visible = self.poses[number], self.visible[number]
+        left, top, right, bottom = map(float, self.boxes[number])
         keypoints = {
             name: (float(x), float(y), float(value))
             for name, (x, y, value), is_visible in zip(self.names, pose, visible, strict=True)
             if is_visible
         }
-        return Person(float(self.scores[index]), (left, top, right, bottom), keypoints)
+        return Person(float(self.scores[number]), (left, top, right, bottom), keypoints)
 
     def __iter__(self) -> Iterator[Person]:
         """Iterate over the people."""

@@ -224,10 +224,11 @@ def test_a_file_an_array_and_a_pillow_image_are_the_same_image(tmp_path: Path) -
 
 
 def test_arguments_of_another_type_are_named(supernet: Supernet) -> None:
-    for wrong in (None, 3, ["runs"]):
+    wrongs: list[Any] = [None, 3, ["runs"]]
+    for wrong in wrongs:
         for function in (load_model, Supernet.load, SearchResult.load, supernet.subnet):
             with pytest.raises(UserError, match=re.escape(repr(wrong))):
-                function(wrong)  # type: ignore[operator]
+                function(wrong)
     with pytest.raises(UserError, match="onnx"):
         load_model("pretrained:photos_small", format=["onnx"])  # type: ignore[arg-type]
     with pytest.raises(UserError, match="evolution"):
@@ -269,7 +270,7 @@ def test_a_model_and_a_supernet_in_each_other_s_place_are_named() -> None:
         Supernet.load("pretrained:photos_small")
     for function, name in ((load_model, "photos_small"), (Supernet.load, "photos")):
         with pytest.raises(UserError, match=f"did you mean pretrained:{name}"):
-            function(name)  # type: ignore[operator]
+            function(name)
 
 
 def _seeded() -> dict[str, Any]:

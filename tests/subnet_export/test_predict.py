@@ -251,9 +251,10 @@ def test_several_images_are_any_collection_of_what_one_may_be(exported: Exported
     model, _ = exported
     images = [noise(seed, 96, 64) for seed in range(3)]
     save_image(tmp_path / "0.png", images[0])
-    mixed = [tmp_path / "0.png", PIL.Image.fromarray(images[1]), images[2]]
+    mixed: list[Any] = [tmp_path / "0.png", PIL.Image.fromarray(images[1]), images[2]]
     expected = model.predict_all(images)
-    for given in ((image for image in images), np.stack(images), mixed, map(np.asarray, images)):
+    collections: list[Any] = [(image for image in images), np.stack(images), mixed, map(np.asarray, images)]
+    for given in collections:
         for people, alone in zip(model.predict_all(given), expected, strict=True):
             np.testing.assert_array_equal(people.poses, alone.poses)
     for wrong in (images[0], tmp_path / "0.png", mixed[1], None):
@@ -273,7 +274,8 @@ def test_a_pass_of_any_runtime_takes_a_bounded_number_of_images_and_a_generator_
 
     def runtime(inputs: Tensor) -> tuple[Tensor, Tensor]:
         passes.append((len(inputs), len(read)))
-        return exported[0].network(normalise(inputs))
+        low, high = exported[0].network(normalise(inputs))
+        return low, high
 
     model = replace(exported[0], runtime=cast(Runtime, runtime))
     assert len(model.predict_all(images())) == 70

@@ -53,7 +53,7 @@ def test_people_are_chosen_by_number_or_slice() -> None:
         people[2]
     for wrong in ("nose", [0], people.scores > 0.5, 0.0):
         with pytest.raises(UserError, match="number or a slice"):
-            people[wrong]  # type: ignore[call-overload]
+            people[wrong]  # type: ignore[index]
 
 
 def test_an_image_id_of_numpy_is_written_as_a_number_and_others_than_numbers_and_text_are_refused() -> None:
