@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,8 @@ def run_build(options: argparse.Namespace) -> None:
     with _shown_progress() as progress:
         table = build(runtime, plan, output, Effort(options.rounds, options.minutes), progress)
     CONSOLE.print(show.overview(table))
-    _print(f"{output}, after {time.perf_counter() - began:.0f} s; python -m search.lut verify {output} tests it")
+    test = f"python -m search.lut verify {shlex.quote(str(output))}"
+    _print(f"{output}, after {time.perf_counter() - began:.0f} s; {test} tests it")
 
 
 def run_verify(options: argparse.Namespace) -> None:

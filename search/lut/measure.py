@@ -25,6 +25,8 @@ WARM_UP = 2
 LEAST_RUNS, MOST_RUNS = 5, 20
 VISIT_SECONDS = 0.02
 """Target duration of all runs of one visit; slow workloads have the least number of runs."""
+DECIMALS = 5
+"""Of milliseconds in files; what is shorter than the last of them counts as one, because a latency is above 0."""
 BOARD = Path("/proc/device-tree/model")
 """Where Linux names a board."""
 
@@ -76,7 +78,7 @@ class Journal:
 
     def add(self, number: int, subject: str, milliseconds: list[float]) -> None:
         """Append one visit of a round."""
-        visit = {"round": number, "subject": subject, "ms": [round(value, 5) for value in milliseconds]}
+        visit = {"round": number, "subject": subject, "ms": [rounded(value) for value in milliseconds]}
         self._write(visit)
         self.visits.append(visit)
 
@@ -117,6 +119,11 @@ def parse_journal(content: bytes, path: Path | str) -> tuple[dict[str, Any], lis
     if not values or values[0].get("format") != FORMAT:
         raise JournalError(f"{path} does not begin with the format {FORMAT!r}; give a file that a build or kit wrote")
     return values[0], values[1:]
+
+
+def rounded(milliseconds: float) -> float:
+    """Return a latency as files hold it."""
+    return max(10.0**-DECIMALS, round(milliseconds, DECIMALS))
 
 
 def time_runs(run: Run, clock: Callable[[], float] = time.perf_counter) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from search.lut.measure import FORMAT, VERSION, JournalError, parse_journal
+from search.lut.measure import FORMAT, VERSION, JournalError, parse_journal, rounded
 from search.lut.workloads import NO_OP, MeasurementPlan, Workload, network_key
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import (
@@ -133,7 +133,7 @@ def entries_of(
 def _entry(medians: Sequence[float], runs: Sequence[float]) -> Entry:
     """Summarise the visits of one workload; p90 is at least p50, which is a median over rounds."""
     p50, p90 = float(np.median(medians)), float(np.percentile(runs, 90))
-    return Entry(round(p50, 5), round(max(p50, p90), 5), len(runs))
+    return Entry(rounded(p50), rounded(max(p50, p90)), len(runs))
 
 
 def networks_of(values: Sequence[Any], space: SearchSpace) -> tuple[Arch, ...]:

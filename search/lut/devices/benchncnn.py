@@ -12,6 +12,7 @@ import math
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,9 @@ def _visits(path: Path, text: str, subjects: Sequence[str]) -> Iterator[dict[str
 
 def _manifest(kit: Path) -> dict[str, Any]:
     """Return the manifest of a kit for ncnn."""
+    content = files.read_bytes(kit, "kit", files.LARGE)
     try:
-        with zipfile.ZipFile(kit) as archive:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
             (info,) = (info for info in archive.infolist() if info.filename.endswith("/manifest.json"))
             if info.file_size > files.SMALL:
                 raise ValueError("its manifest is too large")

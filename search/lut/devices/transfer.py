@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from search.lut.devices.merge import read_measurements_in
+from search.lut.measure import rounded
 from search.lut.measurements import TYPICAL_ERROR, entries_of, networks_of
 from search.lut.verify import TableAccuracy, accuracy
 from search.lut.workloads import NO_OP, MeasurementPlan, Workload, network_key
@@ -247,7 +248,7 @@ def moved(source: LatencyTable, settings: MeasurementSettings, factors: Factors,
     def entry(block: Block, measured: Entry) -> Entry:
         factor = factors.kinds[kind_of(block)]
         p50, p90 = (
-            round(call_ms + factor * max(0.0, value - old.call_ms), 5) for value in (measured.p50_ms, measured.p90_ms)
+            rounded(call_ms + factor * max(0.0, value - old.call_ms)) for value in (measured.p50_ms, measured.p90_ms)
         )
         return Entry(p50, p90, measured.runs)
 

@@ -1,6 +1,7 @@
 """The command line of latency tables, from the first build to the last error."""
 
 import json
+import shlex
 import sys
 import zipfile
 from pathlib import Path
@@ -37,14 +38,14 @@ def test_a_table_is_built_verified_and_shown(
     space.write_text(yaml.safe_dump(SPACE.to_dict()))
     options = ("--space", space, "--num-keypoints", 14, "--resolutions", "64", "--threads", 1)
     monkeypatch.setattr(command_names._start, "is_script", True)
-    assert run(monkeypatch, "build", *options, "--networks", 3, "--rounds", 1, "--runs", tmp_path / "runs") == 0
-    path = tmp_path / "runs" / "lut" / "tiny-onnxruntime-f32-1threads.json"
+    assert run(monkeypatch, "build", *options, "--networks", 3, "--rounds", 1, "--runs", tmp_path / "my runs") == 0
+    path = tmp_path / "my runs" / "lut" / "tiny-onnxruntime-f32-1threads.json"
     table = LatencyTable.load(path)
     assert table.space.resolutions == (64,)
     assert table.settings.threads == 1
     output = capsys.readouterr().out
     assert "3 in fitting" in output
-    assert f"litepose lut verify {path} tests it" in output
+    assert f"litepose lut verify {shlex.quote(str(path))} tests it" in output
     assert run(monkeypatch, "verify", path, "--networks", 4, "--rounds", 2) == 0
     assert "repeat noise" in capsys.readouterr().out
     figures = json.loads(path.with_suffix(".verified.json").read_text())
@@ -119,7 +120,7 @@ def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["transfer", "table.json", "nowhere.jsonl", "--output", "new.json"], "cannot read measurements nowhere.jsonl"),
         (["transfer", "table.json", "nowhere.jsonl", "--output", "table.json"], "table.json exists already"),
         (["transfer", "table.json", "nowhere.jsonl", "--output", "."], ". exists already"),
-        (["benchncnn", "nowhere.zip", "out.txt", "--output", "new.jsonl"], "nowhere.zip is not a kit for ncnn"),
+        (["benchncnn", "nowhere.zip", "out.txt", "--output", "new.jsonl"], "cannot read kit nowhere.zip"),
         (["build", "--precision", "f16"], "onnxruntime computes in f32 here, not in f16"),
         (["build", "--space", "nowhere"], "there is no space named 'nowhere'"),
         (["build", "--resolutions", "128,200"], "'200' is not a resolution of space nano; choose among 128, 144, 160"),

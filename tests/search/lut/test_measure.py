@@ -44,6 +44,13 @@ def test_a_killed_writer_leaves_whole_visits(tmp_path: Path) -> None:
     assert len(parse_journal(path.read_bytes(), path)[1]) == done + 1
 
 
+def test_a_run_that_the_clock_does_not_see_is_above_0(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", HEADER)
+    journal.add(0, "subject", [0.0, 4e-6])
+    journal.close()
+    assert min(parse_journal((tmp_path / "journal").read_bytes(), tmp_path)[1][0]["ms"]) > 0
+
+
 def test_two_processes_never_write_one_file(tmp_path: Path) -> None:
     first = Journal(tmp_path / "journal", HEADER)
     with pytest.raises(JournalError, match="another process is writing"):

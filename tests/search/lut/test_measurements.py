@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from search.lut.measurements import fit
-from search.lut.workloads import draw_networks, fitting_networks
-from supernet.costs.latency_file import Entry
+from search.lut.measurements import entries_of, fit
+from search.lut.workloads import NO_OP, NoOp, draw_networks, fitting_networks
+from supernet.costs.latency_file import Entry, check_latency
 from supernet.costs.latency_table import MeasuredNetwork
 from supernet.space import SearchSpace
 from tests.helpers.latency_tables import NUM_KEYPOINTS, OVERHEAD, fake_table, network_ms
@@ -47,3 +47,9 @@ def test_without_networks_the_sum_stands_alone() -> None:
     assert (overhead.fixed_ms, overhead.backbone_factor, overhead.head_factor, overhead.border_ms) == pytest.approx(
         (0, 1, 1, 0), abs=1e-6
     )
+
+
+def test_a_latency_too_short_for_the_file_stays_above_0() -> None:
+    entry = entries_of([{"round": 0, "subject": NO_OP, "ms": [1e-6, 2e-6]}], {NO_OP: NoOp()})[NO_OP]
+    check_latency("p50_ms", entry.p50_ms)
+    check_latency("p90_ms", entry.p90_ms)

@@ -67,6 +67,16 @@ def test_each_graph_is_measured_at_its_own_size(kit: Path, output: Path) -> None
         assert call == f"param=graphs/{graph['file']} shape={','.join(map(str, shapes))}".replace(", ", ","), name
 
 
+def test_the_kit_may_come_through_a_pipe(kit: Path, output: Path, tmp_path: Path) -> None:
+    path = kit.parent / "kit.zip"
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert measurements(Path(f"/dev/fd/{program.stdout.fileno()}"), [output]) == measurements(path, [output])
+    os.mkfifo(tmp_path / "pipe")  # into which nothing is written
+    with pytest.raises(UserError, match="pipe is not a kit"):
+        measurements(tmp_path / "pipe", [output])
+
+
 def test_what_it_prints_becomes_a_table(kit: Path, output: Path, tmp_path: Path) -> None:
     text = measurements(kit.parent / "kit.zip", [output])
     header, *visits = map(json.loads, text.splitlines())
@@ -140,9 +150,11 @@ def test_outputs_of_two_devices_or_settings_are_not_mixed(
 
 def test_what_is_no_kit_for_ncnn_is_refused(make_kit: Callable[..., Path], output: Path, tmp_path: Path) -> None:
     (tmp_path / "kit.zip").write_bytes(os.urandom(100))
-    for kit in (tmp_path / "kit.zip", tmp_path / "nowhere.zip", make_kit().parent / "kit.zip"):
+    for kit in (tmp_path / "kit.zip", make_kit().parent / "kit.zip"):
         with pytest.raises(UserError, match="is not a kit for ncnn"):
             measurements(kit, [output])
+    with pytest.raises(UserError, match="cannot read kit"):
+        measurements(tmp_path / "nowhere.zip", [output])
 
 
 @pytest.mark.parametrize(
