@@ -247,7 +247,7 @@ class Subnet:
         from subnet_export.export import ExportSettings, check_packages, figures_of, measured_subnet, write_model
         from subnet_export.format_writer import check_options
         from subnet_export.model import load_model
-        from subnet_export.runs import prepare_process, write_model_summary
+        from subnet_export.runs import locked, prepare_process, unlocked_folder, write_model_summary
         from supernet.cli.arguments import free_folder
         from supernet.cli.console import console_shown
         from supernet.evaluation.subnet_scorer import chosen_dataset
@@ -266,6 +266,7 @@ class Subnet:
         check_packages(written)
         default = free_folder(as_path(runs, "runs must be a path") / "export")
         folder = default if output is None else as_path(output, "output must be a path")
+        folder = unlocked_folder(folder, output is None)
         used_device = prepare_process(folder, device)
         trained = self.supernet.trained
         other = dataset_values(dataset, dataset_options, trained.dataset)
@@ -273,7 +274,7 @@ class Subnet:
         inference = from_mapping(InferenceSettings, trained.evaluation, "evaluation")
         check_options(settings.for_formats(written), inference, self.arch.resolution)
         trained.supernet.to(used_device)
-        with console_shown(show):
+        with console_shown(show), locked(folder):
             model, test_set = measured_subnet(trained, self.arch, other, settings)
             model = write_model(folder, model, test_set, written, settings)
         figures = {"supernet": str(self.supernet.path), **figures_of(model, began)}

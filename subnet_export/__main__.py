@@ -87,8 +87,8 @@ def main() -> None:
         "--calibration-images",
         metavar="N",
         type=whole_number(1),
-        default=128,
-        help="training images from which batch-norm statistics are computed (default: %(default)s)",
+        help="training images from which batch-norm statistics are computed (default: 128; with --model only for an "
+        "imported checkpoint)",
     )
     parser.add_argument(
         "--batch-size", metavar="N", type=whole_number(1), default=32, help="images per pass (default: %(default)s)"
@@ -97,7 +97,7 @@ def main() -> None:
         "--num-images",
         metavar="N",
         type=whole_number(1),
-        help="measure on the first N test images (default: all)",
+        help="measure on the first N test images (default: all; with --model only for an imported checkpoint)",
     )
     parser.add_argument(
         "--license",

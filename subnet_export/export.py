@@ -15,13 +15,13 @@ from subnet_export.ap_measurement import at_root, check_measurement, measure, na
 from subnet_export.browser.onnxruntime_web import page_runtime
 from subnet_export.deployment.deployed_network import Input
 from subnet_export.deployment.environments import require_converter
-from subnet_export.deployment.formats import CHECK_IMAGES, MAX_INT8_LOSS, WEB, Format
+from subnet_export.deployment.formats import CHECK_IMAGES, EXECUTORCH, MAX_INT8_LOSS, WEB, Format
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_options
 from subnet_export.model import load_model, save_model
 from subnet_export.publish import picture
 from subnet_export.publish.front_matter import check_license
-from subnet_export.runs import finish, prepare
+from subnet_export.runs import finish, locked, prepare, unlocked_folder
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
 from supernet.costs.analytic import params_and_macs
@@ -75,7 +75,14 @@ class ExportSettings:
             page_runtime(self.onnxruntime_web)
 
     def for_formats(self, formats: Sequence[Format]) -> FormatOptions:
-        """Return how files in ``formats`` are written and compared."""
+        """Return how files in ``formats`` are written and compared.
+
+        Raises:
+            UserError: A setting is for a format that is not among them.
+        """
+        for option, chosen in (("onnxruntime_web", WEB), ("max_side", EXECUTORCH)):
+            if getattr(self, option) is not None and chosen not in formats:
+                raise UserError(f"{option} is for format {chosen.name}; add that or leave it out")
         page = page_runtime(self.onnxruntime_web) if WEB in formats else None
         return FormatOptions(
             formats, self.input, self.check_images, self.max_int8_loss, self.decode, page, self.max_side
@@ -143,12 +150,18 @@ def calibration_record(
 
 def run(options: argparse.Namespace) -> None:
     """Export a subnet, or an exported model in further formats, as the command line says."""
+    options.folder = unlocked_folder(options.folder, options.is_default_folder)
+    with locked(options.folder):
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     device = prepare(options)
     license = None if options.license is None else check_license(options.license)
     check_packages(options.format)
     settings = ExportSettings(
-        calibration_images=options.calibration_images,
+        calibration_images=options.calibration_images or ExportSettings.calibration_images,
         batch_size=options.batch_size,
         num_images=options.num_images,
         input=options.input,
@@ -160,6 +173,7 @@ def run(options: argparse.Namespace) -> None:
     )
     if options.model:
         model = load_model(options.model, device)
+        _check_unmeasured(options, model)
         check_options(settings.for_formats(options.format), model.settings, model.arch.resolution)
         model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
         source = {"source": str(options.model)}
@@ -173,6 +187,17 @@ def run(options: argparse.Namespace) -> None:
         model = replace(model, license=license)
     model = write_model(options.folder, model, test_set, options.format, settings)
     finish(options, model, "exported subnet", {**source, **figures_of(model, began)})
+
+
+def _check_unmeasured(options: argparse.Namespace, model: ExportedModel) -> None:
+    """Raise UserError if an option asks for another calibration or measurement than ``model`` has already."""
+    done = {
+        "--calibration-images": (options.calibration_images, "calibrated", model.calibration.num_images),
+        "--num-images": (options.num_images, "measured", model.measurement.num_images),
+    }
+    for option, (given, verb, num_images) in done.items():
+        if given is not None and num_images:
+            raise UserError(f"{options.model} was {verb} on {num_images} images and keeps that; leave out {option}")
 
 
 def check_packages(formats: Sequence[Format]) -> None:

@@ -1,6 +1,7 @@
 """Start and end of a run of this package: its folder and device; ``summary.json``, ``latest`` and what is printed."""
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,7 +12,8 @@ import cv2
 import torch
 from rich.text import Text
 
-from subnet_export.deployment.formats import FORMATS, ONNX
+from subnet_export.decoding.pose import RUNTIMES
+from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import CARD_FILE, PROGRAM
 from subnet_export.publish.model_card import describe_difference
@@ -21,7 +23,7 @@ from supernet.cli.console import CONSOLE
 from supernet.cli.runs import discard_empty, point_latest, write_summary
 from supernet.compute.device import pick_device
 from supernet.evaluation.metrics_table import format_metric
-from supernet.io import files
+from supernet.io import files, locks
 from supernet.io.new_folder import check_new
 
 
@@ -93,6 +95,41 @@ def reserved_folder(options: argparse.Namespace) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from the run that makes ``folder`` at its end; nothing is left of the lock afterwards.
+
+    Raises:
+        UserError: ``folder`` exists, another process has the run, or nothing can be written there.
+    """
+    check_new(folder)
+    path = _lock_of(folder)
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.refused(folder, error) from error
+    try:
+        with locks.locked(path, folder, is_temporary=True):
+            yield
+    finally:
+        for parent in made:
+            discard_empty(parent)
+
+
+def unlocked_folder(folder: Path, is_default: bool) -> Path:
+    """Return ``folder``; a default folder with a number if another run that makes it began in the same second."""
+    first, number = folder, 1
+    while is_default and _lock_of(folder).exists():
+        number += 1
+        folder = first.with_name(f"{first.name}_{number}")
+    return folder
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
 def finish(options: argparse.Namespace, model: ExportedModel, title: str, figures: dict[str, Any]) -> None:
     """Write the summary of the model in ``options.folder``, point ``latest`` to it and print it.
 
@@ -125,8 +162,8 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
         "model card": str(folder / CARD_FILE),
         "summary": str(folder / "summary.json"),
     }
-    if ONNX.name in model.formats:
-        rows["without PyTorch"] = f"python {folder / PROGRAM} IMAGE"
+    if RUNTIMES.keys() & {FORMATS[name].files[0] for name in model.formats}:
+        rows["without PyTorch"] = f"python {shlex.quote(str(folder / PROGRAM))} IMAGE"
     # Lines rather than a table, whose cells would wrap inside a long path.
     CONSOLE.print(title, style="italic", highlight=False)
     width = max(map(len, rows))

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,12 +15,11 @@ from subnet_export.ap_measurement import measure
 from subnet_export.deployment.formats import CHECK_IMAGES
 from subnet_export.export import calibration_record, check_packages, write_checked
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement
-from subnet_export.finetuning.lock import locked, take_free_folder
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
 from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode, decodes, formats_of, max_side_of
-from subnet_export.runs import finish, prepare
+from subnet_export.runs import finish, locked, prepare, unlocked_folder
 from supernet.checkpoints import container, safe_torch
 from supernet.checkpoints.lineage import extended, training_data_of
 from supernet.cli.console import progress_bar
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
     """
     checkpoint = None
     if options.resume is None:
-        take_free_folder(options)
+        options.folder = unlocked_folder(options.folder, options.is_default_folder)
         plan, saved = plan_from(options), None
     else:
         checkpoint = checkpoint_to_resume(options)
@@ -115,8 +115,13 @@ def run(options: argparse.Namespace) -> None:
         try:
             _run(plan, options, saved)
         except KeyboardInterrupt:  # while measuring; during training it is a request to stop
-            remedy = f"continue with --resume {plan.checkpoint}" if plan.checkpoint.exists() else "start again"
+            remedy = f"continue with {_resume(plan)}" if plan.checkpoint.exists() else "start again"
             raise UserError(f"stopped while measuring; {remedy}") from None
+
+
+def _resume(plan: FinetunePlan) -> str:
+    """Return the option that continues a stopped run, as a shell reads it."""
+    return f"--resume {shlex.quote(str(plan.checkpoint))}"
 
 
 def _stopped(path: Path) -> tuple[FinetunePlan, dict[str, Any]]:
@@ -270,6 +275,4 @@ def _train(tuner: FineTuner, plan: FinetunePlan, save_checkpoint: Callable[[], N
             if stops or tuner.step % plan.checkpoint_every == 0 or tuner.step == total:
                 save_checkpoint()
             if stops:
-                raise UserError(
-                    f"stopped after {tuner.step} of {total} steps; continue with --resume {plan.checkpoint}"
-                )
+                raise UserError(f"stopped after {tuner.step} of {total} steps; continue with {_resume(plan)}")

@@ -185,8 +185,9 @@ def test_an_exported_subnet_runs_in_its_format_and_is_that_of_the_command(
 def test_an_export_names_what_is_wrong_and_writes_nothing(supernet: Supernet, tmp_path: Path) -> None:
     subnet = supernet.subnet("smallest")
     wrong: list[dict[str, Any]] = [{"colour": 1}, {"batch_size": np.int64(0)}, {"input": "int4"}, {"output": 3}]
-    wrong += [{"device": None}, {"dataset_options": ["root"]}]
-    for options, named in zip(wrong, ("colour", "batch_size", "int4", "3", "None", "dataset_options"), strict=True):
+    wrong += [{"device": None}, {"dataset_options": ["root"]}, {"max_side": 512}]
+    names = ("colour", "batch_size", "int4", "3", "None", "dataset_options", "format executorch")
+    for options, named in zip(wrong, names, strict=True):
         with pytest.raises(UserError, match=named):
             subnet.export(**{"output": tmp_path / "model", **options})
     with pytest.raises(UserError, match="onx"):

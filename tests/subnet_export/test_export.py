@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,15 @@ import torch
 from subnet_export import __main__ as entry
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement
 from subnet_export.model import load_model, save_model
+from subnet_export.runs import locked
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet
+from supernet.cli import arguments as command_line
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.io.metric_values import without_null
 from supernet.pose.datasets import build
 from supernet.space import SearchSpace
+from tests.helpers.locks import held_by_another_process
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -95,6 +99,43 @@ def test_further_formats_are_written_from_a_supernet_or_from_an_export(
     image = build(model.dataset, "test")[0].image
     np.testing.assert_allclose(again.predict(image).poses, model.predict(image).poses, atol=1e-3)
     assert f"{second / 'model.onnx'} (maps within" in capsys.readouterr().out
+
+
+def test_an_export_that_starts_in_the_same_second_gets_a_folder_of_its_own(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = runs / "export" / "now"
+    monkeypatch.setattr(command_line, "free_folder", lambda _: now)
+    with held_by_another_process(locked(now)):
+        assert run(monkeypatch, "--runs", runs, "--num-images", 2) == 0
+    assert (runs / "export" / "latest").resolve().name == "now_2"
+
+
+def test_two_exports_never_write_one_folder(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held_by_another_process(locked(runs / "mine")) as child:
+        assert run(monkeypatch, "--runs", runs, "--output", runs / "mine") == 2
+    assert f"{runs / 'mine'} is in use by process {child} " in capsys.readouterr().err
+    assert run(monkeypatch, "--runs", runs, "--output", runs / "mine", "--num-images", 2) == 0
+    assert ".mine.lock" not in os.listdir(runs)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--num-images", r"was measured on 3 images .* leave out --num-images"), ("--calibration-images", "calibrated")],
+)
+def test_a_measured_model_refuses_another_number_of_images(
+    option: str,
+    message: str,
+    exported: tuple[ExportedModel, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, "--model", exported[1], "--output", tmp_path / "again", option, 1) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_imported_model_is_measured_when_formats_are_added(

@@ -1,8 +1,8 @@
 """A fine-tuning that was stopped says how to continue, and continues to the same bits."""
 
-import argparse
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 
 from subnet_export.ap_measurement import measure
 from subnet_export.exported_model import ExportedModel, Measurement
-from subnet_export.finetuning import lock
 from subnet_export.finetuning import run as finetuning_run
 from subnet_export.model import load_model, save_model
+from subnet_export.runs import locked
 from supernet.pose.inference import PoseEstimator
 from tests.helpers.coco_files import remove_images, reorder_keypoints, rewrite, write_custom_set
 from tests.helpers.finetuning import equal, pretend, run, stop_after, three_steps
@@ -71,16 +71,18 @@ def test_a_run_stopped_while_measuring_says_how_to_resume(
         return measure(estimator, images, split, *rest)
 
     monkeypatch.setattr(finetuning_run, "measure", interrupted)
-    assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
+    folder = tmp_path / "my runs"
+    assert run(monkeypatch, *three_steps(exported[1], folder / "tuned")) == 2
     message = capsys.readouterr().err
     if when == "before":
         assert message == "error: stopped while measuring; start again\n"
         assert os.listdir(tmp_path) == []
         return
-    assert message == f"error: stopped while measuring; continue with --resume {tmp_path / 'tuned.checkpoint.pt'}\n"
+    (option, checkpoint) = shlex.split(message.partition("continue with ")[2])
+    assert (option, checkpoint) == ("--resume", str(folder / "tuned.checkpoint.pt"))
     monkeypatch.setattr(finetuning_run, "measure", measure)
-    assert run(monkeypatch, "--resume", tmp_path / "tuned.checkpoint.pt") == 0
-    assert os.listdir(tmp_path) == ["tuned"]
+    assert run(monkeypatch, "--resume", checkpoint) == 0
+    assert os.listdir(folder) == ["tuned"]
 
 
 def test_a_second_process_cannot_train_a_run_until_the_first_is_dead(
@@ -91,23 +93,13 @@ def test_a_second_process_cannot_train_a_run_until_the_first_is_dead(
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
         assert run(patch, *new) == 2
-    with held_by_another_process(lock.locked(folder)) as child:
+    with held_by_another_process(locked(folder)) as child:
         for arguments in (resumed, new):
             capsys.readouterr()
             assert run(monkeypatch, *arguments) == 2
             assert f"{folder} is in use by process {child} " in capsys.readouterr().err
     assert run(monkeypatch, *resumed) == 0
     assert os.listdir(tmp_path) == ["tuned"]
-
-
-def test_a_run_that_starts_in_the_same_second_gets_a_folder_of_its_own(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "finetune" / "now"
-    options = [argparse.Namespace(folder=folder, is_default_folder=is_default) for is_default in (True, False)]
-    with lock.locked(folder):
-        for option in options:
-            lock.take_free_folder(option)
-    assert [option.folder.name for option in options] == ["now_2", "now"]
-    assert os.listdir(tmp_path) == []
 
 
 def test_a_run_resumed_on_other_annotations_says_what_differs_and_other_keypoints_are_refused(

@@ -1,12 +1,15 @@
 """The summary that a command prints at its end shows every path on one line, however narrow the terminal is."""
 
 import argparse
+import os
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from subnet_export.exported_model import ExportedModel
-from subnet_export.runs import finish
+from subnet_export.exported_model import ExportedModel, FormatRecord
+from subnet_export.runs import finish, locked, unlocked_folder
 
 
 def test_paths_never_wrap(
@@ -21,3 +24,27 @@ def test_paths_never_wrap(
     lines = capsys.readouterr().out.splitlines()
     for name in ("weights.pt", "model.json", "README.md", "summary.json"):
         assert any(line.endswith(str(folder / name)) for line in lines)
+
+
+@pytest.mark.parametrize(("name", "is_run"), [("onnx", True), ("litert_int8", True), ("openvino", False)])
+def test_the_command_without_pytorch_is_shown_for_each_file_that_pose_runs(
+    name: str,
+    is_run: bool,
+    exported: tuple[ExportedModel, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = replace(exported[0], formats={name: FormatRecord({}, "float32", 0.0, 0.5, 0.5, 2)})
+    folder = tmp_path / "a folder & co"
+    finish(argparse.Namespace(folder=folder, is_default_folder=False), model, "title", {})
+    commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("without PyTorch")]
+    assert [shlex.split(line)[2:] for line in commands] == [["python", str(folder / "pose.py"), "IMAGE"]] * is_run
+
+
+def test_a_run_that_starts_in_the_same_second_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "finetune" / "now"
+    with locked(folder):
+        assert unlocked_folder(folder, is_default=True).name == "now_2"
+        assert unlocked_folder(folder, is_default=False) == folder
+    assert unlocked_folder(folder, is_default=True) == folder
+    assert os.listdir(tmp_path) == []
