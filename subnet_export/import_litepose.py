@@ -41,6 +41,8 @@ def main() -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
+    import shlex
+
     from subnet_export.model import save_model
     from subnet_export.published_checkpoint import published_model
     from supernet.arch import Arch
@@ -58,7 +60,7 @@ def _import(options: argparse.Namespace) -> None:
     CONSOLE.print(
         f"{model.arch.describe()}, {model.keypoints.num} keypoints of {model.keypoints.name}, "
         f"{model.costs['params']:,} parameters: {options.folder}\n"
-        f"to use it: python -m subnet_export.predict --model {options.folder} IMAGE\n"
+        f"to use it: python -m subnet_export.predict --model {shlex.quote(str(options.folder))} IMAGE\n"
         "its AP was not measured; to fine-tune it, give subnet_export.finetune the data set with --dataset-root",
         markup=False,
         highlight=False,

@@ -28,7 +28,7 @@ from supernet.compute.distributed import process_group
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.schema import check_numbers, from_mapping
-from supernet.training.run_folder import locked_for
+from supernet.training.run_folder import locked_for, resume_option
 
 COMMAND = "evolve"
 WAIT_SECONDS = 1800.0
@@ -119,7 +119,7 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
                 folder=folder,
                 processes=processes,
                 stop_requested=stop_requested,
-                continue_with=f"resume={folder}",
+                continue_with=resume_option(folder),
                 started=started,
             )
             run.console.print(

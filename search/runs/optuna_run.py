@@ -1,5 +1,6 @@
 """A run of ``search.optuna_search``: one worker of a study, from a supernet to the best archs within a budget."""
 
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def run(config: Mapping[str, Any]) -> Path:
         shared = shared or _shared_study(storage, settings, problem)
         point_latest(folder)
         search = OptunaSearch(problem.budget, settings.search(), settings.seed, shared)
-        study_option = "" if settings.study == "search" else f" study={settings.study}"
+        chosen = [f"storage={describe(storage)}"] + [f"study={settings.study}"] * (settings.study != "search")
         with stop_request() as stop_requested:
             run = SearchRun(
                 problem=problem,
@@ -91,7 +92,7 @@ def run(config: Mapping[str, Any]) -> Path:
                 folder=folder,
                 processes=processes,
                 stop_requested=stop_requested,
-                continue_with=f"storage={describe(storage)}{study_option}",
+                continue_with=shlex.join(chosen),
                 started=started,
             )
             run.console.print(

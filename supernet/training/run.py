@@ -154,7 +154,8 @@ class TrainingRun:
                         if saves:
                             self._save_checkpoint()
                         if stops:
-                            raise UserError(f"stopped after {trainer.step} steps; continue with resume={self.folder}")
+                            remedy = f"continue with {run_folder.resume_option(self.folder)}"
+                            raise UserError(f"stopped after {trainer.step} steps; {remedy}")
                 except TrainingDiverged as failure:
                     self._roll_back(failure, log)
             if log is not None:
@@ -196,9 +197,8 @@ class TrainingRun:
         try:
             rows = report_scores(scorer, setup.space, settings.report_random, settings.seed, on_scored)
         except KeyboardInterrupt:
-            raise UserError(
-                f"stopped before the report; {path} is complete, resume={self.folder} makes the report"
-            ) from None
+            remedy = f"{run_folder.resume_option(self.folder)} makes the report"
+            raise UserError(f"stopped before the report; {path} is complete, {remedy}") from None
         skip_broken = skip_broken_of(setup.train_set)
         skipped = processes.lists([] if skip_broken is None else skip_broken.skipped())
         if not processes.is_main:

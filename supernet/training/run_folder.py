@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -59,6 +60,11 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     files.write_json(folder / CONFIG_FILE, dict(config))
 
 
+def resume_option(folder: Path) -> str:
+    """Return the option that continues the run in ``folder``, as a shell reads it."""
+    return shlex.quote(f"resume={folder}")
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Whether ``folder`` holds a checkpoint to resume from."""
     path = folder / CHECKPOINT_FILE
@@ -76,7 +82,8 @@ def save_checkpoint(folder: Path, value: Mapping[str, Any]) -> None:
     except UserError as error:
         if not has_checkpoint(folder):
             raise
-        raise UserError(f"{error}; the last good checkpoint is kept, continue with resume={folder}") from error
+        remedy = f"continue with {resume_option(folder)}"
+        raise UserError(f"{error}; the last good checkpoint is kept, {remedy}") from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:

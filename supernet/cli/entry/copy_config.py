@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from pathlib import Path
 
 from supernet.cli.arguments import CommandLine
@@ -68,7 +69,7 @@ def _copy_one(options: argparse.Namespace) -> None:
         raise files.refused(target, error) from error
     files.write_text(target, text)
     user = next(entry for entry in COMMANDS if entry.name == USED_BY[group])
-    print(f"{target}\nto use it: {called(user)} --config-dir={folder} {group}={name}")
+    print(f"{target}\nto use it: {called(user)} {shlex.quote(f'--config-dir={folder}')} {group}={name}")
 
 
 def _copy_all(folder: Path) -> None:
@@ -78,7 +79,7 @@ def _copy_all(folder: Path) -> None:
             target = copy / source.relative_to(CONF_FOLDER)
             target.parent.mkdir(exist_ok=True)
             files.write_text(target, source.read_text(encoding="utf-8"))
-    print(f"{folder}\nto use it: {spelled('python -m supernet.train')} --config-path={folder}")
+    print(f"{folder}\nto use it: {spelled('python -m supernet.train')} {shlex.quote(f'--config-path={folder}')}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ such as a server that cannot be reached, never stops a training: it is left out 
 import importlib.util
 import logging
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -81,8 +82,10 @@ def open_tracker(name: TrackerName, folder: Path, start: int, config: Mapping[st
 def how_to_view(name: TrackerName, folder: Path) -> str:
     """Return the command that shows the curves of a run; empty without a tracker."""
     if name == "mlflow":
-        return f"mlflow ui --backend-store-uri {mlflow_uri(folder)}"
-    return {"tensorboard": f"tensorboard --logdir {folder}", "wandb": "Weights & Biases"}.get(name, "")
+        return f"mlflow ui --backend-store-uri {shlex.quote(mlflow_uri(folder))}"
+    if name == "tensorboard":
+        return f"tensorboard --logdir {shlex.quote(str(folder))}"
+    return "Weights & Biases" if name == "wandb" else ""
 
 
 class NoTracker:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,8 @@ def test_a_checkpoint_with_option_names_of_an_earlier_release_is_read_with_the_c
     # A resumed run writes the current names, while config.json keeps those it was started with.
     run_folder.save_checkpoint(tmp_path, {"config": config, "step": 2})
     assert run_folder.load_checkpoint(tmp_path)["step"] == 2
+
+
+def test_the_option_that_resumes_is_one_word_of_a_shell() -> None:
+    folder = Path("my runs/train/one")
+    assert shlex.split(run_folder.resume_option(folder)) == [f"resume={folder}"]

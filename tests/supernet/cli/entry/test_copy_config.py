@@ -1,6 +1,7 @@
 """A copied configuration is used as the printed command says, and has the options of the original."""
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def test_a_copy_is_used_as_the_printed_command_says(choice: str, options: str, l
         assert second["space"].pop("name") == f"my_{name}"
         assert first["space"].pop("name") == name
     assert first == second
+
+
+def test_the_printed_command_quotes_its_folder(litepose: Run) -> None:
+    for option, choice in (("--config-dir=a&b/recipes", "space=nano"), ("--config-path=a&b/conf", "all=true")):
+        folder = option.partition("=")[2]
+        _, shown, _ = litepose(f"copy-config {choice} folder={folder}")
+        assert option in shlex.split(shown.splitlines()[1])
 
 
 def test_a_changed_copy_changes_the_configuration(litepose: Run) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +28,13 @@ def test_without_a_tracker_only_lines_are_written(tmp_path: Path) -> None:
     record(tmp_path, "none", range(3))
     assert os.listdir(tmp_path) == ["train.jsonl"]
     assert how_to_view("none", tmp_path) == ""
+
+
+def test_the_command_that_shows_the_curves_quotes_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = Path("/my runs/train/one")
+    assert shlex.split(how_to_view("tensorboard", folder))[-1] == str(folder)
+    assert shlex.split(how_to_view("mlflow", folder))[-1] == mlflow_uri(folder)
 
 
 def test_tensorboard_holds_the_figures_of_every_step_once(tmp_path: Path) -> None:
