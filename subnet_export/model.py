@@ -11,6 +11,7 @@ and ``pose.py`` runs the model without this project. Files of further formats ma
 
 import copy
 import hashlib
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,9 @@ def load_model(
     given, folder = folder, located(folder, () if format is None else FORMATS[format].files)
     if folder.is_file():
         chosen = format_of(folder)
+        if chosen is None and folder.name != DESCRIPTION_FILE:
+            known = ", ".join(chosen.files[0] for chosen in FORMATS.values())
+            raise UserError(f"{folder} is not a file of an exported model; give its folder, or one of {known} in it")
         depth = Path(chosen.files[0]).parts if chosen else ()
         format, folder = format or (chosen.name if chosen else None), folder.parents[max(0, len(depth) - 1)]
         if not is_exported(folder):
@@ -136,9 +140,8 @@ def _in_format(
     if not FORMATS[name].loads_here:
         raise UserError(f"format {name} does not run here ({FORMATS[name].runs_on}); load litepose, the same network")
     if name not in model.formats:
-        raise UserError(
-            f"{called} was not exported as {name}; run python -m subnet_export --model {called} --format {name}"
-        )
+        export = f"python -m subnet_export --model {shlex.quote(called)} --format {name}"
+        raise UserError(f"{called} was not exported as {name}; run {export}")
     for file, sha256 in model.formats[name].files.items():
         if hashlib.sha256(read_weights(folder / file)).hexdigest() != sha256:
             raise UserError(f"{folder / file} is damaged (SHA-256 differs); restore it or export again")

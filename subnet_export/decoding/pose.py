@@ -123,12 +123,15 @@ class Pose:
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
-        folder, names = (Path(path), [*RUNTIMES]) if Path(path).is_dir() else (Path(path).parent, [Path(path).name])
-        name = next((name for name in names if name in RUNTIMES and (folder / name).is_file()), None)
-        if name is None:
-            raise FileNotFoundError(f"{path} holds none of {', '.join(RUNTIMES)}; export it in one of these formats")
-        self.run, self.takes, own = RUNTIMES[name](folder / name, threads)
-        self.description = own or json.loads((folder / "model.json").read_text("utf-8"))["decoder"]
+        files = [Path(path, name) for name in RUNTIMES] if Path(path).is_dir() else [Path(path)]
+        file = next((file for file in files if file.is_file()), None)
+        by_suffix = {Path(name).suffix: opener for name, opener in RUNTIMES.items()}  # a file may have another name
+        opener = file and (RUNTIMES.get(file.name) or by_suffix.get(file.suffix))
+        if file is None or opener is None:
+            what = "holds none of" if Path(path).is_dir() else "is not a file like"
+            raise FileNotFoundError(f"{path} {what} {', '.join(RUNTIMES)}; export it in one of these formats")
+        self.run, self.takes, own = opener(file, threads)
+        self.description = own or json.loads((file.parent / "model.json").read_text("utf-8"))["decoder"]
         self.settings, self.input = self.description["inference"], self.description["input"]
         if self.settings["scales"] != [1.0]:
             raise ValueError(f"pose.py runs images at one scale, and this model needs {self.settings['scales']}")

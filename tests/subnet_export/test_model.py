@@ -4,6 +4,7 @@ import hashlib
 import json
 import operator
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -287,3 +288,17 @@ def test_a_stratum_without_people_is_null_in_the_description_and_not_a_figure_on
 def test_a_shipped_model_without_a_format_is_called_by_its_name() -> None:
     with pytest.raises(UserError, match=r"^pretrained:photos_small was not .* --model pretrained:photos_small "):
         load_model("pretrained:photos_small", format="onnx")
+
+
+def test_the_command_that_adds_a_format_quotes_the_folder(exported: Exported, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported[1], tmp_path / "my models & more")
+    with pytest.raises(UserError) as failure:
+        load_model(folder, format="mnn")
+    assert str(folder) in shlex.split(str(failure.value).partition("; run ")[2])
+
+
+def test_a_file_that_no_format_has_is_not_taken_for_its_folder(copied: Path) -> None:
+    (copied / "net.onnx").touch()
+    with pytest.raises(UserError, match=r"net\.onnx is not a file of an exported model; .*model\.onnx"):
+        load_model(copied / "net.onnx")
+    assert load_model(copied / "model.json").runtime is None

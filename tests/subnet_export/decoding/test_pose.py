@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,6 +118,14 @@ def test_programs_without_the_project_count_the_cores_that_they_may_use(
     assert num_cores() == 2
     monkeypatch.delattr(os, "sched_getaffinity")
     assert num_cores() == 64
+
+
+def test_a_file_may_have_another_name(all_formats: Exported, tmp_path: Path) -> None:
+    shutil.copy(all_formats[1] / "model.onnx", tmp_path / "small ä.onnx")
+    same_people(pose.Pose(tmp_path / "small ä.onnx", threads=1), all_formats[0])
+    (tmp_path / "model.txt").touch()
+    with pytest.raises(FileNotFoundError, match=r"model\.txt is not a file like model\.onnx"):
+        pose.Pose(tmp_path / "model.txt")
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
