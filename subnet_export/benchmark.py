@@ -34,7 +34,7 @@ def main() -> None:
         metavar="LIST",
         type=list_of(parse_runtimes),
         help=f"comma-separated, of {', '.join(RUNTIMES)} (default: those whose packages are installed, bf16 only if "
-        "the processor supports it; not those whose converter has an environment of its own)",
+        "the processor supports it; not those whose converter needs a separate environment)",
     )
     parser.add_argument(
         "--repeats", metavar="N", type=whole_number(10), default=100, help="timed runs (default: %(default)s)"

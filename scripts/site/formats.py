@@ -42,7 +42,8 @@ def page(name: str, text: str) -> str:
     files = ", ".join(f"`{file}`" for file in chosen.files)
     lines += [f"Files: {files}, beside `model.json` with their checksums.", ""]
     if chosen.environment:
-        lines += ["It is converted in [an environment of its own](../formats.md#environments-of-their-own).", ""]
+        place = "[a separate Python environment](../formats.md#separate-environments)"
+        lines += [f"The converter runs in {place}, which the first export in this format creates.", ""]
     if chosen.packages:
         lines += [f"Packages: {', '.join(chosen.packages)}.", ""]
     if name in LOADABLE and chosen != LITEPOSE:
