@@ -126,7 +126,7 @@ class Pose:
         files = [Path(path, name) for name in RUNTIMES] if Path(path).is_dir() else [Path(path)]
         file = next((file for file in files if file.is_file()), None)
         by_suffix = {Path(name).suffix: opener for name, opener in RUNTIMES.items()}  # a file may have another name
-        opener = file and (RUNTIMES.get(file.name) or by_suffix.get(file.suffix))
+        opener = None if file is None else RUNTIMES.get(file.name, by_suffix.get(file.suffix))
         if file is None or opener is None:
             what = "holds none of" if Path(path).is_dir() else "is not a file like"
             raise FileNotFoundError(f"{path} {what} {', '.join(RUNTIMES)}; export it in one of these formats")
