@@ -124,10 +124,10 @@ class Pose:
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         files = [Path(path, name) for name in RUNTIMES] if Path(path).is_dir() else [Path(path)]
-        file = next((file for file in files if file.is_file()), None)
+        file = next((file for file in files if file.is_file()), files[0])
         by_suffix = {Path(name).suffix: opener for name, opener in RUNTIMES.items()}  # a file may have another name
-        opener = None if file is None else RUNTIMES.get(file.name, by_suffix.get(file.suffix))
-        if file is None or opener is None:
+        opener = RUNTIMES.get(file.name) or by_suffix.get(file.suffix)
+        if opener is None or not file.is_file():
             what = "holds none of" if Path(path).is_dir() else "is not a file like"
             raise FileNotFoundError(f"{path} {what} {', '.join(RUNTIMES)}; export it in one of these formats")
         self.run, self.takes, own = opener(file, threads)
