@@ -178,12 +178,17 @@ class Supernet:
 
         Raises:
             UserError: An option is wrong, no subnet fits the budget, or the search was stopped; the message says how to
-                continue.
+                continue. ``supernet`` is no option here: this supernet is searched.
         """
         from supernet.cli.console import console_shown
         from supernet.cli.extras import SEARCH, require
 
         require("search", "a search", SEARCH)
+        if "supernet" in options:
+            raise UserError(
+                f"search does not take supernet, because it searches {self.path}; search another supernet with "
+                "Supernet.load(PATH).search(...)"
+            )
         bounds = {"macs": macs, "params": params, "memory": memory, "latency": latency}
         groups = {"constraint": constraint, "dataset": dataset_values(dataset, dataset_options, self.trained.dataset)}
         config, given = search_config(engine, groups, bounds, options | {"supernet": self.path})

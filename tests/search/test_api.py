@@ -55,6 +55,11 @@ def result(supernet: Supernet, place: Path) -> SearchResult:
     return supernet.search(macs="80%", runs=place / "runs", num_calibration_images=4, show=False, **SEARCH)
 
 
+def test_a_supernet_does_not_search_another_one(supernet: Supernet, place: Path) -> None:
+    with pytest.raises(UserError, match=r"does not take supernet.*Supernet\.load"):
+        supernet.search(macs="80%", runs=place / "runs", supernet="other.pt", show=False, **SEARCH)
+
+
 def test_importing_is_light() -> None:
     check = (
         "import sys, search.api; print([name for name in ('torch', 'cv2', 'hydra', 'scipy') if name in sys.modules])"
