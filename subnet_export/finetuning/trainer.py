@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from supernet.compute.device import explain_out_of_memory
 from supernet.errors import UserError
 from supernet.litepose import LitePose
 from supernet.pose.data.pose_dataset import PoseDataset
@@ -81,22 +82,23 @@ class FineTuner(NetworkTrainer):
         """Train from :attr:`step` to the end, yielding the loss of each step after it.
 
         Raises:
-            UserError: The loss is no longer finite.
+            UserError: The loss is no longer finite, or memory ran out.
         """
         settings = self.settings
         resolutions = [self.network.arch.resolution] * (settings.num_steps - self.step)
         sampler = StepSampler(len(self.train_set), resolutions, settings.batch_size, settings.seed, self.step)
         loader = training_loader(self.train_set, sampler, settings.augmentation, self.num_workers)
         for batch in on_device(loader, next(self.network.parameters()).device):
-            images, targets = self.inputs(batch)
-            teacher_outputs = None
-            if self.teacher is not None:
-                with torch.no_grad():
-                    teacher_outputs = self.teacher(images)
-            loss = self.loss(self.network(images), targets, teacher_outputs).total
-            if not torch.isfinite(loss):
-                raise UserError(f"the loss is not finite at step {self.step}; lower --learning-rate")
-            loss.backward()  # type: ignore[no-untyped-call]
+            with explain_out_of_memory(f"with {settings.batch_size} images of a step", "lower --batch-size"):
+                images, targets = self.inputs(batch)
+                teacher_outputs = None
+                if self.teacher is not None:
+                    with torch.no_grad():
+                        teacher_outputs = self.teacher(images)
+                loss = self.loss(self.network(images), targets, teacher_outputs).total
+                if not torch.isfinite(loss):
+                    raise UserError(f"the loss is not finite at step {self.step}; lower --learning-rate")
+                loss.backward()  # type: ignore[no-untyped-call]
             self.update(learning_rate(self.step / settings.num_steps, settings.peak_rate))
             yield loss.item()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from supernet.arch import Arch
 from supernet.compute.machine import processor
 from supernet.errors import UserError
 
@@ -76,14 +75,11 @@ def device_memory(device: torch.device) -> DeviceMemory | None:
 
 
 @contextmanager
-def explain_out_of_memory(arch: Arch, batch_size: int, resolution: int) -> Iterator[None]:
-    """Turn running out of memory while training ``arch`` into a UserError with its remedies."""
+def explain_out_of_memory(doing: str, remedy: str) -> Iterator[None]:
+    """Turn running out of memory into a UserError: "out of memory ``doing``; ``remedy``"."""
     try:
         yield
     except RuntimeError as error:  # includes torch.OutOfMemoryError; the CPU allocator has no class for it
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        raise UserError(
-            f"out of memory with {batch_size} images of {resolution} px in subnet {arch.describe()}; raise "
-            "accumulate, lower batch_size, or the largest resolution or widths of the space"
-        ) from error
+        raise UserError(f"out of memory {doing}; {remedy}") from error

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 
+from supernet.compute.device import explain_out_of_memory
 from supernet.compute.forked import can_fork, results_of
 from supernet.evaluation.device_inference import predict_on_device
 from supernet.evaluation.image_blocks import image_blocks
@@ -36,8 +37,20 @@ def predict_in_workers(
         progress: Called with (images done, images in all).
 
     Raises:
-        UserError: As ``PoseEstimator.stream``, or a process was killed.
+        UserError: As ``PoseEstimator.stream``, or a process was killed, or memory ran out.
     """
+    doing = f"in an evaluation of at most {estimator.largest_batch} images of {estimator.resolution} px at once"
+    with explain_out_of_memory(doing, "lower batch_size, or free memory that other programs use"):
+        return _predictions(num_workers, estimator, dataset, num_images, progress)
+
+
+def _predictions(
+    num_workers: int,
+    estimator: PoseEstimator,
+    dataset: PoseDataset,
+    num_images: int | None,
+    progress: Progress | None,
+) -> list[PosePredictions]:
     total = len(dataset) if num_images is None else min(num_images, len(dataset))
     device = torch.device(estimator.device).type
     if device == "cuda" and type(estimator) is PoseEstimator:  # others read the maps in their own way

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from supernet.arch import Arch
+from supernet.compute.device import explain_out_of_memory
 from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.compute.precision import tf32
 from supernet.errors import UserError
@@ -84,8 +85,13 @@ class SubnetScorer:
     def subnet(self, arch: Arch) -> LitePose:
         """Return the extracted subnet with statistics calibrated at its own resolution, in evaluation mode."""
         network = self.supernet.extract(arch)
-        with tf32(allowed=False):
-            calibrate(network, self.calibration_images(arch.resolution), self.processes)
+        images = self.calibration_images(arch.resolution)
+        doing = f"in the calibration on {self.num_calibration_images} images of {arch.resolution} px"
+        with (
+            tf32(allowed=False),
+            explain_out_of_memory(doing, "lower num_calibration_images, or free memory that other programs use"),
+        ):
+            calibrate(network, images, self.processes)
         return network
 
     def calibration_images(self, resolution: int) -> list[Tensor]:

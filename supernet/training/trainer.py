@@ -29,6 +29,9 @@ from supernet.training.settings import StepSettings
 from supernet.weight_sharing import SuperNet, is_backbone
 
 
+_OUT_OF_MEMORY = "raise accumulate, lower batch_size, or the largest resolution or widths of the space"
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
     """Figures of one finished step; tensors are scalars, read only where they are shown.
@@ -209,16 +212,21 @@ class Trainer(NetworkTrainer):
         phase, recorded = scheduled.phase, self._recorded
         frozen = self.teacher if phase.teacher == "frozen" else None
         assert (frozen is None) == (phase.teacher != "frozen")
-        images, targets = self.inputs(batch) if recorded is None else recorded.start_batch(batch, frozen)
+        size = f"with {len(batch.images)} images of {batch.images.shape[-1]} px"
         teacher_outputs: Outputs | None = None
-        if frozen is not None:
-            teacher_outputs = self._taught(frozen, images, archs[0]) if recorded is None else recorded.teacher_outputs
+        network = "the targets" if frozen is None else "the frozen teacher"
+        with explain_out_of_memory(f"{size} in {network}", _OUT_OF_MEMORY):
+            images, targets = self.inputs(batch) if recorded is None else recorded.start_batch(batch, frozen)
+            if frozen is not None:
+                teacher_outputs = (
+                    self._taught(frozen, images, archs[0]) if recorded is None else recorded.teacher_outputs
+                )
         terms: list[LossTerms] = []
         distances: list[Tensor] = []
         for arch, role, weight in zip(archs, phase.subnets, phase.loss_weights(), strict=True):
             is_teacher = phase.teacher == "inplace" and teacher_outputs is None
             is_masked = self._is_masked(arch, role)
-            with explain_out_of_memory(arch, len(images), images.shape[-1]):
+            with explain_out_of_memory(f"{size} in subnet {arch.describe()}", _OUT_OF_MEMORY):
                 if recorded is not None and (is_masked or role == "largest"):
                     relation: Teacher = "makes" if is_teacher else "none" if teacher_outputs is None else "follows"
                     own, distance = recorded.run(arch, is_masked, share * weight, relation)

@@ -36,6 +36,8 @@ class Blobs(nn.Module):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.fault == "user error":
                 raise UserError("image 5 is broken")
+            if self.fault == "no memory":
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
             if self.fault == "bug":
                 raise ZeroDivisionError
         maps = nn.functional.conv2d(images, 0.05 * self.mix, padding=2)
@@ -102,3 +104,10 @@ def test_a_killed_process_ends_the_evaluation_in_one_sentence() -> None:
 def test_a_bug_in_a_process_keeps_its_traceback() -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         predict_in_workers(2, estimator("bug"), IMAGES)
+
+
+def test_running_out_of_memory_names_the_remedy() -> None:
+    with pytest.raises(
+        UserError, match=r"out of memory in an evaluation of at most 3 images of 64 px.*lower batch_size"
+    ):
+        predict_in_workers(2, estimator("no memory"), IMAGES)
