@@ -10,6 +10,7 @@ from statistics import mean
 import torch
 
 from supernet.arch import layers
+from supernet.cli.console import progress_bar
 from supernet.compute.device import synchronise
 from supernet.compute.distributed import Processes
 from supernet.costs.analytic import macs
@@ -92,30 +93,34 @@ def with_steps(setup: TrainingSetup, processes: Processes, started: float, speed
 
 
 def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
-    """Take a few steps of each phase with weights that are thrown away."""
+    """Take a few steps of each phase with weights that are thrown away, under a progress bar."""
     configure_process(setup)
     trainer = new_trainer(setup, new_supernet(setup, processes, is_resumed=True), processes)
     costs, seconds_per_mac, waits = step_costs(setup), [], list[list[float]]()
     largest, fixed_shapes = setup.space.largest(), setup.settings.has_fixed_shapes(setup.device)
-    for scheduled in setup.scheduled:
-        trainer.step = scheduled.start
-        trainer.start_phase(scheduled)
-        num_steps = min(1 + _MEASURED_STEPS, scheduled.stop - scheduled.start)
-        before, seconds, work = _now(trainer), 0.0, 0.0
-        waits.append([])
-        for number, (batch, data_seconds) in enumerate(trainer.batches(scheduled), start=1):
-            waits[-1].append(data_seconds)
-            before += data_seconds
-            report = trainer.train_step(scheduled, batch, data_seconds)
-            now = _now(trainer)
-            if number > 1 or num_steps == 1:  # kernels are compiled in the first step
-                seconds += now - before
-                archs = [largest] * len(report.archs) if fixed_shapes else report.archs
-                work += macs_of_step(scheduled, report.resolution, archs, largest, setup.keypoints.num)
-            before = now
-            if number == num_steps:
-                break
-        seconds_per_mac.append(seconds / work)
+    counts = [min(1 + _MEASURED_STEPS, scheduled.stop - scheduled.start) for scheduled in setup.scheduled]
+    with progress_bar(disable=not processes.is_main) as progress:
+        task = progress.add_task("measuring steps", total=sum(counts), note="")
+        for scheduled, num_steps in zip(setup.scheduled, counts, strict=True):
+            progress.update(task, note=scheduled.phase.name)
+            trainer.step = scheduled.start
+            trainer.start_phase(scheduled)
+            before, seconds, work = _now(trainer), 0.0, 0.0
+            waits.append([])
+            for number, (batch, data_seconds) in enumerate(trainer.batches(scheduled), start=1):
+                waits[-1].append(data_seconds)
+                before += data_seconds
+                report = trainer.train_step(scheduled, batch, data_seconds)
+                now = _now(trainer)
+                if number > 1 or num_steps == 1:  # kernels are compiled in the first step
+                    seconds += now - before
+                    archs = [largest] * len(report.archs) if fixed_shapes else report.archs
+                    work += macs_of_step(scheduled, report.resolution, archs, largest, setup.keypoints.num)
+                progress.advance(task)
+                before = _now(trainer)
+                if number == num_steps:
+                    break
+            seconds_per_mac.append(seconds / work)
     step_seconds = tuple(cost * value for cost, value in zip(costs, seconds_per_mac, strict=True))
     step_images, num_workers = setup.settings.batch_size // processes.count, setup.settings.num_workers
     if num_workers:
