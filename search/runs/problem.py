@@ -176,11 +176,14 @@ def _load_images(settings: ProblemSettings, trained: TrainedSupernet, processes:
     dataset = chosen_dataset(settings.dataset, trained.dataset, settings.supernet)
     train = split_for(keypoints, dataset, "train", owner)
     description = resolved(dataset, keypoints, train)
-    val, test = (CachedDataset(split_for(keypoints, description, split, owner)) for split in ("val", "test"))
-    check_ready({"val": val, "test": test}, train, settings.num_calibration_images, processes)
+    val = CachedDataset(split_for(keypoints, description, "val", owner))
+    splits = {"val": val}
+    if description["test"] != description["val"]:
+        splits["test"] = CachedDataset(split_for(keypoints, description, "test", owner))
+    check_ready(splits, train, settings.num_calibration_images, processes)
     for number in settings.numbers_of_images(len(val)):
         check_people("val", evenly_spread(val, number))
-    return _Images(description, train, val, test)
+    return _Images(description, train, val, splits.get("test", val))
 
 
 def _evaluators(
