@@ -28,7 +28,6 @@ from supernet.training.recorded_passes import Passes, RecordedPasses, Teacher
 from supernet.training.settings import StepSettings
 from supernet.weight_sharing import SuperNet, is_backbone
 
-
 _OUT_OF_MEMORY = "raise accumulate, lower batch_size, or the largest resolution or widths of the space"
 
 

@@ -106,7 +106,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
 def test_running_out_of_memory_names_what_was_done_and_the_remedy(error: RuntimeError) -> None:
-    explained = pytest.raises(UserError, match="^out of memory with 8 images; lower batch_size$")
+    explained = pytest.raises(UserError, match=r"^out of memory with 8 images; lower batch_size$")
     with explained, explain_out_of_memory("with 8 images", "lower batch_size"):
         raise error
     with pytest.raises(RuntimeError, match="other"), explain_out_of_memory("with 8 images", "lower batch_size"):
