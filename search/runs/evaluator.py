@@ -124,6 +124,12 @@ class Evaluator:
         own = self._matches.get((num_images, arch))
         return self._set(num_images)[1].matches(arch) if own is None else own
 
+    def remember(self, arch: Arch, score: Score, matches: str) -> None:
+        """Take a score that an earlier part of the same search has computed, as if it was in the cache."""
+        cache = self._set(score.num_images)[1]
+        if cache.matches(arch) is None:
+            cache.put(arch, score.metrics, matches)
+
     def read_caches(self) -> None:
         """Read what other processes have added to the cache, such as other workers of the same search."""
         for _, cache in self._sets.values():

@@ -54,9 +54,10 @@ class SearchLog:
         value = {"format": FORMAT, "config": self._config, "identity": self._identity, "search": dict(state)}
         files.write_json(self.folder / STATE_FILE, checksum.with_checksum(value))
 
-    def add(self, candidate: Candidate) -> None:
-        """Append the newest score of a candidate."""
-        jsonl.append(self.folder / SCORES_FILE, candidate.row())
+    def add(self, candidate: Candidate, matches: str | None = None) -> None:
+        """Append the newest score of a candidate, with its matches image by image where no cache keeps them."""
+        own = {} if matches is None else {"matches": matches}
+        jsonl.append(self.folder / SCORES_FILE, candidate.row() | own)
 
     def check_identity(self, saved: SavedSearch) -> None:
         """Raise UserError with the first difference unless ``saved`` is a search of the same things as this one."""
@@ -95,14 +96,22 @@ def load_scored(folder: Path) -> list[Candidate]:
     Raises:
         UserError: Another line of the file is damaged.
     """
-    path = folder / SCORES_FILE
-    if not path.exists():
-        return []
-    rows = jsonl.read(path, "search scores")
+    rows, path = _rows(folder), folder / SCORES_FILE
     try:
         return from_rows(rows)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path} has no valid scores ({error!r}); restore it or start a new search") from error
+
+
+def load_matches(folder: Path) -> list[tuple[Candidate, str]]:
+    """Return each score, as a candidate with no other, that :meth:`SearchLog.add` wrote with matches; and these."""
+    rows = [row for row in _rows(folder) if "matches" in row]
+    return [(Candidate.from_row(row), str(row["matches"])) for row in rows]
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    path = folder / SCORES_FILE
+    return jsonl.read(path, "search scores") if path.exists() else []
 
 
 def run_to_resume(config: Mapping[str, Any], overrides: Sequence[str], command: str) -> SavedSearch:

@@ -46,19 +46,24 @@ def test_a_signal_stops_a_run_that_then_goes_on_to_the_same_end(
         start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
 
 
+@pytest.mark.parametrize("cached", [[], ["cache=null"]])
 def test_a_resumed_run_keeps_the_matches_of_all_its_candidates(
-    evolve_config: Configure, free_scores: FreeScores, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    evolve_config: Configure,
+    free_scores: FreeScores,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    cached: list[str],
 ) -> None:
     def measure(*arguments: Any) -> Measurement:
         return free_scores(*arguments)._replace(matches=ImageMatches.from_evaluations([None] * 6).to_text())
 
     monkeypatch.setattr(problem, "measure_subnet", measure)
-    whole = start_or_resume(evolve_config("name=whole"))
-    shutil.rmtree(tmp_path / "cache")
+    whole = start_or_resume(evolve_config("name=whole", *cached))
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     free_scores.scored, free_scores.stop_at = [], 13
     with pytest.raises(UserError, match="stopped"):
-        start_or_resume(evolve_config())
-    folder = start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+        start_or_resume(evolve_config(*cached))
+    folder = start_or_resume(evolve_config("resume=latest", *cached), ["resume=latest"])
     assert read(folder / "image_matches.json") == read(whole / "image_matches.json")
 
 
