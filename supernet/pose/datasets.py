@@ -85,6 +85,7 @@ def _on_disk(dataset: Mapping[str, Any], split: str, network: KeypointSet | None
         # Published figures are measured on all images that decoders accept, so only training is strict.
         strict=split == "train",
         exif=described.exif,
+        with_masks=split == "train",
     )
     keypoints = people.keypoints
     if split == "train" and not keypoints.mirrors:

@@ -39,6 +39,8 @@ class CocoPeople:
         strict: Also reject JPEGs that can be decoded but are damaged; see ``decode_image``.
         exif: Whether the annotations refer to images as stored, or as their EXIF orientation shows them; "auto" decides
             by the sizes (``exif_choice``).
+        with_masks: Whether samples have loss masks. Evaluation needs none, so that broken segmentations do not matter
+            to it; masks are then True everywhere.
 
     Attributes:
         exif: As decided.
@@ -56,9 +58,10 @@ class CocoPeople:
         category: CategoryName = None,
         strict: bool = False,
         exif: Exif = "stored",
+        with_masks: bool = True,
     ) -> None:
         self._source = image_source(images)
-        self._strict = strict
+        self._strict, self._with_masks = strict, with_masks
         self._file = read_annotations(annotation_file, keypoints, category, images)
         table = self._file.images
         chosen = list(range(len(table)))
@@ -108,7 +111,7 @@ class CocoPeople:
         """Read one image.
 
         Raises:
-            BadImage: The image is missing, damaged, not of the annotated size, or has a broken segmentation.
+            BadImage: The image is missing, damaged, not of the annotated size, or its mask has a broken segmentation.
         """
         info = self._file.images[int(self._rows[index])]
         image = load_image(self._source, info, strict=self._strict, exif=self.exif)
@@ -123,7 +126,7 @@ class CocoPeople:
         """
         row, table = int(self._rows[index]), self._file.people
         annotations = table.of_image(row)
-        mask = loss_mask(self._file.images[row], table, annotations)
+        mask = loss_mask(self._file.images[row], table, annotations if self._with_masks else ())
         rows = np.arange(annotations.start, annotations.stop)
         return table.keypoints[rows[table.is_person[rows]]].astype(np.float32), mask
 

@@ -79,6 +79,18 @@ def test_every_image_is_checked_and_the_broken_ones_are_named(tmp_path: Path) ->
     assert "2 more" in str(caught.value)
 
 
+def test_broken_segmentations_matter_to_training_only(tmp_path: Path) -> None:
+    dataset = write_custom_set(tmp_path, 4)
+    for split in ("train", "val"):
+        file = tmp_path / "annotations" / f"{split}.json"
+        content = json.loads(file.read_text())
+        crowd = {**content["annotations"][0], "id": 10**6, "iscrowd": 1, "segmentation": [[1, 2, 3]]}
+        file.write_text(json.dumps({**content, "annotations": [*content["annotations"], crowd]}))
+    check_ready({"val": loaded(dataset)}, Subset(loaded(dataset, "train"), [1, 2, 3]), 3)
+    with pytest.raises(UserError, match="segmentation of annotation 1000000"):
+        check_ready({"train": loaded(dataset, "train")}, loaded(dataset, "train"), 4)
+
+
 def test_only_the_images_of_a_calibration_are_checked_in_the_training_split(tmp_path: Path) -> None:
     dataset = write_custom_set(tmp_path, 8)
     train, val = loaded(dataset, "train"), loaded(dataset)

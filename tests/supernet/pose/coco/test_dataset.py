@@ -271,6 +271,9 @@ def test_invalid_segmentations_are_refused(folder: Folder, segmentation: object)
     people = folder.open(only_with_people=False)
     with pytest.raises(UserError, match=r"annotation 4 of image 10\.png"):
         people[1]
+    evaluated = folder.open(only_with_people=False, with_masks=False)
+    assert np.array_equal(evaluated[1].image, folder.images[10])
+    assert evaluated[1].mask.all()
 
 
 @pytest.mark.data
