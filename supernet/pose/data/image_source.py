@@ -1,7 +1,12 @@
-"""Reads image files by name from a folder or a zip archive (without unpacking it)."""
+"""Reads image files by name from a folder or a zip archive (without unpacking it).
+
+Unicode writes "é" as one character (NFC) or as "e" and an accent (NFD). macOS turns names into NFD, which then differ
+from those of the annotation file though they look the same, so both forms are looked for.
+"""
 
 import lzma
 import os
+import unicodedata
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -65,15 +70,19 @@ class ImageFolder:
 
     def read(self, name: str) -> bytes:
         """The content of the file ``name``."""
-        return read_bytes(self._folder / name)
+        return read_bytes(self._path(name))
 
     def head(self, name: str, num_bytes: int) -> bytes:
         """The first ``num_bytes`` of the file ``name``."""
-        return read_bytes(self._folder / name, num_bytes)
+        return read_bytes(self._path(name), num_bytes)
 
     def describe(self, name: str) -> str:
         """The file's name in messages."""
         return str(self._folder / name)
+
+    def _path(self, name: str) -> Path:
+        paths = [self._folder / form for form in _forms(name)]
+        return next((path for path in paths if os.path.exists(path)), paths[0]) if len(paths) > 1 else paths[0]
 
 
 class ImageArchive:
@@ -131,10 +140,11 @@ class ImageArchive:
 
     def _name(self, name: str) -> str:
         """The file's name in the archive; without a given folder, ``name`` may include the archive's only folder."""
-        full_name = (self._folder / name).as_posix()
         names = self._opened.NameToInfo
-        is_full = not self._has_folder and full_name not in names and name in names
-        return name if is_full else full_name
+        candidates = [(self._folder / form).as_posix() for form in _forms(name)]
+        if not self._has_folder:
+            candidates += _forms(name)
+        return next((candidate for candidate in candidates if candidate in names), candidates[0])
 
     @property
     def _opened(self) -> zipfile.ZipFile:
@@ -154,3 +164,10 @@ class ImageArchive:
     def __getstate__(self) -> dict[str, Any]:
         """Drop the open file: processes that are not forked open their own."""
         return {**self.__dict__, "_zip": None}
+
+
+def _forms(name: str) -> list[str]:
+    """The spellings of a name in Unicode's forms: first as it is given, then others that look the same."""
+    if name.isascii():
+        return [name]
+    return list(dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]))

@@ -1,5 +1,6 @@
 """Images in folders and zip archives: found by name, readable in every process, errors that name the file."""
 
+import unicodedata
 import zipfile
 from multiprocessing import get_context
 from pathlib import Path
@@ -40,6 +41,22 @@ def test_names_may_begin_with_the_only_folder_of_an_archive(tmp_path: Path) -> N
     assert image_source(archive(tmp_path / "all.zip", "train/")).read("train/7.jpg") == CONTENT["7.jpg"]
     with pytest.raises(BadImage, match=r"all\.zip@train/train/7\.jpg is not in the archive"):
         image_source(f"{tmp_path / 'all.zip'}@train").read("train/7.jpg")
+
+
+@pytest.mark.parametrize(("stored", "given"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_are_found_in_the_other_form_of_unicode(tmp_path: Path, stored: str, given: str) -> None:
+    name, wanted = (unicodedata.normalize(form, "Zoë/Ärger.jpg") for form in (stored, given))
+    assert name != wanted
+    (tmp_path / "train" / name).parent.mkdir(parents=True)
+    (tmp_path / "train" / name).write_bytes(b"folder")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        file.writestr(f"train/{name}", b"archive")
+    assert image_source(tmp_path / "train").read(wanted) == b"folder"
+    for place, its_name in (("all.zip", wanted), ("all.zip", f"train/{wanted}"), ("all.zip@train", wanted)):
+        assert image_source(tmp_path / place).read(its_name) == b"archive"
+    for source in (image_source(tmp_path / "train"), image_source(tmp_path / "all.zip")):
+        with pytest.raises(BadImage, match="Zoé"):
+            source.read("Zoé.jpg")
 
 
 def test_a_folder_whose_name_ends_in_zip_is_read_as_a_folder(tmp_path: Path) -> None:
