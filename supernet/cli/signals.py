@@ -1,5 +1,6 @@
 """Lets Ctrl-C, SIGTERM and a closed terminal (SIGHUP) stop work at a clean point."""
 
+import os
 import signal
 import threading
 import time
@@ -11,6 +12,8 @@ SAME_REQUEST_SECONDS = 2.0
 """A signal of a program this soon after the first is the same request: SLURM and ``torchrun`` both send a SIGTERM to
 each process; a terminal that closes and its shell both send a SIGHUP, systemd one after its SIGTERM."""
 
+_STOPPING = b"\nfinishing the work in progress; Ctrl-C again stops at once\n"
+
 _HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
@@ -18,9 +21,9 @@ _HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
 def stop_request() -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether a signal asks to stop, so that work can stop at a clean point.
 
-    A second signal ends the process at once, unless it is within ``SAME_REQUEST_SECONDS`` of the first and not Ctrl-C.
-    A SIGHUP that is ignored, as ``nohup`` has it, stays so. Outside the main thread, where Python handles no signals,
-    nothing asks to stop.
+    Ctrl-C at a terminal shows at once that the work in progress is finished first. A second signal ends the process at
+    once, unless it is within ``SAME_REQUEST_SECONDS`` of the first and not Ctrl-C. A SIGHUP that is ignored, as
+    ``nohup`` has it, stays so. Outside the main thread, where Python handles no signals, nothing asks to stop.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -39,6 +42,8 @@ def stop_request() -> Iterator[Callable[[], bool]]:
         now = time.monotonic()
         if requested_at is None:
             requested_at = now
+            if number == signal.SIGINT and os.isatty(2):
+                os.write(2, _STOPPING)  # standard error itself may be in use
         elif number == signal.SIGINT or now - requested_at > SAME_REQUEST_SECONDS:
             restore()
             signal.raise_signal(number)
