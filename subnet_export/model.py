@@ -105,13 +105,14 @@ def load_model(
     given, folder = folder, located(folder, () if format is None else FORMATS[format].files)
     if folder.is_file():
         chosen = format_of(folder)
-        if chosen is None and folder.name != DESCRIPTION_FILE:
-            known = ", ".join(chosen.files[0] for chosen in FORMATS.values())
-            raise UserError(f"{folder} is not a file of an exported model; give its folder, or one of {known} in it")
         depth = Path(chosen.files[0]).parts if chosen else ()
-        format, folder = format or (chosen.name if chosen else None), folder.parents[max(0, len(depth) - 1)]
+        file, folder = folder, folder.parents[max(0, len(depth) - 1)]
         if not is_exported(folder):
             raise UserError(f"{given} is no exported model; name the folder of one, or export a subnet of a supernet")
+        if chosen is None and file.name != DESCRIPTION_FILE:
+            known = ", ".join(chosen.files[0] for chosen in FORMATS.values())
+            raise UserError(f"{file} is not a file of an exported model; give its folder, or one of {known} in it")
+        format = format or (chosen.name if chosen else None)
     net = load_net(folder)
     try:
         model = from_description(net)

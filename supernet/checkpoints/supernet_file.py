@@ -150,13 +150,16 @@ def load_supernet(path: str | Path) -> TrainedSupernet:
     Raises:
         UserError: There is no such file, or its parts do not fit together.
     """
-    given, path = path, located(path)
-    if is_exported(path):
-        raise UserError(f"{given} is an exported model, which is one network; name a supernet, such as a training run")
+    given, folder = path, located(path)
+    path = folder
     if path.is_dir():
         is_shared = not (path / SUPERNET_FILE).exists() and (path / SAFETENSORS_FILE).exists()
         path = path / (SAFETENSORS_FILE if is_shared else SUPERNET_FILE)
     if not path.exists():
+        if is_exported(folder):
+            raise UserError(
+                f"{given} is an exported model, which is one network; name a supernet, as of a training run"
+            )
         raise UserError(
             f"there is no trained supernet at {path}{without_prefix(path)}; run python -m supernet.train first or give "
             "another path"
