@@ -6,13 +6,15 @@ two or three such trainings (--prices), also after fine-tuning each subnet (--tu
 with the phases in which the supernets train their largest subnet, stretched to all steps. All trainings see images in
 the same order. They start from the same weights if the recipe starts from trained ones (init=), fine-tuning starts from
 its supernet. Scores are on the same test images. The study takes hours and can be stopped at any time: the same command
-continues it. Its parts are called sandwich-3x (a strategy and its price), alone:0, alone:1 (by multiply-adds),
-sandwich-3x:0 (fine-tuned), and several processes can share them (--only).
+continues it, and one with more strategies or prices, or with fine-tuning, adds these to it. Its parts are called
+sandwich-3x (a strategy and its price), alone:0, alone:1 (by multiply-adds), sandwich-3x:0 (fine-tuned), and several
+processes can share them (--only).
 """
 
 import argparse
 import shlex
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -127,7 +129,7 @@ def open_study(options: argparse.Namespace) -> Study:
     plan = DEFAULTS.to_dict() | (saved["plan"] if saved else {})
     changes = {name: getattr(options, name) for name in plan if getattr(options, name) is not None}
     for name, value in changes.items():
-        if saved and value != plan[name]:
+        if saved and value != plan[name] and not _adds_parts(name, plan[name], value):
             raise UserError(f"the study in {options.out} has {name} {plan[name]}, not {value}; choose another --out")
     for change in changes.get("changes", []):
         key = change.partition("=")[0]
@@ -135,9 +137,16 @@ def open_study(options: argparse.Namespace) -> Study:
             raise UserError(f"--set {change}: the study sets {key} itself; leave it out or use the option of the study")
     study = Study(options.out, from_mapping(StudyPlan, plan | changes, ""), options.threads)
     value = study.to_dict()
-    if saved and saved != value:
+    if saved and (saved["archs"] != value["archs"] or not saved["phases"].items() <= value["phases"].items()):
         raise UserError(f"the phases or archs of the study in {path} have changed since; choose another --out")
     return study
+
+
+def _adds_parts(name: str, before: Any, now: Any) -> bool:
+    """Whether a changed option of the plan leaves all parts of a study as they are, and only adds some."""
+    if name == "tuning_steps":
+        return bool(before == 0)
+    return name in ("strategies", "prices") and set(before) <= set(now)
 
 
 def time_left(study: Study, parts: list[Part], missing: list[Part]) -> str:

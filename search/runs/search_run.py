@@ -85,7 +85,7 @@ class SearchRun:
             UserError: Any process was asked to stop.
         """
         scores: dict[int, Score] = {}
-        task = progress.add_task(description, total=len(archs), note="")
+        task = progress.add_task(description, total=len(archs), note=f"{len(evaluator.images):,} images each")
         with closing(self.scores_as_they_come(evaluator, archs, None, 1)) as coming:
             while True:
                 progress.update(task, completed=len(scores))

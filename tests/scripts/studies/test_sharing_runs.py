@@ -19,7 +19,7 @@ import torch
 from scripts.studies.sharing_plan import Part, StudyPlan
 from scripts.studies.sharing_results import write_results
 from scripts.studies.sharing_runs import Study, phases_of_largest
-from scripts.studies.weight_sharing import time_left
+from scripts.studies.weight_sharing import STUDY_FILE, open_study, parse_options, time_left
 from search.cost import macs
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
@@ -264,3 +264,25 @@ def test_a_killed_study_continues(tmp_path: Path) -> None:
     assert "sandwich-3x" in state.stdout
     figures = json.loads((tmp_path / "study_sharing.json").read_text())
     assert len(figures["archs"][0]["metrics"]["alone"]) == 1
+
+
+def test_a_study_takes_more_parts_later_but_no_other_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(words: str) -> Study:
+        monkeypatch.setattr("sys.argv", ["weight_sharing", f"--out={tmp_path}", *words.split()])
+        return open_study(parse_options())
+
+    first = opened("--steps 840 --num-archs 3 --strategies sandwich --prices 2")
+    files.write_json(tmp_path / STUDY_FILE, first.to_dict())
+    before = {part.name for part in first.parts([0])}
+    for words, added in (
+        ("--tuning-steps 5", {"sandwich-2x:0", "sandwich-2x:1", "sandwich-2x:2"}),
+        ("--prices 2 3", {"sandwich-3x"}),
+        ("--strategies sandwich progressive", {"progressive-2x"}),
+    ):
+        assert {part.name for part in opened(words).parts([0])} == before | added
+    for words in ("--steps 900", "--num-archs 4", "--strategies progressive", "--prices 3"):
+        with pytest.raises(UserError, match="choose another --out"):
+            opened(words)
+    files.write_json(tmp_path / STUDY_FILE, opened("--tuning-steps 5").to_dict())
+    with pytest.raises(UserError, match="choose another --out"):
+        opened("--tuning-steps 6")
