@@ -20,7 +20,9 @@ from tests.supernet.test_train import configuration
 def test_every_phase_is_printed_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = configuration(tmp_path, dry_run=True)
     start_or_resume(config, ["dry_run=true"])
-    table = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("measuring steps")
+    table = lines[1:]
     assert [line.split()[0] for line in table[1:-3]] == [phase["name"] for phase in config["phases"]]
     assert all(" GiB " in line and " px " in line and line.endswith((" s", "min")) for line in table[1:-3])
     assert table[-2].split()[:2] == ["all", "26"]
