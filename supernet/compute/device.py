@@ -22,12 +22,7 @@ def pick_device(name: str) -> torch.device:
     error = UserError(f"device {name!r} is not available; choose auto, cpu or a GPU that torch finds")
     try:
         device = torch.empty(0, device=torch.device(name)).device
-    except (
-        RuntimeError,
-        AssertionError,
-        ImportError,
-        TypeError,
-    ) as cause:  # some names need other modules
+    except (RuntimeError, AssertionError, ImportError, TypeError) as cause:  # some names need other modules
         raise error from cause
     if device.type == "meta":  # always exists, but computes nothing
         raise error

@@ -1,4 +1,4 @@
-"""The summary that a command prints at its end shows every path on one line, however narrow the terminal is."""
+"""Start and end of a run: its folder and the lock of it, and the paths and commands that it prints."""
 
 import argparse
 import os

@@ -1,3 +1,5 @@
+"""What a request to stop shows."""
+
 import os
 import signal
 
