@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from search.runs.evolution_run import start_or_resume
 from supernet.arch import Arch
 from supernet.costs.latency_blocks import blocks_of_space
 from supernet.costs.latency_file import Entry
+from supernet.evaluation.readiness import check_ready
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import Subset
@@ -217,11 +219,19 @@ def test_without_a_baseline_only_the_chosen_arch_is_checked(evolve_config: Confi
 
 
 @pytest.mark.usefixtures("free_scores")
-def test_a_warning_says_when_val_and_test_have_the_same_images(
-    evolve_config: Configure, caplog: pytest.LogCaptureFixture
+def test_a_warning_says_when_val_and_test_have_the_same_images_which_are_loaded_once(
+    evolve_config: Configure, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    checked: list[str] = []
+
+    def record(splits: Mapping[str, PoseDataset], *others: Any) -> None:
+        checked.extend(splits)
+        check_ready(splits, *others)
+
+    monkeypatch.setattr(problem, "check_ready", record)
     folder = start_or_resume(evolve_config("dataset=synthetic", f"dataset.test={{num_images: 300, seed: {VAL_SEED}}}"))
     assert read(folder / "summary.json")["test_is_validation"] is True
+    assert checked == ["val"]
     assert [(record.levelno, "val and test" in record.getMessage()) for record in caplog.records] == [
         (logging.WARNING, True)
     ]
