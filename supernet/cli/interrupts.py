@@ -27,6 +27,11 @@ def begin_work() -> None:
     _phase.works = True
 
 
+def show_at_once(line: bytes) -> None:
+    """Write a line to standard error from a signal handler, which may have interrupted a write of ``sys.stderr``."""
+    os.write(2, line)
+
+
 def command(main: Callable[[], None]) -> Callable[[], None]:
     """Decorate the entry point of a command: Ctrl-C ends it in one line, at any time.
 
@@ -42,7 +47,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         def interrupt(_: int, frame: FrameType | None) -> None:
             nonlocal is_interrupted
             if not _phase.works or _is_importing_for(main, frame):
-                os.write(2, _MESSAGE)  # standard error itself may be in use
+                show_at_once(_MESSAGE)
                 os._exit(INTERRUPTED)
             is_interrupted = True
             raise KeyboardInterrupt
@@ -59,7 +64,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except BaseException as error:
             if not is_interrupted and not isinstance(error, KeyboardInterrupt):
                 raise
-            os.write(2, _MESSAGE)
+            show_at_once(_MESSAGE)
             raise SystemExit(INTERRUPTED) from None
         finally:
             signal.signal(signal.SIGINT, signal.SIG_DFL if is_interrupted else before)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from supernet.cli.interrupts import show_at_once
+
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SAME_REQUEST_SECONDS = 2.0
 """A signal of a program this soon after the first is the same request: SLURM and ``torchrun`` both send a SIGTERM to
@@ -43,7 +45,7 @@ def stop_request() -> Iterator[Callable[[], bool]]:
         if requested_at is None:
             requested_at = now
             if number == signal.SIGINT and os.isatty(2):
-                os.write(2, _STOPPING)  # standard error itself may be in use
+                show_at_once(_STOPPING)
         elif number == signal.SIGINT or now - requested_at > SAME_REQUEST_SECONDS:
             restore()
             signal.raise_signal(number)
