@@ -28,13 +28,15 @@ def main() -> None:
     parser.add_argument(
         "--model",
         metavar="FOLDER",
-        help="export this model again, in a new folder and in the formats of LIST, instead of a new subnet; it keeps "
-        "its calibration, and the number of images it was measured on",
+        help="export this model, such as pretrained:photos_small, again, in a new folder and in the formats of LIST, "
+        "instead of a new subnet; it keeps its calibration and figures. A model whose images are not here needs none: "
+        "its files are then compared by their outputs only",
     )
     parser.add_argument(
         "--dataset",
         metavar="NAME",
-        help="calibrate and measure on a data set of conf/dataset, such as coco (default: that of the supernet)",
+        help="calibrate and measure on a data set of conf/dataset, such as coco (default: that of the supernet); with "
+        "--model, compare its files on these images, and quantise with them",
     )
     parser.add_argument(
         "overrides", metavar="dataset.KEY=VALUE", nargs="*", help="change options of conf/dataset/NAME.yaml"
@@ -78,9 +80,10 @@ def main() -> None:
     parser.add_argument(
         "--check-images",
         metavar="N",
-        type=whole_number(1),
+        type=whole_number(0),
         default=CHECK_IMAGES,
-        help="test images on which the AP of each file is compared with the network's (default: %(default)s)",
+        help="test images on which the AP of each file is compared with the network's; 0: compare outputs only "
+        "(default: %(default)s)",
     )
     parser.add_max_int8_loss()
     parser.add_argument(
@@ -97,7 +100,8 @@ def main() -> None:
         "--num-images",
         metavar="N",
         type=whole_number(1),
-        help="measure on the first N test images (default: all; with --model only for an imported checkpoint)",
+        help="measure on the first N test images (default: all; with --model only for an imported checkpoint or "
+        "--dataset)",
     )
     parser.add_argument(
         "--license",
@@ -125,8 +129,6 @@ def main() -> None:
         parser.error("--onnxruntime-web is for --format web; add that or leave it out")
     if options.max_side and EXECUTORCH not in options.format:
         parser.error("--max-side is for --format executorch; add that or leave it out")
-    if options.model and (options.dataset or options.overrides):
-        parser.error("--model keeps the data set it was measured on; leave out --dataset")
 
     from subnet_export.export import run  # keeps --help free of torch
     from supernet.cli.console import run_command

@@ -2,9 +2,11 @@
 
 import argparse
 import hashlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from subnet_export.format_writer import FormatOptions, FormatWriter, check_optio
 from subnet_export.model import load_model, save_model
 from subnet_export.publish import picture
 from subnet_export.publish.front_matter import check_license
+from subnet_export.publish.model_card import describe_images
 from subnet_export.runs import finish, locked, prepare, unlocked_folder
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
@@ -31,11 +34,12 @@ from supernet.evaluation.subnet_scorer import SubnetScorer, calibration_batches,
 from supernet.io.schema import check_numbers, from_mapping
 from supernet.pose.data.cached import CachedDataset
 from supernet.pose.data.pose_dataset import PoseDataset
-from supernet.pose.data.subset import spread_indices
+from supernet.pose.data.subset import Subset, spread_indices
 from supernet.pose.datasets import build, resolved
 from supernet.pose.evaluation import category_id_of, num_until_people
 from supernet.pose.inference import InferenceSettings
 
+LOGGER = logging.getLogger(__name__)
 COMPARED_IMAGES = 32
 """Test images for AP before and after calibration; before it, maps have so many peaks that grouping is slow."""
 
@@ -49,7 +53,7 @@ class ExportSettings:
         batch_size: Images per forward pass.
         num_images: Measure on this many images from the start of the test set; all if None.
         input: Input of the graphs.
-        check_images: Test images on which the AP of each file is compared with the network's.
+        check_images: Test images on which the AP of each file is compared with the network's; 0: only its outputs are.
         max_int8_loss: AP that quantisation may cost.
         decode: Whether graphs find the detections themselves.
         onnxruntime_web: Folder of the npm package that the page of format web gets a copy of.
@@ -69,7 +73,8 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value outside its range, or a folder without the package."""
-        check_numbers(self, "calibration_images", "batch_size", "num_images", "check_images", "max_side", least=1)
+        check_numbers(self, "calibration_images", "batch_size", "num_images", "max_side", least=1)
+        check_numbers(self, "check_images", least=0)
         check_numbers(self, "max_int8_loss", least=0, most=1)
         if self.onnxruntime_web is not None:
             page_runtime(self.onnxruntime_web)
@@ -171,29 +176,63 @@ def _run(options: argparse.Namespace) -> None:
         onnxruntime_web=options.onnxruntime_web,
         max_side=options.max_side,
     )
+    other = None
     if options.model:
-        model = load_model(options.model, device)
-        _check_unmeasured(options, model)
-        check_options(settings.for_formats(options.format), model.settings, model.arch.resolution)
-        model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
+        model, test_set, other = _from_model(options, device, settings)
         source = {"source": str(options.model)}
-        test_set: PoseDataset = CachedDataset(build(model.dataset, model.measurement.split))
-        if not model.measurement.metrics:  # of a published checkpoint, which was imported without images
-            counts = (model.measurement.split, settings.num_images, "imported subnet:")
-            model = replace(model, measurement=measure(model.estimator(settings.batch_size), test_set, *counts))
     else:
         model, test_set, source = _from_supernet(options, device, settings)
     if license is not None:
         model = replace(model, license=license)
-    model = write_model(options.folder, model, test_set, options.format, settings)
+    model = write_model(options.folder, model, test_set, options.format, settings, other)
     finish(options, model, "exported subnet", {**source, **figures_of(model, began)})
+
+
+def _from_model(
+    options: argparse.Namespace, device: torch.device, settings: ExportSettings
+) -> tuple[ExportedModel, PoseDataset | None, Mapping[str, Any] | None]:
+    """Read the model that the command line names.
+
+    Returns:
+        The model; the test images to compare its files on, None where there are none; and their data set if it is not
+        the one that the model was measured on.
+    """
+    model = load_model(options.model, device)
+    _check_unmeasured(options, model)
+    check_options(settings.for_formats(options.format), model.settings, model.arch.resolution)
+    other, split = named_dataset(options), model.measurement.split
+    needing = [chosen.name for chosen in options.format if chosen.needs_images]
+    is_here = other is not None or options.dataset_root is not None or model.dataset.get("root", "built in")
+    if not is_here and needing:
+        raise UserError(
+            f"format {needing[0]} needs images, and {options.model} comes without any; add --dataset NAME "
+            "--dataset-root FOLDER, or leave out the format"
+        )
+    if not is_here or not (settings.check_images or needing):
+        LOGGER.info("files are compared with the network on built-in images, not by AP")
+        return model, None, None
+    if other is None:
+        model = replace(model, dataset=at_root(model.dataset, options.dataset_root))
+        test_set = CachedDataset(build(model.dataset, split))
+    else:
+        other = at_root(other, options.dataset_root)
+        train_set = split_for(model.keypoints, other, "train", str(options.model))
+        other = resolved(other, model.keypoints, train_set)
+        test_set = CachedDataset(split_for(model.keypoints, other, split, str(options.model)))
+    if not model.measurement.metrics:  # of a published checkpoint, which was imported without images
+        counts = (split, settings.num_images, "imported subnet:")
+        measurement = measure(model.estimator(settings.batch_size), test_set, *counts)
+        return replace(model, measurement=measurement, dataset=other or model.dataset), test_set, None
+    if other is None or settings.num_images is None:
+        return model, test_set, other
+    return model, Subset(test_set, range(min(settings.num_images, len(test_set)))), other
 
 
 def _check_unmeasured(options: argparse.Namespace, model: ExportedModel) -> None:
     """Raise UserError if an option asks for another calibration or measurement than ``model`` has already."""
     done = {
         "--calibration-images": (options.calibration_images, "calibrated", model.calibration.num_images),
-        "--num-images": (options.num_images, "measured", model.measurement.num_images),
+        "--num-images": (None if options.dataset else options.num_images, "measured", model.measurement.num_images),
     }
     for option, (given, verb, num_images) in done.items():
         if given is not None and num_images:
@@ -213,47 +252,58 @@ def figures_of(model: ExportedModel, began: float) -> dict[str, Any]:
 
 
 def write_model(
-    folder: Path, model: ExportedModel, test_set: PoseDataset, formats: Sequence[Format], settings: ExportSettings
+    folder: Path,
+    model: ExportedModel,
+    test_set: PoseDataset | None,
+    formats: Sequence[Format],
+    settings: ExportSettings,
+    other: Mapping[str, Any] | None = None,
 ) -> ExportedModel:
     """Write a model in ``formats``, as :func:`write_checked` does; quantisation sees its calibration images.
 
     Args:
         folder: A folder that does not exist yet.
         model: The model.
-        test_set: The images that it was measured on.
+        test_set: Images to measure its files on; None where there are none, and no format needs images.
         formats: What to write; LitePose's own is always written.
         settings: How it is measured and compared.
+        other: Description of the data set of these images, if the model was measured on another one.
 
     Raises:
         UserError: A file cannot be written, or does not agree with the network.
     """
 
     def calibration_images() -> list[Tensor]:
-        train_set, calibration = build(model.dataset, "train"), model.calibration
+        train_set, calibration = build(other or model.dataset, "train"), model.calibration
         # An imported model has no such number.
         num_images = calibration.num_images or settings.calibration_images
         return calibration_batches(train_set, calibration.resolution, num_images, model.settings.size_divisor)
 
-    writer = FormatWriter(settings.for_formats(formats), test_set, calibration_images, settings.batch_size)
+    other_images = None if other is None else describe_images(other, model.measurement.split)
+    options = settings.for_formats(formats)
+    writer = FormatWriter(options, test_set, calibration_images, settings.batch_size, other_images)
     return write_checked(folder, model, writer)
 
 
 def write_checked(folder: Path, model: ExportedModel, writer: FormatWriter) -> ExportedModel:
-    """Write a model with the formats and drawn examples of ``writer``'s test set, and measure it again as read back.
+    """Write a model with its formats; measure it again as read back, if ``writer`` has the images it was measured on.
 
     Args:
         folder: A folder that does not exist yet; all or nothing is written.
-        model: The model, measured on the writer's test set.
+        model: The model.
         writer: Writes the further formats.
 
     Raises:
         UserError: A file cannot be written, or does not agree with the network.
     """
-    examples = picture.drawn_examples(model, writer.test_set)
+    test_set = writer.test_set if writer.other_images is None else None
+    if test_set is None:
+        return save_model(folder, model, write_formats=writer.write)
+    examples = picture.drawn_examples(model, test_set)
     return save_model(
         folder,
         model,
-        lambda read: check_measurement(read, writer.test_set, writer.batch_size),
+        partial(check_measurement, images=test_set, batch_size=writer.batch_size),
         writer.write,
         None if examples is None else picture.encoded(examples),
     )

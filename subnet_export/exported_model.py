@@ -81,13 +81,15 @@ class FormatRecord:
         takes: Input type (:mod:`subnet_export.deployment.deployed_network`); "state" for a file of weights.
         error: Root mean square difference of its maps from the network's, in standard deviations of the network's. None
             if the file was not run, because nothing here runs it; then only its description was checked.
-        AP: AP on the first ``num_images`` test images; None if the file was not run.
-        AP_network: AP of the network on the same images; None if the file was not run.
+        AP: AP on the first ``num_images`` test images; None if it was not measured.
+        AP_network: AP of the network on the same images; None if it was not measured.
+        num_images: How many images; 0 if AP was not measured.
         in_float: Patterns of the names of layers that a quantised file leaves in float.
         largest_value: Largest magnitude that a file with 16-bit floats holds on the calibration images.
         gives: Outputs of its graph, "maps" or "detections"; then ``error`` is the difference of the detections' values,
             and AP also differs because keypoints that a person lacks are filled in from the detections alone.
         max_side: Longest side of an image that a file takes, in px; None if it has no limit.
+        images: The data set of these images, in words, if the model itself was measured on another one.
     """
 
     files: dict[str, str]
@@ -100,6 +102,7 @@ class FormatRecord:
     largest_value: float | None = None
     gives: Gives = "maps"
     max_side: int | None = None
+    images: str | None = None
 
     def ap_difference(self) -> float | None:
         """AP of the file minus that of the network; None where the network's is too near 0 to show anything."""
@@ -109,8 +112,13 @@ class FormatRecord:
 
     def describe(self) -> dict[str, Any]:
         """Return the record as plain values, with the difference of AP and what was checked."""
-        check = "description" if self.error is None else "weights" if self.takes == "state" else "maps and AP"
-        return {**asdict(self), "AP_difference": self.ap_difference(), "checked": check}
+        if self.error is None:
+            checked = "description"
+        elif self.takes == "state":
+            checked = "weights"
+        else:
+            checked = self.gives if self.AP is None else f"{self.gives} and AP"
+        return {**asdict(self), "AP_difference": self.ap_difference(), "checked": checked}
 
 
 @dataclass(frozen=True)

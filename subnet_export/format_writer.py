@@ -57,7 +57,8 @@ class FormatOptions:
         formats: What to write; LitePose's own, which is always written elsewhere, is skipped.
         takes: Input of the graphs whose format allows either.
         num_check_images: Number of images, from the start of the test set, on which the AP of a file in float is
-            compared with the network's. Quantised files are measured on as many images as the model was.
+            compared with the network's; 0: only its outputs are compared. Quantised files are measured on as many
+            images as the model was.
         max_int8_loss: AP that quantisation may cost.
         decode: The graphs decode; of every format in ``formats`` they can (:func:`check_decode`).
         page_runtime: Where the page of format web gets its runtime from; looked for if None.
@@ -80,15 +81,17 @@ class FormatWriter:
 
     Args:
         options: What to write.
-        test_set: The images that the model was measured on.
+        test_set: The images to measure AP on; None where there are none, and no format needs images.
         calibration: Returns the images (B, 3, H, W) uint8 that show quantisation the range of every activation.
         batch_size: Images per pass.
+        other_images: What ``test_set`` is, in words, if the model was measured on other images.
     """
 
     options: FormatOptions
-    test_set: PoseDataset
+    test_set: PoseDataset | None
     calibration: Callable[[], Sequence[Tensor]]
     batch_size: int = 32
+    other_images: str | None = None
 
     def write(self, folder: Path, model: ExportedModel) -> dict[str, FormatRecord]:
         """Write the files into ``folder`` and return a record of each format.
@@ -106,16 +109,17 @@ class _Candidates:
     """The files of one model, which become its formats if they agree with its network."""
 
     def __init__(self, writer: FormatWriter, folder: Path, model: ExportedModel) -> None:
-        self._options, self._test_set, self._batch_size = writer.options, writer.test_set, writer.batch_size
+        self._writer, self._options, self._batch_size = writer, writer.options, writer.batch_size
         self._folder, self._model = folder, model
         decoding = Decoding(model.keypoints, model.settings, writer.options.decode)
         takes, page_runtime = writer.options.takes, writer.options.page_runtime
         max_side = writer.options.max_side
         self._inputs = WriterInputs(model.network, takes, writer.calibration, decoding, page_runtime, max_side)
         # AP of the network in PyTorch, by the size of the test set and the number of images from its start.
-        self._network_ap = {
-            (len(writer.test_set), model.measurement.num_images): model.measurement.metrics["AP"],
-        }
+        self._network_ap: dict[tuple[int, int], float] = {}
+        if writer.test_set is not None and writer.other_images is None:
+            measured = (len(writer.test_set), model.measurement.num_images)
+            self._network_ap[measured] = model.measurement.metrics["AP"]
         # The same from lists of detections in its maps.
         self._listed_ap: dict[int, float] = {}
 
@@ -140,7 +144,7 @@ class _Candidates:
                 f"{SAFETENSORS.files[0]} does not read back as it was written; nothing was kept, export again"
             )
         measurement = self._model.measurement
-        ap = measurement.metrics["AP"]
+        ap = measurement.metrics.get("AP")
         return FormatRecord(file_digests(self._folder, SAFETENSORS), "state", 0.0, ap, ap, measurement.num_images)
 
     def _export_float(self, chosen: Format) -> FormatRecord:
@@ -151,13 +155,12 @@ class _Candidates:
         images = comparison_images(self._model.arch.resolution)
         images = [batch for batch in images if limit is None or max(batch.shape[2:]) <= limit]
         error = check_maps(chosen.name, self._model.network, runtime, images, chosen.maps_tolerance)
-        record = self._record(chosen, self._estimator(runtime), error, self._options.num_check_images, max_side=limit)
-        assert record.AP is not None
-        assert record.AP_network is not None
-        if abs(record.AP - record.AP_network) > chosen.ap_tolerance:
+        record = self._record(chosen, self._estimator(runtime), error, self._num_to_compare, max_side=limit)
+        ap, network_ap = record.AP, record.AP_network
+        if ap is not None and network_ap is not None and abs(ap - network_ap) > chosen.ap_tolerance:
             raise UserError(
-                f"AP of format {chosen.name} is {record.AP:.4f}, that of the network is {record.AP_network:.4f}; "
-                f"they may differ by {chosen.ap_tolerance:g}; nothing was kept, leave out the format"
+                f"AP of format {chosen.name} is {ap:.4f}, that of the network is {network_ap:.4f}; they may differ by "
+                f"{chosen.ap_tolerance:g}; nothing was kept, leave out the format"
             )
         if chosen == ONNX_FP16:
             return replace(record, largest_value=self._inputs.largest_value)
@@ -180,23 +183,27 @@ class _Candidates:
         detector = DetectorRuntime(self._folder, chosen, model.keypoints.num, model.settings)
         images = comparison_images(model.arch.resolution)
         error = check_detections(chosen.name, model.network, detector, images, model.settings)
-        num_images = num_until_people(self._test_set, min(self._options.num_check_images, len(self._test_set)))
+        estimator = replace(model, detector=detector).estimator(batch_size)
+        record = self._record(chosen, estimator, error, self._num_to_compare)
+        if record.AP is not None:
+            listed_ap = self._ap_of_listed(record.num_images)
+            if abs(record.AP - listed_ap) > chosen.ap_tolerance:
+                raise UserError(
+                    f"AP of format {chosen.name} is {record.AP:.4f}, that of the detections in the network's maps is "
+                    f"{listed_ap:.4f}; they may differ by {chosen.ap_tolerance:g}; nothing was kept, leave out --decode"
+                )
+        return replace(record, gives="detections")
+
+    def _ap_of_listed(self, num_images: int) -> float:
+        """Return the AP of the network's detections, from lists of them, on the first images."""
         if num_images not in self._listed_ap:
-            network = (model.network, model.arch.resolution, model.keypoints, model.settings, batch_size, model.device)
-            listing = ListingEstimator(*network)
+            model = self._model
+            network = (model.network, model.arch.resolution, model.keypoints, model.settings)
+            listing = ListingEstimator(*network, self._batch_size, model.device)
             self._listed_ap[num_images] = self._measure_ap(
                 num_images, "network, from detections", listing, self._test_set
             )
-        listed_ap = self._listed_ap[num_images]
-        estimator = replace(model, detector=detector).estimator(batch_size)
-        record = self._record(chosen, estimator, error, num_images)
-        assert record.AP is not None
-        if abs(record.AP - listed_ap) > chosen.ap_tolerance:
-            raise UserError(
-                f"AP of format {chosen.name} is {record.AP:.4f}, that of the detections in the network's maps is "
-                f"{listed_ap:.4f}; they may differ by {chosen.ap_tolerance:g}; nothing was kept, leave out --decode"
-            )
-        return replace(record, gives="detections")
+        return self._listed_ap[num_images]
 
     def _export_quantised(self, chosen: Format) -> FormatRecord:
         """Write a quantised file; if it costs too much AP, write it again with the sensitive layers in float."""
@@ -207,8 +214,9 @@ class _Candidates:
             runtime = self._open(chosen)
             images = comparison_images(self._model.arch.resolution)
             error = max(difference.rms for difference in differences(self._model.network, runtime, images))
-            estimator, num_images = self._estimator(runtime), self._model.measurement.num_images
-            record = self._record(chosen, estimator, error, num_images, in_float)
+            is_own = self._writer.other_images is None
+            num_images = self._model.measurement.num_images if is_own else len(self._test_set)
+            record = self._record(chosen, self._estimator(runtime), error, num_images, in_float)
             assert record.AP is not None
             assert record.AP_network is not None
             losses.append(record.AP_network - record.AP)
@@ -224,6 +232,16 @@ class _Candidates:
             f"format {chosen.name} loses {min(losses):.4f} AP, --max-int8-loss is {limit:g}; nothing was kept, allow a "
             "larger loss or leave out the format"
         )
+
+    @property
+    def _test_set(self) -> PoseDataset:
+        assert self._writer.test_set is not None
+        return self._writer.test_set
+
+    @property
+    def _num_to_compare(self) -> int:
+        """Images on which the AP of a file in float is compared."""
+        return 0 if self._writer.test_set is None else self._options.num_check_images
 
     def _open(self, chosen: Format) -> Runtime:
         """Open what was just written."""
@@ -247,10 +265,13 @@ class _Candidates:
             chosen: The format.
             estimator: Runs the file.
             error: Difference of its maps.
-            num_images: How many images, unless they show nobody.
+            num_images: How many images, unless they show nobody; 0: AP is not measured.
             in_float: Layers of a quantised file that stay in float.
             max_side: Longest side of the images that the file takes, in px; longer ones are left out.
         """
+        digests, takes = file_digests(self._folder, chosen), self._takes(chosen)
+        if not num_images:
+            return FormatRecord(digests, takes, error, None, None, 0, max_side=max_side)
         images = self._images_up_to(max_side)
         num_images = num_until_people(images, min(num_images, len(images)))
         ap = self._measure_ap(num_images, chosen.name, estimator, images)
@@ -258,10 +279,8 @@ class _Candidates:
         if key not in self._network_ap:
             network = replace(self._model, runtime=None, detector=None).estimator(self._batch_size)
             self._network_ap[key] = self._measure_ap(num_images, "network", network, images)
-        digests, network_ap = file_digests(self._folder, chosen), self._network_ap[key]
-        return FormatRecord(
-            digests, self._takes(chosen), error, ap, network_ap, num_images, in_float, max_side=max_side
-        )
+        measured = FormatRecord(digests, takes, error, ap, self._network_ap[key], num_images, in_float)
+        return replace(measured, max_side=max_side, images=self._writer.other_images)
 
     def _images_up_to(self, max_side: int | None) -> PoseDataset:
         """Return the test images whose input is at most ``max_side`` px long; those of unknown size count as such."""

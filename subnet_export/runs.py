@@ -146,7 +146,7 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
     rows = {
         "arch": model.arch.describe(),
         "costs": f"{model.costs['params']:,} parameters, {model.costs['macs'] / 1e6:,.1f} M MACs",
-        f"{measurement.split} split": f"{metrics} on {measurement.num_images} images",
+        f"{measurement.split} split": f"{metrics} on {measurement.num_images} images" if metrics else "not measured",
         "calibrated on": f"{calibration.num_images} images of {calibration.split} at {calibration.resolution} px",
         **{name.replace("_", " "): str(value) for name, value in figures.items() if not isinstance(value, dict)},
         "weights": str(folder / WEIGHTS_FILE),
@@ -154,8 +154,7 @@ def finish(options: argparse.Namespace, model: ExportedModel, title: str, figure
     for name, record in model.formats.items():
         agreement = "not run here, only its description was checked"
         if record.error is not None:
-            compared = f"AP {describe_difference(record)} on {record.num_images} images"
-            agreement = f"{record.gives} within {record.error:.1e}, {compared}"
+            agreement = f"{record.gives} within {record.error:.1e}, AP {describe_difference(record)}"
         rows[name] = f"{folder / FORMATS[name].files[0]} ({agreement})"
     rows |= {
         "description": str(folder / DESCRIPTION_FILE),

@@ -42,6 +42,7 @@ class Format:
             In float32, libraries differ by up to 2e-5 in the deepest networks.
         ap_tolerance: Largest difference between the AP of a file in float and the network's.
         decodes: Whether its graph can hold the decoding (:mod:`subnet_export.decoding.graph`).
+        needs_images: Whether training images show the range of its values when it is written.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Format:
     maps_tolerance: float = 1e-4
     ap_tolerance: float = 1e-3
     decodes: bool = False
+    needs_images: bool = False
 
 
 LITEPOSE = Format(
@@ -111,6 +113,7 @@ OPENVINO_INT8 = Format(
     purpose="OpenVINO, 8-bit integers",
     runs_on="Intel and AMD processors, Arm",
     runtimes=(("openvino_int8", "int8"),),
+    needs_images=True,
 )
 TORCH_EXPORT = Format(
     name="torch_export",
@@ -134,6 +137,7 @@ ONNX_FP16 = Format(
     runtimes=(("onnxruntime_fp16", "f16"),),
     maps_tolerance=3e-2,
     ap_tolerance=5e-3,
+    needs_images=True,
 )
 NCNN = Format(
     name="ncnn",
@@ -177,6 +181,7 @@ LITERT_INT8 = Format(
     runs_on="Android, Raspberry Pi and other Arm boards, x86",
     runtimes=(("litert_int8", "int8"),),
     environment="litert_int8",
+    needs_images=True,
 )
 EXECUTORCH = Format(
     name="executorch",

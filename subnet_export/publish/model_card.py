@@ -1,5 +1,8 @@
 """The model card: use, quality, cost, files and origin of an exported model, in Markdown."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from subnet_export.deployment.formats import FORMATS, LITEPOSE
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from subnet_export.publish import front_matter
@@ -95,19 +98,24 @@ def _quality(model: ExportedModel, name: str) -> str:
     measurement = model.measurement
     if not measurement.num_images:
         return (
-            f"## Quality\n\nAP was not measured; data set: {_dataset(model)}. To measure it, run `python -m "
+            f"## Quality\n\nAP was not measured; data set: {_own_images(model)}. To measure it, run `python -m "
             f"supernet.evaluate weights={name} dataset=NAME dataset.root=FOLDER`."
         )
     lines = [f"| {name} | {format_metric(value, 4)} |" for name, value in measurement.metrics.items()]
     heading = f"| measured on {measurement.num_images} images of the {measurement.split} split | |"
-    return "\n".join([f"## Quality\n\nData set: {_dataset(model)}.\n", heading, "|---|---|", *lines])
+    return "\n".join([f"## Quality\n\nData set: {_own_images(model)}.\n", heading, "|---|---|", *lines])
 
 
-def _dataset(model: ExportedModel) -> str:
-    kind = model.dataset.get("kind")
+def _own_images(model: ExportedModel) -> str:
+    return describe_images(model.dataset, model.measurement.split)
+
+
+def describe_images(dataset: Mapping[str, Any], split: str) -> str:
+    """Return what the images of a split are, in words."""
+    kind = dataset.get("kind")
     if kind == "synthetic":
-        return f"built-in people, {model.dataset['width']} x {model.dataset['height']} px"
-    return f"{kind}, annotations `{model.dataset.get(model.measurement.split, {}).get('annotations')}`"
+        return f"built-in people, {dataset['width']} x {dataset['height']} px"
+    return f"{kind}, annotations `{dataset.get(split, {}).get('annotations')}`"
 
 
 def _cost(model: ExportedModel, name: str) -> str:
@@ -150,11 +158,12 @@ def _files(model: ExportedModel) -> str:
 
 
 def describe_difference(record: FormatRecord) -> str:
-    """Return the difference of AP in words, with its sign."""
+    """Return the difference of AP in words, with its sign, and the images."""
     difference = record.ap_difference()
     if record.AP_network is None:
-        return "not measured"
-    return f"shows nothing: the network has {record.AP_network:.4f}" if difference is None else f"{difference:+.4f}"
+        return "not compared"
+    words = f"shows nothing: the network has {record.AP_network:.4f}" if difference is None else f"{difference:+.4f}"
+    return f"{words} on {record.num_images} images{f' of {record.images}' if record.images else ''}"
 
 
 def _file_row(name: str, record: FormatRecord) -> str:
@@ -169,7 +178,8 @@ def _file_row(name: str, record: FormatRecord) -> str:
     takes = f"`{record.takes}`" if record.takes in INPUTS else ""
     if record.error is None:
         return f"| {files} | {purpose} | {takes} | not run here | not measured: only its description was checked |"
-    ap = f"{record.AP:.4f} ({describe_difference(record)} on {record.num_images} images)"
+    compared = describe_difference(record)
+    ap = compared if record.AP is None else f"{record.AP:.4f} ({compared})"
     return f"| {files} | {purpose} | {takes} | {record.error:.1e} | {ap} |"
 
 

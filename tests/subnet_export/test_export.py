@@ -20,9 +20,12 @@ from subnet_export.runs import locked
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet
 from supernet.cli import arguments as command_line
+from supernet.cli.hydra_app import dataset_config
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.io.metric_values import without_null
+from supernet.pose.data.subset import Subset
 from supernet.pose.datasets import build
+from supernet.pose.evaluation import evaluate
 from supernet.space import SearchSpace
 from tests.helpers.locks import held_by_another_process
 
@@ -149,6 +152,80 @@ def test_an_imported_model_is_measured_when_formats_are_added(
     measurement = load_model(tmp_path / "further", format="openvino_int8").measurement
     assert (measurement.split, measurement.num_images) == ("test", 2)
     assert "AP" in measurement.metrics
+
+
+@pytest.fixture
+def without_images(exported: tuple[ExportedModel, Path], tmp_path: Path) -> Path:
+    """The exported model with the description of a data set whose folder nobody knows, as shipped models have."""
+    dataset = {"kind": "coco", "root": None, "test": {"annotations": "annotations/test.json", "images": "test"}}
+    folder = tmp_path / "without_images"
+    save_model(folder, replace(exported[0], dataset=dataset))
+    return folder
+
+
+@pytest.mark.parametrize(("options", "gives"), [((), "maps"), (("--decode",), "detections")])
+def test_a_model_without_its_images_is_compared_by_outputs(
+    options: tuple[str, ...], gives: str, without_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "again"
+    formats = "onnx" if options else "onnx,safetensors"
+    assert run(monkeypatch, "--model", without_images, "--format", formats, "--output", out, *options) == 0
+    before, after = load_model(without_images), load_model(out, format="onnx")
+    assert after.measurement == before.measurement
+    record = after.formats["onnx"]
+    assert record.error is not None
+    assert 0 < record.error < 1e-4
+    assert (record.AP, record.AP_network, record.num_images) == (None, None, 0)
+    assert json.loads((out / "model.json").read_text())["formats"]["onnx"]["checked"] == gives
+    assert "| not compared |" in (out / "README.md").read_text()
+
+
+def test_a_format_that_needs_images_is_refused_without_them(
+    without_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--model", without_images, "--format", "onnx,onnx_fp16", "--output", tmp_path / "again")
+    assert run(monkeypatch, *arguments) == 2
+    message = f"error: format onnx_fp16 needs images, and {without_images} comes without any; add --dataset NAME "
+    assert capsys.readouterr().err.startswith(message)
+    assert not (tmp_path / "again").exists()
+
+
+def test_no_image_is_read_if_none_are_compared(
+    exported: tuple[ExportedModel, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("subnet_export.export.build")
+    arguments = ("--model", exported[1], "--format", "onnx", "--check-images", 0, "--output", tmp_path / "again")
+    assert run(monkeypatch, *arguments) == 0
+    assert load_model(tmp_path / "again").formats["onnx"].AP is None
+
+
+def test_files_of_a_model_are_compared_on_another_data_set(
+    without_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "again"
+    other = ["dataset.keypoints=crowdpose", "dataset.width=128", "dataset.test.num_images=5"]
+    arguments = ["--model", without_images, "--dataset", "synthetic", *other, "--num-images", 4, "--check-images", 2]
+    assert run(monkeypatch, *arguments, "--format", "onnx,openvino_int8", "--max-int8-loss", 1, "--output", out) == 0
+    before, after = load_model(without_images), load_model(out)
+    assert (after.measurement, after.dataset) == (before.measurement, before.dataset)
+    images = Subset(build(dataset_config("synthetic", other), "test"), range(4))
+    assert after.formats.keys() == {"onnx", "openvino_int8"}
+    for (name, record), num_images in zip(sorted(after.formats.items()), (2, 4), strict=True):
+        network_ap = evaluate(before.estimator(), images, num_images).metrics["AP"]
+        assert record.num_images == num_images, name
+        assert record.AP_network == pytest.approx(network_ap, abs=1e-6)
+        assert record.images == "built-in people, 128 x 192 px"
+    assert f"on 2 images of {after.formats['onnx'].images}" in (out / "README.md").read_text()
+
+
+def test_another_data_set_must_have_the_keypoints_of_the_model(
+    without_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "again"
+    arguments = ("--model", without_images, "--dataset", "synthetic", "--format", "onnx", "--output", out)
+    assert run(monkeypatch, *arguments) == 2
+    assert f"dataset.keypoints is 'coco' but {without_images} was trained on" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_calibration_is_recorded(runs: Path, trained: TrainedSupernet, monkeypatch: pytest.MonkeyPatch) -> None:
