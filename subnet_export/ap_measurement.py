@@ -72,15 +72,17 @@ def named_dataset(options: argparse.Namespace) -> dict[str, Any] | None:
     return None
 
 
-def at_root(dataset: Mapping[str, Any], root: str | None) -> dict[str, Any]:
+def at_root(dataset: Mapping[str, Any], root: str | None, otherwise: str = "") -> dict[str, Any]:
     """Return the description of a data set with its folder replaced by ``root``, unless that is None.
+
+    ``otherwise`` ends the error message where no folder is known: what the command takes in place of this data set.
 
     Raises:
         UserError: The data set is not on disk, there is no such folder, or none is given and none known.
     """
     if root is None:
         if "root" in dataset and not dataset["root"]:
-            raise UserError("dataset.root is not set; give the data set's folder, --dataset-root FOLDER")
+            raise UserError(f"dataset.root is not set; give the data set's folder, --dataset-root FOLDER{otherwise}")
         return dict(dataset)
     if "root" not in dataset:
         raise UserError(f"a data set of kind {dataset.get('kind')!r} has no folder; leave out --dataset-root")

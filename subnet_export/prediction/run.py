@@ -49,7 +49,8 @@ def run(options: argparse.Namespace) -> None:
         sources = [replace(source, upright=is_upright) for source in sources]
         frames = _read_sources(sources, stats.errors)
     else:
-        frames = iter([_test_image(at_root(model.dataset, options.dataset_root), options.dataset_index or 0)])
+        dataset = at_root(model.dataset, options.dataset_root, ", or name an image")
+        frames = iter([_test_image(dataset, options.dataset_index or 0)])
     identity = ResultIds(ids_from_names(sources), model.category_id)
     if options.annotations is not None:
         identity = ids_of_annotations(options.annotations, sources, model.keypoints, model.dataset.get("category"))

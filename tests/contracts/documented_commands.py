@@ -114,7 +114,7 @@ def quick(command: Documented, people: Path) -> list[str]:
     if module == "search.evolve" and "predictor=true" in arguments:
         added += ["population=12", "prediction.first=10"]
     if "--model" in arguments and module == "subnet_export":
-        added = ["--check-images", "2", "--threads", "1"]
+        added = ["--check-images", "2", "--threads", "1", *(["--num-images", "2"] if "--dataset" in arguments else [])]
     if module == "subnet_export.finetune":
         arguments = [
             "2" if before == "--steps" else word for before, word in zip(["", *arguments], arguments, strict=False)
