@@ -138,8 +138,8 @@ def warn_untrained(summary: Mapping[str, Any], unlabelled: Sequence[str] = ()) -
     """
     if choices := summary["choices_never_trained"]:
         logger.warning(
-            f"{len(choices)} choices were never trained, such as {', '.join(choices[:_MAX_NAMED])}; train longer or "
-            "remove them from the space"
+            f"choices of the space that were never trained: {len(choices)}, such as {', '.join(choices[:_MAX_NAMED])}; "
+            "train longer or remove them"
         )
     weights = summary["weights"]
     is_of_heads = all(any(head in name for head in _HEADS) for name in weights["never_trained"])

@@ -106,7 +106,7 @@ def plan_lines(
     shared = f" in each of {processes.count} processes" if processes.count > 1 else ""
     parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     own = settings.batch_size // processes.count
-    threads = f", {torch.get_num_threads()} threads" if setup.device.type == "cpu" else ""
+    threads = f", threads: {torch.get_num_threads()}" if setup.device.type == "cpu" else ""
     lines.append(f"steps of {own} images{parts}{shared} on {setup.device}{threads}{has}; nothing was written")
     return lines
 

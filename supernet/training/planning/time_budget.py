@@ -71,7 +71,7 @@ def with_steps_for_minutes(setup: TrainingSetup, processes: Processes, started: 
         )
         logger.info(
             f"minutes={setup.settings.minutes:g}: {setup.settings.steps} steps; a step takes: {shown}; measured in "
-            f"{time.perf_counter() - began:.0f} s with {torch.get_num_threads()} threads"
+            f"{time.perf_counter() - began:.0f} s, threads: {torch.get_num_threads()}"
         )
     return setup
 
