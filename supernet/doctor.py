@@ -170,7 +170,7 @@ def _remedy(package: Package) -> str:
 
 def _devices(modules: dict[str, Any]) -> Iterator[str]:
     """Yield processor, memory and, if torch is among the loaded ``modules``, accelerators."""
-    yield f"{'processor':33} {processor()}, cores for this process: {num_cores()}"
+    yield f"{'processor':33} {processor()}, {num_cores()} cores for this process"
     if hasattr(os, "sysconf") and {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= os.sysconf_names.keys():
         yield f"{'memory':33} {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
     torch = modules.get("torch")
