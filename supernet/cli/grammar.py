@@ -31,17 +31,20 @@ def as_overrides(words: Iterable[str], options: Mapping[str, str]) -> list[str]:
         options: Names of all options, nested ones with dots, with their defaults. ``--flip-test`` alone switches an
             option on whose default is true or false, ``--no-flip-test`` off.
 
+    Returns:
+        Hydra's own options, then the others: Hydra refuses one of its own between two others.
+
     Raises:
         UserError: A word is neither an option with a value nor one of Hydra's own.
     """
-    rest, result = list(words), list[str]()
+    rest, flags, result = list(words), list[str](), list[str]()
     while rest:
         word = rest.pop(0)
         name, sign, value = word.partition("=")
         if name in HYDRA_FLAGS:
-            result.append(word)
+            flags.append(word)
             if HYDRA_FLAGS[name] and not sign and rest:
-                result.append(rest.pop(0))
+                flags.append(rest.pop(0))
         elif word.startswith("--"):
             result.append(_override(word[2:], rest, options))
         elif word.startswith("-"):
@@ -57,7 +60,7 @@ def as_overrides(words: Iterable[str], options: Mapping[str, str]) -> list[str]:
             result.append(word)
         else:
             raise UserError(_stray(word, rest, options))
-    return result
+    return [*flags, *result]
 
 
 def option_of(override: str) -> str:
