@@ -96,8 +96,11 @@ def plan_lines(
         took = "" if phase.seconds is None else duration(phase.seconds)
         rows.append((phase.name, f"{phase.steps:,}", f"{phase.resolution} px", gib(phase.memory), step, took))
     if speeds is not None:
+        validation = settings.steps * speeds.validation_seconds
         report = report_seconds(setup, speeds) / processes.count
-        total = report + sum(phase.seconds or 0.0 for phase in phases)
+        total = validation + report + sum(phase.seconds or 0.0 for phase in phases)
+        if setup.val_set is not None:
+            rows.append(("validation", "", "", "", "", duration(validation)))
         rows.append(("report", "", "", "", "", duration(report)))
         rows.append(("all", f"{settings.steps:,}", "", gib(max(phase.memory for phase in phases)), "", duration(total)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

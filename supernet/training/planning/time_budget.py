@@ -4,12 +4,13 @@ import itertools
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
 import torch
 
-from supernet.arch import layers
+from supernet.arch import Arch, layers
 from supernet.cli.console import progress_bar
 from supernet.compute.device import synchronise
 from supernet.compute.distributed import Processes
@@ -41,6 +42,7 @@ class Speeds:
         wait_seconds: That a process waits for each of its images of a step, unless they are cached.
         seconds_per_mac: Of the evaluation of an image, per multiply-add of the network.
         step_images: Images of a step that each process loads, while the others load theirs.
+        validation_seconds: Of the validations during training, divided among all steps.
     """
 
     step_seconds: tuple[float, ...]
@@ -48,6 +50,7 @@ class Speeds:
     wait_seconds: float
     seconds_per_mac: float
     step_images: int
+    validation_seconds: float = 0.0
 
 
 def with_steps_for_minutes(setup: TrainingSetup, processes: Processes, started: float) -> TrainingSetup:
@@ -96,7 +99,7 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
     """Take a few steps of each phase with weights that are thrown away, under a progress bar."""
     configure_process(setup)
     trainer = new_trainer(setup, new_supernet(setup, processes, is_resumed=True), processes)
-    costs, seconds_per_mac, waits = step_costs(setup), [], list[list[float]]()
+    costs, step_seconds_per_mac, waits = step_costs(setup), [], list[list[float]]()
     largest, fixed_shapes = setup.space.largest(), setup.settings.has_fixed_shapes(setup.device)
     counts = [min(1 + _MEASURED_STEPS, scheduled.stop - scheduled.start) for scheduled in setup.scheduled]
     with progress_bar(disable=not processes.is_main) as progress:
@@ -120,8 +123,8 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
                 before = _now(trainer)
                 if number == num_steps:
                     break
-            seconds_per_mac.append(seconds / work)
-    step_seconds = tuple(cost * value for cost, value in zip(costs, seconds_per_mac, strict=True))
+            step_seconds_per_mac.append(seconds / work)
+    step_seconds = tuple(cost * value for cost, value in zip(costs, step_seconds_per_mac, strict=True))
     step_images, num_workers = setup.settings.batch_size // processes.count, setup.settings.num_workers
     if num_workers:
         # Every worker begins with a batch, so only the first wait of a phase shows how long one takes to load.
@@ -129,12 +132,14 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
         wait = max(0.0, batch_seconds / num_workers - mean(step_seconds))
     else:
         batch_seconds = wait = max(0.0, mean(itertools.chain(*waits)))
+    seconds_per_mac = _evaluation_seconds(setup, trainer)
     return Speeds(
         step_seconds,
         image_seconds=batch_seconds / step_images,
         wait_seconds=wait / step_images,
-        seconds_per_mac=_evaluation_seconds(setup, trainer),
+        seconds_per_mac=seconds_per_mac,
         step_images=step_images,
+        validation_seconds=_validation_seconds(setup, seconds_per_mac) / processes.count,
     )
 
 
@@ -161,6 +166,7 @@ def steps_within(seconds: float, setup: TrainingSetup, speeds: Speeds) -> int:
     compute = sum(
         phase.share / total * value for phase, value in zip(settings.phases, speeds.step_seconds, strict=True)
     )
+    compute += speeds.validation_seconds
     loading = speeds.step_images * speeds.wait_seconds
     num_loaded = len(setup.train_set) if _is_cached(setup) else math.inf
     # A process loads each image once, and then finds it in its cache, if all fit.
@@ -188,10 +194,32 @@ def report_seconds(setup: TrainingSetup, speeds: Speeds) -> float:
     settings, rng = setup.settings, Stream.REPORT_ARCHS.generator(setup.settings.seed)
     archs = [setup.space.largest(), setup.space.smallest()]
     archs += [setup.space.sample(rng) for _ in range(settings.report_random)]
-    num_passes = settings.num_calibration_images + len(setup.test_set) * (1 + settings.evaluation.flip_test)
+    loading = len(setup.test_set) * speeds.image_seconds
+    scoring = _scoring_seconds(
+        setup, archs, settings.num_calibration_images, len(setup.test_set), speeds.seconds_per_mac
+    )
+    return loading + scoring
+
+
+def _validation_seconds(setup: TrainingSetup, seconds_per_mac: float) -> float:
+    """Return the time of the validations (option ``evaluate_every``) per step; their images stay in memory."""
+    if setup.val_set is None:
+        return 0.0
+    seconds, settings = 0.0, setup.settings
+    for scheduled in setup.scheduled:
+        archs = [setup.space.largest(), scheduled.space.smallest()]
+        one = _scoring_seconds(setup, archs, settings.num_evaluate_images, len(setup.val_set), seconds_per_mac)
+        seconds += scheduled.phase.share * one / settings.evaluate_every
+    return seconds / sum(phase.share for phase in settings.phases)
+
+
+def _scoring_seconds(
+    setup: TrainingSetup, archs: Sequence[Arch], num_calibration: int, num_images: int, seconds_per_mac: float
+) -> float:
+    """Return the time in which ``archs`` are calibrated and evaluated, without the time to load images."""
+    num_passes = num_calibration + num_images * (1 + setup.settings.evaluation.flip_test)
     num_macs = num_passes * sum(macs(layers(arch, setup.keypoints.num)) for arch in archs)
-    seconds_per_image = speeds.image_seconds + len(archs) * _GROUPING_SECONDS
-    return num_macs * speeds.seconds_per_mac + len(setup.test_set) * seconds_per_image
+    return num_macs * seconds_per_mac + num_images * len(archs) * _GROUPING_SECONDS
 
 
 def _is_cached(setup: TrainingSetup) -> bool:

@@ -77,6 +77,27 @@ def test_the_report_takes_the_time_of_its_subnets(setup: TrainingSetup) -> None:
     assert report(report_random=2) > report(report_random=0) > report(report_random=0, num_calibration_images=1)
 
 
+def test_validations_take_time_from_the_steps(tmp_path: Path) -> None:
+    config = configuration(tmp_path, minutes=3.0, evaluate_every=4, num_evaluate_images=4)
+    config["phases"] = [
+        {"name": "largest", "share": 1, "elastic": [], "subnets": ["largest"], "learning_rate": 1e-2},
+        {"name": "width", "share": 2, "elastic": ["width"], "subnets": ["random"], "learning_rate": 1e-2},
+    ]
+    setup = build_setup(from_mapping(TrainSettings, config, ""), SINGLE_PROCESS)
+    assert setup.val_set is not None
+    speeds, shared = measure(setup, SINGLE_PROCESS), measure(setup, Twin(0, 2))
+    largest, narrow = setup.space.largest(), setup.space.restrict(["width"]).smallest()
+    of_phases = [2 * macs(layers(largest, K)), macs(layers(largest, K)) + macs(layers(narrow, K))]
+    num_passes = 4 + len(setup.val_set) * (1 + setup.settings.evaluation.flip_test)
+    num_macs = num_passes * (of_phases[0] + 2 * of_phases[1]) / 3
+    grouping = 2 * len(setup.val_set) * time_budget._GROUPING_SECONDS
+    for found, processes in ((speeds, 1), (shared, 2)):
+        validation = found.validation_seconds * processes * 4
+        assert validation == pytest.approx(num_macs * found.seconds_per_mac + grouping)
+    slow = replace(SPEEDS, step_seconds=(0.5, 2.0), wait_seconds=0.0, validation_seconds=1.0)
+    assert steps_within(600.0, setup, slow) == 240  # a step takes 1.5 s on average
+
+
 def test_a_run_of_some_minutes_is_the_run_of_the_steps_that_it_chose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
