@@ -109,6 +109,19 @@ class SuperNet(nn.Module):
             weight = transformed.reshape(weight.shape[0], 1, smaller, smaller)
         return weight
 
+    def partly_used_transforms(self) -> dict[str, Tensor]:
+        """Return by name which outputs (size * size,) of each kernel transformation whose size is no choice are used.
+
+        With kernels of 3 and 7, one of 5 is only the way to one of 3, which is its centre.
+        """
+        used = {}
+        for i, stage in enumerate(self.space.stages):
+            for size in set(range(stage.kernel_sizes[0], stage.kernel_sizes[-1], 2)) - set(stage.kernel_sizes):
+                outputs = torch.zeros(size, size, dtype=torch.bool)
+                outputs[1:-1, 1:-1] = True
+                used |= {_transform_name(i, j, size): outputs.flatten() for j in range(stage.depths[-1])}
+        return used
+
 
 def is_backbone(parameter: str) -> bool:
     """Whether a supernet's parameter, given by its name, belongs to the backbone; the others belong to the head."""

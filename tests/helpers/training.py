@@ -60,15 +60,16 @@ def tiny_trainer(
     phases: tuple[Phase, ...] = PHASES,
     num_steps: int = NUM_STEPS,
     processes: Processes = SINGLE_PROCESS,
+    space: SearchSpace = SPACE,
     **changes: Any,
 ) -> Trainer:
     """Return a trainer that has not taken a step; the same one at every call. ``changes`` are settings."""
     torch.manual_seed(0)
     return Trainer(
-        SuperNet(SPACE, COCO.num),
+        SuperNet(space, COCO.num),
         PoseObjective(COCO.num),
         SyntheticPeople(COCO, 5, 1, 64, 64),
-        schedule(phases, SPACE, num_steps),
+        schedule(phases, space, num_steps),
         step_settings(**changes),
         processes,
     )

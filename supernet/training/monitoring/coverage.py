@@ -93,9 +93,12 @@ def values_of(arch: Arch) -> Iterator[tuple[str, int]]:
 def untrained_weights(trainer: Trainer) -> dict[str, Any]:
     """Return the number of weights and of weights that never had a gradient, with the first names of the latter.
 
-    The optimizer's second moment of a weight is 0 until its first gradient and above 0 from then on.
+    The optimizer's second moment of a weight is 0 until its first gradient and above 0 from then on. Weights that no
+    subnet can use do not count.
     """
     squares: dict[str, Tensor] = trainer.adam.moments_by_name(trainer.weights)[1]
+    for name, used in trainer.supernet.partly_used_transforms().items():
+        squares[f"kernel_transforms.{name}"] = squares[f"kernel_transforms.{name}"][:, used]
     untrained = {name: count for name, square in squares.items() if (count := int((square == 0).sum()))}
     return {
         "num_weights": sum(square.numel() for square in squares.values()),

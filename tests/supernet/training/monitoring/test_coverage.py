@@ -5,9 +5,10 @@ from collections import Counter
 
 import torch
 
+from supernet.space import SearchSpace
 from supernet.training.monitoring.coverage import Coverage, untrained_weights
 from supernet.training.phases import Phase
-from tests.helpers.training import EVERY, PHASES, steps, tiny_trainer
+from tests.helpers.training import EVERY, PHASES, SPACE, steps, tiny_trainer
 
 
 def test_choices_are_counted_per_phase_and_weights_left_out_are_known() -> None:
@@ -49,6 +50,18 @@ def test_choices_and_weights_that_no_step_trained_are_named() -> None:
     idle = sum(int((w.grad == 0).sum()) if w.grad is not None else w.numel() for w in probe.parameters())
     # A few more have no gradient: those of channels that were negative everywhere in both batches.
     assert 0 < idle <= untrained_weights(trainer)["num_never_trained"] < 1.01 * idle
+
+
+def test_what_lies_on_the_way_to_the_smallest_kernels_and_is_cut_off_is_not_untrained() -> None:
+    plain = SPACE.to_dict()
+    plain["stages"][0]["kernel_sizes"] = [3, 7]
+    space, phases = SearchSpace.from_dict(plain), (Phase("both", 1, EVERY, ("largest", "smallest"), 1e-2),)
+    trainer = tiny_trainer(phases, 2, space=space)
+    trained = untrained_weights(trainer)["num_weights"]
+    assert trained == sum(weight.numel() for weight in trainer.weights.values()) - 25 * (25 - 9)
+    for _ in steps(trainer):
+        pass
+    assert not any("kernel_transforms" in name for name in untrained_weights(trainer)["never_trained"])
 
 
 def test_counts_go_on_after_a_resume_and_phases_on_other_sizes_leave_out_resolution() -> None:
