@@ -18,6 +18,8 @@ _MAX_NAMED = 5
 
 _HEADS = (".final_refined.", ".final_raw.")
 """In the names of the last layers."""
+_TAGS = ("network.final_refined.0.conv.3.", "network.final_raw.0.conv.3.")
+"""Beginnings of the names of the layers that predict tags, beside the heatmaps of the coarser output."""
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +150,11 @@ def warn_untrained(summary: Mapping[str, Any], unlabelled: Sequence[str] = ()) -
             f"{weights['num_never_trained']:,} weights of the last layers were never trained, because these keypoints "
             f"are labelled on no training image: {', '.join(unlabelled[:_MAX_NAMED])}; label them or remove them from "
             "the keypoints"
+        )
+    elif weights["num_never_trained"] and all(name.startswith(_TAGS) for name in weights["never_trained"]):
+        logger.warning(
+            f"{weights['num_never_trained']:,} weights of the tags were never trained, which learn from images of "
+            "several people and from people with several keypoints; train longer if there are any"
         )
     elif weights["num_never_trained"]:
         logger.warning(

@@ -3,10 +3,13 @@
 import copy
 from collections import Counter
 
+import pytest
 import torch
 
+from supernet.pose.keypoints import COCO
 from supernet.space import SearchSpace
 from supernet.training.monitoring.coverage import Coverage, untrained_weights
+from supernet.training.monitoring.monitor import warn_untrained
 from supernet.training.phases import Phase
 from tests.helpers.training import EVERY, PHASES, SPACE, steps, tiny_trainer
 
@@ -62,6 +65,24 @@ def test_what_lies_on_the_way_to_the_smallest_kernels_and_is_cut_off_is_not_untr
     for _ in steps(trainer):
         pass
     assert not any("kernel_transforms" in name for name in untrained_weights(trainer)["never_trained"])
+
+
+def test_tags_that_had_nothing_to_learn_from_are_no_matter_of_elastic_dimensions(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trainer = tiny_trainer()
+    for _ in steps(trainer):
+        pass
+    by_name = trainer.adam.moments_by_name(trainer.weights)[1]
+    for layer in ("final_refined", "final_raw"):  # as after steps on single people of one keypoint
+        by_name[f"network.{layer}.0.conv.3.weight"][COCO.num :] = 0.0
+    summary = {"choices_never_trained": [], "weights": untrained_weights(trainer)}
+    warn_untrained(summary)
+    assert "of the tags were never trained" in caplog.text
+    by_name["network.first.0.0.weight"][0] = 0.0
+    caplog.clear()
+    warn_untrained(summary | {"weights": untrained_weights(trainer)})
+    assert "make their dimension elastic" in caplog.text
 
 
 def test_counts_go_on_after_a_resume_and_phases_on_other_sizes_leave_out_resolution() -> None:
