@@ -1,10 +1,12 @@
 """The settings of a training run, checked together and turned into what they stand for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from supernet.arch import BACKBONE_STRIDES
 from supernet.compute.distributed import Processes
 from supernet.errors import UserError
 from supernet.evaluation.readiness import check_ready
@@ -60,6 +62,7 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
     check_recording(settings, device, processes)
     space = SearchSpace.from_dict(settings.space)
     scheduled = schedule(settings.phases, space, settings.steps)
+    _check_batch_norm(settings, scheduled, processes)
     for resolution in space.resolutions:
         check_scales(settings.evaluation.scales, settings.evaluation.size_divisor, resolution)
     warm_start = None if settings.init is None else read_warm_start(settings.init, settings.init_arch, space)
@@ -88,6 +91,17 @@ def build_setup(settings: TrainSettings, processes: Processes) -> TrainingSetup:
         val_set=val_set,
         warm_start=warm_start,
     )
+
+
+def _check_batch_norm(settings: TrainSettings, scheduled: Sequence[ScheduledPhase], processes: Processes) -> None:
+    """Raise UserError if maps of a single pixel of a single image would be normalised by their own statistics."""
+    images = settings.batch_size // (1 if settings.sync_batch_norm else processes.count) // settings.accumulate
+    smallest = min(min(phase.resolutions) for phase in scheduled)
+    if images == 1 and smallest == BACKBONE_STRIDES[-1]:
+        raise UserError(
+            f"a single image of {smallest} px is one pixel in the last stage, and batch norm needs two; raise "
+            "batch_size, lower accumulate, or train on larger images (resolutions, resolution_scale)"
+        )
 
 
 def check_recording(settings: TrainSettings, device: torch.device, processes: Processes) -> None:

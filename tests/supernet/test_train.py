@@ -34,6 +34,15 @@ from supernet.training.trainer import Trainer
 from supernet.weight_sharing import SuperNet
 from tests.helpers.spaces import TINY
 
+ON_16_PX = {
+    "name": "tiny",
+    "share": 1,
+    "elastic": [],
+    "subnets": ["largest"],
+    "learning_rate": 1e-2,
+    "resolution_scale": 0.2,
+}
+
 
 @cache
 def composed() -> dict[str, Any]:
@@ -219,6 +228,8 @@ def test_a_checkpoint_that_holds_something_else_is_refused_by_name(tmp_path: Pat
         ({"phases": []}, "no phases"),
         ({"evaluation": {"scales": [0.25, 1]}}, "scale 0.25 of resolution 96 is 24 px"),
         ({"steps": 2}, "no step"),
+        ({"phases": [ON_16_PX], "batch_size": 1}, "a single image of 16 px"),
+        ({"phases": [ON_16_PX], "batch_size": 3, "accumulate": 3}, "lower accumulate"),
     ],
 )
 def test_wrong_options_are_refused_before_training(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
