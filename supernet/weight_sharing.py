@@ -114,7 +114,7 @@ class SuperNet(nn.Module):
 
         With kernels of 3 and 7, one of 5 is only the way to one of 3, which is its centre.
         """
-        used = {}
+        used: dict[str, Tensor] = {}
         for i, stage in enumerate(self.space.stages):
             for size in set(range(stage.kernel_sizes[0], stage.kernel_sizes[-1], 2)) - set(stage.kernel_sizes):
                 outputs = torch.zeros(size, size, dtype=torch.bool)
