@@ -16,7 +16,6 @@ MAX_TRIED = 200_000
 MAX_SECONDS = 1.2
 _NUM_RANDOM = 2_000
 _BEAM = 16
-_MAX_ROUNDS = 200
 
 
 @dataclass(frozen=True)
@@ -32,33 +31,38 @@ def nearest(space: SearchSpace, violation: Callable[[NDArray[Any]], NDArray[np.f
     """Search for an arch that meets all bounds; the search is deterministic.
 
     A beam search starts from random archs and from the smallest and the largest at each resolution. In each round it
-    changes every single choice of the best few. It stops when an arch fits, when none improves, or after ``MAX_TRIED``
-    archs or ``MAX_SECONDS``.
+    changes every single choice of the best few. Where none improves, another one starts from other random archs. It
+    stops when an arch fits, or after ``MAX_TRIED`` archs or ``MAX_SECONDS``.
 
     Args:
         space: The space to search.
         violation: Returns the violation (N,) of genes (N, G), at least 0.
     """
-    start, layout = time.perf_counter(), space.layout
-    genes = np.concatenate([_corners(layout), _drawn(layout, _NUM_RANDOM)])
+    start, layout, rng = time.perf_counter(), space.layout, np.random.default_rng(0)
+    genes = np.concatenate([_corners(layout), _drawn(layout, _NUM_RANDOM, rng)])
     violations, num_tried = violation(genes), len(genes)
-    for _ in range(_MAX_ROUNDS):
+    best, least = genes[:1], np.inf
+    while True:
         beam = np.argsort(violations, kind="stable")[:_BEAM]
         genes, violations = genes[beam], violations[beam]
-        if violations[0] == 0 or num_tried >= MAX_TRIED or time.perf_counter() - start > MAX_SECONDS:
-            break
+        if violations[0] < least:
+            best, least = genes[:1], violations[0]
+        if least == 0 or num_tried >= MAX_TRIED or time.perf_counter() - start > MAX_SECONDS:
+            return Nearest(space.decode(best)[0], float(least), num_tried)
         changed = np.unique(np.concatenate([_neighbours(layout, row) for row in genes]), axis=0)
         new_violations = violation(changed)
         num_tried += len(changed)
-        if new_violations.min() >= violations[0]:
-            break
-        genes, violations = np.concatenate([genes, changed]), np.concatenate([violations, new_violations])
-    return Nearest(space.decode(genes[:1])[0], float(violations[0]), num_tried)
+        if new_violations.min(initial=np.inf) < violations[0]:
+            genes, violations = np.concatenate([genes, changed]), np.concatenate([violations, new_violations])
+        else:
+            genes = _drawn(layout, _NUM_RANDOM, rng)
+            violations = violation(genes)
+            num_tried += len(genes)
 
 
-def _drawn(layout: GeneLayout, num: int) -> NDArray[np.int16]:
+def _drawn(layout: GeneLayout, num: int, rng: np.random.Generator) -> NDArray[np.int16]:
     """Draw rows that hold genes for blocks past the depth too, so that a greater depth can use them."""
-    return np.random.default_rng(0).integers(0, layout.num_choices, (num, len(layout.names)), np.int16)
+    return rng.integers(0, layout.num_choices, (num, len(layout.names)), np.int16)
 
 
 def _corners(layout: GeneLayout) -> NDArray[np.int16]:
