@@ -210,6 +210,13 @@ class Budget:
             )
 
 
+def shown_bound(name: str, value: Any) -> str:
+    """Return the value of a bound in a file with its unit; as it stands there if it is no bound or no quantity."""
+    if name not in BOUND_NAMES or type(value) not in (int, float) or not 0 < value < math.inf:
+        return str(value)
+    return readable(value, dimension=_BOUNDED[name.removeprefix(_LEAST)][1])
+
+
 def _read(name: str, value: Any, model: CostModel) -> Bound:
     is_least = name.startswith(_LEAST)
     cost, dimension = _BOUNDED[name.removeprefix(_LEAST)]

@@ -1,7 +1,7 @@
 """Candidates of a search: a scored arch as a value and as a row of a file (no torch)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from supernet.arch import Arch
@@ -65,6 +65,11 @@ class Candidate:
             **predicted,
             "arch": self.arch.to_dict(),
         }
+
+    def full_row(self) -> dict[str, Any]:
+        """Return :meth:`row` with the scores on smaller numbers of images, where there are any."""
+        earlier = [asdict(score) for score in self.scores[:-1]]
+        return self.row() | ({"earlier_scores": earlier} if earlier else {})
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from search import pareto
+from search.budget import shown_bound
 from search.objectives import COST_LABELS
-from search.quantities import readable
 from search.report import figures, subnet_table
 from search.report.charts import Chart, Series
 from search.report.figures import AP_LABEL
@@ -177,7 +177,7 @@ def _test_ap(search: FinishedSearch) -> str:
 
 def _budget(constraint: Any) -> str:
     limits = [(name, limit) for name, limit in (constraint or {}).items() if limit is not None]
-    return ", ".join(f"{name}={readable(limit) if type(limit) is int else limit}" for name, limit in limits) or "none"
+    return ", ".join(f"{name}={shown_bound(name, limit)}" for name, limit in limits) or "none"
 
 
 def _soft(text: str) -> str:

@@ -27,9 +27,11 @@ MOST_POINTS = 200
 def comparable(rows: Sequence[Row]) -> list[Row]:
     """Return the rows on the most frequent number of images, a row for each candidate, by order.
 
-    AP on different numbers of images is not comparable; a candidate may have a row for each number.
+    AP on different numbers of images is not comparable; a candidate may have a row for each number. Of equally frequent
+    numbers, the largest counts.
     """
-    number = Counter(row.get("num_images") for row in rows).most_common(1)[0][0]
+    counts = Counter(row.get("num_images") for row in rows)
+    number = max(counts, key=lambda number: (counts[number], number or 0))
     by_digest = {row["digest"]: row for row in rows if row.get("num_images") == number}
     return sorted(by_digest.values(), key=lambda row: row["order"])
 

@@ -112,9 +112,11 @@ def _effect_of_budget(rows: Sequence[Row], budget: Budget, chosen: Row) -> list[
         aps = [row["metrics"]["AP"] for row in rows]
         tau = kendalltau(costs, aps).statistic if min(len(set(costs)), len(set(aps))) > 1 else 0.0
         if tau > _STEEP:
-            text += "Among the evaluated subnets AP rises with this cost, so a larger budget may raise AP further"
+            rest = "what costs more is better here" if bound.is_least else "a larger budget may raise AP further"
+            text += f"Among the evaluated subnets AP rises with this cost, so {rest}"
         elif tau < -_STEEP:
-            text += "Among the evaluated subnets AP falls with this cost, so what costs less is better here"
+            rest = "a smaller lower bound may raise AP further" if bound.is_least else "what costs less is better here"
+            text += f"Among the evaluated subnets AP falls with this cost, so {rest}"
         elif abs(tau) <= _FLAT:
             text += (
                 "Among the evaluated subnets AP hardly depends on this cost: other choices decide within this budget"

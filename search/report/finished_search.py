@@ -73,11 +73,12 @@ def _read(folder: Path, name: str) -> FinishedSearch:
     try:
         chosen = summary["chosen"]
         Arch.from_dict(chosen["arch"])
-        for row in [chosen, *rows]:
+        scores = [{**row, **score} for row in rows for score in (*row.get("earlier_scores", ()), {})]
+        for row in [chosen, *scores]:
             _check(row)
-        if not rows:
+        if not scores:
             raise ValueError("there is no candidate")
-        scored = Scored(figures.comparable(rows), str(chosen["digest"]), Intervals(load(folder)))
+        scored = Scored(figures.comparable(scores), str(chosen["digest"]), Intervals(load(folder)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder} holds no valid search ({error!r}); name the folder of a finished search") from error
     return FinishedSearch(name, summary, scored)

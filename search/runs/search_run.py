@@ -56,7 +56,7 @@ class SearchRun:
     def write_candidates(self, archive: Sequence[Candidate]) -> None:
         """Write the rows of all scored candidates."""
         if self.processes.is_main:
-            rows = [candidate.row() for candidate in archive if candidate.scores]
+            rows = [candidate.full_row() for candidate in archive if candidate.scores]
             files.write_json(self.folder / CANDIDATES_FILE, rows)
 
     def stop_search_if_requested(self, archive: Sequence[Candidate]) -> None:

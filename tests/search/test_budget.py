@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from search.budget import Budget, CostModel
+from search import feasibility
+from search.budget import Budget, CostModel, shown_bound
 from search.cost import COSTS
 from supernet.arch import Arch
 from supernet.errors import UserError
@@ -105,6 +107,22 @@ def test_latencies_are_milliseconds(text: str, value: float) -> None:
     assert timed(latency=text).to_dict() == {"latency": value}
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("macs", 80_000_000, "80 M"),
+        ("memory", 64_000_000, "64 MB"),
+        ("min_weights", 12_000_000, "12 MB"),
+        ("latency", 100 / 3, "33.33 ms"),
+        ("latency", "30ms", "30ms"),
+        ("watts", 5, "5"),
+        ("macs", float("nan"), "nan"),
+    ],
+)
+def test_a_bound_in_a_file_is_shown_with_its_unit(name: str, value: Any, text: str) -> None:
+    assert shown_bound(name, value) == text
+
+
 def test_no_bound_lets_everything_through() -> None:
     none = budget(macs=None, min_latency=None)
     assert none.bounds == ()
@@ -135,6 +153,23 @@ def test_bounds_that_no_corner_meets_are_searched_for() -> None:
     message = r"no subnet of space nano with macs up to 54 M, params from 800 K was found among [\d,]+ tried"
     with pytest.raises(UserError, match=message):
         budget(macs="54M", min_params="800K").check_reachable()
+
+
+def test_a_narrow_budget_is_searched_for_from_several_starts() -> None:
+    narrow = budget(macs="82736128", min_macs="82570655", params="525472", min_params="524421")
+    narrow.check_reachable()
+
+
+def test_a_space_of_one_arch_has_no_neighbours_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feasibility, "MAX_TRIED", 5_000)
+    stages = [
+        replace(stage, widths=stage.widths[:1], depths=(1,), expand_ratios=(3,), kernel_sizes=(3,))
+        for stage in NANO.stages
+    ]
+    deconv_widths = tuple(widths[:1] for widths in NANO.deconv_widths)
+    space = replace(NANO, resolutions=(128,), stages=tuple(stages), deconv_widths=deconv_widths)
+    found = feasibility.nearest(space, lambda genes: np.full(len(genes), 0.5))
+    assert (found.arch, found.violation) == (space.smallest(), 0.5)
 
 
 @pytest.mark.parametrize(

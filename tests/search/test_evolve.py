@@ -11,6 +11,7 @@ import cv2
 import pytest
 
 from search.cost import COSTS, arch_costs
+from search.report.finished_search import read_searches
 from search.runs import finish, problem
 from search.runs.evaluator import Measurement
 from search.runs.evolution_run import start_or_resume
@@ -158,6 +159,10 @@ def test_the_best_are_scored_on_more_images_before_the_final_check(
     for row in rows:
         arch = Arch.from_dict(row["arch"])
         assert row["metrics"]["AP"] == free_scores.ap(VAL_SEED, arch, row["num_images"])
+    (search,) = read_searches([str(folder)], folder)
+    assert [row["num_images"] for row in search.scored.rows] == [2] * 12
+    aps = [free_scores.ap(VAL_SEED, Arch.from_dict(row["arch"]), 2) for row in rows]
+    assert [row["metrics"]["AP"] for row in search.scored.rows] == aps
 
 
 @pytest.mark.usefixtures("free_scores")

@@ -10,7 +10,7 @@ import pytest
 
 from search.report import image_results
 from search.report.__main__ import main
-from search.report.comparison import order_of_choices
+from search.report.comparison import comparison, order_of_choices
 from search.report.finished_search import read_searches
 from supernet.errors import UserError
 from tests.search.report.test_intervals import NUM_IMAGES, matches, rows_of, summary_of
@@ -57,6 +57,21 @@ def test_searches_are_compared_on_one_page(
     candidates = json.loads(data[1])
     assert len(candidates) == 6
     assert {name.split()[0] for name in candidates} == {"first", "second"}
+
+
+def test_candidates_scored_on_more_images_are_compared_by_their_scores_on_as_many_as_all(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "a", 0.9)
+    rows = json.loads((folder / "candidates.json").read_text())
+    first = {"num_images": rows[0]["num_images"], "metrics": rows[0]["metrics"]}
+    rescored = rows[0] | {"num_images": 500, "metrics": {"AP": 0.1}, "earlier_scores": [first]}
+    (folder / "candidates.json").write_text(json.dumps([rescored, *rows[1:]]))
+    (search,) = read_searches([str(folder)], tmp_path)
+    assert [row["metrics"] for row in search.scored.rows] == [row["metrics"] for row in rows]
+
+
+def test_the_budgets_of_searches_have_units(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "a", 0.5, constraint={"latency": 100 / 3, "memory": 64_000_000, "min_macs": None})
+    assert ">latency=33.33 ms, memory=64 MB<" in comparison(read_searches([str(folder)], tmp_path))
 
 
 def test_an_order_is_claimed_only_where_it_is_known(tmp_path: Path) -> None:

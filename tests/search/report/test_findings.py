@@ -8,16 +8,18 @@ from supernet.space import SearchSpace
 
 
 @pytest.mark.parametrize(
-    ("aps", "words"),
+    ("aps", "is_least", "words"),
     [
-        ((0.1, 0.2, 0.3, 0.4), "AP rises with this cost"),
-        ((0.4, 0.3, 0.2, 0.1), "AP falls with this cost"),
-        ((0.1, 0.4, 0.4, 0.1), "AP hardly depends on this cost"),
-        ((0.1, 0.4, 0.2, 0.3, 0.25), "AP depends on this cost weakly"),  # 6 of 10 pairs in order: 0.2
+        ((0.1, 0.2, 0.3, 0.4), False, "AP rises with this cost, so a larger budget may raise AP further"),
+        ((0.4, 0.3, 0.2, 0.1), False, "AP falls with this cost, so what costs less is better here"),
+        ((0.1, 0.2, 0.3, 0.4), True, "AP rises with this cost, so what costs more is better here"),
+        ((0.4, 0.3, 0.2, 0.1), True, "AP falls with this cost, so a smaller lower bound may raise AP further"),
+        ((0.1, 0.4, 0.4, 0.1), False, "AP hardly depends on this cost"),
+        ((0.1, 0.4, 0.2, 0.3, 0.25), False, "AP depends on this cost weakly"),  # 6 of 10 pairs in order: 0.2
     ],
 )
-def test_it_follows_the_rank_correlation(aps: tuple[float, ...], words: str) -> None:
+def test_it_follows_the_rank_correlation(aps: tuple[float, ...], is_least: bool, words: str) -> None:
     rows = [{"costs": {"macs": 1e6 * (i + 1)}, "metrics": {"AP": ap}} for i, ap in enumerate(aps)]
-    budget = Budget((Bound("macs", 1e7),), CostModel(SearchSpace.load("nano"), 17))
+    budget = Budget((Bound("macs", 1e7, is_least),), CostModel(SearchSpace.load("nano"), 17))
     (sentence,) = _effect_of_budget(rows, budget, rows[0])
     assert words in sentence

@@ -202,6 +202,8 @@ def test_candidates_are_compared_on_equally_many_images() -> None:
     rows = candidates(6)
     rescored = [row | {"num_images": 300, "metrics": {"AP": 0.9}} for row in rows[:2]]
     assert figures.comparable([*rows[::-1], *rescored]) == rows
+    all_rescored = [row | {"num_images": 300} for row in rows]
+    assert figures.comparable([*rows, *all_rescored]) == all_rescored
 
 
 def test_the_expected_best_of_random_draws_is_a_mean_over_all_choices() -> None:
