@@ -19,7 +19,16 @@ from search.predictor import LEAST_HELD_OUT, ApPredictor, held_out
 from search.runs.finish import finish
 from search.runs.problem import Problem, ProblemSettings, prepare
 from search.runs.results import FRONT_FOLDER
-from search.runs.resume import SCORES_FILE, STATE_FILE, SavedSearch, SearchLog, load_matches, load_scored, run_to_resume
+from search.runs.resume import (
+    SCORES_FILE,
+    STATE_FILE,
+    SavedSearch,
+    SearchLog,
+    load_matches,
+    load_scored,
+    run_to_resume,
+    seconds_before,
+)
 from search.runs.search_run import SearchRun
 from supernet.cli.console import progress_bar
 from supernet.cli.runs import create_run, planned_run, point_latest
@@ -109,6 +118,7 @@ def start_or_resume(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
                 files.sweep(folder)
                 files.sweep(folder / FRONT_FOLDER)
             _restore(search, saved)
+            started -= seconds_before(folder)
             for candidate, matches in load_matches(folder):
                 problem.validation.remember(candidate.arch, candidate.scores[-1], matches)
         if processes.is_main:
@@ -172,7 +182,7 @@ def _search(run: SearchRun, search: Evolution, log: SearchLog) -> None:
                 for number, score in scores:
                     candidate = search.tell(tasks[number].candidate.order, score)
                     if run.processes.is_main:
-                        log.add(candidate, None if run.settings.cache else _matches(run, candidate))
+                        log.add(candidate, run.seconds, None if run.settings.cache else _matches(run, candidate))
                     progress.update(task_id, completed=_num_scored(search), note=_best_so_far(search))
                     run.stop_search_if_requested(search.archive)
         num_scored = _num_scored(search)

@@ -54,10 +54,16 @@ class SearchLog:
         value = {"format": FORMAT, "config": self._config, "identity": self._identity, "search": dict(state)}
         files.write_json(self.folder / STATE_FILE, checksum.with_checksum(value))
 
-    def add(self, candidate: Candidate, matches: str | None = None) -> None:
-        """Append the newest score of a candidate, with its matches image by image where no cache keeps them."""
+    def add(self, candidate: Candidate, seconds: float, matches: str | None = None) -> None:
+        """Append the newest score of a candidate.
+
+        Args:
+            candidate: The candidate.
+            seconds: How long the search has taken so far.
+            matches: Of the candidate image by image, where no cache keeps them.
+        """
         own = {} if matches is None else {"matches": matches}
-        jsonl.append(self.folder / SCORES_FILE, candidate.row() | own)
+        jsonl.append(self.folder / SCORES_FILE, candidate.row() | {"seconds": seconds} | own)
 
     def check_identity(self, saved: SavedSearch) -> None:
         """Raise UserError with the first difference unless ``saved`` is a search of the same things as this one."""
@@ -107,6 +113,11 @@ def load_matches(folder: Path) -> list[tuple[Candidate, str]]:
     """Return each score, as a candidate with no other, that :meth:`SearchLog.add` wrote with matches; and these."""
     rows = [row for row in _rows(folder) if "matches" in row]
     return [(Candidate.from_row(row), str(row["matches"])) for row in rows]
+
+
+def seconds_before(folder: Path) -> float:
+    """Return how long a stopped search had taken when :meth:`SearchLog.add` wrote its last score."""
+    return max((row["seconds"] for row in _rows(folder) if type(row.get("seconds")) in (int, float)), default=0.0)
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:

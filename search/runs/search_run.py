@@ -32,7 +32,7 @@ class SearchRun:
         processes: Processes that score together; all of them call the same methods in the same order.
         stop_requested: Whether the user asked this process to stop.
         continue_with: Option with which a stopped run is continued.
-        started: ``time.perf_counter()`` when the run started.
+        started: ``time.perf_counter()`` when the run started; of a resumed one earlier, by what it had taken before.
     """
 
     problem: Problem

@@ -63,7 +63,7 @@ def evolution(score: ScoreFunction, num_evaluations: int, seed: int, folder: Pat
     while tasks := search.ask():
         log.save_state(search.state())
         for task in tasks:
-            log.add(search.tell(task.candidate.order, Score(1, {"AP": score(task.candidate.arch)})))
+            log.add(search.tell(task.candidate.order, Score(1, {"AP": score(task.candidate.arch)})), 0.0)
     return search.result().best.arch
 
 

@@ -18,6 +18,7 @@ from search.runs.evolution_run import start_or_resume
 from search.runs.score_cache import file_digest
 from supernet.checkpoints.supernet_file import SUPERNET_FILE
 from supernet.errors import UserError
+from supernet.io import jsonl
 from supernet.pose.metrics.image_matches import ImageMatches
 from supernet.training import run_folder
 from tests.helpers.locks import held_by_another_process
@@ -74,6 +75,15 @@ def stopped(evolve_config: Configure, free_scores: FreeScores, tmp_path: Path) -
     with pytest.raises(UserError, match="stopped after 5"):
         start_or_resume(evolve_config("constraint.macs=20M"))
     return tmp_path / "evolve" / "run"
+
+
+def test_the_seconds_of_a_resumed_search_are_those_of_all_its_parts(stopped: Path, evolve_config: Configure) -> None:
+    rows = jsonl.read(stopped / "scores.jsonl", "scores")
+    (stopped / "scores.jsonl").unlink()
+    for row in rows:
+        jsonl.append(stopped / "scores.jsonl", row | {"seconds": 1000.0 + row["order"]})
+    folder = start_or_resume(evolve_config("resume=latest"), ["resume=latest"])
+    assert 1004 < read(folder / "summary.json")["search_seconds"] < 1400
 
 
 def test_a_search_that_another_process_continues_is_refused(stopped: Path, evolve_config: Configure) -> None:
