@@ -95,5 +95,6 @@ def readable(value: float, rounding: Rounding = "nearest", dimension: Dimension 
     rounded = {"up": math.ceil(steps), "down": math.floor(steps), "nearest": math.floor(steps + 0.5)}[rounding] * step
     for unit, factor in dimension.shown:
         if rounded >= factor or unit == dimension.shown[-1][0]:
-            return f"{rounded / factor:.{_DIGITS}g} {unit}".strip()
+            number = rounded / factor
+            return f"{number:.{_DIGITS}g} {unit}".strip() if number < 10**_DIGITS else f"{number:.0f} {unit}".strip()
     raise AssertionError("the last unit shows every value")

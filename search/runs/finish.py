@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
-from search.budget import LATENCY
+from search.budget import LATENCY, Budget
 from search.candidate import Candidate, Score
 from search.evolution.offspring import draw_fitting
 from search.quantities import readable
@@ -73,8 +73,8 @@ def finish(
             if not is_within(finalists[0], problem.budget):
                 logger.warning(
                     "none of the best subnets keeps to %s where it was measured, and the chosen one takes %.2f ms; "
-                    "lower constraint.latency, or build the latency table again on a quiet machine",
-                    *(problem.budget.describe(), finalists[0].costs[MEASURED]),
+                    "%s, or build the latency table again on a quiet machine",
+                    *(problem.budget.describe(), finalists[0].costs[MEASURED], _remedy(finalists[0], problem.budget)),
                 )
             save_archs(run.folder, finalists, _origin(run), has_front)
         check = _final_check(run, finalists, rng, progress)
@@ -97,6 +97,12 @@ def finish(
     if all(0 <= ap < LEAST_AP for ap in (check.test.ap, *(candidate.ap for candidate in archive))):
         logger.warning("AP is about 0, so the choice means nothing: train the supernet longer")
     run.console.print("\n".join(lines), soft_wrap=True)
+
+
+def _remedy(chosen: Candidate, budget: Budget) -> str:
+    """Return how to change the budget so that a subnet like the chosen one keeps to it where it is measured."""
+    least = [bound.value for bound in budget.bounds if bound.cost == LATENCY and bound.is_least]
+    return "raise constraint.min_latency" if least and chosen.costs[MEASURED] < least[0] else "lower constraint.latency"
 
 
 def _origin(run: SearchRun) -> dict[str, Any]:

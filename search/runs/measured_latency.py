@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from search.lut.libraries import LibraryError
 from search.lut.runtimes import runtime_of
 from supernet.arch import Arch
 from supernet.costs.latency_table import LatencyTable, check_settings
+from supernet.errors import UserError
 
 WARM_UP_RUNS = 5
 ROUNDS = 30
@@ -25,7 +27,8 @@ def measured_ms(table: LatencyTable, archs: Sequence[Arch], progress: Callable[[
         progress: Called with the number of rounds done and the total.
 
     Raises:
-        UserError: The runtime, its version, the device or another setting differs from the table.
+        UserError: The runtime, its version, the device or another setting differs from the table, or the runtime cannot
+            run an arch.
     """
     threads = torch.get_num_threads()
     try:
@@ -43,6 +46,8 @@ def measured_ms(table: LatencyTable, archs: Sequence[Arch], progress: Callable[[
                 run()
                 arch_times_ms.append(1e3 * (time.perf_counter() - start))
         progress(ROUNDS, ROUNDS)
+    except LibraryError as error:
+        raise UserError(str(error)) from error
     finally:
         torch.set_num_threads(threads)
     return [statistics.median(arch_times_ms) for arch_times_ms in times_ms]

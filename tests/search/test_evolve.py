@@ -214,7 +214,12 @@ def test_a_choice_that_is_measured_slower_than_the_budget_is_warned_of(
     monkeypatch.setattr(finish, "measured_ms", lambda table, archs, progress: [500.0 + i for i in range(len(archs))])
     folder = start_or_resume(evolve_config(f"latency_table={tmp_path / 'table.json'}", "constraint.latency=450ms"))
     assert read(folder / "summary.json")["chosen"]["costs"]["measured_latency_ms"] == 500
-    assert "500.00 ms" in caplog.text
+    assert "500.00 ms; lower constraint.latency" in caplog.text
+    monkeypatch.setattr(finish, "measured_ms", lambda table, archs, progress: [0.5] * len(archs))
+    start_or_resume(
+        evolve_config(f"latency_table={tmp_path / 'table.json'}", "constraint.min_latency=1ms", "name=fast")
+    )
+    assert "0.50 ms; raise constraint.min_latency" in caplog.text
 
 
 def test_without_a_baseline_only_the_chosen_arch_is_checked(evolve_config: Configure, free_scores: FreeScores) -> None:

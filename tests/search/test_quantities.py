@@ -110,6 +110,7 @@ def test_what_is_shown_has_its_unit() -> None:
     assert readable(30.0, dimension=MILLISECONDS) == "30 ms"
     assert readable(0.9, dimension=MILLISECONDS) == "0.9 ms"
     assert readable(1234.5, "up", MILLISECONDS) == "1235 ms"
+    assert readable(100_000.0, dimension=MILLISECONDS) == "100000 ms"
 
 
 @given(st.integers(1, 10**15))

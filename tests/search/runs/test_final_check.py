@@ -11,11 +11,13 @@ import torch
 
 from search.budget import Budget, CostModel
 from search.candidate import Candidate, Score
+from search.lut.libraries import LibraryError
 from search.lut.runtimes import open_runtime
-from search.runs import finish
+from search.runs import finish, measured_latency
 from search.runs.final_check import MEASURED, FinalCheck, choose, is_within, with_latencies
 from search.runs.measured_latency import measured_ms
 from search.runs.results import save_archs
+from supernet.arch import Arch
 from supernet.costs.latency_table import LatencyTable, MeasurementSettings, Overhead
 from supernet.errors import UserError
 from supernet.genes import Genes
@@ -105,6 +107,16 @@ def test_latencies_are_measured_as_the_table_was_and_more_work_takes_longer() ->
     assert 0 < small < large < 10_000
     assert shown[-1] == (30, 30)
     assert torch.get_num_threads() == threads
+
+
+def test_a_network_that_the_library_cannot_run_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(arch: Arch) -> None:
+        raise LibraryError("ncnn 1.0 cannot open a graph; install a newer version")
+
+    settings = MeasurementSettings("ncnn", "1.0", "a phone", "", 1, "f32", 1)
+    monkeypatch.setattr(measured_latency, "runtime_of", lambda table: SimpleNamespace(settings=settings, open=refuse))
+    with pytest.raises(UserError, match="cannot open a graph"):
+        measured_ms(table(settings), ARCHS[:1], lambda done, total: None)
 
 
 def test_a_table_of_another_device_is_not_measured_here() -> None:
