@@ -116,7 +116,13 @@ def _num_images(settings: OptunaRunSettings, problem: Problem) -> int:
 def _shared_study(place: str, settings: OptunaRunSettings, problem: Problem) -> SharedStudy:
     storage = open_storage(place)
     identity = problem.identity | {"the number of images for a score": str(_num_images(settings, problem))}
-    study = open_study(storage, settings.study, settings.objectives, identity, describe(place))
+    try:
+        study = open_study(storage, settings.study, settings.objectives, identity, describe(place))
+    except StorageInternalError as error:
+        raise UserError(
+            f"cannot open study {settings.study} in {describe(place)} ({reason_of(error)}); check that you may write "
+            "there"
+        ) from error
     return SharedStudy(study, storage, settings.lost_after)
 
 

@@ -103,6 +103,15 @@ def test_a_database_that_goes_away_is_a_user_error(
         run(configure())
 
 
+def test_a_database_that_may_not_be_written_is_a_user_error(configure: Configure, tmp_path: Path) -> None:
+    database = tmp_path / "study.db"
+    open_storage(f"sqlite:///{database}")
+    config = configure() | {"storage": f"sqlite:///file:{database}?mode=ro&uri=true"}
+    with pytest.raises(UserError, match=r"cannot open study search in .*readonly database.*check that you may write"):
+        run(config)
+    assert not (tmp_path / "optuna_search").exists()
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
