@@ -45,7 +45,8 @@ def run_build(options: argparse.Namespace) -> None:
     """Measure on this machine and write a table."""
     began, plan = time.perf_counter(), _plan(options)
     space, num_keypoints = plan.space, plan.num_keypoints
-    device = pick_device(options.device) if options.runtime == "torch" else torch.device("cpu")
+    is_on_cpu = options.runtime != "torch" and options.device == "auto"
+    device = torch.device("cpu") if is_on_cpu else pick_device(options.device)
     threads = options.threads or torch.get_num_threads()
     runtime = open_runtime(options.runtime, options.precision, threads, options.batch, num_keypoints, device)
     name = f"{space.name}-{options.runtime}-{options.precision}-{threads}threads.json"

@@ -122,6 +122,7 @@ def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["transfer", "table.json", "nowhere.jsonl", "--output", "."], ". exists already"),
         (["benchncnn", "nowhere.zip", "out.txt", "--output", "new.jsonl"], "cannot read kit nowhere.zip"),
         (["build", "--precision", "f16"], "onnxruntime computes in f32 here, not in f16"),
+        (["build", "--runtime", "ncnn", "--device", "cuda"], "cuda"),
         (["build", "--space", "nowhere"], "there is no space named 'nowhere'"),
         (["build", "--resolutions", "128,200"], "'200' is not a resolution of space nano; choose among 128, 144, 160"),
         (["build", "--threads", "0"], "'0' must be a whole number of at least 1"),
