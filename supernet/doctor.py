@@ -56,7 +56,6 @@ PACKAGES = (
     Package("mlflow", "mlflow", "training curves in MLflow, tracker=mlflow", "mlflow"),
     Package("wandb", "wandb", "training curves in Weights & Biases, tracker=wandb", "wandb"),
     Package("onnx", "onnx", "export to ONNX", "onnx"),
-    Package("onnxscript", "onnxscript", "export to ONNX", "onnx"),
     Package("onnxruntime", "onnxruntime", "running ONNX exports", "onnx"),
     Package("openvino", "openvino", "export to OpenVINO, and running it", "openvino"),
     Package("nncf", "nncf", "8-bit OpenVINO exports", "openvino"),

@@ -256,10 +256,10 @@ def test_a_missing_package_is_reported_before_any_work(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
     assert run(monkeypatch, "--runs", runs, "--format", "onnx") == 2
     assert capsys.readouterr().err == (
-        "error: format onnx needs the package onnxscript, which is not installed; run pip install "
+        "error: format onnx needs the package onnxruntime, which is not installed; run pip install "
         "'litepose-supernet[onnx]'\n"
     )
     assert not (runs / "export").exists()

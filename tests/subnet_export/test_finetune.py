@@ -110,7 +110,6 @@ def test_the_result_has_the_formats_of_the_model_it_started_from(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
     start = tmp_path / "start"
     chosen = tuple(FORMATS[name] for name in ("onnx", "safetensors"))
     test_set = build(exported[0].dataset, "test")

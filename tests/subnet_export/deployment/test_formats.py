@@ -91,8 +91,8 @@ def test_the_page_of_formats_states_the_size_of_every_environment() -> None:
 def test_a_missing_package_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     require(("json",), "onnx", "format onnx")
     find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
     with pytest.raises(UserError) as caught:
         require(FORMATS["onnx"].packages, FORMATS["onnx"].extra, "format onnx")
-    for part in ("format onnx", "package onnxscript", "pip install 'litepose-supernet[onnx]'"):
+    for part in ("format onnx", "package onnxruntime", "pip install 'litepose-supernet[onnx]'"):
         assert part in str(caught.value)
