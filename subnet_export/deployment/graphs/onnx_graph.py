@@ -45,7 +45,7 @@ def onnx_graph(network: DeploymentNetwork) -> "onnx.ModelProto":
     model = writer.model(dict(zip(OUTPUT_NAMES, maps, strict=True)))
     del model.graph.output[:]
     for name, channels, stride in zip(OUTPUT_NAMES, (2 * num_keypoints, num_keypoints), (4, 2), strict=True):
-        sizes = ["batch", channels, f"height/{stride}", f"width/{stride}"]
+        sizes: list[str | int | None] = ["batch", channels, f"height/{stride}", f"width/{stride}"]
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes))
     model.producer_name = PROJECT
     onnx.checker.check_model(model, full_check=True)
@@ -72,7 +72,9 @@ class OnnxWriter:
         """Add an input of any batch and size: images (B, H, W, C) uint8, or maps (B, C, H, W) float32."""
         from onnx import TensorProto, helper
 
-        sizes = ["batch", "height", "width", channels] if is_image else ["batch", channels, "height", "width"]
+        sizes: list[str | int | None] = ["batch", channels, "height", "width"]
+        if is_image:
+            sizes = ["batch", "height", "width", channels]
         kind = TensorProto.UINT8 if is_image else TensorProto.FLOAT
         self._inputs.append(helper.make_tensor_value_info(name, kind, sizes))
         return name
