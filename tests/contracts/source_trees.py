@@ -1,7 +1,7 @@
 """The syntax trees of all modules, with the imports inside functions; nothing is imported."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -14,11 +14,14 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {
-    module_name(path): ast.parse(path.read_text(encoding="utf-8"), str(path))
-    for package in PACKAGES
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
+@cache
+def trees() -> dict[str, ast.Module]:
+    """The tree of each module by its dotted name."""
+    return {
+        module_name(path): ast.parse(path.read_text(encoding="utf-8"), str(path))
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -40,7 +43,15 @@ def below(name: str, parents: tuple[str, ...]) -> bool:
     return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+def source_of(node: ast.expr) -> str:
+    """The source text of an expression; that of dotted names, which are most, without the slow ``ast.unparse``."""
+    parts, value = [], node
+    while isinstance(value, ast.Attribute):
+        parts.append(value.attr)
+        value = value.value
+    return ".".join([value.id, *reversed(parts)]) if isinstance(value, ast.Name) else ast.unparse(node)
+
+
+@cache
+def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
+    return [(source_of(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]

@@ -2,7 +2,7 @@
 
 import ast
 
-from tests.contracts.source_trees import TREES, below, calls, imported
+from tests.contracts.source_trees import below, calls, imported, source_of, trees
 
 COMMANDS = {
     "supernet.cli.console": "prints logs, and the error that ends a command",
@@ -55,11 +55,15 @@ WRITES_ELSEWHERE = {
 WRITERS = ("write_text", "write_bytes", "savefig", "tofile", "imwrite", "symlink_to", "copyfile", "move")
 
 
+CHECKED = ("weights_only", "allow_pickle", "strict")
+"""Arguments whose value decides whether a call is safe."""
+
+
 def unsafe(tree: ast.AST) -> list[str]:
     """Calls and imports that can run code from a data file or skip a check of it."""
     found = []
     for name, call in calls(tree):
-        values = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        values = {word.arg: ast.unparse(word.value) for word in call.keywords if word.arg in CHECKED}
         if name.endswith("torch.load") and values.get("weights_only") != "True":
             found.append(f"line {call.lineno}: torch.load without weights_only=True")
         if name in ("yaml.load", "yaml.unsafe_load", "yaml.full_load"):
@@ -70,7 +74,7 @@ def unsafe(tree: ast.AST) -> list[str]:
             found.append(f"line {call.lineno}: strict=False")
     names = imported(tree)
     # The error that torch.load raises lives in pickle; everything else there reads or writes code.
-    used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used = {source_of(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     used |= {name for name in names if name.startswith("pickle.")}
     found += [f"uses {name}" for name in sorted(used) if below(name, ("hydra.utils", "hydra._internal"))]
     found += [
@@ -83,9 +87,10 @@ def unsafe(tree: ast.AST) -> list[str]:
 def writes(tree: ast.AST) -> list[str]:
     """Calls that write to the disk outside of functions that use ``files.atomic``."""
     covered: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and any(name.endswith("files.atomic") for name, _ in calls(node)):
-            covered.update(ast.walk(node))
+    safe = {call for name, call in calls(tree) if name.endswith("files.atomic")}
+    for node in ast.walk(tree) if safe else ():
+        if isinstance(node, ast.FunctionDef) and not safe.isdisjoint(inside := set(ast.walk(node))):
+            covered |= inside
     found = []
     for name, call in calls(tree):
         last = name.rpartition(".")[2]
@@ -106,7 +111,7 @@ def writes(tree: ast.AST) -> list[str]:
 
 
 def test_nothing_is_written_around_the_durable_writer() -> None:
-    found = {module: calls for module, tree in TREES.items() if (calls := writes(tree))}
+    found = {module: calls for module, tree in trees().items() if (calls := writes(tree))}
     del found["supernet.io.files"]
     # safe_torch writes to memory only.
     assert [call for call in found.pop("supernet.checkpoints.safe_torch") if not call.endswith("torch.save")] == []
@@ -125,20 +130,20 @@ def prints(tree: ast.AST) -> list[str]:
 
 
 def test_only_commands_print() -> None:
-    found = {module: shown for module, tree in TREES.items() if (shown := prints(tree))}
+    found = {module: shown for module, tree in trees().items() if (shown := prints(tree))}
     assert found.keys() - COMMANDS.keys() == set(), found
     assert COMMANDS.keys() - found.keys() == set(), "no longer needed"
     assert not [module for module, shown in found.items() if any(call.endswith("warnings.warn") for call in shown)]
 
 
 def test_tensors_are_read_and_written_in_one_place() -> None:
-    for module, tree in TREES.items():
+    for module, tree in trees().items():
         names = {name for name, _ in calls(tree)} & {"torch.load", "torch.save", "torch.jit.load", "np.load"}
         assert not names or module == "supernet.checkpoints.safe_torch", f"{module} calls {names}"
 
 
 def test_no_module_can_run_code_from_a_data_file() -> None:
-    assert not {module: found for module, tree in TREES.items() if (found := unsafe(tree))}
+    assert not {module: found for module, tree in trees().items() if (found := unsafe(tree))}
 
 
 def test_the_scan_sees_what_it_forbids() -> None:

@@ -2,8 +2,9 @@
 
 import ast
 from collections import Counter
+from functools import cache
 
-from tests.contracts.source_trees import PACKAGES, ROOT, TREES, below, imported
+from tests.contracts.source_trees import PACKAGES, ROOT, below, imported, trees
 
 TORCH_FREE = (
     "supernet.arch",
@@ -52,7 +53,11 @@ MOST_FILES = 15
 HYDRA = ("supernet.cli.hydra_app", "supernet.cli.text_options")
 """Modules that may import Hydra."""
 
-IMPORTS = {module: imported(tree) for module, tree in TREES.items()}
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """The dotted names that each module imports."""
+    return {module: imported(tree) for module, tree in trees().items()}
 
 
 def reached(module: str) -> set[str]:
@@ -63,7 +68,7 @@ def reached(module: str) -> set[str]:
         name = waiting.pop()
         if name not in seen:
             seen.add(name)
-            waiting.extend(IMPORTS.get(name, ()))
+            waiting.extend(imports().get(name, ()))
     return seen
 
 
@@ -71,7 +76,7 @@ def breaches(of: tuple[str, ...], forbidden: tuple[str, ...], allowed: tuple[str
     """Imports of ``forbidden`` names by modules inside ``of``, except ``allowed`` names and their parent packages."""
     return [
         f"{module} imports {name}"
-        for module, names in IMPORTS.items()
+        for module, names in imports().items()
         if below(module, of)
         for name in sorted(names)
         if below(name, forbidden) and not below(name, allowed) and not any(below(other, (name,)) for other in allowed)
@@ -80,8 +85,8 @@ def breaches(of: tuple[str, ...], forbidden: tuple[str, ...], allowed: tuple[str
 
 def test_every_package_is_scanned() -> None:
     for package in PACKAGES:
-        assert package in TREES
-    assert {"supernet.arch", "supernet.pose.training.augmentation", "search.cost"} <= TREES.keys()
+        assert package in trees()
+    assert {"supernet.arch", "supernet.pose.training.augmentation", "search.cost"} <= trees().keys()
 
 
 def test_package_files_hold_only_a_docstring() -> None:
@@ -136,8 +141,8 @@ def test_only_the_shared_entry_plumbing_imports_hydra() -> None:
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    for module in TREES:
-        around = {name for first in IMPORTS[module] if first in TREES for name in reached(first)}
+    for module in trees():
+        around = {name for first in imports()[module] if first in trees() for name in reached(first)}
         assert module not in around, f"{module} is part of an import cycle"
 
 
@@ -150,7 +155,7 @@ def test_sibling_folders_import_each_other_one_way() -> None:
                 return ".".join(first[:depth]), ".".join(second[:depth])
         return None
 
-    pairs = {sibling_folders(module, name) for module in TREES for name in IMPORTS[module] & TREES.keys()}
+    pairs = {sibling_folders(module, name) for module in trees() for name in imports()[module] & trees().keys()}
     both_ways = [pair for pair in pairs if pair is not None and pair[::-1] in pairs]
     assert not both_ways
 
