@@ -152,7 +152,6 @@ def test_a_stopped_search_continues_and_scores_nothing_twice(engine: Engine, tmp
     whole, stopped, rest = Recorder(), Recorder(stop_at), Recorder()
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
-    expected = engine.search(whole, 24, 5, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         engine.search(stopped, 24, 5, tmp_path / "stopped")
     best = engine.search(rest, 24, 5, tmp_path / "stopped")
@@ -160,5 +159,5 @@ def test_a_stopped_search_continues_and_scores_nothing_twice(engine: Engine, tmp
     assert len(archs) == len(set(archs)) == 24
     assert value(best) == max(map(value, archs))
     if engine.resumes_exactly:
+        assert best == engine.search(whole, 24, 5, tmp_path / "whole")
         assert archs == whole.archs
-        assert best == expected
