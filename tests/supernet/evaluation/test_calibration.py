@@ -15,8 +15,8 @@ from supernet.evaluation import calibration
 from supernet.evaluation.calibration import calibrate
 from supernet.litepose import LitePose, normalisation_layers
 from supernet.pose.geometry import normalise
-from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
+from tests.helpers.searches import SPACE
 
 
 def batches(*sizes: int) -> list[Tensor]:
@@ -29,9 +29,9 @@ def batches(*sizes: int) -> list[Tensor]:
 
 
 def subnet(seed: int) -> LitePose:
-    """A random subnet of the nano space, float64."""
+    """A random subnet of a tiny space, float64."""
     torch.manual_seed(seed)
-    supernet = SuperNet(SearchSpace.load("nano"), 14).double()
+    supernet = SuperNet(SPACE, 14).double()
     return supernet.extract(supernet.space.sample(np.random.default_rng(seed)))
 
 
@@ -191,13 +191,12 @@ def test_calibration_on_nothing_is_refused_and_leaves_the_threads() -> None:
 
 
 def trained_supernet() -> tuple[SuperNet, list[Tensor], Tensor]:
-    """A nano supernet trained to find bright blobs, its training images in batches, and other images.
+    """A tiny supernet trained to find bright blobs, its training images in batches, and other images.
 
     A simple task in place of pose: every heatmap is the image's smoothed brightness.
     """
     torch.manual_seed(0)
-    space = SearchSpace.load("nano")
-    supernet = SuperNet(space, 1).train()
+    supernet = SuperNet(SPACE, 1).train()
     generator = torch.Generator().manual_seed(1)
     blobs = torch.nn.functional.interpolate(torch.rand(40, 1, 4, 4, generator=generator), size=64, mode="bilinear")
     blobs = (255 * blobs.expand(-1, 3, -1, -1)).to(torch.uint8)
@@ -206,7 +205,7 @@ def trained_supernet() -> tuple[SuperNet, list[Tensor], Tensor]:
     rng = np.random.default_rng(0)
     for step in range(30):
         images = normalise(training[step % 4])
-        for arch in (space.largest(), space.sample(rng)):
+        for arch in (SPACE.largest(), SPACE.sample(rng)):
             error(supernet(images, arch), images).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
