@@ -23,30 +23,35 @@ from tests.helpers.locks import held_by_another_process
 Exported = tuple[ExportedModel, Path]
 
 
+Whole = tuple[list[Any], Path]
+
+
+@pytest.fixture(scope="module")
+def whole(exported: Exported, supernet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The arguments of a run that was not stopped, and its result."""
+    arguments = ["--model", exported[1], "--steps", 4, "--batch-size", 3, "--teacher", supernet_folder]
+    result = tmp_path_factory.mktemp("whole") / "tuned"
+    with pytest.MonkeyPatch.context() as patch:
+        pretend(patch, 0.1, 0.2)
+        assert run(patch, *arguments, "--output", result) == 0
+    return arguments, result
+
+
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_a_stopped_run_is_resumed_to_the_same_bits(
-    step: int,
-    exported: Exported,
-    supernet_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    step: int, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--model", exported[1], "--steps", 4, "--batch-size", 3, "--teacher", supernet_folder]
-    with monkeypatch.context() as patch:
-        pretend(patch, 0.1, 0.2)
-        assert run(patch, *arguments, "--output", tmp_path / "whole") == 0
-    runs = tmp_path / "runs"
+    (arguments, expected), runs = whole, tmp_path / "runs"
     with monkeypatch.context() as patch:
         pretend(patch, 0.1, 0.2)
         stop_after(patch, step)
         assert run(patch, *arguments, "--runs", runs) == 2
     (left,) = os.listdir(runs / "finetune")  # no result, half or whole
     if step == 1:  # as where it was killed between two renames; with what other killed runs left
-        whole = runs / "finetune" / left
-        whole.rename(whole.with_name(left.replace("checkpoint.pt", "checkpoint.previous.pt")))
-        (whole.parent / f".{left.removesuffix('.pt')}.tmp99999999.pt").touch()
-        (whole.parent / f".{left.removesuffix('.checkpoint.pt')}.tmp99999999").mkdir()  # of this run itself
+        last = runs / "finetune" / left
+        last.rename(last.with_name(left.replace("checkpoint.pt", "checkpoint.previous.pt")))
+        (last.parent / f".{left.removesuffix('.pt')}.tmp99999999.pt").touch()
+        (last.parent / f".{left.removesuffix('.checkpoint.pt')}.tmp99999999").mkdir()  # of this run itself
     message = capsys.readouterr().err
     assert message == f"error: stopped after {step} of 4 steps; continue with --resume {runs / 'finetune' / left}\n"
     with monkeypatch.context() as patch:
@@ -54,9 +59,9 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(
         name = "latest" if step == 1 else left.removesuffix(".checkpoint.pt")
         assert run(patch, "--resume", name, "--runs", runs) == 0
     resumed = runs / "finetune" / "latest"
-    assert equal(load_model(resumed).network.state_dict(), load_model(tmp_path / "whole").network.state_dict())
+    assert equal(load_model(resumed).network.state_dict(), load_model(expected).network.state_dict())
     assert sorted(os.listdir(runs / "finetune")) == sorted([left.removesuffix(".checkpoint.pt"), "latest"])
-    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (resumed, tmp_path / "whole")]
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (resumed, expected)]
     assert [summary["AP_val_before"] for summary in summaries] == [0.1, 0.1]
     assert summaries[0]["AP_test_after"] == summaries[1]["AP_test_after"]
 
