@@ -1,7 +1,7 @@
-"""Jobs for two processes that train together: ``python -m tests.helpers.rank_jobs FOLDER TIMEOUT JOB...``.
+"""Jobs for two processes that train together: ``python -m tests.helpers.rank_jobs FOLDER TIMEOUT JOB,...``.
 
 The processes are forked, so that torch is imported once, and do the jobs one after the other; each writes ``rank0`` or
-``rank1`` into the folder with the job's name.
+``rank1`` into the folder with the job's name. Each further list of jobs is for two new processes.
 """
 
 import multiprocessing
@@ -213,21 +213,26 @@ def child(folder: Path, timeout_seconds: float, jobs: Sequence[str], rank: int) 
     run_command(work)
 
 
-def main(folder: str, timeout_seconds: str, *jobs: str) -> None:
-    """Fork two processes, wait for both, and print their exit statuses; rank 1 is killed if it long outlives rank 0."""
+def main(folder: str, timeout_seconds: str, *lists: str) -> None:
+    """Let two processes do each list of jobs, and print the exit statuses of each two."""
+    torch.set_num_threads(1)
+    print([statuses(Path(folder), float(timeout_seconds), jobs.split(",")) for jobs in lists])
+
+
+def statuses(folder: Path, timeout_seconds: float, jobs: Sequence[str]) -> list[int | None]:
+    """Fork two processes, and return the exit statuses of both; rank 1 is killed if it long outlives rank 0."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    torch.set_num_threads(1)
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=child, args=(Path(folder), float(timeout_seconds), jobs, i)) for i in range(2)]
+    processes = [context.Process(target=child, args=(folder, timeout_seconds, jobs, i)) for i in range(2)]
     for rank in processes:
         rank.start()
     processes[0].join()
-    processes[1].join(float(timeout_seconds))
+    processes[1].join(timeout_seconds)
     processes[1].kill()
     processes[1].join()
-    print([rank.exitcode for rank in processes])
+    return [rank.exitcode for rank in processes]
 
 
 if __name__ == "__main__":

@@ -22,21 +22,27 @@ from tests.helpers.rank_jobs import STEPS, norm_case, trained
 from tests.helpers.training import NUM_STEPS, is_equal, tiny_trainer, train
 
 
-def run_in_two_processes(folder: Path, timeout_seconds: float, *jobs: str) -> tuple[list[int], str]:
-    """Run jobs of ``rank_jobs`` in two processes; returns their exit statuses and what they printed as errors."""
-    command = [sys.executable, "-m", "tests.helpers.rank_jobs", str(folder), str(timeout_seconds), *jobs]
+def run_in_two_processes(folder: Path, timeout_seconds: float, *lists: str) -> tuple[list[list[int]], str]:
+    """Run each list of jobs of ``rank_jobs`` in two processes; returns their exit statuses and what all printed."""
+    command = [sys.executable, "-m", "tests.helpers.rank_jobs", str(folder), str(timeout_seconds), *lists]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    statuses: list[int] = json.loads(result.stdout.splitlines()[-1])
+    statuses: list[list[int]] = json.loads(result.stdout.splitlines()[-1])
     return statuses, result.stderr
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the jobs of two processes that do not end them; the last job ends both with the same UserError."""
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[int]], str]:
+    """Folder of the jobs of two processes, of which the last one ends both, and of two more that crash at once."""
     folder = tmp_path_factory.mktemp("ranks")
     jobs = ("normalised", "trained", "poisoned", "rolling_back", "rolling_back_twice", "evaluating", "disagreeing")
-    statuses, errors = run_in_two_processes(folder, 120, *jobs, "gathering")
-    assert statuses == [2, 2], errors
+    return folder, *run_in_two_processes(folder, 120, ",".join([*jobs, "gathering"]), "crashing")
+
+
+@pytest.fixture(scope="module")
+def work(ended: tuple[Path, list[list[int]], str]) -> Path:
+    """Folder of the jobs that do not end their processes; the last job ends both with the same UserError."""
+    folder, statuses, errors = ended
+    assert statuses[0] == [2, 2], errors
     assert errors.count("the same error in both") == 1
     return folder
 
@@ -165,9 +171,9 @@ def test_processes_exchange_tensors_texts_and_errors(work: Path) -> None:
     assert [(work / "gathering" / f"rank{rank}").read_text() for rank in range(2)] == ["done", "done"]
 
 
-def test_a_crash_of_one_process_ends_all_with_its_traceback(tmp_path: Path) -> None:
-    statuses, errors = run_in_two_processes(tmp_path, 120, "crashing")
-    assert statuses == [1, 1]
+def test_a_crash_of_one_process_ends_all_with_its_traceback(ended: tuple[Path, list[list[int]], str]) -> None:
+    _, statuses, errors = ended
+    assert statuses[1] == [1, 1], errors
     assert "ZeroDivisionError: rank 1 fails here" in errors
     assert "another process of this run has ended" in errors
 
@@ -175,7 +181,7 @@ def test_a_crash_of_one_process_ends_all_with_its_traceback(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_a_process_that_hangs_ends_the_others_in_time(tmp_path: Path) -> None:
     statuses, errors = run_in_two_processes(tmp_path, 10, "hanging")
-    assert statuses == [1, -9]
+    assert statuses == [[1, -9]]
     assert "does not answer" in errors
 
 
