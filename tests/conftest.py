@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import cv2
 import pytest
-import torch
 
 # Workers are given a width, which what is imported in them, by other conftests first, would keep whatever a test sets.
 os.environ.pop("COLUMNS", None)
@@ -22,14 +20,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # One thread, also in workers and in what tests start: equal bits on every machine, and no fight over cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # this process only hands tests to workers and needs no torch
+    import cv2
+    import torch
+
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    import torch
+
     absent = {}
     if not config.getoption("--data"):
         absent["data"] = "no real images: name their folder with --data or POSE_DATA"
