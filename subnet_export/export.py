@@ -209,6 +209,7 @@ def _from_model(
             "--dataset-root FOLDER, or leave out the format"
         )
     if not is_here or not (settings.check_images or needing):
+        _check_no_images(options)
         LOGGER.info("files are compared with the network on built-in images, not by AP")
         return model, None, None
     if other is None:
@@ -222,7 +223,8 @@ def _from_model(
     if not model.measurement.metrics:  # of a published checkpoint, which was imported without images
         counts = (split, settings.num_images, "imported subnet:")
         measurement = measure(model.estimator(settings.batch_size), test_set, *counts)
-        return replace(model, measurement=measurement, dataset=other or model.dataset), test_set, None
+        category_id, dataset = category_id_of(test_set), other or model.dataset
+        return replace(model, measurement=measurement, dataset=dataset, category_id=category_id), test_set, None
     if other is None or settings.num_images is None:
         return model, test_set, other
     return model, Subset(test_set, range(min(settings.num_images, len(test_set)))), other
@@ -237,6 +239,16 @@ def _check_unmeasured(options: argparse.Namespace, model: ExportedModel) -> None
     for option, (given, verb, num_images) in done.items():
         if given is not None and num_images:
             raise UserError(f"{options.model} was {verb} on {num_images} images and keeps that; leave out {option}")
+
+
+def _check_no_images(options: argparse.Namespace) -> None:
+    """Raise UserError if an option is about images, where none are read."""
+    for option in ("dataset", "dataset-root", "num-images", "calibration-images"):
+        if getattr(options, option.replace("-", "_")) is not None:
+            raise UserError(
+                f"no images are read, so --{option} has no effect; leave it out, or compare AP on images "
+                "with --dataset and --check-images"
+            )
 
 
 def check_packages(formats: Sequence[Format]) -> None:

@@ -199,6 +199,24 @@ def test_no_image_is_read_if_none_are_compared(
     assert load_model(tmp_path / "again").formats["onnx"].AP is None
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--num-images", 2), ("--check-images", 0, "--dataset", "synthetic"), ("--calibration-images", 4)]
+)
+def test_options_about_images_are_refused_where_none_are_read(
+    arguments: tuple[object, ...],
+    exported: tuple[ExportedModel, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    never = replace(exported[0], measurement=Measurement("test", 0, {}), calibration=Calibration("train", 0, 128))
+    save_model(tmp_path / "imported", replace(never, dataset={"kind": "coco", "root": None}))
+    out = tmp_path / "again"
+    assert run(monkeypatch, "--model", tmp_path / "imported", "--format", "onnx", "--output", out, *arguments) == 2
+    assert f"no images are read, so {arguments[-2]} has no effect; leave it out" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_files_of_a_model_are_compared_on_another_data_set(
     without_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
