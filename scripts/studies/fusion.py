@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from scripts.benchmarks.timing import print_report
+from scripts.studies.new_head import with_new_head
 from scripts.studies.sharing_archs import single_arch_space
 from supernet.arch import Arch, layers
 from supernet.cli.arguments import CommandLine, number, whole_number
@@ -35,7 +36,6 @@ from supernet.space import SearchSpace
 from supernet.training.assembly import configure_process, new_supernet, new_trainer
 from supernet.training.settings import TrainSettings
 from supernet.training.setup import build_setup
-from supernet.weight_sharing import SuperNet, is_backbone
 
 METRICS = ("AP", "AP50", "APM", "APL")
 VARIANTS = {"with": True, "without": False}
@@ -52,14 +52,6 @@ def remove_fusion(network: LitePose) -> None:
     for weight in added_weights(network):
         weight.data.zero_()
         weight.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
-
-
-def with_new_head(supernet: SuperNet, seed: int) -> None:
-    """Give ``supernet`` the head of a new one, in place."""
-    torch.manual_seed(seed)
-    new = SuperNet(supernet.space, supernet.network.num_keypoints).state_dict()
-    backbone = {name: value for name, value in supernet.state_dict().items() if is_backbone(name)}
-    supernet.load_state_dict({**new, **backbone})
 
 
 def multiply_adds(arch: Arch, num_keypoints: int, has_fusion: bool) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import torch
 
+from scripts.studies.new_head import with_new_head
 from scripts.studies.sharing_archs import single_arch_space, spread_archs
 from scripts.studies.sharing_plan import ALONE, RECIPE, Part, StudyPlan
 from supernet.checkpoints.supernet_file import load_supernet, save_supernet
@@ -75,11 +76,14 @@ class Study:
         overrides += [*plan.changes, f"threads={'null' if threads is None else threads}"]
         recipe = ["phases=progressive" if plan.experiment is None else f"experiment={plan.experiment}", *overrides]
         self.base = compose_config("train", recipe)
+        if plan.new_head and self.base["init"] is None:
+            raise UserError("--new-head needs trained weights for the backbone; add --set init=CHECKPOINT")
         self._phases = {
             kind: self.base["phases"] if kind == RECIPE else compose_config("train", [f"phases={kind}"])["phases"]
             for kind in plan.strategies
         }
-        self._phases[ALONE] = phases_of_largest(self.base["phases"])
+        alone = self.base if plan.alone is None else compose_config("train", [f"phases={plan.alone}"])
+        self._phases[ALONE] = phases_of_largest(alone["phases"])
         last_rate = self._phases[ALONE][-1]["learning_rate"]
         tuning = {"name": "tuning", "share": 1, "elastic": [], "subnets": ["largest"]}
         self._tuning_phases = [tuning | {"learning_rate": last_rate * TUNING_RATE}]
@@ -286,6 +290,8 @@ class Study:
         torch.manual_seed(0)
         setup = build_setup(settings, SINGLE_PROCESS)
         supernet = new_supernet(setup, SINGLE_PROCESS, is_resumed=False)
+        if self.plan.new_head:
+            with_new_head(supernet, seed=0)
         evaluation, objective = asdict(settings.evaluation), new_objective(setup)
         state = supernet.state_dict()
         save_supernet(self.initial_supernet, self.space, state, setup.keypoints, setup.dataset, evaluation, objective)
@@ -311,6 +317,6 @@ def phases_of_largest(phases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not alone:
         raise UserError(
             "no phase of the recipe trains the largest subnet alone, which is how an arch alone is trained; "
-            "choose another --experiment"
+            "choose another --experiment or --alone"
         )
     return alone

@@ -2,7 +2,8 @@
 
 import torch
 
-from scripts.studies.fusion import added_weights, multiply_adds, remove_fusion, with_new_head
+from scripts.studies.fusion import added_weights, multiply_adds, remove_fusion
+from scripts.studies.new_head import with_new_head
 from supernet.costs.analytic import params_and_macs
 from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet, is_backbone

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import torch
 
-from scripts.studies.sharing_plan import Part, StudyPlan
+from scripts.studies.sharing_plan import Part
 from scripts.studies.sharing_results import write_results
 from scripts.studies.sharing_runs import Study, phases_of_largest
-from scripts.studies.weight_sharing import STUDY_FILE, open_study, parse_options, time_left
+from scripts.studies.weight_sharing import DEFAULTS, STUDY_FILE, open_study, parse_options, time_left
 from search.cost import macs
 from supernet.arch import Arch
-from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
+from supernet.checkpoints.supernet_file import SUPERNET_FILE, load_supernet, save_supernet
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.pose.keypoints import COCO
@@ -33,7 +33,7 @@ from supernet.training.phases import step_archs
 from supernet.training.warm_start import read_warm_start
 from supernet.weight_sharing import SuperNet
 
-STRATEGIES = ("progressive", "sandwich")
+STRATEGIES = DEFAULTS.strategies
 ROOT = Path(__file__).parents[3]
 FEW = (
     "dataset.train.num_images=8",
@@ -51,8 +51,12 @@ def study(
     prices: tuple[float, ...] = (2.0,),
     tuning_steps: int = 0,
     changes: tuple[str, ...] = FEW,
+    **options: Any,
 ) -> Study:
-    return Study(folder, StudyPlan("nano", steps, 3, 0, STRATEGIES, prices, tuning_steps, None, changes), 1)
+    plan = replace(
+        DEFAULTS, steps=steps, num_archs=3, prices=prices, tuning_steps=tuning_steps, changes=changes, **options
+    )
+    return Study(folder, plan, 1)
 
 
 def write_trained(config: Mapping[str, Any], folder: Path) -> None:
@@ -65,12 +69,30 @@ def write_trained(config: Mapping[str, Any], folder: Path) -> None:
     files.write_json(folder / "summary.json", {"train_seconds": 12.5})
 
 
+def write_random_supernet(folder: Path, config: Mapping[str, Any]) -> SuperNet:
+    """Write a supernet of the space ``nano`` and return it."""
+    space = SearchSpace.load("nano")
+    torch.manual_seed(3)
+    supernet = SuperNet(space, COCO.num)
+    state, path = supernet.state_dict(), folder / SUPERNET_FILE
+    save_supernet(path, space, state, COCO, config["dataset"], {}, PoseObjective(COCO.num))
+    return supernet
+
+
 def test_an_arch_alone_gets_the_phases_of_the_largest_subnet_over_all_steps(tmp_path: Path) -> None:
     whole = study(tmp_path)
     alone, progressive = whole.scheduled(Part("alone", 0, 0)), whole.scheduled(Part("progressive", 0, None, 2.0))
     assert [scheduled.phase for scheduled in alone] == [scheduled.phase for scheduled in progressive[:2]]
     assert [scheduled.stop for scheduled in alone] == [round(840 * 28 / 35), 840]
     assert alone[1].resolutions == (128,)
+
+
+def test_an_arch_alone_gets_the_phases_that_are_named_for_it(tmp_path: Path) -> None:
+    """With an experiment, too, whose own phases do not train the largest subnet alone."""
+    with pytest.raises(UserError, match="or --alone"):
+        study(tmp_path, experiment="nano_long")
+    named = study(tmp_path, experiment="nano_long", alone="progressive")
+    assert [phase.phase.name for phase in named.scheduled(Part("alone", 0, 0))] == ["small", "largest"]
 
 
 def test_the_steps_of_a_supernet_cost_what_its_price_says(tmp_path: Path) -> None:
@@ -124,14 +146,8 @@ def test_archs_alone_start_from_the_pretrained_backbone_as_the_supernet_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recipe's initial weights are saved as a supernet, from which any arch can be cut."""
-    space = SearchSpace.load("nano")
     source = tmp_path / "pretrained"
-    torch.manual_seed(3)
-    supernet = SuperNet(space, COCO.num)
-    config = study(tmp_path / "other").base
-    save_supernet(
-        source / SUPERNET_FILE, space, supernet.state_dict(), COCO, config["dataset"], {}, PoseObjective(COCO.num)
-    )
+    supernet = write_random_supernet(source, study(tmp_path / "other").base)
     whole = study(tmp_path, changes=(*FEW, f"init={source}"))
     starts: list[str] = []
     monkeypatch.setattr("scripts.studies.sharing_runs.start_or_resume", lambda config, _: starts.append(config["init"]))
@@ -141,6 +157,23 @@ def test_archs_alone_start_from_the_pretrained_backbone_as_the_supernet_does(
     start = read_warm_start(starts[0], None, SearchSpace.from_dict(whole.config(Part("alone", 0, 0))["space"]))
     expected = supernet.extract(whole.archs[0]).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in start.tensors.items())
+
+
+def test_with_a_new_head_only_the_backbone_is_trained_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "pretrained"
+    trained = write_random_supernet(source, study(tmp_path / "other").base).network.state_dict()
+    whole = study(tmp_path / "new", new_head=True, changes=(*FEW, f"init={source}"))
+    monkeypatch.setattr("scripts.studies.sharing_runs.start_or_resume", lambda config, _: None)
+    whole.train(Part("alone", 0, 0))
+    start = load_supernet(whole.initial_supernet).supernet.network.state_dict()
+    equal = {name: torch.equal(value, trained[name]) for name, value in start.items() if value.dim() > 1}
+    assert len(equal) > 50
+    assert all(same == name.startswith(("first.", "stage.")) for name, same in equal.items())
+
+
+def test_a_new_head_without_a_trained_backbone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--new-head needs trained weights.*--set init="):
+        study(tmp_path, new_head=True)
 
 
 def test_phases_without_the_largest_subnet_alone_are_refused() -> None:
