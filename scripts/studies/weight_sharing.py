@@ -18,13 +18,14 @@ from typing import Any
 
 from rich.table import Table
 
-from supernet.cli.arguments import CommandLine, whole_number
-from supernet.cli.console import CONSOLE, run_command  # before torch: it chooses how threads wait
+import supernet.cli.hydra_app  # noqa: F401  before torch: it chooses how threads wait
 
 # isort: split
 from scripts.studies.sharing_plan import Part, StudyPlan
 from scripts.studies.sharing_results import write_results
 from scripts.studies.sharing_runs import Study
+from supernet.cli.arguments import CommandLine, whole_number
+from supernet.cli.console import CONSOLE, run_command
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.schema import from_mapping

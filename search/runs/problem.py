@@ -1,7 +1,7 @@
 """The problem a search solves: a trained supernet, costs and budget, and the images to score on."""
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,8 +26,9 @@ from supernet.evaluation.calibration import GROUP_PIXELS
 from supernet.evaluation.readiness import check_people, check_ready
 from supernet.evaluation.subnet_scorer import SubnetScorer, chosen_dataset, split_for
 from supernet.io.schema import check_numbers, from_mapping
+from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.data.cached import CachedDataset, load_into_memory
-from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.data.pose_dataset import PoseDataset, original_of
 from supernet.pose.data.subset import evenly_spread, spread_indices
 from supernet.pose.datasets import resolved
 from supernet.pose.inference import InferenceSettings
@@ -205,14 +206,28 @@ def _evaluators(
         "dataset": {key: value for key, value in images.description.items() if key not in ("val", "test")},
         "inference": asdict(inference),
         "calibration_images": [images.train.image_ids[index] for index in chosen],
+        "calibration_files": _file_sizes(images.train, chosen),
         "calibration_group_pixels": GROUP_PIXELS,
     }
     measure = partial(measure_subnets, scorer)
     val, test = (
-        Evaluator(measure, split, weights, identity | {"split": images.description[name]}, settings.cache, processes)
+        Evaluator(
+            measure,
+            split,
+            weights,
+            identity | {"split": images.description[name], "files": _file_sizes(split, range(len(split)))},
+            settings.cache,
+            processes,
+        )
         for name, split in (("val", images.val), ("test", images.test))
     )
     return val, test
+
+
+def _file_sizes(dataset: PoseDataset, indices: Iterable[int]) -> list[int | None]:
+    """Return the bytes of image files, which change if the images do; built-in people have none."""
+    original = original_of(dataset)
+    return [original.file_size(index) for index in indices] if isinstance(original, CocoPeople) else []
 
 
 def measure_subnets(

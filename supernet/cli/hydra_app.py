@@ -22,11 +22,11 @@ from supernet.cli.text_options import quoted, with_home
 from supernet.errors import UserError, suggestion
 from supernet.io.conf_folder import CONF_FOLDER
 
-# How long an idle thread spins before it sleeps, in iterations of GNU OpenMP. Waking threads costs up to a fifth of a
-# training step, but long spinning beside other busy processes makes a step several times slower. torch reads this when
-# it is imported.
+# How long an idle thread spins before it sleeps, in iterations of GNU OpenMP. On a virtual machine, waking threads can
+# take longer than what they are woken for, but long spinning beside other busy processes makes a step several times
+# slower: docs/results/cpu_training.md. torch reads this when it is imported.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "200")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 _NUMBER = re.compile(r"[-+]?[\d._]+(e[-+]?\d+)?|true|false|inf|nan|null", re.IGNORECASE)

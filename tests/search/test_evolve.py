@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from search.cost import COSTS, arch_costs
@@ -117,7 +118,7 @@ def test_a_second_search_takes_known_scores_from_the_cache(evolve_config: Config
     assert len(free_scores.scored) == 3 * num
 
 
-def test_scores_with_other_calibration_images_are_not_reused(
+def test_scores_with_other_images_are_not_reused(
     evolve_config: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     scored: list[int] = []
@@ -144,6 +145,10 @@ def test_scores_with_other_calibration_images_are_not_reused(
     (tmp_path / "train.json").write_text(json.dumps(fewer))
     start_or_resume(config | {"name": "c"})
     assert len(scored) == 2 * num
+    first, *_ = sorted((tmp_path / "val").iterdir())
+    save_image(first, np.zeros((64, 64, 3), np.uint8))
+    start_or_resume(config | {"name": "d"})
+    assert 2 * num < len(scored) < 3 * num  # those on test images are as they were
 
 
 def test_the_best_are_scored_on_more_images_before_the_final_check(

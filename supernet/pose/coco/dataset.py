@@ -118,6 +118,10 @@ class CocoPeople:
         people, mask = self.annotations_of(index)
         return PoseSample(image, people, mask, info.id)
 
+    def file_size(self, index: int) -> int | None:
+        """Bytes of the file of the image at ``index``, which is not read; None if there is none."""
+        return self._source.size(self._file.images.names[int(self._rows[index])])
+
     def annotations_of(self, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """People (P, K, 3) and mask (H, W) of the image at ``index``, which is not read.
 

@@ -34,6 +34,10 @@ class ImageSource(Protocol):
         """The first ``num_bytes`` of the file ``name``, or all of it if it is shorter; raises as ``read``."""
         ...
 
+    def size(self, name: str) -> int | None:
+        """The bytes of the file ``name``; None if there is none."""
+        ...
+
     def describe(self, name: str) -> str:
         """The file's name in messages."""
         ...
@@ -76,6 +80,13 @@ class ImageFolder:
         """The first ``num_bytes`` of the file ``name``."""
         return read_bytes(self._path(name), num_bytes)
 
+    def size(self, name: str) -> int | None:
+        """The bytes of the file ``name``; None if there is none."""
+        try:
+            return self._path(name).stat().st_size
+        except OSError:
+            return None
+
     def describe(self, name: str) -> str:
         """The file's name in messages."""
         return str(self._folder / name)
@@ -116,7 +127,7 @@ class ImageArchive:
 
     def head(self, name: str, num_bytes: int | None = None) -> bytes:
         """The first ``num_bytes`` of the file ``name``; None for all."""
-        entry = self._opened.NameToInfo.get(self._name(name))
+        entry = self._entry(name)
         if entry is None:
             raise BadImage(f"image {self.describe(name)} is not in the archive; check the path", "missing")
         if entry.file_size > MAX_BYTES:
@@ -134,9 +145,17 @@ class ImageArchive:
                 f"image {self.describe(name)} cannot be unpacked ({error}); download the archive again"
             ) from error
 
+    def size(self, name: str) -> int | None:
+        """The bytes of the file ``name``; None if there is none."""
+        entry = self._entry(name)
+        return None if entry is None else entry.file_size
+
     def describe(self, name: str) -> str:
         """The file's name in messages."""
         return f"{self._path}@{self._name(name)}"
+
+    def _entry(self, name: str) -> zipfile.ZipInfo | None:
+        return self._opened.NameToInfo.get(self._name(name))
 
     def _name(self, name: str) -> str:
         """The file's name in the archive; without a given folder, ``name`` may include the archive's only folder."""

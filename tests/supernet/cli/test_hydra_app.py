@@ -212,7 +212,7 @@ def test_a_composed_configuration_is_that_of_the_command_line_as_plain_values() 
 @pytest.mark.parametrize(
     ("variables", "spins"),
     [
-        ({}, "200"),
+        ({}, "2000"),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
         ({"OMP_WAIT_POLICY": "active"}, None),
         ({"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "7"}, "7"),

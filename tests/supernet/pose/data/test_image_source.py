@@ -35,6 +35,8 @@ def test_images_are_found_at_the_top_of_an_archive_or_in_a_folder(
     source = image_source(f"{archive(tmp_path / 'train.zip', inside, compression)}{place}")
     assert source.read("7.jpg") == CONTENT["7.jpg"]
     assert source.describe("7.jpg") == f"{tmp_path / 'train.zip'}@{inside}7.jpg"
+    assert source.size("7.jpg") == len(CONTENT["7.jpg"])
+    assert source.size("40.jpg") is None
 
 
 def test_names_may_begin_with_the_only_folder_of_an_archive(tmp_path: Path) -> None:
@@ -64,7 +66,9 @@ def test_names_are_found_in_the_other_form_of_unicode(tmp_path: Path, name: str,
 def test_a_folder_whose_name_ends_in_zip_is_read_as_a_folder(tmp_path: Path) -> None:
     (tmp_path / "one.zip").mkdir()
     (tmp_path / "one.zip" / "1.jpg").write_bytes(b"one")
-    assert image_source(tmp_path / "one.zip").read("1.jpg") == b"one"
+    source = image_source(tmp_path / "one.zip")
+    assert source.read("1.jpg") == b"one"
+    assert (source.size("1.jpg"), source.size("2.jpg")) == (3, None)
 
 
 def test_errors_name_missing_folders_archives_and_images(tmp_path: Path) -> None:
