@@ -239,7 +239,7 @@ class Subnet:
             runs: Folder of all runs.
             device: "auto", "cpu" or "cuda".
             show: Whether to show progress.
-            **options: Fields of :class:`subnet_export.export.ExportSettings`, such as ``num_images=100``.
+            **options: Fields of :class:`subnet_export.exporting.settings.ExportSettings`, such as ``num_images=100``.
 
         Returns:
             The model as read back from its folder. It runs in the first of ``formats`` that this project runs, else in
@@ -249,8 +249,10 @@ class Subnet:
             UserError: An option is wrong, a package is missing, or a file does not agree with the network.
         """
         from subnet_export.deployment.formats import LOADABLE, parse_formats
-        from subnet_export.export import ExportSettings, check_packages, figures_of, measured_subnet, write_model
-        from subnet_export.format_writer import check_options
+        from subnet_export.exporting.format_options import check_options
+        from subnet_export.exporting.run import check_packages, figures_of, write_model
+        from subnet_export.exporting.settings import ExportSettings
+        from subnet_export.exporting.subnet import measured_subnet
         from subnet_export.model import load_model
         from subnet_export.runs import locked, prepare_process, unlocked_folder, write_model_summary
         from supernet.cli.arguments import free_folder

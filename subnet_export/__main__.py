@@ -130,7 +130,7 @@ def main() -> None:
     if options.max_side and EXECUTORCH not in options.format:
         parser.error("--max-side is for --format executorch; add that or leave it out")
 
-    from subnet_export.export import run  # keeps --help free of torch
+    from subnet_export.exporting.run import run  # keeps --help free of torch
     from supernet.cli.console import run_command
 
     run_command(lambda: run(options))

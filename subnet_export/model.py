@@ -54,7 +54,7 @@ def save_model(
         model: The model, on any device, in evaluation mode.
         check: Called with the model as read back, on the same device; an error it raises prevents the export.
         write_formats: Writes files of other formats into a folder and returns their records
-            (:meth:`subnet_export.format_writer.FormatWriter.write`); an error it raises prevents the export.
+            (:meth:`subnet_export.exporting.format_writer.FormatWriter.write`); an error it raises prevents the export.
         picture: Content of a JPEG file for the model card.
 
     Returns:

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from subnet_export.ap_measurement import measure
 from subnet_export.deployment.formats import CHECK_IMAGES
-from subnet_export.export import calibration_record, check_packages, write_checked
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement
+from subnet_export.exporting.format_options import FormatOptions, check_decode, decodes, formats_of, max_side_of
+from subnet_export.exporting.format_writer import FormatWriter
+from subnet_export.exporting.run import check_packages, write_checked
+from subnet_export.exporting.subnet import calibration_record
 from subnet_export.finetuning.plan import FinetunePlan, checkpoint_to_resume, digest, plan_from, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner
-from subnet_export.format_writer import FormatOptions, FormatWriter, check_decode, decodes, formats_of, max_side_of
 from subnet_export.runs import finish, locked, prepare, unlocked_folder
 from supernet.checkpoints import container, safe_torch
 from supernet.checkpoints.lineage import extended, training_data_of

@@ -11,7 +11,7 @@ import pytest
 from search.runs.evolution_run import EvolveSettings
 from search.runs.problem import prepare
 from subnet_export import finetune
-from subnet_export.export import extract_model
+from subnet_export.exporting.subnet import extract_model
 from subnet_export.model import load_model, save_model
 from supernet import evaluate
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, load_supernet, save_supernet

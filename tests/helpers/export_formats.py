@@ -8,7 +8,8 @@ import pytest
 from subnet_export.deployment.environments import require_converter
 from subnet_export.deployment.formats import FORMATS, missing
 from subnet_export.exported_model import ExportedModel
-from subnet_export.format_writer import FormatOptions, FormatWriter
+from subnet_export.exporting.format_options import FormatOptions
+from subnet_export.exporting.format_writer import FormatWriter
 from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import calibration_batches
 from supernet.pose.datasets import build

@@ -15,7 +15,7 @@ import pytest
 from search.api import SearchResult, Supernet, load_model, train
 from search.api_options import Values, search_config
 from subnet_export.deployment.runtimes import OnnxRuntime
-from subnet_export.export import extract_model
+from subnet_export.exporting.subnet import extract_model
 from supernet.checkpoints.supernet_file import load_supernet
 from supernet.errors import UserError
 from supernet.pose.datasets import build

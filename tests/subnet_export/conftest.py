@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from subnet_export.export import extract_model
 from subnet_export.exported_model import ExportedModel
+from subnet_export.exporting.subnet import extract_model
 from subnet_export.model import save_model
 from supernet.checkpoints.supernet_file import SUPERNET_FILE, TrainedSupernet, load_supernet, save_supernet
 from supernet.pose.datasets import build

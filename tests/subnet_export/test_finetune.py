@@ -12,9 +12,10 @@ import torch
 
 from subnet_export.deployment.formats import FORMATS
 from subnet_export.exported_model import ExportedModel
+from subnet_export.exporting.format_options import FormatOptions
+from subnet_export.exporting.format_writer import FormatWriter
 from subnet_export.finetuning import run as finetuning_run
 from subnet_export.finetuning.trainer import FineTuner
-from subnet_export.format_writer import FormatOptions, FormatWriter
 from subnet_export.model import load_model, save_model
 from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
@@ -143,7 +144,7 @@ def test_a_format_that_fails_costs_no_training(
         raise UserError("8-bit integers cost too much")
 
     with monkeypatch.context() as failing:
-        failing.setattr("subnet_export.format_writer.FormatWriter.write", refuse)
+        failing.setattr("subnet_export.exporting.format_writer.FormatWriter.write", refuse)
         assert run(monkeypatch, *three_steps(exported[1], tmp_path / "tuned")) == 2
     assert "8-bit integers cost too much" in capsys.readouterr().err
     monkeypatch.setattr(FineTuner, "steps", lambda _: iter(()))  # every step is done

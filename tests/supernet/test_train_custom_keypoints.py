@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from search.runs.evolution_run import start_or_resume as search
-from subnet_export.export import extract_model
+from subnet_export.exporting.subnet import extract_model
 from subnet_export.model import load_model, save_model
 from supernet.checkpoints import container
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet, save_supernet

@@ -17,7 +17,7 @@ from subnet_export.deployment import detectors, writers
 from subnet_export.deployment.formats import FORMATS
 from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.exported_model import ExportedModel
-from subnet_export.format_writer import check_decode, decodes
+from subnet_export.exporting.format_options import check_decode, decodes
 from subnet_export.model import load_model, save_model
 from subnet_export.publish.model_card import model_card
 from supernet.errors import UserError

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from subnet_export.export import extract_model
 from subnet_export.exported_model import ExportedModel
+from subnet_export.exporting.subnet import extract_model
 from subnet_export.model import load_model, save_model
 from supernet.checkpoints.lineage import (
     IMAGENET,

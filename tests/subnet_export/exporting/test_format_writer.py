@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from subnet_export import format_writer as format_writer_module
 from subnet_export import predict
 from subnet_export.deployment import writers
 from subnet_export.deployment.deployed_network import DeploymentNetwork
@@ -23,7 +22,8 @@ from subnet_export.deployment.formats import EXECUTORCH, FORMATS, LOADABLE
 from subnet_export.deployment.graphs.onnx_graph import onnx_graph
 from subnet_export.deployment.runtimes import TorchRuntime
 from subnet_export.exported_model import ExportedModel, Measurement
-from subnet_export.format_writer import FormatOptions, check_options, max_side_of
+from subnet_export.exporting import format_writer as format_writer_module
+from subnet_export.exporting.format_options import FormatOptions, check_options, max_side_of
 from subnet_export.model import load_model, save_model
 from subnet_export.model_json import describe
 from subnet_export.publish.model_card import model_card
@@ -172,7 +172,7 @@ def pretend_ap(monkeypatch: pytest.MonkeyPatch, aps: Sequence[float]) -> None:
     def measure(estimator: Any, images: Any, split: str, *rest: Any) -> Measurement:
         return Measurement(split, 2, {"AP": next(values)})
 
-    monkeypatch.setattr("subnet_export.format_writer.measure", measure)
+    monkeypatch.setattr("subnet_export.exporting.format_writer.measure", measure)
 
 
 def test_a_file_with_another_ap_is_not_kept(

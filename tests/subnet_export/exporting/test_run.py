@@ -193,7 +193,7 @@ def test_a_format_that_needs_images_is_refused_without_them(
 def test_no_image_is_read_if_none_are_compared(
     exported: tuple[ExportedModel, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("subnet_export.export.build")
+    monkeypatch.delattr("subnet_export.exporting.existing_model.build")
     arguments = ("--model", exported[1], "--format", "onnx", "--check-images", 0, "--output", tmp_path / "again")
     assert run(monkeypatch, *arguments) == 0
     assert load_model(tmp_path / "again").formats["onnx"].AP is None

@@ -10,19 +10,13 @@ import torch
 from torch import Tensor
 
 from subnet_export.ap_measurement import measure
-from subnet_export.browser.onnxruntime_web import PageRuntime
 from subnet_export.decoding.description import Decoding
 from subnet_export.decoding.detections import ListingEstimator
-from subnet_export.decoding.graph import check_decodable
-from subnet_export.deployment.deployed_network import Input
 from subnet_export.deployment.detectors import DetectorRuntime, check_detections
 from subnet_export.deployment.equivalence import check_maps, comparison_images, differences
 from subnet_export.deployment.formats import (
-    CHECK_IMAGES,
     EXECUTORCH,
-    FORMATS,
     LITEPOSE,
-    MAX_INT8_LOSS,
     ONNX_FP16,
     SAFETENSORS,
     TORCH_EXPORT,
@@ -33,46 +27,15 @@ from subnet_export.deployment.quantization import SENSITIVE
 from subnet_export.deployment.runtimes import Runtime, TorchRuntime
 from subnet_export.deployment.writers import QUANTISED_WRITERS, WriterInputs, write_format
 from subnet_export.exported_model import ExportedModel, FormatRecord
+from subnet_export.exporting.format_options import FormatOptions, check_options
 from supernet.errors import UserError
 from supernet.evaluation.image_blocks import input_sizes
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import Subset
 from supernet.pose.evaluation import num_until_people
-from supernet.pose.inference import InferenceSettings, PoseEstimator
+from supernet.pose.inference import PoseEstimator
 
 LOGGER = logging.getLogger(__name__)
-
-
-def formats_of(model: ExportedModel) -> tuple[tuple[Format, ...], Input]:
-    """Return the formats that a model was exported in, and the input of its graphs ("uint8" if it has none)."""
-    takes = {record.takes for name, record in model.formats.items() if FORMATS[name].takes is None} - {"state"}
-    return tuple(FORMATS[name] for name in model.formats), "float32" if takes == {"float32"} else "uint8"
-
-
-@dataclass(frozen=True)
-class FormatOptions:
-    """Formats to write, and how they are compared with the network.
-
-    Attributes:
-        formats: What to write; LitePose's own, which is always written elsewhere, is skipped.
-        takes: Input of the graphs whose format allows either.
-        num_check_images: Number of images, from the start of the test set, on which the AP of a file in float is
-            compared with the network's; 0: only its outputs are compared. Quantised files are measured on as many
-            images as the model was.
-        max_int8_loss: AP that quantisation may cost.
-        decode: The graphs decode; of every format in ``formats`` they can (:func:`check_decode`).
-        page_runtime: Where the page of format web gets its runtime from; looked for if None.
-        max_side: Longest side of the images that an ExecuTorch file takes, in px; if None, it takes images that are
-            four times as long as wide.
-    """
-
-    formats: Sequence[Format]
-    takes: Input = "uint8"
-    num_check_images: int = CHECK_IMAGES
-    max_int8_loss: float = MAX_INT8_LOSS
-    decode: bool = False
-    page_runtime: PageRuntime | None = None
-    max_side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -303,46 +266,6 @@ class _Candidates:
     def _measure_ap(self, num_images: int, note: str, estimator: PoseEstimator, images: PoseDataset) -> float:
         split = self._model.measurement.split
         return measure(estimator, images, split, num_images, f"{note}:").metrics["AP"]
-
-
-def decodes(model: ExportedModel) -> bool:
-    """Whether the graphs that a model was exported in decode."""
-    return any(record.gives == "detections" for record in model.formats.values())
-
-
-def max_side_of(model: ExportedModel) -> int | None:
-    """Return the longest side of the images that a model's ExecuTorch file takes, in px; None if it has none."""
-    record = model.formats.get(EXECUTORCH.name)
-    return None if record is None else record.max_side
-
-
-def check_options(options: FormatOptions, settings: InferenceSettings, resolution: int) -> None:
-    """Check that a network with these settings can be written with these options.
-
-    Raises:
-        UserError: A format cannot decode (:func:`check_decode`), or the files would not take square images.
-    """
-    if options.decode:
-        check_decode(options.formats, settings)
-    if options.max_side is not None:
-        least = round(resolution * max(settings.scales))
-        if options.max_side < least:
-            raise UserError(f"--max-side is {options.max_side} px, images are at least {least} px long; raise it")
-
-
-def check_decode(formats: Sequence[Format], settings: InferenceSettings) -> None:
-    """Check that graphs of these formats can decode with these settings.
-
-    Raises:
-        UserError: One cannot, none is a graph, or the settings need several passes.
-    """
-    able = ", ".join(chosen.name for chosen in FORMATS.values() if chosen.decodes)
-    for chosen in formats:
-        if not chosen.decodes and chosen not in (LITEPOSE, SAFETENSORS):
-            raise UserError(f"--decode is offered for the formats {able}, not for {chosen.name}; leave out one of them")
-    if not any(chosen.decodes for chosen in formats):
-        raise UserError(f"--decode needs a format with a graph that can decode; add one of {able} to --format")
-    check_decodable(settings)
 
 
 def file_digests(folder: Path, chosen: Format) -> dict[str, str]:
