@@ -4,7 +4,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
@@ -14,17 +14,18 @@ from supernet.arch import Arch, layers
 from supernet.cli.console import progress_bar
 from supernet.compute.device import synchronise
 from supernet.compute.distributed import Processes
+from supernet.compute.precision import tf32
 from supernet.costs.analytic import macs
 from supernet.errors import UserError
 from supernet.random_streams import Stream
 from supernet.training.assembly import configure_process, new_supernet, new_trainer
-from supernet.training.phases import schedule
+from supernet.training.phases import ScheduledPhase, schedule
 from supernet.training.planning.step_costs import macs_of_step, step_costs
 from supernet.training.setup import TrainingSetup
 from supernet.training.trainer import Trainer
 
 _MEASURED_STEPS = 3
-"""Steps of each phase that are measured, after a first one."""
+"""Steps of each phase that are measured, if it has as many that prepare nothing."""
 _EVALUATED_IMAGES = 8
 _GROUPING_SECONDS = 0.01
 """Time from the maps of an image to its people, on one core."""
@@ -99,31 +100,16 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
     """Take a few steps of each phase with weights that are thrown away, under a progress bar."""
     configure_process(setup)
     trainer = new_trainer(setup, new_supernet(setup, processes, is_resumed=True), processes)
-    costs, step_seconds_per_mac, waits = step_costs(setup), [], list[list[float]]()
-    largest, fixed_shapes = setup.space.largest(), setup.settings.has_fixed_shapes(setup.device)
-    counts = [min(1 + _MEASURED_STEPS, scheduled.stop - scheduled.start) for scheduled in setup.scheduled]
-    with progress_bar(disable=not processes.is_main) as progress:
-        task = progress.add_task("measuring steps", total=sum(counts), note="")
-        for scheduled, num_steps in zip(setup.scheduled, counts, strict=True):
+    costs, step_seconds_per_mac, waits = step_costs(setup), list[float](), list[list[float]]()
+    most = [_most_steps(setup, scheduled) for scheduled in setup.scheduled]
+    with progress_bar(disable=not processes.is_main) as progress, tf32(allowed=True):
+        task = progress.add_task("measuring steps", total=sum(most), note="")
+        for i, scheduled in enumerate(setup.scheduled):
             progress.update(task, note=scheduled.phase.name)
-            trainer.step = scheduled.start
-            trainer.start_phase(scheduled)
-            before, seconds, work = _now(trainer), 0.0, 0.0
-            waits.append([])
-            for number, (batch, data_seconds) in enumerate(trainer.batches(scheduled), start=1):
-                waits[-1].append(data_seconds)
-                before += data_seconds
-                report = trainer.train_step(scheduled, batch, data_seconds)
-                now = _now(trainer)
-                if number > 1 or num_steps == 1:  # kernels are compiled in the first step
-                    seconds += now - before
-                    archs = [largest] * len(report.archs) if fixed_shapes else report.archs
-                    work += macs_of_step(scheduled, report.resolution, archs, largest, setup.keypoints.num)
-                progress.advance(task)
-                before = _now(trainer)
-                if number == num_steps:
-                    break
-            step_seconds_per_mac.append(seconds / work)
+            value, own_waits = _measured(setup, trainer, scheduled, lambda: progress.advance(task))
+            step_seconds_per_mac.append(value)
+            waits.append(own_waits)
+            progress.update(task, completed=sum(most[: i + 1]))
     step_seconds = tuple(cost * value for cost, value in zip(costs, step_seconds_per_mac, strict=True))
     step_images, num_workers = setup.settings.batch_size // processes.count, setup.settings.num_workers
     if num_workers:
@@ -132,7 +118,8 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
         wait = max(0.0, batch_seconds / num_workers - mean(step_seconds))
     else:
         batch_seconds = wait = max(0.0, mean(itertools.chain(*waits)))
-    seconds_per_mac = _evaluation_seconds(setup, trainer)
+    with tf32(allowed=False):  # as an evaluation runs
+        seconds_per_mac = _evaluation_seconds(setup, trainer)
     return Speeds(
         step_seconds,
         image_seconds=batch_seconds / step_images,
@@ -141,6 +128,45 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
         step_images=step_images,
         validation_seconds=_validation_seconds(setup, seconds_per_mac) / processes.count,
     )
+
+
+def _most_steps(setup: TrainingSetup, scheduled: ScheduledPhase) -> int:
+    """Return how many steps of a phase are taken at most to measure some that prepare nothing."""
+    num_first = len(scheduled.resolutions) if setup.settings.has_fixed_shapes(setup.device) else 1
+    return min(num_first + _MEASURED_STEPS, scheduled.stop - scheduled.start)
+
+
+def _measured(
+    setup: TrainingSetup, trainer: Trainer, scheduled: ScheduledPhase, on_step: Callable[[], object]
+) -> tuple[float, list[float]]:
+    """Take steps of a phase; return their time per multiply-add of an image, and the waits for the images of each.
+
+    The first step of a phase is not measured, because it compiles kernels. With fixed shapes, the shapes are new in the
+    first step of every resolution, for which a GPU's library, or a recording, may take seconds; without, in every step.
+    """
+    largest, fixed_shapes = setup.space.largest(), setup.settings.has_fixed_shapes(setup.device)
+    prepared: set[int] = set()
+    steps: list[tuple[bool, float, int]] = []
+    waits: list[float] = []
+    trainer.step = scheduled.start
+    trainer.start_phase(scheduled)
+    before = _now(trainer)
+    for batch, data_seconds in trainer.batches(scheduled):
+        waits.append(data_seconds)
+        before += data_seconds
+        report = trainer.train_step(scheduled, batch, data_seconds)
+        seconds = _now(trainer) - before
+        archs = [largest] * len(report.archs) if fixed_shapes else report.archs
+        work = macs_of_step(scheduled, report.resolution, archs, largest, setup.keypoints.num)
+        shapes = report.resolution if fixed_shapes else 0
+        steps.append((shapes in prepared, seconds, work))
+        prepared.add(shapes)
+        on_step()
+        before = _now(trainer)
+        if sum(is_prepared for is_prepared, _, _ in steps) == _MEASURED_STEPS:
+            break
+    measured = [step for step in steps if step[0]] or steps[-1:]
+    return sum(seconds for _, seconds, _ in measured) / sum(work for _, _, work in measured), waits
 
 
 @torch.no_grad()

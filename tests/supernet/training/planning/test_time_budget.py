@@ -25,7 +25,7 @@ from supernet.training.planning import time_budget
 from supernet.training.planning.time_budget import Speeds, loading_seconds, measure, report_seconds, steps_within
 from supernet.training.settings import TrainSettings
 from supernet.training.setup import TrainingSetup, build_setup
-from supernet.training.trainer import Trainer
+from supernet.training.trainer import StepReport, Trainer
 from tests.supernet.test_train import configuration, state_of
 
 K = COCO.num
@@ -138,6 +138,54 @@ def test_what_is_measured_is_the_time_of_the_steps(setup: TrainingSetup, monkeyp
     assert speeds.image_seconds == speeds.wait_seconds == 0
     # Each measured step took a second; their subnets differ from the mean ones by less than a factor of three.
     assert all(1 / 3 < value < 3 for value in speeds.step_seconds)
+
+
+@pytest.mark.parametrize("fixed_shapes", [False, True])
+def test_steps_that_prepare_new_shapes_are_not_measured(
+    fixed_shapes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(tmp_path, steps=400, fixed_shapes=fixed_shapes)
+    setup = build_setup(from_mapping(TrainSettings, config, ""), SINGLE_PROCESS)
+    assert any(len(scheduled.resolutions) > 1 for scheduled in setup.scheduled)
+    train_step, now, preparation = Trainer.train_step, 0.0, 0.0
+    prepared: set[tuple[str, int]] = set()
+
+    def slow_at_first(trainer: Trainer, scheduled: ScheduledPhase, batch: Batch, wait: float) -> StepReport:
+        nonlocal now
+        report = train_step(trainer, scheduled, batch, wait)
+        shapes = (report.phase, report.resolution if fixed_shapes else 0)
+        now += 1.0 if shapes in prepared else 1.0 + preparation
+        prepared.add(shapes)
+        return report
+
+    monkeypatch.setattr(Trainer, "train_step", slow_at_first)
+    monkeypatch.setattr(time_budget, "_now", lambda _: now)
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)  # images take no time
+    expected = measure(setup, SINGLE_PROCESS).step_seconds
+    preparation = 100.0
+    prepared.clear()
+    assert measure(setup, SINGLE_PROCESS).step_seconds == pytest.approx(expected)
+
+
+def test_what_is_measured_multiplies_as_in_the_run(setup: TrainingSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_step, evaluation = Trainer.train_step, time_budget._evaluation_seconds
+    allowed: dict[str, set[tuple[bool, bool]]] = {"step": set(), "evaluation": set()}
+
+    def note(kind: str) -> None:
+        allowed[kind].add((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+
+    def step(trainer: Trainer, scheduled: ScheduledPhase, batch: Batch, wait: float) -> StepReport:
+        note("step")
+        return train_step(trainer, scheduled, batch, wait)
+
+    def evaluated(setup: TrainingSetup, trainer: Trainer) -> float:
+        note("evaluation")
+        return evaluation(setup, trainer)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    monkeypatch.setattr(time_budget, "_evaluation_seconds", evaluated)
+    measure(setup, SINGLE_PROCESS)
+    assert allowed == {"step": {(True, True)}, "evaluation": {(False, False)}}
 
 
 @pytest.mark.parametrize(
