@@ -39,7 +39,7 @@ from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.pose.training.augmentation import Augmentation
 from supernet.pose.training.objective import PoseObjective
-from supernet.space import SearchSpace
+from supernet.space import DIMENSIONS, SearchSpace
 from supernet.training import trainer
 from supernet.training.phases import Phase, schedule
 from supernet.training.settings import StepSettings
@@ -76,7 +76,7 @@ def build_trainer(options: argparse.Namespace, device: torch.device, workload: s
     space = replace(SearchSpace.load(options.space), resolutions=(size,))
     # One role per subnet of ``archs_of``, which gives every subnet its weight in the loss.
     roles = ("largest", "random", "random", "smallest") if workload == "sandwich" else ("largest",)
-    phase = Phase("bench", 1, (), roles, 1e-4)
+    phase = Phase("bench", 1, DIMENSIONS, roles, 1e-4)
     settings = StepSettings(
         batch_size=options.batch,
         seed=0,

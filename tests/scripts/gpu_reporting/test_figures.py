@@ -1,6 +1,7 @@
 """Figures of the GPU report that are computed from what was recorded."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,28 @@ import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
+from scripts.gpu_reporting.bench import trainer_of
 from scripts.gpu_reporting.commands import CommandFailed, python
+from scripts.gpu_reporting.context import build
 from scripts.gpu_reporting.deployment import difference
 from scripts.gpu_reporting.page import page
 from scripts.gpu_reporting.suite import counts
 from scripts.gpu_reporting.throughput import covered, spans_on
 from scripts.gpu_reporting.training import compared
+from supernet.space import SearchSpace
+from supernet.training.phases import step_archs
 
 ROW = {"heatmap": 1.0, "push": 0.0, "pull": 0.0, "gradient_norm": 2.0}
+
+
+def test_the_measured_steps_train_large_and_small_subnets(tmp_path: Path) -> None:
+    trainer = trainer_of(build("cpu", tmp_path, 0.0, None), "nano", 64, 2, num_steps=3, workers=0)
+    (scheduled,) = trainer.scheduled
+    space = replace(SearchSpace.load("nano"), resolutions=(64,))
+    for step in range(3):
+        largest, *others, smallest = step_archs(scheduled, 64, trainer.settings.seed, step)
+        assert (largest, smallest) == (space.largest(), space.smallest())
+        assert len({largest, *others, smallest}) == 4
 
 
 def test_overlapping_kernels_count_once() -> None:
