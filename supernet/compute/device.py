@@ -14,6 +14,9 @@ from supernet.errors import UserError
 def pick_device(name: str) -> torch.device:
     """Return the device called ``name``; "auto" is an NVIDIA GPU if there is one, and else the CPU.
 
+    An NVIDIA GPU becomes the current one of the process: where no device is named, as by memory for copies, events and
+    recordings, PyTorch would use the first GPU, whose memory may be full.
+
     Raises:
         UserError: PyTorch does not know the name, or there is no such device.
     """
@@ -26,6 +29,8 @@ def pick_device(name: str) -> torch.device:
         raise error from cause
     if device.type == "meta":  # always exists, but computes nothing
         raise error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 
