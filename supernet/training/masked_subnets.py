@@ -93,11 +93,7 @@ def times_masks(parameters: Mapping[str, Tensor], largest: Arch, masks: Tensor) 
 def _norms(largest: Arch) -> dict[str, str]:
     """Return by module name the group of channels of every batch norm that is not the same in all subnets."""
     axes = channel_axes(largest)
-    return {
-        module: own[0]
-        for module, (own, _) in axes.items()
-        if len(own) == 1 and own[0] is not None and module != "first.1"
-    }
+    return {module: own[0] for module, (own, _) in axes.items() if len(own) == 1 and own[0] is not None}
 
 
 def _mask(largest: Arch, arch: Arch, norm: str) -> Tensor:
