@@ -1,5 +1,6 @@
 """Chooses the number of steps with which a run ends in a given time (option ``minutes``), by a short measurement."""
 
+import gc
 import itertools
 import logging
 import math
@@ -120,6 +121,8 @@ def measure(setup: TrainingSetup, processes: Processes) -> Speeds:
         batch_seconds = wait = max(0.0, mean(itertools.chain(*waits)))
     with tf32(allowed=False):  # as an evaluation runs
         seconds_per_mac = _evaluation_seconds(setup, trainer)
+    del trainer
+    gc.collect()  # a trainer that records refers to itself, and its recordings keep memory of the device
     return Speeds(
         step_seconds,
         image_seconds=batch_seconds / step_images,

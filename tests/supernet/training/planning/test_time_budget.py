@@ -2,6 +2,7 @@
 
 import json
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from supernet.pose.keypoints import COCO
 from supernet.pose.training.augmentation import Augmentation, Batch
 from supernet.pose.training.loader import StepSampler, training_loader
 from supernet.training import trainer as trainer_module
+from supernet.training.assembly import new_trainer
 from supernet.training.launch import start_or_resume
 from supernet.training.phases import ScheduledPhase
 from supernet.training.planning import time_budget
@@ -26,7 +28,9 @@ from supernet.training.planning.time_budget import Speeds, loading_seconds, meas
 from supernet.training.settings import TrainSettings
 from supernet.training.setup import TrainingSetup, build_setup
 from supernet.training.trainer import StepReport, Trainer
+from supernet.weight_sharing import SuperNet
 from tests.supernet.test_train import configuration, state_of
+from tests.supernet.training.recorded_operations import RecordedOperations
 
 K = COCO.num
 SECONDS = (0.5, 1.0, 2.0, 2.0, 3.0, 4.0)
@@ -165,6 +169,22 @@ def test_steps_that_prepare_new_shapes_are_not_measured(
     preparation = 100.0
     prepared.clear()
     assert measure(setup, SINGLE_PROCESS).step_seconds == pytest.approx(expected)
+
+
+def test_measuring_leaves_no_recordings_behind(setup: TrainingSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Trainer]] = []
+
+    def new(setup: TrainingSetup, supernet: SuperNet, processes: Processes) -> Trainer:
+        trainer = new_trainer(setup, supernet, processes)
+        made.append(weakref.ref(trainer))
+        return trainer
+
+    monkeypatch.setattr(trainer_module, "CudaGraphs", RecordedOperations)
+    monkeypatch.setattr(time_budget, "new_trainer", new)
+    scheduled = setup.scheduled[:1]
+    settings = replace(setup.settings, phases=setup.settings.phases[:1], cuda_graphs=True)
+    measure(replace(setup, settings=settings, scheduled=scheduled), SINGLE_PROCESS)
+    assert [trainer() for trainer in made] == [None]
 
 
 def test_what_is_measured_multiplies_as_in_the_run(setup: TrainingSetup, monkeypatch: pytest.MonkeyPatch) -> None:
