@@ -30,7 +30,8 @@ def predict_in_workers(
     """Return the people of each image of a data set, in its order.
 
     Args:
-        num_workers: Processes; 1 runs the images in this one, as do networks on a GPU or of another runtime.
+        num_workers: Processes; 1 runs the images in this one, as do networks of another runtime. For networks on a GPU,
+            threads that load images, and processes that match people (:mod:`supernet.evaluation.device_inference`).
         estimator: See :class:`PoseEstimator`. Its ``times`` become the sums over all processes.
         dataset: Where the images come from.
         num_images: Only this many images from the start; all by default.
