@@ -32,17 +32,17 @@ class CollapseDetector:
         self._num_zeros = 0
         self.warnings: list[str] = []
 
-    def update(self, step: int, largest: float, smallest: float, smallest_name: str) -> list[str]:
+    def update(self, step: int, largest: float, smallest: float, smallest_subnet: str) -> list[str]:
         """Record the AP of two subnets after ``step`` steps and return the warnings about them.
 
         Args:
             step: Number of steps so far.
             largest: AP of the largest subnet.
             smallest: AP of the smallest subnet of the current phase.
-            smallest_name: Describes that subnet; when another phase has another one, its best AP starts from 0.
+            smallest_subnet: Identifies that subnet; when another phase has another one, its best AP starts from 0.
         """
-        if smallest_name != self._smallest:
-            self._smallest, self._num_zeros = smallest_name, 0
+        if smallest_subnet != self._smallest:
+            self._smallest, self._num_zeros = smallest_subnet, 0
             self._best.pop("smallest", None)
         warnings = []
         for name, ap in (("largest", largest), ("smallest", smallest)):
@@ -84,7 +84,10 @@ class PeriodicValidation:
         self._done_at = 0
 
     def run_if_due(self, trainer: Trainer) -> dict[str, float]:
-        """Score the subnets if ``every`` steps have passed, log a warning if AP collapsed, and return AP by name."""
+        """Score the subnets if ``every`` steps have passed, and return AP by name.
+
+        The main process logs a warning if an AP collapsed.
+        """
         if not self.every or not trainer.step or trainer.step % self.every or trainer.step == self._done_at:
             return {}
         self._done_at = trainer.step
@@ -92,8 +95,9 @@ class PeriodicValidation:
         last_phase = next(scheduled for scheduled in trainer.scheduled if trainer.step <= scheduled.stop)
         largest, smallest = trainer.supernet.space.largest(), last_phase.space.smallest()
         largest_ap, smallest_ap = (scorer(arch).metrics["AP"] for arch in (largest, smallest))
-        for warning in self.detector.update(trainer.step, largest_ap, smallest_ap, smallest.describe()):
-            logger.warning(warning)
+        for warning in self.detector.update(trainer.step, largest_ap, smallest_ap, smallest.digest()):
+            if scorer.processes.is_main:
+                logger.warning(warning)
         return {"AP_largest": largest_ap, "AP_smallest": smallest_ap}
 
     def state(self) -> dict[str, Any]:

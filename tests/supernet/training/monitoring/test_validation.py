@@ -1,9 +1,11 @@
 """Periodic validation warns when the AP of a subnet collapses, and not before."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from supernet.arch import Arch
+from supernet.compute.distributed import SINGLE_PROCESS, Processes
 from supernet.evaluation.folding import folded
 from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.litepose import LitePose
@@ -13,6 +15,7 @@ from supernet.pose.keypoints import COCO
 from supernet.pose.synthetic.dataset import SyntheticPeople
 from supernet.training.monitoring.monitor import TrainingMonitor
 from supernet.training.monitoring.validation import CollapseDetector, PeriodicValidation
+from supernet.weight_sharing import SuperNet
 from tests.helpers.training import is_equal, steps, tiny_trainer, train
 
 
@@ -46,6 +49,40 @@ def test_another_smallest_subnet_starts_without_a_best_and_a_resumed_detector_co
         assert len(detector_or_resumed.update(2, 0.1, 0.04, "depth 1")) == 2
     assert detector.state() == resumed.state()
     assert len(detector.warnings) == 2
+
+
+class Scripted:
+    """Stands for a scorer: gives the APs (largest, smallest) of one validation after the other."""
+
+    def __init__(self, processes: Processes, *aps: tuple[float, float]) -> None:
+        self.processes, self._aps = processes, iter([ap for pair in aps for ap in pair])
+
+    def with_supernet(self, _: SuperNet) -> "Scripted":
+        return self
+
+    def __call__(self, _: Arch) -> Evaluation:
+        return Evaluation({"AP": next(self._aps)}, [], [], "", 0.0)
+
+
+def warnings_of_a_training(processes: Processes, *aps: tuple[float, float]) -> list[str]:
+    """Validate a training twice in its phase of the largest subnet, and twice in that of elastic kernels."""
+    trainer = tiny_trainer()
+    validation = PeriodicValidation(cast(SubnetScorer, Scripted(processes, *aps)), 1)
+    for trainer.step in (3, 4, 7, 8):
+        validation.run_if_due(trainer)
+    return validation.detector.warnings
+
+
+def test_smaller_kernels_make_another_smallest_subnet() -> None:
+    assert warnings_of_a_training(SINGLE_PROCESS, (0.3, 0.3), (0.3, 0.3), (0.3, 0.1), (0.3, 0.1)) == []
+    assert len(warnings_of_a_training(SINGLE_PROCESS, (0.3, 0.3), (0.3, 0.3), (0.3, 0.3), (0.3, 0.1))) == 1
+
+
+def test_only_the_main_process_warns(caplog: pytest.LogCaptureFixture) -> None:
+    aps = ((0.3, 0.3), (0.1, 0.3), (0.3, 0.3), (0.3, 0.3))
+    for index in range(2):
+        assert len(warnings_of_a_training(Processes(index, 2), *aps)) == 1
+        assert len(caplog.records) == 1
 
 
 def test_validation_runs_at_its_steps_on_calibrated_subnets_and_changes_nothing(
