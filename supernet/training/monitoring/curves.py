@@ -37,7 +37,7 @@ def draw_curves(path: str | Path, rows: Sequence[Mapping[str, Any]], rollbacks: 
     losses.set(ylabel="mean loss since the previous point", yscale="log")
     aps.set(ylabel="AP, validation", ylim=(0, None))
     if not aps.lines:
-        aps.text(0.5, 0.5, "not measured: evaluate_every=0", transform=aps.transAxes, ha="center", va="center")
+        aps.text(0.5, 0.5, "not measured, see evaluate_every", transform=aps.transAxes, ha="center", va="center")
     _line(rates, rows, "rate", "learning rate", color="tab:red")
     rates.set(ylabel="learning rate", ylim=(0, None))
     _line(shares, rows, "data_share", "waiting for images", color="tab:purple", linewidth=0.8)

@@ -44,7 +44,7 @@ def write_curves_page(path: Path, rows: Sequence[Mapping[str, Any]], rollbacks: 
 def curves_figure(rows: Sequence[Mapping[str, Any]], rollbacks: Sequence[int]) -> Any:
     """Return the curves as a figure of plotly: one panel above the other, with a mark at the start of each phase.
 
-    There is no panel of AP if none was measured (``evaluate_every=0``).
+    There is no panel of AP if none was measured (option ``evaluate_every``).
     """
     from plotly.subplots import make_subplots  # here, because plotly is slow to import
 
