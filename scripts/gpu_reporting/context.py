@@ -4,7 +4,7 @@ import gc
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,5 +163,5 @@ def build(device: str, work: Path, deadline: float, train_seconds: float | None)
     chosen = pick_device(device)
     effort = gpu_effort() if chosen.type == "cuda" else cpu_effort()
     if train_seconds is not None:
-        effort = Effort(**{**vars(effort), "train_seconds": train_seconds})
+        effort = replace(effort, train_seconds=train_seconds)
     return Context(chosen, effort, work, deadline)

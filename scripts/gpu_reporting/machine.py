@@ -39,17 +39,31 @@ def machine(context: Context) -> dict[str, Any]:
             "multiprocessors": gpu.multi_processor_count,
             "capability": f"{gpu.major}.{gpu.minor}",
             "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
-            "driver": nvidia_smi("driver_version,clocks.sm,clocks.mem,power.limit"),
+            "driver": nvidia_smi("driver_version,clocks.sm,clocks.mem,power.limit", uuid_of(context.device)),
         }
     return figures
 
 
-def nvidia_smi(query: str) -> str | None:
-    """Return what ``nvidia-smi`` answers to ``query`` about the first GPU; None without it."""
+def nvidia_smi(query: str, uuid: str) -> str | None:
+    """Return what ``nvidia-smi`` answers to ``query`` about a GPU; None without it."""
     try:
         done = subprocess.run(
-            [*NVIDIA_SMI, f"--query-gpu={query}"], capture_output=True, text=True, timeout=20, check=True
+            [*NVIDIA_SMI, f"--query-gpu=uuid,{query}"], capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip().partition("\n")[0]
+    return next(iter(answers_about(uuid, done.stdout)), None)
+
+
+def uuid_of(gpu: torch.device) -> str:
+    """Return the id of a GPU, which ``nvidia-smi`` knows it by whatever its number is; empty if PyTorch has none."""
+    return str(getattr(torch.cuda.get_device_properties(gpu), "uuid", ""))
+
+
+def answers_about(uuid: str, output: str) -> list[str]:
+    """Return the lines of ``nvidia-smi``, which begin with an id, about one GPU; about all if none has its id."""
+    lines = [
+        (identity, answer.strip()) for identity, _, answer in (line.partition(",") for line in output.splitlines())
+    ]
+    own = [answer for identity, answer in lines if uuid and uuid in identity]
+    return own or [answer for _, answer in lines]

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 from unittest import mock
@@ -67,7 +68,7 @@ def precision_of(name: Format) -> Precision:
 def _measured(context: Context, trainer: Trainer, batch: Batch, workload: str, name: Format) -> dict[str, Any]:
     """Return times, share of the host and peak memory of one row, or why there are none."""
     archs = archs_of(workload, trainer.supernet.space, batch.images.shape[-1])
-    trainer.settings = type(trainer.settings)(**{**vars(trainer.settings), "precision": precision_of(name)})
+    trainer.settings = replace(trainer.settings, precision=precision_of(name))
     try:
         with number_format(context.device, name) as precision:
             if workload == "sandwich":

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from scripts.gpu_reporting.bench import steps_of, trainer_of
 from scripts.gpu_reporting.context import Context
-from scripts.gpu_reporting.machine import NVIDIA_SMI
+from scripts.gpu_reporting.machine import NVIDIA_SMI, answers_about, uuid_of
 from supernet.compute.precision import tf32
 from supernet.pose.training.augmentation import Batch
 from supernet.training.trainer import Trainer
@@ -85,7 +85,7 @@ def measure(context: Context, space: str, size: int, figures: dict[str, Any], cu
         figures["first_steps_s"] = round(time.perf_counter() - began, 2)
         if context.is_gpu:
             torch.cuda.reset_peak_memory_stats(context.device)
-        with _SmiSamples(context.is_gpu) as smi:
+        with _SmiSamples(uuid_of(context.device) if context.is_gpu else None) as smi:
             step_seconds = run_steps(context, trainer, batches, plain) / plain
         figures |= {
             "size": size,
@@ -200,15 +200,19 @@ def _costs(context: Context, trainer: Trainer, batches: Iterator[Batch]) -> dict
 
 
 class _SmiSamples:
-    """Utilisation of the GPU according to ``nvidia-smi``, several times a second within a context."""
+    """Utilisation of a GPU according to ``nvidia-smi``, several times a second within a context.
 
-    def __init__(self, is_gpu: bool) -> None:
-        self._is_gpu, self._output = is_gpu, ""
+    Args:
+        uuid: Of the GPU; None measures nothing.
+    """
+
+    def __init__(self, uuid: str | None) -> None:
+        self._uuid, self._output = uuid, ""
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "_SmiSamples":
-        if self._is_gpu:
-            command = [*NVIDIA_SMI, "--query-gpu=utilization.gpu", "-lms", "100"]
+        if self._uuid is not None:
+            command = [*NVIDIA_SMI, "--query-gpu=uuid,utilization.gpu", "-lms", "100"]
             try:
                 self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             except OSError:
@@ -225,5 +229,6 @@ class _SmiSamples:
 
     def mean(self) -> float | None:
         """Return the mean in percent; None without any sample."""
-        values = [float(line) for line in self._output.split() if line.replace(".", "", 1).isdigit()]
+        lines = answers_about(self._uuid or "", self._output)
+        values = [float(line) for line in lines if line.replace(".", "", 1).isdigit()]
         return round(sum(values) / len(values), 1) if values else None

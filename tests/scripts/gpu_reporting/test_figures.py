@@ -15,7 +15,7 @@ from scripts.gpu_reporting.context import build
 from scripts.gpu_reporting.deployment import difference
 from scripts.gpu_reporting.page import page
 from scripts.gpu_reporting.suite import counts
-from scripts.gpu_reporting.throughput import covered, spans_on
+from scripts.gpu_reporting.throughput import _SmiSamples, covered, spans_on
 from scripts.gpu_reporting.training import compared
 from supernet.space import SearchSpace
 from supernet.training.phases import step_archs
@@ -31,6 +31,16 @@ def test_the_measured_steps_train_large_and_small_subnets(tmp_path: Path) -> Non
         largest, *others, smallest = step_archs(scheduled, 64, trainer.settings.seed, step)
         assert (largest, smallest) == (space.largest(), space.smallest())
         assert len({largest, *others, smallest}) == 4
+
+
+def test_the_utilisation_is_that_of_the_measured_gpu() -> None:
+    smi = _SmiSamples("b2")
+    smi._output = "GPU-a1, 10\nGPU-b2, 90\nGPU-a1, 20\nGPU-b2, 70\nGPU-b2, [N/A]\nGPU-b"
+    assert smi.mean() == 80.0
+    other = _SmiSamples("c3")  # an id that nvidia-smi writes differently
+    other._output = "GPU-a1, 10\nGPU-a1, 20\n"
+    assert other.mean() == 15.0
+    assert _SmiSamples(None).mean() is None
 
 
 def test_overlapping_kernels_count_once() -> None:
