@@ -107,6 +107,8 @@ def _check_batch_norm(settings: TrainSettings, scheduled: Sequence[ScheduledPhas
 def check_recording(settings: TrainSettings, device: torch.device, processes: Processes) -> None:
     """Raise UserError if ``cuda_graphs`` is set but passes cannot be recorded."""
     if settings.cuda_graphs and device.type != "cuda":
-        raise UserError(f"cuda_graphs=true needs an NVIDIA GPU, got device {device.type}; remove it")
+        raise UserError(
+            f"cuda_graphs=true needs an NVIDIA GPU, got device {device.type}; choose one or train without it"
+        )
     if settings.cuda_graphs and settings.sync_batch_norm and processes.count > 1:
         raise UserError("cuda_graphs=true cannot record sync_batch_norm=true of several processes; remove one of them")
