@@ -129,7 +129,7 @@ class Evolution:
             UserError: No arch within the budget was found.
         """
         if not self.archive:
-            raise UserError(f"no arch of space {self.space.name} fits the budget; loosen the budget")
+            raise UserError(f"no arch of space {self.space.name} within the budget was found; loosen the budget")
         front = self.front() if len(self.settings.objectives) > 1 else self.ranked()[:1]
         best = max(front, key=lambda candidate: (candidate.ap, -candidate.order))
         return Result(best, tuple(front), tuple(self.archive))

@@ -151,7 +151,7 @@ class OptunaSearch:
         """
         archive = self.candidates()
         if not archive:
-            raise UserError(f"no arch of space {self.space.name} fits the budget; loosen the budget")
+            raise UserError(f"no arch of space {self.space.name} within the budget was found; loosen the budget")
         best = max(archive, key=lambda candidate: (candidate.ap, -candidate.order))
         if len(self.settings.objectives) == 1:
             return Result(best, (best,), tuple(archive))

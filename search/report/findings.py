@@ -58,7 +58,7 @@ def _against_random(summary: Row, intervals: Intervals) -> list[str]:
     over_mean = intervals.difference_from_mean("test", number, chosen["digest"], digests)
     best = max(range(len(aps)), key=aps.__getitem__)
     over_best = intervals.difference("test", number, chosen["digest"], digests[best])
-    kind = f"{len(aps)} random subnets within the budget"
+    kind = f"{len(aps)} random subnet{'s' * (len(aps) != 1)} within the budget"
     if over_mean is None or over_best is None:
         return [*sentences, f"The mean AP of {kind} is {mean:.3f}, the best has {aps[best]:.3f}."]
     verdict = "better than" if over_mean[0] > 0 else "worse than" if over_mean[1] < 0 else "not shown to differ from"
@@ -84,6 +84,8 @@ def difference_in_words(value: float, ends: tuple[float, float]) -> str:
 
 def _cheapest(ranked: Sequence[Row], tied: set[str], cost: str) -> list[str]:
     """Say how many of the compared candidates may be as good as the best, and what the cheapest of them costs."""
+    if len(ranked) == 1:
+        return []
     num_compared = min(len(ranked), MOST_SUBNETS)
     is_complete = num_compared == len(ranked)
     if len(tied) == 1:
@@ -110,7 +112,13 @@ def _effect_of_budget(rows: Sequence[Row], budget: Budget, chosen: Row) -> list[
         kind = "at least" if bound.is_least else "at most"
         text = f"Budget, {COST_LABELS[bound.cost]} {kind} {bound.show()}: the chosen subnet has {used:.0%} of it. "
         aps = [row["metrics"]["AP"] for row in rows]
-        tau = kendalltau(costs, aps).statistic if min(len(set(costs)), len(set(aps))) > 1 else 0.0
+        if min(len(set(costs)), len(set(aps))) == 1:
+            equal = "cost" if len(set(costs)) == 1 else "AP"
+            subnets = f"all {len(rows)} evaluated subnets have the same {equal}"
+            reason = "only one subnet was evaluated" if len(rows) == 1 else subnets
+            sentences.append(f"{text}Whether AP depends on this cost is not known: {reason}.")
+            continue
+        tau = kendalltau(costs, aps).statistic
         if tau > _STEEP:
             rest = "what costs more is better here" if bound.is_least else "a larger budget may raise AP further"
             text += f"Among the evaluated subnets AP rises with this cost, so {rest}"

@@ -209,7 +209,8 @@ def _facts(summary: Row, scored: Scored) -> str:
     facts.append(("AP on validation images, by which it was chosen", show(val["AP"], ends)))
     baseline = summary.get("baseline", {})
     if baseline.get("ap_mean") is not None:
-        facts.append((f"mean AP on test images of {baseline['num']} random subnets", f"{baseline['ap_mean']:.3f}"))
+        random = f"{baseline['num']} random subnet{'s' * (baseline['num'] != 1)}"
+        facts.append((f"mean AP on test images of {random}", f"{baseline['ap_mean']:.3f}"))
     facts += [("multiply-adds", readable(chosen["costs"]["macs"])), ("parameters", readable(chosen["costs"]["params"]))]
     facts.append(("subnets evaluated", str(len(scored.rows))))
     if "seconds" in summary:

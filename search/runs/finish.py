@@ -91,7 +91,8 @@ def finish(
         logger.warning("the data set has the same images for val and test, so AP of the chosen subnet is optimistic")
     lines = [f"arch: {run.folder / ARCH_FILE}   all candidates: {run.folder / CANDIDATES_FILE}"]
     if has_front:
-        lines.insert(0, f"front: {run.folder / FRONT_FILE}   its {len(finalists)} archs: {run.folder / FRONT_FOLDER}")
+        num_archs = f"{len(finalists)} arch{'s' * (len(finalists) != 1)}"
+        lines.insert(0, f"front: {run.folder / FRONT_FILE}   its {num_archs}: {run.folder / FRONT_FOLDER}")
     lines.append(f"report: {report}   figures: {run.folder / 'summary.json'}")
     run.console.print(_table(check, problem))
     if all(0 <= ap < LEAST_AP for ap in (check.test.ap, *(candidate.ap for candidate in archive))):
@@ -174,5 +175,6 @@ def _table(check: FinalCheck, problem: Problem) -> Table:
         spread = "" if figures["ap_sd"] is None else f" ± {figures['ap_sd']:.3f}"
         means = {name: statistics.mean(subnet["costs"][name] for subnet in figures["subnets"]) for name in shown}
         cells = [write(means[name]) for name, (_, write) in shown.items()]
-        table.add_row("mean random", f"{figures['ap_mean']:.3f}{spread}", *cells, f"{figures['num']} subnets")
+        num = f"{figures['num']} subnet{'s' * (figures['num'] != 1)}"
+        table.add_row("mean random", f"{figures['ap_mean']:.3f}{spread}", *cells, num)
     return table

@@ -1,9 +1,9 @@
-"""The sentence on a budget says in which direction AP goes with the cost."""
+"""The sentences claim what the candidates show: in which direction AP goes with a cost, and nothing of one alone."""
 
 import pytest
 
 from search.budget import Bound, Budget, CostModel
-from search.report.findings import _effect_of_budget
+from search.report.findings import _cheapest, _effect_of_budget
 from supernet.space import SearchSpace
 
 
@@ -23,3 +23,26 @@ def test_it_follows_the_rank_correlation(aps: tuple[float, ...], is_least: bool,
     budget = Budget((Bound("macs", 1e7, is_least),), CostModel(SearchSpace.load("nano"), 17))
     (sentence,) = _effect_of_budget(rows, budget, rows[0])
     assert words in sentence
+
+
+@pytest.mark.parametrize(
+    ("macs", "aps", "reason"),
+    [
+        ((1e6,), (0.1,), "only one subnet was evaluated"),
+        ((1e6, 2e6), (0.1, 0.1), "all 2 evaluated subnets have the same AP"),
+        ((1e6, 1e6), (0.1, 0.2), "all 2 evaluated subnets have the same cost"),
+    ],
+)
+def test_without_two_values_nothing_is_said_of_a_direction(
+    macs: tuple[float, ...], aps: tuple[float, ...], reason: str
+) -> None:
+    rows = [{"costs": {"macs": cost}, "metrics": {"AP": ap}} for cost, ap in zip(macs, aps, strict=True)]
+    budget = Budget((Bound("macs", 1e7),), CostModel(SearchSpace.load("nano"), 17))
+    (sentence,) = _effect_of_budget(rows, budget, rows[0])
+    assert reason in sentence
+    assert "Kendall" not in sentence
+
+
+def test_a_single_candidate_is_not_compared_with_others() -> None:
+    row = {"digest": "a", "num_images": 10, "costs": {"macs": 1e6}, "metrics": {"AP": 0.1}}
+    assert _cheapest([row], {"a"}, "macs") == []
