@@ -45,6 +45,8 @@ class Calibration:
         AP_before: AP before calibration, on the first ``num_compared`` images of the split that the model is measured
             on.
         AP_after: AP on the same images after calibration.
+        images: What the images of the split are, in words; None from an earlier release. Fine-tuning on another data
+            set that improves nothing keeps the statistics, so it may not be the data set of the model.
     """
 
     split: str
@@ -55,6 +57,7 @@ class Calibration:
     AP_before: float | None = None
     AP_after: float | None = None
     num_compared: int = 0
+    images: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from subnet_export.ap_measurement import at_root, measure, named_dataset
 from subnet_export.exported_model import Calibration, ExportedModel, Origin
 from subnet_export.exporting.format_options import check_options
 from subnet_export.exporting.settings import ExportSettings
+from subnet_export.publish.model_card import describe_images
 from supernet.arch import Arch
 from supernet.checkpoints.supernet_file import TrainedSupernet, load_supernet
 from supernet.costs.analytic import params_and_macs
@@ -135,4 +136,5 @@ def calibration_record(
     """
     chosen = spread_indices(len(train_set), num_images)
     ids = tuple(int(train_set.image_ids[index]) for index in chosen)
-    return Calibration("train", len(ids), resolution, ids, dataset["train"].get("seed"))
+    seed, images = dataset["train"].get("seed"), describe_images(dataset, "train")
+    return Calibration("train", len(ids), resolution, ids, seed, images=images)

@@ -5,13 +5,13 @@ Source: the metadata of model cards on the Hugging Face Hub (huggingface.co/docs
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from subnet_export.exported_model import ExportedModel
-from supernet.checkpoints.lineage import Lineage
+from supernet.checkpoints.lineage import Lineage, annotations_of
 from supernet.errors import UserError
 from supernet.version import PROJECT
 
@@ -38,7 +38,8 @@ def of_model(model: ExportedModel, title: str) -> str:
         for name, value in measurement.metrics.items()
         if value >= 0  # -1 stands for a stratum without people
     ]
-    dataset = {"type": _kind(model.dataset), "name": _dataset_name(model.dataset), "split": measurement.split}
+    type, name = _measured_on(model.dataset, measurement.split)
+    dataset = {"type": type, "name": name, "split": measurement.split}
     index = {
         "name": title,
         "results": [
@@ -77,16 +78,19 @@ def _metric_name(name: str) -> str:
     return f"{kind}, {named.get(name[2:], name[2:].strip('_'))}"
 
 
-def _kind(dataset: dict[str, Any]) -> str:
-    return _hub_name(str(dataset.get("kind")))
-
-
 def _hub_name(kind: str) -> str:
     """Return the name of a kind of data set."""
     return {"synthetic": "drawn-people", "imagenet": "imagenet-1k"}.get(kind, kind)
 
 
-def _dataset_name(dataset: dict[str, Any]) -> str:
+def name_on_disk(dataset: Mapping[str, Any]) -> str:
+    """Return the name of a data set on disk: that of its keypoints, as every one is in COCO's format."""
+    keypoints = dataset.get("keypoints")
+    return str(keypoints.get("name") if isinstance(keypoints, Mapping) else keypoints)
+
+
+def _measured_on(dataset: Mapping[str, Any], split: str) -> tuple[str, str]:
+    """Return the type and the name of a data set in results."""
     if dataset.get("kind") == "synthetic":
-        return f"built-in drawn people, {dataset.get('width')} x {dataset.get('height')} px"
-    return f"{dataset.get('kind')}, keypoints {dataset.get('keypoints')}"
+        return _hub_name("synthetic"), f"built-in drawn people, {dataset.get('width')} x {dataset.get('height')} px"
+    return name_on_disk(dataset), f"{name_on_disk(dataset)}, annotations {annotations_of(dataset, split)}"

@@ -7,7 +7,7 @@ from subnet_export.deployment.formats import FORMATS, LITEPOSE
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from subnet_export.publish import front_matter
 from supernet.checkpoints.hub import is_hub
-from supernet.checkpoints.lineage import saw_only_drawings
+from supernet.checkpoints.lineage import annotations_of, saw_only_drawings
 from supernet.evaluation.metrics_table import format_metric
 from supernet.version import PROJECT
 
@@ -112,10 +112,9 @@ def _own_images(model: ExportedModel) -> str:
 
 def describe_images(dataset: Mapping[str, Any], split: str) -> str:
     """Return what the images of a split are, in words."""
-    kind = dataset.get("kind")
-    if kind == "synthetic":
+    if dataset.get("kind") == "synthetic":
         return f"built-in people, {dataset['width']} x {dataset['height']} px"
-    return f"{kind}, annotations `{dataset.get(split, {}).get('annotations')}`"
+    return f"{front_matter.name_on_disk(dataset)}, annotations `{annotations_of(dataset, split)}`"
 
 
 def _cost(model: ExportedModel, name: str) -> str:
@@ -186,8 +185,9 @@ def _file_row(name: str, record: FormatRecord) -> str:
 def _origin(model: ExportedModel) -> str:
     calibration, origin = model.calibration, model.origin
     is_extracted = bool(origin.space_digest)
+    which = f" ({calibration.images})" if calibration.images else ""
     statistics = (
-        f"Batch-norm statistics from {calibration.num_images} images of the {calibration.split} split at "
+        f"Batch-norm statistics from {calibration.num_images} images of the {calibration.split} split{which} at "
         f"{calibration.resolution} px; `model.json` lists them."
     )
     lines = [

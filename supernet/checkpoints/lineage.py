@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 from typing import Any
 
 from supernet.errors import UserError
@@ -33,13 +34,21 @@ IMAGENET = TrainingData("imagenet", "ImageNet's photographs without poses (the b
 
 def training_data_of(dataset: Mapping[str, Any]) -> TrainingData:
     """Describe the training images of a data set (:func:`supernet.pose.datasets.build`)."""
-    part = dataset.get("train")
-    part = part if isinstance(part, Mapping) else {}
     kind = str(dataset.get("kind"))
     if kind == _DRAWN:
         size = f"{dataset.get('width')} x {dataset.get('height')} px"
-        return TrainingData(kind, f"built-in drawn people, {part.get('num_images')} images of {size}")
-    return TrainingData(kind, f"images on disk, annotations {part.get('annotations')}")
+        num_images = _part(dataset, "train").get("num_images")
+        return TrainingData(kind, f"built-in drawn people, {num_images} images of {size}")
+    return TrainingData(kind, f"images on disk, annotations {annotations_of(dataset, 'train')}")
+
+
+def annotations_of(dataset: Mapping[str, Any], split: str) -> str:
+    """Return the annotation file of a split for a text; of a file outside the data set's folder, only its name.
+
+    A path of this machine has no place in models that others get.
+    """
+    annotations = str(_part(dataset, split).get("annotations"))
+    return PurePath(annotations).name if PurePath(annotations).is_absolute() else annotations
 
 
 def extended(lineage: Iterable[TrainingData], data: TrainingData) -> Lineage:
@@ -68,3 +77,8 @@ def from_plain(value: Any) -> Lineage:
     if not isinstance(value, list | tuple):
         raise UserError(f"trained_on must be a list, got {value!r:.80}; restore the file")
     return tuple(from_mapping(TrainingData, data, "trained_on") for data in value)
+
+
+def _part(dataset: Mapping[str, Any], split: str) -> Mapping[str, Any]:
+    part = dataset.get(split)
+    return part if isinstance(part, Mapping) else {}
