@@ -143,8 +143,8 @@ class Pose:
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"an image must be (H, W, 3) uint8, RGB, not {image.shape} {image.dtype}")
-        if max(image.shape[:2]) > 16 * min(image.shape[:2]):  # its input would be as long, and fill the memory
-            raise ValueError(f"an image must be at most 16 times as long as wide, not {image.shape[:2]}; crop it")
+        if not 0 < max(image.shape[:2]) <= 64 * min(image.shape[:2]):  # a longer input would fill the memory
+            raise ValueError(f"an image must be at most 64 times as long as wide, not {image.shape[:2]}; crop it")
         resized, scale, offset = self._resized(image)
         pixels = np.stack([resized, resized[:, ::-1]])[: 2 if self.settings["flip_test"] else 1]
         if self.takes == "float32":

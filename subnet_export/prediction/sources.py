@@ -19,14 +19,18 @@ import numpy.typing as npt
 import PIL.Image
 
 from supernet.errors import UserError
-from supernet.pose.data.image_decoding import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, read_image
+from supernet.pose.data.image_decoding import (
+    IMAGE_SUFFIXES,
+    MAX_ASPECT_RATIO,
+    MAX_PIXELS,
+    decode_image,
+    read_image,
+)
 
 logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
 STANDARD_INPUT = "-"
-MAX_ASPECT_RATIO = 16
-"""Limit of the longest side over the shortest; beyond it, the network's input would need gigabytes."""
 _DEFAULT_FPS = 25.0
 _GIF_FPS = 10.0
 """Of a GIF without delays, as browsers show it."""
@@ -124,7 +128,7 @@ def read_frames(source: Source) -> Iterator[Frame]:
         frames = _read_video(source)
     for frame in frames:
         height, width = frame.image.shape[:2]
-        if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        if max(height, width) > MAX_ASPECT_RATIO * min(height, width):  # of a video; that of a file is known before
             raise UserError(
                 f"the long side of {source.kind} {source.name} must be at most {MAX_ASPECT_RATIO} times its short "
                 f"side, got {width} x {height} pixels; crop it"

@@ -48,7 +48,7 @@ def images(model: ExportedModel) -> list[Image]:
     """Images of several shapes with people."""
     image = build(model.dataset, "test")[0].image
     wide = cv2.resize(build(model.dataset, "test")[1].image, (211, 96))
-    return [image, image[:, :61], image[:43], np.asarray(wide, np.uint8)]
+    return [image, image[:, :61], image[:43], np.asarray(wide, np.uint8), image[:2, :90]]
 
 
 def same_people(program: pose.Pose, model: ExportedModel) -> int:
@@ -234,8 +234,9 @@ def test_what_it_cannot_run_is_one_sentence(exported: Exported, tmp_path: Path) 
 
 def test_wrong_images_and_several_scales_are_refused(all_formats: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     program = pose.Pose(all_formats[1], threads=1)
-    program(np.zeros((4, 64, 3), np.uint8))
-    for wrong in (np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((4, 65, 3), np.uint8)):
+    program(np.zeros((2, 128, 3), np.uint8))
+    shapes = ((64, 64), (2, 129, 3), (0, 5, 3), (0, 0, 3))
+    for wrong in (np.zeros((64, 64, 3), np.float32), *(np.zeros(shape, np.uint8) for shape in shapes)):
         with pytest.raises(ValueError, match="image"):
             program(wrong)
     several = {**program.description, "inference": {**program.settings, "scales": [0.5, 1.0]}}

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -126,16 +126,19 @@ def test_a_piped_image_is_read_from_its_bytes(monkeypatch: pytest.MonkeyPatch) -
         list(read_frames(Source("-", "stdin")))
 
 
+@pytest.mark.parametrize(("name", "kind"), [("long.png", "image"), ("long.gif", "video")])
 @pytest.mark.parametrize(
-    ("width", "height", "fits"), [(160, 10, True), (161, 10, False), (1, 16, True), (1, 17, False)]
+    ("width", "height", "fits"), [(640, 10, True), (641, 10, False), (1, 64, True), (1, 65, False)]
 )
-def test_very_long_images_are_refused(width: int, height: int, fits: bool, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "long.png"), np.zeros((height, width, 3), np.uint8))
-    source = Source(str(tmp_path / "long.png"), "image")
+def test_very_long_images_are_refused(
+    name: str, kind: Literal["image", "video"], width: int, height: int, fits: bool, tmp_path: Path
+) -> None:
+    PIL.Image.new("RGB", (width, height)).save(tmp_path / name)
+    source = Source(str(tmp_path / name), kind)
     if fits:
         assert [frame.image.shape for frame in read_frames(source)] == [(height, width, 3)]
     else:
-        with pytest.raises(UserError, match=rf"long\.png must be at most 16 .*{width} x {height}"):
+        with pytest.raises(UserError, match=rf"{name} .*64.*crop it"):
             list(read_frames(source))
 
 
