@@ -118,7 +118,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def unlocked_folder(folder: Path, is_default: bool) -> Path:
-    """Return ``folder``; a default folder with a number if another run that makes it began in the same second."""
+    """Return ``folder``; a default folder with a number if another run that makes it began in the same second.
+
+    Locks that killed runs left beside a default folder are removed.
+    """
+    if is_default:
+        locks.sweep(folder.parent)
     first, number = folder, 1
     while is_default and _lock_of(folder).exists():
         number += 1

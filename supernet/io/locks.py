@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,13 +31,34 @@ def locked(path: Path, what: Path, *, is_temporary: bool = False) -> Iterator[No
     try:
         with suppress(OSError):  # only for the error message of others
             os.ftruncate(lock, 0)
-            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            os.write(lock, _holder(os.getpid()))
         yield
     finally:
         if is_temporary:
             with suppress(OSError):
                 path.unlink()  # before it is released: afterwards, it may be another process's
         os.close(lock)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary lock files ``.NAME.lock`` in ``folder`` that killed processes of this machine left there."""
+    for path in folder.glob(".*.lock"):
+        with suppress(OSError):
+            lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                content = os.read(lock, 200)
+                match = re.match(rb"process (\d+) on ", content)
+                # A lock of this process would be granted again, and those of other machines may not be seen from here.
+                if match and content == _holder(int(match[1])) and int(match[1]) != os.getpid():
+                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+            finally:
+                os.close(lock)
+
+
+def _holder(process: int) -> bytes:
+    """Return what the lock file of a process on this machine holds."""
+    return f"process {process} on {socket.gethostname()}\n".encode()
 
 
 def _opened(path: Path, what: Path) -> int:

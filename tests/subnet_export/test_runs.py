@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from subnet_export.exported_model import ExportedModel, FormatRecord
 from subnet_export.runs import finish, locked, unlocked_folder
+from tests.helpers.locks import held_by_another_process
 
 
 def test_paths_never_wrap(
@@ -48,3 +50,16 @@ def test_a_run_that_starts_in_the_same_second_gets_a_folder_of_its_own(tmp_path:
         assert unlocked_folder(folder, is_default=False) == folder
     assert unlocked_folder(folder, is_default=True) == folder
     assert os.listdir(tmp_path) == []
+
+
+def test_the_lock_of_a_killed_run_goes_with_the_next_one(tmp_path: Path) -> None:
+    foreign, named = tmp_path / ".other.lock", tmp_path / ".mine.lock"
+    for path, content in ((foreign, "123\n"), (named, f"process {os.getpid()} on {socket.gethostname()}\n")):
+        path.write_text(content)
+    with held_by_another_process(locked(tmp_path / "first")):
+        assert unlocked_folder(tmp_path / "first", is_default=True).name == "first_2"
+    assert (tmp_path / ".first.lock").exists()
+    assert unlocked_folder(tmp_path / "model", is_default=False).name == "model"  # a folder that the user named
+    assert (tmp_path / ".first.lock").exists()
+    assert unlocked_folder(tmp_path / "second", is_default=True).name == "second"
+    assert sorted(os.listdir(tmp_path)) == [".mine.lock", ".other.lock"]
