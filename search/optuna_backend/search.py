@@ -31,7 +31,9 @@ from supernet.errors import UserError
 from supernet.genes import Genes
 from supernet.io.schema import check_number
 
-METRICS, NUM_IMAGES, ORIGIN = "metrics", "num_images", "origin"
+METRICS, NUM_IMAGES, ORIGIN, MATCHES = "metrics", "num_images", "origin", "matches"
+MOST_LETTERS = 60_000
+"""Longest matches that a study keeps: a text in MySQL has at most 65,535 bytes."""
 WAIT_SECONDS = 0.2
 NEIGHBOUR_ROUNDS = 8
 NUM_NEIGHBOURS = 64
@@ -75,6 +77,8 @@ class OptunaSearch:
         seed: Seed of all randomness. A single worker is deterministic. The randomness of a worker that joins a study
             also depends on the number of its trials, so that the worker does not repeat earlier proposals.
         shared: The study.
+        matches_of: Returns the matches of an arch that was just scored, image by image as text, for the study to keep;
+            None where they are kept elsewhere.
 
     Raises:
         UserError: An objective is neither AP nor a cost.
@@ -86,6 +90,7 @@ class OptunaSearch:
         settings: OptunaSettings,
         seed: int,
         shared: SharedStudy,
+        matches_of: Callable[[Arch], str | None] = lambda arch: None,
     ) -> None:
         check_known(settings.objectives, budget.model.names)
         self.space, self.model = budget.model.space, budget.model
@@ -94,7 +99,7 @@ class OptunaSearch:
         sampler = make_sampler(settings.sampler, int(sampler_seed.generate_state(1)[0]))
         self._local = LocalStudy(self.space, sampler, shared.study.directions, self._constraints)
         self._rng = np.random.default_rng(rng_seed)
-        self._generator = OffspringGenerator(budget, OffspringSettings())
+        self._generator, self._matches_of = OffspringGenerator(budget, OffspringSettings()), matches_of
         self._rows: dict[int, Genes] = {}
         self._scored: dict[int, Candidate] = {}
 
@@ -140,8 +145,15 @@ class OptunaSearch:
 
     def candidates(self) -> list[Candidate]:
         """Return what all workers have scored, in the order in which the evaluations started."""
-        scored = [trial for trial in self.shared.trials() if trial.state == TrialState.COMPLETE]
-        return [self._candidate(trial, order) for order, trial in enumerate(scored)]
+        return [self._candidate(trial, order) for order, trial in enumerate(self._complete())]
+
+    def matches(self) -> list[tuple[Candidate, str]]:
+        """Return the candidates whose matches the study keeps, with these."""
+        return [
+            (self._candidate(trial, order), trial.user_attrs[MATCHES])
+            for order, trial in enumerate(self._complete())
+            if MATCHES in trial.user_attrs
+        ]
 
     def result(self) -> Result:
         """Return the best candidate, the front, and all candidates of all workers.
@@ -225,7 +237,13 @@ class OptunaSearch:
                 raise ValueError(f"the score of {arch.describe()} must be a finite number, got {arch_score.ap}")
         candidate = Candidate(arch, 0, 0, proposal.origin, self.model.of(arch), None, (arch_score,))
         attrs = {METRICS: arch_score.metrics, NUM_IMAGES: arch_score.num_images}
+        matches = self._matches_of(arch)
+        if matches is not None and len(matches) <= MOST_LETTERS:
+            attrs |= {MATCHES: matches}
         self.shared.complete(trial, list(self._values(candidate).values()), attrs)
+
+    def _complete(self) -> list[FrozenTrial]:
+        return [trial for trial in self.shared.trials() if trial.state == TrialState.COMPLETE]
 
     def _values(self, candidate: Candidate) -> dict[str, float]:
         return {name: candidate.ap if name == AP else candidate.costs[name] for name in self.settings.objectives}

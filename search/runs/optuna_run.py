@@ -83,7 +83,12 @@ def run(config: Mapping[str, Any]) -> Path:
         storage = settings.storage or str(folder / JOURNAL_FILE)
         shared = shared or _shared_study(storage, settings, problem)
         point_latest(folder)
-        search = OptunaSearch(problem.budget, settings.search(), settings.seed, shared)
+        num_images = _num_images(settings, problem)
+
+        def matches_of(arch: Arch) -> str | None:
+            return problem.validation.matches(arch, num_images) if settings.cache is None else None
+
+        search = OptunaSearch(problem.budget, settings.search(), settings.seed, shared, matches_of)
         chosen = [f"storage={describe(storage)}"] + [f"study={settings.study}"] * (settings.study != "search")
         with stop_request() as stop_requested:
             run = SearchRun(
@@ -100,7 +105,7 @@ def run(config: Mapping[str, Any]) -> Path:
                 f"study {settings.study} in {describe(storage)}, writing to {folder}",
                 soft_wrap=True,
             )
-            result = _search(run, search, _num_images(settings, problem))
+            result = _search(run, search, num_images)
             by_ap = sorted(result.archive, key=lambda candidate: (-candidate.ap, candidate.order))
             best = result.front if len(settings.objectives) > 1 else by_ap[: settings.top_k]
             figures = {"study": settings.study, "storage": describe(storage), "sampler": settings.sampler}
@@ -145,6 +150,8 @@ def _search(run: SearchRun, search: OptunaSearch, num_images: int) -> Result:
                 run.stop_search_if_requested(archive)
                 is_over = not search.step(score)
             result = search.result()
+            for candidate, matches in search.matches():
+                run.problem.validation.remember(candidate.arch, candidate.scores[-1], matches)
         except StorageInternalError as error:
             raise UserError(
                 f"the study's storage failed ({reason_of(error)}); continue with {run.continue_with}"

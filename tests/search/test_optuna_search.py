@@ -12,10 +12,12 @@ from optuna.exceptions import StorageInternalError
 from search.cost import COSTS, arch_costs
 from search.optuna_backend.search import OptunaSearch
 from search.optuna_backend.storage import open_storage
+from search.runs import problem
 from search.runs.optuna_run import run
 from supernet.arch import Arch
 from supernet.errors import UserError
 from supernet.io.files import read_json
+from supernet.pose.metrics.image_matches import ImageMatches
 from tests.helpers.searches import NUM_IMAGES, ROOT, SMALL, SPACE, VAL_SEED, Configure, FreeScores, plain_config
 
 SEARCH = ("evaluations=8", "startup=3", "baseline=2", *SMALL)
@@ -81,6 +83,21 @@ def test_a_stopped_run_goes_on_with_its_study(configure: Configure, free_scores:
     assert not (tmp_path / "optuna_search" / "third").exists()
     with pytest.raises(UserError, match=r"the number of images for a score 5, .* 4"):
         run(configure("name=third", f"storage={journal}", "num_images=4"))
+
+
+def test_without_a_cache_the_study_keeps_the_matches_of_other_workers(
+    configure: Configure, free_scores: FreeScores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = ImageMatches.from_evaluations([None] * NUM_IMAGES).to_text()
+    monkeypatch.setattr(problem, "measure_subnet", lambda *scored: free_scores(*scored)._replace(matches=text))
+    free_scores.stop_at = 4
+    with pytest.raises(UserError, match="stopped after 4"):
+        run(configure("name=first", "cache=null"))
+    journal = tmp_path / "optuna_search" / "first" / "study.journal"
+    folder = run(configure("name=second", "cache=null", f"storage={journal}"))
+    digests = {row["digest"] for row in read_json(folder / "candidates.json", "candidates")}
+    kept = read_json(folder / "image_matches.json", "matches")["val"][str(NUM_IMAGES)]
+    assert (kept.keys(), len(kept)) == (digests, 8)
 
 
 def test_with_costs_as_objectives_the_front_is_written(configure: Configure, free_scores: FreeScores) -> None:

@@ -189,7 +189,7 @@ def test_where_there_are_fewer_archs_than_wanted_all_are_scored() -> None:
 
 
 def test_without_any_arch_within_the_budget_one_sentence_says_so() -> None:
-    with pytest.raises(UserError, match="no arch of space few fits the budget"):
+    with pytest.raises(UserError, match="no arch of space few within the budget was found"):
         make(constraint={"macs": 1000}).run(score)
 
 

@@ -235,10 +235,11 @@ def test_what_it_cannot_run_is_one_sentence(exported: Exported, tmp_path: Path) 
 def test_wrong_images_and_several_scales_are_refused(all_formats: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     program = pose.Pose(all_formats[1], threads=1)
     program(np.zeros((2, 128, 3), np.uint8))
-    shapes = ((64, 64), (2, 129, 3), (0, 5, 3), (0, 0, 3))
-    for wrong in (np.zeros((64, 64, 3), np.float32), *(np.zeros(shape, np.uint8) for shape in shapes)):
+    wrong: list[npt.NDArray[Any]] = [np.zeros((64, 64, 3), np.float32)]
+    wrong += [np.zeros(shape, np.uint8) for shape in ((64, 64), (2, 129, 3), (0, 5, 3), (0, 0, 3))]
+    for image in wrong:
         with pytest.raises(ValueError, match="image"):
-            program(wrong)
+            program(image)
     several = {**program.description, "inference": {**program.settings, "scales": [0.5, 1.0]}}
     monkeypatch.setitem(pose.RUNTIMES, "model.onnx", lambda path, threads: (program.run, "uint8", several))
     with pytest.raises(ValueError, match=r"0\.5"):
