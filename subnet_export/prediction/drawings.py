@@ -1,5 +1,6 @@
 """Draws the detected people: an image file per image, a video file per video or camera."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from supernet.pose.inference import PosePredictions
 from supernet.pose.keypoints import KeypointSet
 
 _CODEC = "mp4v"
+_MOST_BYTES = 200
+"""Of a source's name in that of its drawing: file systems allow 255, and a file being written has a longer name."""
 
 
 class Drawings(Output):
@@ -48,6 +51,8 @@ class Drawings(Output):
 
     def _free_name(self, source: Source, suffix: str) -> str:
         stem = {"camera": f"camera_{source.name}", "stdin": "stdin"}.get(source.kind, Path(source.name).stem)
+        if len(encoded := os.fsencode(stem)) > _MOST_BYTES:
+            stem = encoded[:_MOST_BYTES].decode(errors="ignore")
         name, number = f"{stem}{suffix}", 2
         while name.lower() in self._used_names:
             name, number = f"{stem}_{number}{suffix}", number + 1

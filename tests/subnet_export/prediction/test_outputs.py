@@ -11,7 +11,8 @@ import pytest
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.model import save_model
-from subnet_export.prediction.sources import Frame
+from subnet_export.prediction.drawings import Drawings
+from subnet_export.prediction.sources import Frame, Source
 from supernet.errors import UserError
 from supernet.pose.datasets import build
 from supernet.pose.drawing import save_image
@@ -52,6 +53,15 @@ def test_results_without_people_are_an_empty_list(
     arguments = (tmp_path / "a.png", tmp_path / "b.png", "--min-score", 1, "--results", path, "--runs", tmp_path)
     assert run(monkeypatch, exported[1], *arguments) == 0
     assert json.loads(path.read_text()) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 251, "照" * 83])
+def test_images_with_the_longest_names_are_drawn(name: str, tmp_path: Path) -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    drawings = Drawings(tmp_path / "drawn")
+    names = [drawings.write(Frame(Source(f"{name}{suffix}", "image"), image), image) for suffix in (".png", ".jpg")]
+    assert sorted(os.listdir(tmp_path / "drawn")) == sorted(names)
+    assert all(drawn.startswith(name[:60]) for drawn in names)
 
 
 def test_an_error_midway_leaves_no_partial_file(
