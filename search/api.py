@@ -210,7 +210,8 @@ class Subnet:
         supernet: Where its weights are.
         arch: Its architecture.
         costs: By name: ``macs``, ``params`` and, from a search, ``memory``, ``latency_ms`` and others.
-        metrics: ``AP``, ``AP50`` and others by the split they were measured on, "val" or "test"; empty before a search.
+        metrics: ``AP``, ``AP50`` and others by the split they were measured on, "val" or "test"; -1 for a stratum
+            without people. Empty before a search.
     """
 
     supernet: Supernet = field(repr=False)
@@ -333,7 +334,7 @@ class SearchResult:
         """All scored subnets; their metrics are of the images that each was scored on."""
         from supernet.io import files
 
-        rows = files.read_json(self.folder / "candidates.json", "candidates of a search")
+        rows = files.read_json(self.folder / "candidates.json", "candidates of a search", files.LARGE)
         return tuple(self._subnet(row, {"val": row["metrics"]}) for row in rows)
 
     @property
@@ -343,8 +344,9 @@ class SearchResult:
 
     def _subnet(self, row: Mapping[str, Any], metrics: Mapping[str, Any]) -> Subnet:
         from supernet.arch import Arch
+        from supernet.io.metric_values import without_null
 
-        named = {split: dict(values) for split, values in metrics.items()}
+        named = {split: without_null(dict(values)) for split, values in metrics.items()}
         return Subnet(self.supernet, Arch.from_dict(row["arch"]), dict(row["costs"]), named)
 
 

@@ -119,7 +119,8 @@ def with_published_costs(chart: Chart, cost: str, keypoints: str | None) -> tupl
     shown = [network for network in networks if low <= getattr(network, cost) <= high]
     marks = tuple(Mark("x", getattr(network, cost), f"{network.name} (published)", "#cc79a7") for network in shown)
     costs = ", ".join(f"{network.name} {readable(getattr(network, cost))}" for network in networks)
-    text = f"{_label(cost).capitalize()} of published networks: {costs}. Their published AP is not shown, because it "
+    label = _label(cost)
+    text = f"{label[0].upper()}{label[1:]} of published networks: {costs}. Their published AP is not shown, because it "
     text += "was measured on other images."
     return replace(chart, marks=chart.marks + marks), text
 

@@ -17,6 +17,7 @@ from supernet.cli.console import CONSOLE
 from supernet.compute.distributed import Processes
 from supernet.errors import UserError
 from supernet.io import files
+from supernet.io.metric_values import with_null
 
 CANDIDATES_FILE = "candidates.json"
 
@@ -57,7 +58,7 @@ class SearchRun:
         """Write the rows of all scored candidates."""
         if self.processes.is_main:
             rows = [candidate.full_row() for candidate in archive if candidate.scores]
-            files.write_json(self.folder / CANDIDATES_FILE, rows)
+            files.write_json(self.folder / CANDIDATES_FILE, with_null(rows))
 
     def stop_search_if_requested(self, archive: Sequence[Candidate]) -> None:
         """Raise UserError if any process was asked to stop, after writing the candidates scored so far."""

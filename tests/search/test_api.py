@@ -150,6 +150,15 @@ def test_the_best_subnet_fits_the_budget_and_is_that_of_the_command(result: Sear
     assert SearchResult.load(result.folder).best == result.best
 
 
+def test_a_metric_of_nobody_is_null_in_files_and_minus_one_as_a_value(result: SearchResult) -> None:
+    metrics = [row["metrics"] for row in json.loads((result.folder / "candidates.json").read_text())]
+    assert any(values["APL"] is None for values in metrics)
+    assert -1 not in [value for values in metrics for value in values.values()]
+    for subnet in (result.best, *result.finalists, *result.candidates):
+        for values in subnet.metrics.values():
+            assert all(isinstance(value, float) for value in values.values())
+
+
 def test_bounds_of_every_name_reach_the_budget(supernet: Supernet, place: Path) -> None:
     with pytest.raises(UserError, match=r"constraint.min_params"):
         supernet.search(min_params="90G", runs=place / "none", show=False)

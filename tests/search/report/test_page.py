@@ -198,6 +198,12 @@ def test_published_costs_within_the_chart_are_marked() -> None:
     assert [mark.name.split()[0] for mark in marked.marks] == ["LitePose-XS", "LitePose-S"]
 
 
+def test_published_costs_keep_the_name_of_the_network() -> None:
+    scored = figures.Scored(candidates(3), "", Intervals(NONE))
+    _, text = figures.with_published_costs(figures.trade_off(scored, "macs_paper", [], None), "macs_paper", "coco")
+    assert text.startswith("Multiply-adds per square input, LitePose's counting of published networks: LitePose-XS")
+
+
 def test_candidates_are_compared_on_equally_many_images() -> None:
     rows = candidates(6)
     rescored = [row | {"num_images": 300, "metrics": {"AP": 0.9}} for row in rows[:2]]
