@@ -77,6 +77,11 @@ def check_options(options: FormatOptions, settings: InferenceSettings, resolutio
             raise UserError(f"--max-side is {options.max_side} px, images are at least {least} px long; raise it")
 
 
+def first_without_decoding(formats: Sequence[Format]) -> Format | None:
+    """Return the first of ``formats`` with a graph that cannot decode; None if there is none."""
+    return next((item for item in formats if not item.decodes and item not in (LITEPOSE, SAFETENSORS)), None)
+
+
 def check_decode(formats: Sequence[Format], settings: InferenceSettings) -> None:
     """Check that graphs of these formats can decode with these settings.
 
@@ -84,9 +89,8 @@ def check_decode(formats: Sequence[Format], settings: InferenceSettings) -> None
         UserError: One cannot, none is a graph, or the settings need several passes.
     """
     able = ", ".join(chosen.name for chosen in FORMATS.values() if chosen.decodes)
-    for chosen in formats:
-        if not chosen.decodes and chosen not in (LITEPOSE, SAFETENSORS):
-            raise UserError(f"--decode is offered for the formats {able}, not for {chosen.name}; leave out one of them")
+    if unable := first_without_decoding(formats):
+        raise UserError(f"--decode is offered for the formats {able}, not for {unable.name}; leave out one of them")
     if not any(chosen.decodes for chosen in formats):
         raise UserError(f"--decode needs a format with a graph that can decode; add one of {able} to --format")
     check_decodable(settings)

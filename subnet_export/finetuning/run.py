@@ -14,7 +14,13 @@ from torch import Tensor
 from subnet_export.ap_measurement import measure
 from subnet_export.deployment.formats import CHECK_IMAGES
 from subnet_export.exported_model import Calibration, ExportedModel, Measurement
-from subnet_export.exporting.format_options import FormatOptions, check_decode, decodes, formats_of, max_side_of
+from subnet_export.exporting.format_options import (
+    FormatOptions,
+    decodes,
+    first_without_decoding,
+    formats_of,
+    max_side_of,
+)
 from subnet_export.exporting.format_writer import FormatWriter
 from subnet_export.exporting.run import check_packages, write_checked
 from subnet_export.exporting.subnet import calibration_record
@@ -194,7 +200,10 @@ def _run(plan: FinetunePlan, options: argparse.Namespace, saved: dict[str, Any] 
         )
     else:
         title = "subnet as before"
-        result = replace(start, measurement=before["test"])
+        calibration = model.calibration
+        if plan.dataset != model.dataset:  # AP before and after it is of other images than the model now names
+            calibration = replace(calibration, AP_before=None, AP_after=None, num_compared=0)
+        result = replace(start, measurement=before["test"], calibration=calibration)
     writer = FormatWriter(format_options, splits["test"], images.of_calibration, plan.eval_batch_size)
     result = write_checked(options.folder, result, writer)
     for path in (plan.checkpoint, container.previous_of(plan.checkpoint)):
@@ -218,8 +227,11 @@ def _format_options(options: argparse.Namespace, model: ExportedModel) -> Format
     formats = options.format or formats
     check_packages(formats)
     decode = decodes(model) and any(item.decodes for item in formats)
-    if decode:
-        check_decode(formats, model.settings)
+    if decode and (unable := first_without_decoding(formats)):
+        raise UserError(
+            f"the graphs of the model decode, which those of format {unable.name} cannot; leave it out of --format, "
+            "and export the result in it with python -m subnet_export --model"
+        )
     return FormatOptions(formats, takes, CHECK_IMAGES, options.max_int8_loss, decode, max_side=max_side_of(model))
 
 

@@ -97,6 +97,23 @@ def test_a_network_that_did_not_improve_is_left_as_it_was(
     assert "did not improve AP on the val split" in " ".join(capsys.readouterr().out.split())
 
 
+def test_statistics_that_stay_are_those_of_their_own_images(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder = exported
+    pretend(monkeypatch, 0.2, 0.1)
+    images = [f"dataset.{split}.num_images=4" for split in ("train", "val", "test")]
+    other = ["--dataset", "synthetic", "dataset.keypoints=crowdpose", "dataset.width=64", "dataset.height=64", *images]
+    assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned"), *other) == 0
+    tuned = load_model(tmp_path / "tuned")
+    assert equal(tuned.network.state_dict(), model.network.state_dict())
+    assert (tuned.dataset["width"], tuned.measurement.num_images) == (64, 4)
+    assert tuned.calibration == replace(model.calibration, AP_before=None, AP_after=None, num_compared=0)
+    card = (tmp_path / "tuned" / "README.md").read_text()
+    assert "6 images of the train split (built-in people, 96 x 96 px)" in card
+    assert "before calibration" not in card
+
+
 def test_a_fine_tuned_model_can_be_fine_tuned_again(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,13 +145,16 @@ def test_the_result_has_the_formats_of_the_model_it_started_from(
 
 
 def test_a_model_whose_graph_decodes_is_fine_tuned_to_one_that_decodes(
-    decoding_formats: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    decoding_formats: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretend(monkeypatch, 0.1, 0.2)
     tuned = tmp_path / "tuned"
     assert run(monkeypatch, *three_steps(decoding_formats[1], tuned), "--format", "onnx") == 0
     assert load_model(tuned, format="onnx").detector is not None
     assert run(monkeypatch, *three_steps(tuned, tmp_path / "again"), "--format", "torch_export,onnx") == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "format torch_export cannot; leave it out of --format" in message
+    assert "--decode" not in message  # fine-tuning has no such option
 
 
 def test_a_format_that_fails_costs_no_training(
