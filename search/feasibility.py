@@ -28,7 +28,7 @@ class Nearest:
 
 
 def nearest(space: SearchSpace, violation: Callable[[NDArray[Any]], NDArray[np.float64]]) -> Nearest:
-    """Search for an arch that meets all bounds; the search is deterministic.
+    """Search for an arch that meets all bounds; the search is deterministic but for its limit of time.
 
     A beam search starts from random archs and from the smallest and the largest at each resolution. In each round it
     changes every single choice of the best few. Where none improves, another one starts from other random archs. It

@@ -171,8 +171,7 @@ def final_check(summary: Row, cost: str, bounds: Sequence[tuple[str, float]], in
 def progress(scored: Scored) -> Chart:
     """Draw the best AP so far over the number of evaluations, with the expected best AP of random search.
 
-    This is estimated from the m random archs that the search started with: the mean best of any n of them, for n up to
-    m.
+    This is estimated from the m random archs among the candidates: the mean best of any n of them, for n up to m.
     """
     rows = scored.rows
     aps = [row["metrics"]["AP"] for row in rows]

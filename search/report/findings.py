@@ -60,7 +60,8 @@ def _against_random(summary: Row, intervals: Intervals) -> list[str]:
     over_best = intervals.difference("test", number, chosen["digest"], digests[best])
     kind = f"{len(aps)} random subnet{'s' * (len(aps) != 1)} within the budget"
     if over_mean is None or over_best is None:
-        return [*sentences, f"The mean AP of {kind} is {mean:.3f}, the best has {aps[best]:.3f}."]
+        found = f"The mean AP of {kind} is {mean:.3f}, the best has {aps[best]:.3f}."
+        return [*sentences, found, *_about_repaired(baseline, len(subnets))]
     verdict = "better than" if over_mean[0] > 0 else "worse than" if over_mean[1] < 0 else "not shown to differ from"
     shown = difference_in_words(test["AP"] - mean, over_mean)
     sentences.append(f"It is {verdict} the mean of {kind} ({mean:.3f}): the difference is {shown}.")
@@ -73,7 +74,18 @@ def _against_random(summary: Row, intervals: Intervals) -> list[str]:
             f"Whether it is better than the best of these ({aps[best]:.3f}) cannot be decided on these images: the "
             f"difference is {difference}."
         )
-    return sentences
+    return sentences + _about_repaired(baseline, len(subnets))
+
+
+def _about_repaired(baseline: Row, num: int) -> list[str]:
+    """Say how many of ``num`` random subnets are no uniform draws from the budget."""
+    repaired = num - int(baseline.get("num_uniform", num))
+    if repaired <= 0:
+        return []
+    return [
+        f"Random draws hardly ever fit this budget, so single choices of {repaired} of the {num} random subnets were "
+        "changed until they fit, which leaves them near its limits."
+    ]
 
 
 def difference_in_words(value: float, ends: tuple[float, float]) -> str:

@@ -3,7 +3,9 @@
 import pytest
 
 from search.budget import Bound, Budget, CostModel
-from search.report.findings import _cheapest, _effect_of_budget
+from search.report.findings import _against_random, _cheapest, _effect_of_budget
+from search.report.image_results import NONE
+from search.report.intervals import Intervals
 from supernet.space import SearchSpace
 
 
@@ -46,3 +48,13 @@ def test_without_two_values_nothing_is_said_of_a_direction(
 def test_a_single_candidate_is_not_compared_with_others() -> None:
     row = {"digest": "a", "num_images": 10, "costs": {"macs": 1e6}, "metrics": {"AP": 0.1}}
     assert _cheapest([row], {"a"}, "macs") == []
+
+
+@pytest.mark.parametrize(("num_uniform", "words"), [(0, "2 of the 2 random"), (1, "1 of the 2 random"), (2, None)])
+def test_random_subnets_that_were_changed_to_fit_are_counted(num_uniform: int, words: str | None) -> None:
+    space = SearchSpace.load("nano")
+    subnets = [{"metrics": {"AP": 0.1}, "arch": arch.to_dict()} for arch in (space.smallest(), space.largest())]
+    chosen = {"digest": "a", "metrics": {"test": {"AP": 0.2}}}
+    summary = {"chosen": chosen, "num_test_images": 4, "baseline": {"subnets": subnets, "num_uniform": num_uniform}}
+    *_, last = _against_random(summary, Intervals(NONE))
+    assert words in last if words else "until they fit" not in last
