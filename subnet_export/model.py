@@ -105,8 +105,8 @@ def load_model(
     given, folder = folder, located(folder, () if format is None else FORMATS[format].files)
     if folder.is_file():
         chosen = format_of(folder)
-        depth = Path(chosen.files[0]).parts if chosen else ()
-        file, folder = folder, folder.parents[max(0, len(depth) - 1)]
+        depth = len(Path(chosen.files[0]).parts) if chosen else 1  # web/network.onnx lies deeper than model.onnx
+        file, folder = folder, folder.parents[depth - 1]
         if not is_exported(folder):
             raise UserError(f"{given} is no exported model; name the folder of one, or export a subnet of a supernet")
         if chosen is None and file.name != DESCRIPTION_FILE:

@@ -35,7 +35,7 @@ COMPARED_IMAGES = 32
 def subnet_to_export(
     options: argparse.Namespace, device: torch.device, settings: ExportSettings
 ) -> tuple[ExportedModel, PoseDataset, dict[str, str]]:
-    """Extract the subnet that the command line names; return the model, its test images and their source files."""
+    """Extract the subnet that the command line names; return the model, its test images and what it comes from."""
     arch_path = Path(options.arch or Path(options.runs) / "evolve" / "latest" / "arch.json")
     if not options.arch and not arch_path.exists():
         raise UserError(f"there is no {arch_path}; run python -m search.evolve first or name an arch with --arch")
