@@ -53,7 +53,7 @@ class Journal:
         self._file = path.open("a", encoding="utf-8")
         try:
             _lock(self._file)
-        except OSError:
+        except BlockingIOError:
             self._file.close()
             raise JournalError(f"another process is writing {path}; wait for it or choose another file") from None
         try:
@@ -276,12 +276,17 @@ def _compare(path: Path, field: str, recorded: Any, expected: Any) -> None:
 
 
 def _lock(file: Any) -> None:
-    """Lock ``file`` against other writers; do nothing on systems without such locks."""
+    """Lock ``file`` against other writers; do nothing on systems, and network file systems, without such locks."""
     try:
         import fcntl
     except ImportError:
         return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The file of measurements survives a kill of the process that writes it."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -57,6 +58,18 @@ def test_two_processes_never_write_one_file(tmp_path: Path) -> None:
         Journal(tmp_path / "journal", HEADER)
     first.close()
     Journal(tmp_path / "journal", HEADER).close()
+
+
+def test_a_file_system_without_locks_is_measured_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    path = tmp_path / "m.jsonl"
+    journal = Journal(path, {"format": FORMAT})
+    journal.add(0, "empty", [1.0])
+    journal.close()
+    assert len(path.read_text().splitlines()) == 2
 
 
 def test_a_file_that_was_interrupted_in_its_first_line_begins_again(tmp_path: Path) -> None:
