@@ -73,6 +73,7 @@ def write(folder: str | Path, summary: Row, rows: Sequence[Row], budget: Budget,
     chosen = f'<img class="drawing" alt="the chosen subnet" src="data:image/svg+xml;base64,{image}">'
     sentences = "".join(f"<li>{html.escape(text)}</li>" for text in findings(summary, scored, budget, costs))
     matters = [importance_chart] if quality is not None else []
+    importance_notes = [_importance_note(quality, len(comparable)), _about_importance_errors(importance_chart)]
     title = f"Search of {summary.get('space', space.name)}"
     body = [
         f"<h1>{html.escape(title)}</h1>",
@@ -83,7 +84,7 @@ def write(folder: str | Path, summary: Row, rows: Sequence[Row], budget: Budget,
         section("AP and costs", drawn("costs", trade_offs) + _soft([*remarks, "Select a point to see its subnet."])),
         section("Final check and resolution", drawn("check", [*checks, figures.by_resolution(scored)])),
         section("Progress", drawn("course", course)),
-        section("What matters", drawn("importance", matters) + _soft([_importance_note(quality, len(comparable))])),
+        section("What matters", drawn("importance", matters) + _soft(importance_notes)),
         section("The best subnets", subnet_table.table(summary, scored, budget, costs) + _soft([DRAWINGS])),
         PICKED,
         embedded("candidates", subnet_table.for_scripts(summary, scored, _costs_shown(summary, budget))),
@@ -177,8 +178,17 @@ def _importance_note(quality: Quality | None, num: int) -> str:
         "Importance: the mean change of the predicted AP when a subnet takes this choice from another one, over "
         f"{quality.num_held_out} subnets. In cross-validation (trained on {quality.num_train} subnets), the predictor "
         f"has a Kendall tau of {quality.kendall_tau:.2f}, and {quality.top_k_recall:.0%} of the best {quality.k} "
-        f"subnets are among its best {quality.k}. {advice} Error bars are {PERCENT} intervals over draws of images and "
-        "subnets; the order of choices whose bars overlap is not known."
+        f"subnets are among its best {quality.k}. {advice}"
+    )
+
+
+def _about_importance_errors(chart: Chart) -> str:
+    """Return what the error bars of the importance mean, empty where there are none."""
+    if not any(series.errors for series in chart.series):
+        return ""
+    return (
+        f"Error bars are {PERCENT} intervals over draws of images and subnets; the order of choices whose error bars "
+        "overlap is not known."
     )
 
 

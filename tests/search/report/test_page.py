@@ -111,6 +111,7 @@ def test_the_page_is_complete_and_loads_nothing(tmp_path: Path) -> None:
         assert attributes.get("src", "data:") is not None
         assert (attributes.get("src") or "data:").startswith("data:")
         assert "href" not in attributes
+    assert not any("Error bars" in text for tag, text in page.texts if tag == "p")  # of a search without matches
     # The trade-offs of two costs, the final check and the resolutions, then progress and importance.
     charts = page.drawn()
     assert len(charts) == 6
