@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from subnet_export.exported_model import ExportedModel
-from supernet.checkpoints.lineage import Lineage, annotations_of
+from supernet.checkpoints.lineage import CUSTOM, Lineage, annotations_of
 from supernet.errors import UserError
 from supernet.version import PROJECT
 
@@ -64,7 +64,7 @@ def _front_matter(
         "library_name": PROJECT,
         "pipeline_tag": TASK,
         "tags": list(dict.fromkeys(["pose-estimation", "litepose", "once-for-all", *tags])),
-        "datasets": list(dict.fromkeys(_hub_name(data.kind) for data in trained_on)),
+        "datasets": list(dict.fromkeys(_hub_name(data.kind) for data in trained_on if data.kind != CUSTOM)),
     }
     value |= {"metrics": list(metrics)} if metrics else {}
     value |= {"model-index": list(index)} if index else {}

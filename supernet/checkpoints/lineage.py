@@ -10,11 +10,16 @@ from supernet.io.schema import from_mapping
 
 _DRAWN = "synthetic"
 """Kind of the built-in data set."""
+CUSTOM = "custom"
+"""Kind of data sets with keypoints of their own, whose names are not public."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images that weights were trained on: the kind of their data set, and the set in a few words."""
+    """Images that weights were trained on: the kind of their data set, and the set in a few words.
+
+    The kind of a data set on disk is the name of its keypoints, "coco" or "crowdpose", or ``CUSTOM``.
+    """
 
     kind: str
     description: str
@@ -34,11 +39,12 @@ IMAGENET = TrainingData("imagenet", "ImageNet's photographs without poses (the b
 
 def training_data_of(dataset: Mapping[str, Any]) -> TrainingData:
     """Describe the training images of a data set (:func:`supernet.pose.datasets.build`)."""
-    kind = str(dataset.get("kind"))
-    if kind == _DRAWN:
+    if dataset.get("kind") == _DRAWN:
         size = f"{dataset.get('width')} x {dataset.get('height')} px"
         num_images = _part(dataset, "train").get("num_images")
-        return TrainingData(kind, f"built-in drawn people, {num_images} images of {size}")
+        return TrainingData(_DRAWN, f"built-in drawn people, {num_images} images of {size}")
+    keypoints = dataset.get("keypoints")
+    kind = CUSTOM if isinstance(keypoints, Mapping) else str(keypoints)
     return TrainingData(kind, f"images on disk, annotations {annotations_of(dataset, 'train')}")
 
 

@@ -35,6 +35,16 @@ def test_results_belong_to_the_data_set_that_they_were_measured_on(
     assert f"Data set: {name}, annotations `annotations/test.json`." in card
 
 
+@pytest.mark.parametrize(("keypoints", "datasets"), [("coco", ["coco"]), ("crowdpose", ["crowdpose"]), (HANDS, [])])
+def test_a_data_set_of_ones_own_has_no_public_name(
+    exported: tuple[ExportedModel, Path], keypoints: Any, datasets: list[str]
+) -> None:
+    origin = replace(exported[0].origin, trained_on=(training_data_of(on_disk(keypoints)),))
+    card = model_card(replace(exported[0], origin=origin))
+    assert yaml.safe_load(card.split("---\n")[1])["datasets"] == datasets
+    assert "- images on disk, annotations annotations/train.json" in card
+
+
 def test_the_calibration_names_its_own_images(exported: tuple[ExportedModel, Path]) -> None:
     """After fine-tuning on other images that improved nothing, the statistics are still those of the first ones."""
     model = exported[0]
