@@ -259,7 +259,7 @@ def test_calibration_is_recorded(runs: Path, trained: TrainedSupernet, monkeypat
     assert value["origin"]["supernet_sha256"] == hashlib.sha256(trained.path.read_bytes()).hexdigest()
     card = (out / "README.md").read_text()
     for part in (
-        "4 images of the train split at 64 px",
+        "4 images of the train split (built-in people, 96 x 96 px) at 64 px",
         "load_model",
         f"{value['costs']['macs']:,} multiply-adds",
         value["origin"]["space_digest"],
