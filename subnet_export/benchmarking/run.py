@@ -86,6 +86,9 @@ def run(options: argparse.Namespace) -> None:
         # Not the table's title, which would wrap inside a long path.
         CONSOLE.print(_heading(result), style="italic", highlight=False, soft_wrap=True)
         CONSOLE.print(_table(result))
+        if throughputs and target.num_passes > 1:
+            passes = f"the model's settings take {target.num_passes} (flip test or scales), and so more time"
+            CONSOLE.print(f"images/s are with one pass of the network per image; {passes}", soft_wrap=True)
         if options.record and target.model is not None:
             model, model_folder = target.model
             describe_in(model_folder, replace(model, latencies=tuple(latencies.values())))
@@ -145,6 +148,8 @@ def _figures(result: BenchmarkResult) -> dict[str, Any]:
         "predicted": {name: asdict(prediction) for name, prediction in result.predictions.items()},
         "pipeline": {
             "grouped_maps": "true" if target.has_random_weights else "of the network",
+            "passes_timed": 1,
+            "passes_of_the_settings": target.num_passes,
             "runtimes": {name: asdict(throughput) for name, throughput in result.throughputs.items()},
         },
     }

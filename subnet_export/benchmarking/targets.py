@@ -50,6 +50,11 @@ class BenchmarkTarget:
         """Whether its maps mean nothing."""
         return self.model is None
 
+    @property
+    def num_passes(self) -> int:
+        """Passes of the network that its settings take for an image: one at each scale, twice with a flip test."""
+        return len(self.settings.scales) * (2 if self.settings.flip_test else 1)
+
 
 def load_targets(options: argparse.Namespace, device: torch.device) -> Iterator[BenchmarkTarget]:
     """Yield the archs of the command line, or else its model.

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from subnet_export import benchmark as entry
 from subnet_export.benchmarking import run as run_module
 from subnet_export.benchmarking.throughput import STEPS
 from subnet_export.exported_model import ExportedModel
-from subnet_export.model import load_model
+from subnet_export.model import load_model, save_model
 from supernet.compute.machine import processor
 from supernet.costs.analytic import params_and_macs
 from supernet.costs.latency_blocks import blocks_of_space
@@ -65,6 +66,18 @@ def test_a_model_is_measured_and_recorded(
     output = capsys.readouterr().out
     assert "onnxruntime" in output
     assert f"{folder}: 64 px" in output  # never wrapped
+
+
+def test_images_a_second_of_a_model_of_several_passes_are_of_one(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, settings = tmp_path / "model", replace(exported[0].settings, flip_test=True)
+    save_model(folder, replace(exported[0], settings=settings))
+    options = ("--runtimes", "torch", "--repeats", 10, "--images", 1, "--output", tmp_path / "out")
+    assert run(monkeypatch, "--model", folder, *options) == 0
+    assert "with one pass of the network per image; the model's settings take 2" in capsys.readouterr().out
+    (subnet,) = json.loads((tmp_path / "out" / "summary.json").read_text())["subnets"]
+    assert (subnet["pipeline"]["passes_timed"], subnet["pipeline"]["passes_of_the_settings"]) == (1, 2)
 
 
 def test_archs_are_measured_with_random_weights(
