@@ -21,8 +21,6 @@ class StudyPlan:
         prices: Multiply-adds of the training of a supernet, in those of the mean training alone.
         tuning_steps: Steps of fine-tuning each arch after it is cut from a supernet; 0: none.
         experiment: Name of a recipe for all trainings, if any.
-        alone: File of ``conf/phases`` whose phases of the largest subnet are those of an arch alone; None: the
-            experiment's, or ``progressive`` without one.
         new_head: Whether only the backbone starts from trained weights.
         changes: Options of ``conf/train.yaml`` for every training, as ``key=value``.
     """
@@ -35,7 +33,6 @@ class StudyPlan:
     prices: tuple[float, ...]
     tuning_steps: int
     experiment: str | None
-    alone: str | None
     new_head: bool
     changes: tuple[str, ...]
 

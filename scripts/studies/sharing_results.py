@@ -113,8 +113,8 @@ def _heading(study: Study, figures: dict[str, Any]) -> list[str]:
         f"once). Seeds: {seeds}. Every score is COCO keypoint AP, "
         f"{'with' if base['evaluation']['flip_test'] else 'without'} flip test, of a network calibrated on "
         f"{base['num_calibration_images']} training images. A gap is AP alone minus AP shared; it is positive if "
-        "sharing costs AP. An arch alone is trained with phases that train the largest subnet of a supernet, stretched "
-        "to all steps.",
+        "sharing costs AP. An arch alone is trained with the recipe's phases in which a supernet trains its largest "
+        "subnet alone, stretched to all steps, or without any with all of its phases.",
     ]
     rows = []
     for method, phases in figures["phases"].items():

@@ -82,8 +82,7 @@ class Study:
             kind: self.base["phases"] if kind == RECIPE else compose_config("train", [f"phases={kind}"])["phases"]
             for kind in plan.strategies
         }
-        alone = self.base if plan.alone is None else compose_config("train", [f"phases={plan.alone}"])
-        self._phases[ALONE] = phases_of_largest(alone["phases"])
+        self._phases[ALONE] = phases_of_largest(self.base["phases"])
         last_rate = self._phases[ALONE][-1]["learning_rate"]
         tuning = {"name": "tuning", "share": 1, "elastic": [], "subnets": ["largest"]}
         self._tuning_phases = [tuning | {"learning_rate": last_rate * TUNING_RATE}]
@@ -301,22 +300,14 @@ class Study:
 
 
 def phases_of_largest(phases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return those of a supernet's phases that train its largest subnet alone.
+    """Return those of a supernet's phases that train its largest subnet alone; without any, all, as if they did.
 
     They are the training recipe of a single network, with the same learning rates and share of small inputs. Shares of
     phases are relative, so without the other phases they are stretched to all steps.
-
-    Raises:
-        UserError: There are none.
     """
     alone = []
     for value in phases:
         phase = from_mapping(Phase, value, "phases")
         if set(phase.subnets) == {"largest"} and phase.teacher == "none":
             alone.append(value)
-    if not alone:
-        raise UserError(
-            "no phase of the recipe trains the largest subnet alone, which is how an arch alone is trained; "
-            "choose another --experiment or --alone"
-        )
-    return alone
+    return alone or [{**value, "subnets": ["largest"], "teacher": "none"} for value in phases]

@@ -3,12 +3,13 @@
 Run as python -m scripts.studies.weight_sharing in the root of the repository. Archs spread over a space are each
 trained alone, and compared with calibrated subnets of supernets whose training costs as many multiply-adds as one,
 two or three such trainings (--prices), also after fine-tuning each subnet (--tuning-steps). An arch alone is trained
-with the phases in which the supernets train their largest subnet, stretched to all steps. All trainings see images in
-the same order. They start from the same weights if the recipe starts from trained ones (init=), with --new-head from
-the same backbone and the same random head; fine-tuning starts from its supernet. Scores are on the same test images.
-The study takes hours and can be stopped at any time: the same command continues it, and one with more strategies or
-prices, or with fine-tuning, adds these to it. Its parts are called sandwich-3x (a strategy and its price), alone:0,
-alone:1 (by multiply-adds), sandwich-3x:0 (fine-tuned), and several processes can share them (--only).
+with the recipe's phases in which a supernet trains its largest subnet alone, stretched to all steps, or without any
+with all of its phases. All trainings see images in the same order. They start from the same weights if the recipe
+starts from trained ones (init=), with --new-head from the same backbone and the same random head; fine-tuning starts
+from its supernet. Scores are on the same test images. The study takes hours and can be stopped at any time: the same
+command continues it, and one with more strategies or prices, or with fine-tuning, adds these to it. Its parts are
+called sandwich-3x (a strategy and its price), alone:0, alone:1 (by multiply-adds), sandwich-3x:0 (fine-tuned), and
+several processes can share them (--only).
 """
 
 import argparse
@@ -39,7 +40,6 @@ DEFAULTS = StudyPlan(
     prices=(3.0,),
     tuning_steps=0,
     experiment=None,
-    alone=None,
     new_head=False,
     changes=(),
 )
@@ -100,11 +100,6 @@ def parse_options() -> argparse.Namespace:
         "--tuning-steps", type=int, help=f"steps of fine-tuning every subnet; 0: none ({DEFAULTS.tuning_steps})"
     )
     plan.add_argument("--experiment", metavar="NAME", help="recipe of conf/experiment for every training (none)")
-    plan.add_argument(
-        "--alone",
-        metavar="NAME",
-        help="file of conf/phases; its phases of the largest subnet train an arch alone (the experiment's)",
-    )
     plan.add_argument(
         "--new-head", action="store_true", default=None, help="take the backbone only from the recipe's init="
     )
@@ -186,7 +181,6 @@ def command(plan: StudyPlan, seeds: list[int]) -> str:
     words += [f"--num-archs={plan.num_archs}", f"--arch-seed={plan.arch_seed}", "--strategies", *plan.strategies]
     words += ["--prices", *(f"{price:g}" for price in plan.prices), f"--tuning-steps={plan.tuning_steps}"]
     words += [] if plan.experiment is None else [f"--experiment={plan.experiment}"]
-    words += [] if plan.alone is None else [f"--alone={plan.alone}"]
     words += ["--new-head"] if plan.new_head else []
     words += [f"--set={change}" for change in plan.changes]
     return shlex.join([*words, "--seeds", *map(str, seeds)])

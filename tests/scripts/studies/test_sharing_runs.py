@@ -18,7 +18,7 @@ import torch
 
 from scripts.studies.sharing_plan import Part
 from scripts.studies.sharing_results import write_results
-from scripts.studies.sharing_runs import Study, phases_of_largest
+from scripts.studies.sharing_runs import Study
 from scripts.studies.weight_sharing import DEFAULTS, STUDY_FILE, open_study, parse_options, time_left
 from search.cost import macs
 from supernet.arch import Arch
@@ -87,12 +87,15 @@ def test_an_arch_alone_gets_the_phases_of_the_largest_subnet_over_all_steps(tmp_
     assert alone[1].resolutions == (128,)
 
 
-def test_an_arch_alone_gets_the_phases_that_are_named_for_it(tmp_path: Path) -> None:
-    """With an experiment, too, whose own phases do not train the largest subnet alone."""
-    with pytest.raises(UserError, match="or --alone"):
-        study(tmp_path, experiment="nano_long")
-    named = study(tmp_path, experiment="nano_long", alone="progressive")
-    assert [phase.phase.name for phase in named.scheduled(Part("alone", 0, 0))] == ["small", "largest"]
+def test_an_arch_alone_gets_all_phases_of_a_recipe_that_never_trains_the_largest_subnet_alone(tmp_path: Path) -> None:
+    whole = study(tmp_path, experiment="nano_long", strategies=("recipe",))
+    alone, shared = whole.scheduled(Part("alone", 0, 2)), whole.scheduled(Part("recipe", 0, None, 2.0))
+    names = ("name", "share", "learning_rate", "resolution_scale")
+    assert [[getattr(part.phase, name) for name in names] for part in alone] == [
+        [getattr(part.phase, name) for name in names] for part in shared
+    ]
+    assert {(part.phase.subnets, part.phase.teacher) for part in alone} == {(("largest",), "none")}
+    assert {(part.phase.subnets, part.phase.teacher) for part in shared} == {(("largest", "random"), "inplace")}
 
 
 def test_the_steps_of_a_supernet_cost_what_its_price_says(tmp_path: Path) -> None:
@@ -174,12 +177,6 @@ def test_with_a_new_head_only_the_backbone_is_trained_already(tmp_path: Path, mo
 def test_a_new_head_without_a_trained_backbone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--new-head needs trained weights.*--set init="):
         study(tmp_path, new_head=True)
-
-
-def test_phases_without_the_largest_subnet_alone_are_refused() -> None:
-    sandwich = {"name": "s", "share": 1, "elastic": ["width"], "subnets": ["largest", "random"], "learning_rate": 0.01}
-    with pytest.raises(UserError, match="largest subnet alone"):
-        phases_of_largest([sandwich])
 
 
 def test_a_plan_with_too_few_steps_is_refused_before_anything_is_written(tmp_path: Path) -> None:
