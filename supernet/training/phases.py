@@ -84,8 +84,8 @@ def schedule(phases: Sequence[Phase], space: SearchSpace, num_steps: int) -> lis
     """Return ``phases`` with their steps out of ``num_steps``, checked.
 
     Raises:
-        UserError: No phases, an unknown dimension or subnet, a non-positive share or rate, a dimension that stops
-            being elastic, a teacher that cannot exist, or fewer steps than phases.
+        UserError: No phases, two of one name, an unknown dimension or subnet, a non-positive share or rate, a dimension
+            that stops being elastic, a teacher that cannot exist, or fewer steps than phases.
     """
     if not phases:
         raise UserError("there are no phases; give at least one, see conf/phases")
@@ -96,6 +96,8 @@ def schedule(phases: Sequence[Phase], space: SearchSpace, num_steps: int) -> lis
     for i, phase in enumerate(phases):
         place = f"phase {i} ({phase.name})"
         _check(phase, place)
+        if phase.name in (earlier.name for earlier in phases[:i]):
+            raise UserError(f"{place}: an earlier phase has the same name; give each its own")
         if phase.teacher == "frozen" and i == 0:
             raise UserError(f"{place}: a frozen teacher needs an earlier phase that trains the largest subnet")
         if missing := elastic - set(phase.elastic):

@@ -94,7 +94,8 @@ def test_sampled_subnets_depend_on_seed_step_and_slot_only() -> None:
         ([replace(WIDTH, largest_weight=float("inf"))], 10, "largest_weight"),
         ([KERNEL], 10, "frozen teacher"),
         ([replace(WIDTH, subnets=("random", "largest"))], 10, "inplace"),
-        ([LARGEST, KERNEL, replace(KERNEL, elastic=("resolution", "depth"))], 10, "kernel_size was elastic"),
+        ([LARGEST, KERNEL, replace(KERNEL, name="d", elastic=("resolution", "depth"))], 10, "kernel_size was elastic"),
+        ([LARGEST, KERNEL, replace(KERNEL, share=2)], 10, "phase 2 .* has the same name"),
         ([LARGEST, KERNEL], 1, "no step"),
     ],
 )
