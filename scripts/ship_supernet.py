@@ -35,6 +35,7 @@ from supernet.errors import UserError
 from supernet.evaluation.subnet_scorer import split_for
 from supernet.io import checksum, files
 from supernet.io.new_folder import new_folder
+from supernet.pose.datasets import without_root
 
 BATCH_SIZE = 32
 MOST_BYTES = 4_000_000
@@ -98,7 +99,7 @@ def ship_supernet(
     Raises:
         UserError: A weight does not fit 16 bits, or the file is too large.
     """
-    described = _without_root(trained.dataset if dataset is None else dataset)
+    described = without_root(trained.dataset if dataset is None else dataset)
     save_supernet(
         output,
         trained.supernet.space,
@@ -138,7 +139,7 @@ def ship_export(source: Path, output: Path, notes: str | None = None) -> None:
     if notes:
         card = f"{card}\n## Recipe, limits and licences\n\nSee [{notes}]({notes}).\n"
     description = {key: value for key, value in net.description.items() if key != checksum.KEY}
-    description |= {"dataset": _without_root(net.dataset), "weights": describe_weights(content)}
+    description |= {"dataset": without_root(net.dataset), "weights": describe_weights(content)}
     with new_folder(output) as staging:
         files.write_bytes(staging / WEIGHTS_FILE, content)
         files.write_json(staging / DESCRIPTION_FILE, checksum.with_checksum(description))
@@ -177,11 +178,6 @@ def _in_few_storages(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
         parts = torch.split(flat, [tensor.numel() for tensor in chosen.values()])
         shared |= {name: part.view(state[name].shape) for name, part in zip(chosen, parts, strict=True)}
     return {name: shared[name] for name in state}
-
-
-def _without_root(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the description of a data set without its folder."""
-    return {**dataset, "root": None} if "root" in dataset else dict(dataset)
 
 
 def _check_size(path: Path) -> None:

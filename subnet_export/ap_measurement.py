@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from supernet.errors import UserError
 from supernet.evaluation.image_workers import predict_in_workers
 from supernet.evaluation.metrics_table import format_metric
 from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.datasets import relocated
 from supernet.pose.evaluation import evaluate
 from supernet.pose.inference import PoseEstimator
 
@@ -84,8 +84,4 @@ def at_root(dataset: Mapping[str, Any], root: str | None, otherwise: str = "") -
         if "root" in dataset and not dataset["root"]:
             raise UserError(f"dataset.root is not set; give the data set's folder, --dataset-root FOLDER{otherwise}")
         return dict(dataset)
-    if "root" not in dataset:
-        raise UserError(f"a data set of kind {dataset.get('kind')!r} has no folder; leave out --dataset-root")
-    if not Path(root).is_dir():
-        raise UserError(f"there is no folder {root}; give --dataset-root the folder that holds the data set")
-    return {**dataset, "root": root}
+    return relocated(dataset, root, "--dataset-root")

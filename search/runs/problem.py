@@ -30,7 +30,7 @@ from supernet.pose.coco.dataset import CocoPeople
 from supernet.pose.data.cached import CachedDataset, load_into_memory
 from supernet.pose.data.pose_dataset import PoseDataset, original_of
 from supernet.pose.data.subset import evenly_spread, spread_indices
-from supernet.pose.datasets import resolved
+from supernet.pose.datasets import resolved, without_root
 from supernet.pose.inference import InferenceSettings
 from supernet.space import SearchSpace
 
@@ -145,7 +145,7 @@ def prepare(settings: ProblemSettings, processes: Processes) -> Problem:
         "the space": f"{model.space.name} ({model.space.digest()})",
         "the constraint": json.dumps(constraint),
         "the latency table": "none" if table is None else f"{table.describe()} ({digest_of(table.to_dict())})",
-        "the data set": f"{images.description['kind']} ({digest_of(images.description)})",
+        "the data set": f"{images.description['kind']} ({digest_of(without_root(images.description))})",
         "validation images, calibration images and inference settings": validation.data_digest(),
     }
     return Problem(
@@ -202,8 +202,8 @@ def _evaluators(
         num_workers=torch.get_num_threads(),
     )
     chosen = spread_indices(len(images.train), settings.num_calibration_images)
-    identity = {
-        "dataset": {key: value for key, value in images.description.items() if key not in ("val", "test")},
+    identity = {  # not the folder of the images, which is another one on another machine
+        "dataset": {k: value for k, value in without_root(images.description).items() if k not in ("val", "test")},
         "inference": asdict(inference),
         "calibration_images": [images.train.image_ids[index] for index in chosen],
         "calibration_files": _file_sizes(images.train, chosen),

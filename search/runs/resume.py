@@ -16,7 +16,9 @@ STATE_FILE = "state.json"
 SCORES_FILE = "scores.jsonl"
 FORMAT = 1
 CHANGEABLE = ("resume", "runs", "supernet", "cache", "batch_size", "threads", "device")
-"""Options that may differ when a search is resumed; the supernet must have the same weights."""
+"""Options that may differ when a search is resumed, besides the folder of its images; the supernet must have the same
+weights."""
+ROOT = "dataset.root"
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def run_to_resume(config: Mapping[str, Any], overrides: Sequence[str], command: 
     """Return the stopped search that the option ``resume`` names, with the configuration to continue with.
 
     This is the configuration of the stopped search. An option on the command line must be one of ``CHANGEABLE`` or
-    have the value it had.
+    ``ROOT``, or have the value it had.
 
     Raises:
         UserError: There is no search to resume, or an option has another value.
@@ -139,11 +141,13 @@ def run_to_resume(config: Mapping[str, Any], overrides: Sequence[str], command: 
     files.refuse_links(folder)
     if (folder / "summary.json").exists():
         raise UserError(f"{folder} is finished; use its arch or start a new search")
-    for override in overrides:
-        option = option_of(override).partition(".")[0]
+    overridden = {option_of(override) for override in overrides}
+    if ROOT in overridden:
+        moved = {**(saved.config.get("dataset") or {}), "root": config["dataset"]["root"]}
+        saved = replace(saved, config=saved.config | {"dataset": moved})
+    for option in dict.fromkeys(name.partition(".")[0] for name in map(option_of, overrides) if name != ROOT):
         if option not in CHANGEABLE:
             _check_equal(option, saved.config.get(option), config.get(option), folder)
-    overridden = {option_of(override) for override in overrides}
     changes = {key: config[key] for key in CHANGEABLE if key in overridden}
     return replace(saved, folder=folder, config=saved.config | changes | {"resume": str(folder)})
 

@@ -22,7 +22,7 @@ from supernet.evaluation.subnet_estimator import subnet_estimator
 from supernet.litepose import LitePose
 from supernet.pose.data.pose_dataset import PoseDataset
 from supernet.pose.data.subset import spread_indices
-from supernet.pose.datasets import build
+from supernet.pose.datasets import build, relocated
 from supernet.pose.evaluation import Evaluation, evaluate
 from supernet.pose.geometry import resize_for_network
 from supernet.pose.inference import InferenceSettings, PoseEstimator
@@ -106,18 +106,22 @@ def chosen_dataset(given: Mapping[str, Any] | None, own: Mapping[str, Any], weig
     """Return the description of the data set that a command was given, or else that of its weights.
 
     Args:
-        given: The data set that the command line names; None for that of the weights.
+        given: The data set that the command line names; None for that of the weights, and of only a ``root`` for that
+            of the weights in this folder.
         own: The data set that the weights were trained on.
         weights: What the command line calls the weights.
 
     Raises:
-        UserError: None is given, and the weights do not know the folder of their own, as shipped ones do.
+        UserError: None is given, and the weights do not know the folder of their own, as shipped ones do; or the
+            folder that is given does not exist, or the weights were trained on built-in images.
     """
     if given is None and "root" in own and not own["root"]:
         raise UserError(
             f"{weights} comes without images to calibrate and measure on; add dataset=NAME dataset.root=FOLDER, such "
             "as dataset=coco dataset.root=/data/coco"
         )
+    if given is not None and set(given) == {"root"}:
+        return relocated(own, given["root"])
     return own if given is None else given
 
 

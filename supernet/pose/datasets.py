@@ -71,7 +71,7 @@ def _on_disk(dataset: Mapping[str, Any], split: str, network: KeypointSet | None
         try:
             image_source(part.images)
         except UserError as error:
-            raise UserError(f"{error} (dataset.{split}.images)") from error
+            raise UserError(f"{error} (dataset.root, dataset.{split}.images)") from error
     if not Path(part.annotations).exists():
         raise UserError(
             f"there is no annotation file {part.annotations}; check dataset.root and dataset.{split}.annotations"
@@ -97,6 +97,29 @@ def _on_disk(dataset: Mapping[str, Any], split: str, network: KeypointSet | None
     if split == "train" and described.on_bad_image == "skip":
         return SkipBrokenImages(people, described.max_bad_share)
     return people
+
+
+def relocated(dataset: Mapping[str, Any], root: str, option: str = "dataset.root") -> dict[str, Any]:
+    """Return the description of a data set whose files now lie in the folder ``root``.
+
+    Args:
+        dataset: The description.
+        root: The folder.
+        option: What the command line calls ``root``, for error messages.
+
+    Raises:
+        UserError: The data set is not on disk, or there is no such folder.
+    """
+    if "root" not in dataset:
+        raise UserError(f"a data set of kind {dataset.get('kind')!r} has no folder; leave out {option}")
+    if not Path(root).is_dir():
+        raise UserError(f"there is no folder {root}; give {option} the folder that holds the data set")
+    return {**dataset, "root": root}
+
+
+def without_root(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of a data set without its folder, which differs between machines."""
+    return {**dataset, "root": None} if "root" in dataset else dict(dataset)
 
 
 def resolved(dataset: Mapping[str, Any], keypoints: KeypointSet, images: PoseDataset | None = None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from supernet.cli.runs import create_run, find_run, planned_run
 from supernet.compute.distributed import Processes, process_group, restarts
 from supernet.errors import UserError
 from supernet.io.schema import from_mapping
+from supernet.pose.datasets import relocated
 from supernet.training import run_folder
 from supernet.training.planning.dry_run import show_plan
 from supernet.training.planning.memory import check_memory
@@ -23,7 +24,8 @@ from supernet.training.setup import build_setup
 AUTO = "auto"
 """``resume=auto``: resume the run of this name if it has a checkpoint, else start it."""
 RESUMABLE_WITH = ("resume", "runs", "threads", "num_workers", "device", "plots", "rank_timeout_seconds")
-"""Options that may differ between a run and its continuation."""
+"""Options that may differ between a run and its continuation, besides the folder of its images."""
+ROOT = "dataset.root"
 _PARTS: container.Parts = {"trainer": dict, "watch": dict, "made_with": dict, "seconds": (int, float)}
 """Parts of a checkpoint, besides the configuration. "watch" is the monitor, "made_with" the environment."""
 
@@ -81,7 +83,7 @@ def _start(settings: TrainSettings, config: Mapping[str, Any], folder: Path | No
 def _resume(
     config: Mapping[str, Any], overrides: Sequence[str], folder: Path, processes: Processes, same_config: bool
 ) -> Path:
-    """Resume the run in ``folder`` with its own configuration, except for the options of ``RESUMABLE_WITH``.
+    """Resume the run in ``folder`` with its own configuration, except for ``RESUMABLE_WITH`` and ``ROOT``.
 
     Args:
         config: Plain configuration.
@@ -93,10 +95,10 @@ def _resume(
     changed = {option_of(override): override for override in overrides}
     if not same_config:
         for key, override in changed.items():
-            if key not in RESUMABLE_WITH:
+            if key not in (*RESUMABLE_WITH, ROOT):
                 raise UserError(
                     f"{override} cannot be changed when resuming, which keeps the run's own configuration; "
-                    f"remove it (allowed: {', '.join(RESUMABLE_WITH)})"
+                    f"remove it (allowed: {', '.join((*RESUMABLE_WITH, ROOT))})"
                 )
     if not run_folder.has_checkpoint(folder):
         raise UserError(f"there is no checkpoint in {folder}; name a folder of runs/train or start a new run")
@@ -110,6 +112,8 @@ def _resume(
         from_mapping(TrainSettings, own_config, "")
         if state["trainer"]["step"] >= own_config["steps"] and (folder / "summary.json").exists():
             raise UserError(f"{folder} is finished; use its supernet or start a new run")
+        if ROOT in changed:
+            own_config = {**own_config, "dataset": relocated(own_config["dataset"], config["dataset"]["root"])}
         if same_config:
             chosen = () if own_config.get("minutes") is None else ("steps",)  # by the first job
             check_unchanged(folder, own_config, config, (*RESUMABLE_WITH, *chosen))

@@ -14,6 +14,7 @@ from supernet.errors import UserError, first_few
 from supernet.io import files, locks
 from supernet.pose.coco.splits import with_current_names as with_current_dataset_names
 from supernet.pose.custom_keypoints import from_plain
+from supernet.pose.datasets import without_root
 
 CHECKPOINT_FILE = "checkpoint.pt"
 CONFIG_FILE = "config.json"
@@ -97,7 +98,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     own = _with_current_names(files.read_json(folder / CONFIG_FILE, "configuration"))
     value["config"] = _with_current_names(value["config"])
     # Through JSON, as in the file, which has no tuples and only string keys.
-    different = differences(own, json.loads(json.dumps(value["config"])))
+    different = differences(_at_any_place(own), _at_any_place(json.loads(json.dumps(value["config"]))))
     if different:
         raise UserError(
             f"{folder / CHECKPOINT_FILE} is of another run than {folder / CONFIG_FILE}: "
@@ -114,6 +115,12 @@ def _with_current_names(config: Any) -> Any:
     if isinstance(renamed.get("dataset"), Mapping):
         renamed["dataset"] = with_current_dataset_names(renamed["dataset"])
     return renamed
+
+
+def _at_any_place(config: Any) -> Any:
+    """Return a configuration without the folder of its images, which a resumed run may change."""
+    has_images = isinstance(config, Mapping) and isinstance(config.get("dataset"), Mapping)
+    return {**config, "dataset": without_root(config["dataset"])} if has_images else config
 
 
 def check_environment(then: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

@@ -7,20 +7,30 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from search.cost import arch_costs
 from search.runs import problem
 from search.runs.evaluator import Measurement
 from search.runs.evolution_run import start_or_resume
 from search.runs.score_cache import file_digest
-from supernet.checkpoints.supernet_file import SUPERNET_FILE
+from supernet.arch import Arch
+from supernet.checkpoints.supernet_file import SUPERNET_FILE, save_supernet
 from supernet.errors import UserError
+from supernet.evaluation.subnet_scorer import SubnetScorer
 from supernet.io import jsonl
+from supernet.pose.data.pose_dataset import PoseDataset
+from supernet.pose.datasets import build
+from supernet.pose.inference import InferenceSettings
 from supernet.pose.metrics.image_matches import ImageMatches
+from supernet.pose.training.objective import PoseObjective
 from supernet.training import run_folder
+from supernet.weight_sharing import SuperNet
+from tests.helpers.coco_files import write_custom_set
 from tests.helpers.locks import held_by_another_process
 from tests.helpers.searches import ROOT, SPACE, Configure, FreeScores, read, save_random_supernet
 
@@ -228,3 +238,33 @@ def test_two_processes_find_the_same_as_one(supernet_folder: Path, tmp_path: Pat
     for name in ("chosen", "finalists", "baseline", "num_scores"):
         assert summaries[0][name] == summaries[1][name]
     assert len(list((tmp_path / "two" / "evolve").iterdir())) == 2
+
+
+@pytest.mark.parametrize("names_images", [False, True])
+def test_a_search_goes_on_with_its_images_in_another_folder_and_keeps_its_scores(
+    names_images: bool, evolve_config: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dataset = write_custom_set(tmp_path / "before")
+    keypoints = build(dataset, "train").keypoints
+    state = SuperNet(SPACE, keypoints.num).state_dict()
+    supernet = tmp_path / "supernet.pt"
+    save_supernet(supernet, SPACE, state, keypoints, dataset, asdict(InferenceSettings()), PoseObjective(keypoints.num))
+    scored: list[Arch] = []
+
+    def measure(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> Measurement:
+        scored.append(arch)
+        if len(scored) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Measurement({"AP": arch_costs(arch, keypoints.num)["params"] / 1e9})
+
+    monkeypatch.setattr(problem, "measure_subnet", measure)
+    config = evolve_config() | {"supernet": str(supernet), "dataset": dataset if names_images else None}
+    with pytest.raises(UserError, match="stopped after 5"):
+        start_or_resume(config)
+    (tmp_path / "before").rename(tmp_path / "now")
+    composed = config | {"resume": "latest", "dataset": {"root": str(tmp_path / "now")}}
+    start_or_resume(composed, ["resume=latest", f"++dataset.root={tmp_path / 'now'}"])
+    num_scored = len(scored)
+    again = config | {"name": "again", "dataset": dataset | {"root": str(tmp_path / "now")}}
+    start_or_resume(again)
+    assert len(scored) == num_scored

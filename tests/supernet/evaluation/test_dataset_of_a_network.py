@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supernet.errors import UserError
-from supernet.evaluation.subnet_scorer import split_for
+from supernet.evaluation.subnet_scorer import chosen_dataset, split_for
 from supernet.pose.datasets import build, resolved
 from supernet.pose.keypoints import COCO, CROWDPOSE, KeypointSet
 from tests.helpers.coco_files import NAMES, remove_skeleton, reorder_keypoints, rewrite, write_custom_set
@@ -102,3 +102,12 @@ def test_what_a_data_set_says_otherwise_is_refused_with_the_field_and_what_to_se
         option, value = str(caught.value).split("; set dataset.keypoints.")[1].split(" or ")[0].split("=")
         followed = {**dataset, "keypoints": {**keypoints, option: json.loads(value)}}
         assert split_for(NETWORK, followed, "val", "the model").keypoints is NETWORK
+
+
+def test_a_folder_alone_is_that_of_the_images_which_a_network_was_trained_on(tmp_path: Path) -> None:
+    own = write_custom_set(tmp_path / "now", 2) | {"root": "/before"}
+    assert chosen_dataset({"root": str(tmp_path / "now")}, own, "the model") == own | {"root": str(tmp_path / "now")}
+    with pytest.raises(UserError, match=r"there is no folder /nowhere; give dataset\.root the folder"):
+        chosen_dataset({"root": "/nowhere"}, own, "the model")
+    with pytest.raises(UserError, match=r"kind 'synthetic' has no folder; leave out dataset\.root"):
+        chosen_dataset({"root": str(tmp_path)}, {"kind": "synthetic"}, "the model")
