@@ -72,7 +72,7 @@ def run_with_config(config_name: str, job: Callable[[dict[str, Any]], None]) -> 
     # Hydra takes no null for a group, not even where it is the default.
     optional = {f"{group.name}=null" for group in command_page(config_name).groups if group.default == "null"}
     words = [word for word in sys.argv[1:] if word not in optional]
-    has_own_images = "dataset=null" in optional or any(re.match("resume=(?!null|auto)", word) for word in words)
+    has_own_images = "dataset=null" in optional or any(re.match("resume=(?!(null|auto)$)", word) for word in words)
     if has_own_images and not any(word.startswith("dataset=") for word in words):
         # The images of the weights or of the stopped run, whose description is not known here, but their folder may be.
         words = [f"++{word}" if word.startswith("dataset.root=") else word for word in words]

@@ -249,3 +249,25 @@ def test_with_option_p_of_python_files_of_the_user_are_not_imported(tmp_path: Pa
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stderr.startswith("error: there is no option stepz")
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "dataset"),
+    [
+        ("evaluate", ["dataset.root=/a b"], {"root": "/a b"}),
+        ("evolve", ["dataset=null", "dataset.root=~/now"], {"root": "~/now"}),
+        ("optuna_search", [], {}),
+        ("train", ["resume=automatic", "dataset.root=/now"], {"kind": "synthetic", "root": "/now"}),
+        ("train", ["resume=auto", "dataset=coco", "dataset.root=/now"], {"kind": "coco", "root": "/now"}),
+    ],
+)
+def test_a_command_that_knows_its_images_takes_their_folder_alone(
+    command: str, words: list[str], dataset: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [command, f"runs={tmp_path}", *words])
+    seen: list[dict[str, Any]] = []
+    run_with_config(command, seen.append)
+    own = seen[0].get("dataset") or {}
+    expected = {name: os.path.expanduser(value) for name, value in dataset.items()}
+    assert own | expected == own
+    assert command == "train" or own == expected
