@@ -41,10 +41,17 @@ class OnnxRuntimeLibrary:
 
     def open(self, path: Path) -> Any:
         """Return what runs the file."""
+        (provider,) = self._providers
         try:
-            return self._session(str(path), self._options, providers=self._providers)
+            opened = self._session(str(path), self._options, providers=self._providers)
         except Exception as error:  # its errors have no other type in common
             raise _cannot_open(path, f"ONNX Runtime {self.version}") from error
+        if provider not in opened.get_providers():  # it falls back to the processor by itself
+            raise LibraryError(
+                f"{provider} does not start here, so ONNX Runtime would use the processor; install what the provider "
+                "needs (such as CUDA and cuDNN of its version), or leave out --provider"
+            )
+        return opened
 
     def runner(self, opened: Any, shapes: Shapes) -> Run:
         """Return a function that runs an opened file once, on noise of the given shapes."""

@@ -2,9 +2,21 @@
 
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
-from search.lut.libraries import LIBRARIES, LibraryError, LiteRtLibrary, MnnLibrary, NcnnLibrary
+from search.lut.graphs.inputs import random_weights
+from search.lut.graphs.onnx_graphs import graph_of
+from search.lut.libraries import (
+    CPU,
+    LIBRARIES,
+    LibraryError,
+    LiteRtLibrary,
+    MnnLibrary,
+    NcnnLibrary,
+    OnnxRuntimeLibrary,
+)
+from search.lut.workloads import NoOp
 
 
 @pytest.mark.parametrize("library", [NcnnLibrary, MnnLibrary, LiteRtLibrary])
@@ -13,6 +25,20 @@ def test_a_provider_of_onnxruntime_is_refused_by_other_libraries(
 ) -> None:
     with pytest.raises(LibraryError, match="no provider CUDAExecutionProvider"):
         library(1, "CUDAExecutionProvider")
+
+
+def test_a_provider_that_falls_back_to_the_processor_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "00000.onnx"
+    path.write_bytes(graph_of(NoOp(), 17, random_weights()).SerializeToString())
+    assert OnnxRuntimeLibrary(1).open(path).get_providers() == [CPU]
+    # As where a GPU's package is installed without the libraries that it loads.
+    cuda, session = "CUDAExecutionProvider", onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [cuda, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda file, *_, providers: session(file, providers=[CPU]))
+    with pytest.raises(LibraryError, match=f"{cuda} does not start here"):
+        OnnxRuntimeLibrary(1, cuda).open(path)
 
 
 @pytest.mark.parametrize("runtime", LIBRARIES)
