@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
+from subnet_export.benchmarking.throughput import CAMERA_SIZE
 from subnet_export.deployment.deployed_network import DeploymentNetwork
 from subnet_export.deployment.equivalence import comparison_images
 from subnet_export.deployment.formats import FORMATS, LITEPOSE, OPENVINO_INT8, RUNTIMES, TORCH_EXPORT, missing
 from subnet_export.deployment.library_runtimes import open_runtime
 from subnet_export.deployment.runtimes import Runtime, TorchRuntime, bf16_is_native
 from subnet_export.deployment.writers import WriterInputs, write_format
-from subnet_export.exported_model import ExportedModel
+from subnet_export.exported_model import ExportedModel, FormatRecord
 from subnet_export.model import load_model
 from supernet.arch import Arch
 from supernet.checkpoints.exported_network import DESCRIPTION_FILE
@@ -23,6 +24,7 @@ from supernet.errors import UserError
 from supernet.evaluation.calibration import calibrate
 from supernet.io import files
 from supernet.litepose import LitePose, in_channels_last
+from supernet.pose.geometry import resized_size
 from supernet.pose.inference import InferenceSettings
 from supernet.pose.keypoints import KeypointSet, keypoint_set
 
@@ -122,10 +124,16 @@ def _open(name: str, target: BenchmarkTarget, inputs: WriterInputs, folder: Path
         in_channels_last(deployed)
         return TorchRuntime(deployed.to(next(target.network.parameters()).device), "uint8")
     own = target.model[0].formats.get(chosen.name) if target.model is not None else None
-    if target.model is not None and own is not None and own.gives == "maps":
+    if target.model is not None and own is not None and own.gives == "maps" and _takes_frames(own, target):
         folder = target.model[1]
     elif not (folder / chosen.files[0]).exists():
         write_format(chosen, inputs, folder)
     # Layers of a quantised file that stay in float run in the fastest precision of this processor.
     in_bf16 = precision == "bf16" or (chosen == OPENVINO_INT8 and bf16_is_native())
     return open_runtime(folder, chosen, "bf16" if in_bf16 else "f32")
+
+
+def _takes_frames(own: FormatRecord, target: BenchmarkTarget) -> bool:
+    """Whether a file of the model takes the frames of the pipeline; its limit does not affect the time of a run."""
+    resolution, divisor = target.network.arch.resolution, target.settings.size_divisor
+    return own.max_side is None or own.max_side >= max(resized_size(*CAMERA_SIZE, resolution, divisor))

@@ -1,14 +1,16 @@
 """What is measured is reproducible, and is the network that is exported."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from subnet_export.benchmarking import targets
 from subnet_export.benchmarking.targets import BenchmarkTarget, load_targets, open_runtimes, random_network
 from subnet_export.deployment.runtimes import TorchRuntime
-from subnet_export.exported_model import ExportedModel
+from subnet_export.exported_model import ExportedModel, FormatRecord
 
 Exported = tuple[ExportedModel, Path]
 
@@ -40,3 +42,19 @@ def test_a_file_of_a_model_stands_for_its_folder(file: str, all_formats: Exporte
     assert target.name == str(folder)
     assert target.model is not None
     assert target.model[1] == folder
+
+
+def test_a_file_that_is_too_small_for_the_frames_is_written_again(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, own = exported
+    side = model.arch.resolution
+    opened: list[Path] = []
+    monkeypatch.setattr(targets, "write_format", lambda *_: None)
+    monkeypatch.setattr(targets, "open_runtime", lambda folder, *_: opened.append(folder))
+    for max_side in (side, 2 * side):  # of a frame of 640 x 480, the input is longer than it is high
+        record = FormatRecord({}, "float32", 0.0, None, None, 0, max_side=max_side)
+        recorded = replace(model, formats={"executorch": record})
+        target = BenchmarkTarget("model", model.network, model.keypoints, model.settings, (recorded, own))
+        open_runtimes(["executorch"], target, tmp_path)
+    assert opened == [tmp_path, own]
