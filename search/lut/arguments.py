@@ -110,7 +110,7 @@ def _space(parser: argparse.ArgumentParser) -> None:
         "--space", metavar="NAME", help="search space: name in conf/space, or a YAML file (default: nano)"
     )
     parser.add_argument(
-        "--num-keypoints", metavar="N", type=whole_number(1), help="keypoints of the networks (default: 17)"
+        "--num-keypoints", metavar="N", type=whole_number(1), help="keypoints of the networks, 1 to 1000 (default: 17)"
     )
     parser.add_argument("--resolutions", metavar="LIST", help="comma-separated resolutions of the space (default: all)")
 

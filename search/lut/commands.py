@@ -30,6 +30,8 @@ from supernet.costs.latency_table import LatencyTable
 from supernet.errors import UserError
 from supernet.io import files
 from supernet.io.new_folder import check_new
+from supernet.io.schema import check_number
+from supernet.pose.keypoints import MAX_KEYPOINTS
 from supernet.space import SearchSpace
 
 logger = logging.getLogger(__name__)
@@ -163,6 +165,7 @@ def _measured_space(options: argparse.Namespace) -> tuple[SearchSpace, int]:
     """Return the space and the number of keypoints that the options name."""
     if options.supernet is None:
         space, num_keypoints = SearchSpace.load(options.space or "nano"), options.num_keypoints or 17
+        check_number("--num-keypoints", num_keypoints, least=1, most=MAX_KEYPOINTS)  # as tables do, at the end
     elif options.space or options.num_keypoints:
         raise UserError("--supernet has its own space and keypoints; leave out --space and --num-keypoints")
     else:

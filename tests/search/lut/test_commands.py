@@ -126,6 +126,8 @@ def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["build", "--space", "nowhere"], "there is no space named 'nowhere'"),
         (["build", "--resolutions", "128,200"], "'200' is not a resolution of space nano; choose among 128, 144, 160"),
         (["build", "--threads", "0"], "'0' must be a whole number of at least 1"),
+        (["build", "--num-keypoints", "1001"], "--num-keypoints must be from 1 to 1000, got 1001"),
+        (["kit", "--num-keypoints", "1001", "--output", "kit.zip"], "--num-keypoints must be from 1 to 1000, got 1001"),
         (["build", "--supernet", "nowhere", "--space", "nano"], "--supernet has its own space"),
         (["build", "--output", "table.json"], "table.json exists already"),
         (["build", "--treads", "1"], "there is no option --treads, did you mean --threads?"),
