@@ -4,6 +4,7 @@ import hashlib
 import platform
 import tempfile
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ from subnet_export.deployment.runtimes import (
 )
 from supernet.arch import Arch
 from supernet.compute.device import device_name, synchronise
-from supernet.costs.latency_table import LatencyTable, MeasurementSettings
+from supernet.costs.latency_table import LatencyTable, MeasurementSettings, check_settings
 from supernet.errors import UserError
 from supernet.io import files
 
@@ -85,15 +86,17 @@ def open_runtime(
 
 
 def runtime_of(table: LatencyTable) -> Runtime:
-    """Open the runtime that a table was measured with, on the same GPU if this machine has it, else on the CPU.
+    """Open the runtime that a table was measured with, on the device of the table.
 
     Raises:
-        UserError: See :func:`open_runtime`.
+        UserError: This machine has no such device, whatever runtimes it has; or see :func:`open_runtime`.
     """
     settings = table.settings
     kinds = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
-    same = (device for device in map(torch.device, kinds) if device_name(device) == settings.device)
-    device = next(same, _CPU)
+    devices = {device_name(device): device for device in (*map(torch.device, kinds), _CPU)}
+    if settings.device not in devices:
+        check_settings(settings, replace(settings, device=device_name(_CPU)))
+    device = devices[settings.device]
     return open_runtime(
         settings.runtime, settings.precision, settings.threads, settings.batch, table.num_keypoints, device
     )

@@ -132,7 +132,7 @@ def test_a_kit_for_ncnn_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["build", "--output", "table.json"], "table.json exists already"),
         (["build", "--treads", "1"], "there is no option --treads, did you mean --threads?"),
         (["verify", "nowhere.json"], "cannot read latency table nowhere.json"),
-        (["verify", "table.json"], "settings.runtime_version of the latency table is '1.0', here it is"),
+        (["verify", "table.json"], "settings.device of the latency table is 'a processor', here it is"),
         (["verify", "table.json", "--output", "table.json"], "table.json exists already"),
         (["show", "table.json", "--arch", "nowhere.json"], "cannot read arch file nowhere.json"),
         (["merge", "nowhere.jsonl", "--output", "new.json"], "cannot read measurements nowhere.jsonl"),

@@ -1,17 +1,20 @@
 """Every runtime runs every kind of workload, and what it does not offer is refused."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from search.lut.runtimes import PRECISIONS, open_runtime
+from search.lut.runtimes import PRECISIONS, open_runtime, runtime_of
 from search.lut.workloads import NoOp
 from subnet_export.deployment.formats import EXECUTORCH, missing
 from subnet_export.deployment.runtimes import bf16_is_native
 from supernet.compute.machine import processor
 from supernet.costs.latency_blocks import Bottleneck, Deconv, blocks_of, kind_of
 from supernet.errors import UserError
-from tests.helpers.latency_tables import NUM_KEYPOINTS, SPACE
+from tests.helpers.latency_tables import NUM_KEYPOINTS, SETTINGS, SPACE, fake_table
 
 ARCH = SPACE.sample(np.random.default_rng(3))
 CPU = torch.device("cpu")
@@ -63,3 +66,10 @@ def test_what_a_runtime_does_not_offer_is_refused() -> None:
     if not bf16_is_native():
         with pytest.raises(UserError, match="does not compute in bf16"):
             open_runtime("openvino", "bf16", 1, 1, NUM_KEYPOINTS, CPU)
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("ncnn", "f16"), ("of another release", "f32")])
+def test_a_table_of_another_device_needs_none_of_its_runtimes_here(runtime: str, precision: str) -> None:
+    settings = replace(SETTINGS, runtime=runtime, precision=precision, device="a phone")
+    with pytest.raises(UserError, match=rf"settings\.device .*'a phone', here it is '{re.escape(processor())}'"):
+        runtime_of(fake_table(settings=settings))
