@@ -26,7 +26,7 @@ class Nearest:
 
 
 def nearest(space: SearchSpace, violation: Callable[[NDArray[Any]], NDArray[np.float64]]) -> Nearest:
-    """Search for an arch that meets all bounds, in one or two seconds; all processes find the same.
+    """Search for an arch that meets all bounds; all processes find the same.
 
     A beam search starts from random archs and from the smallest and the largest at each resolution. In each round it
     changes every single choice of the best few. Where none improves, another one starts from other random archs. It

@@ -86,8 +86,8 @@ def test_resume_auto_starts_a_run_and_continues_it(tmp_path: Path) -> None:
 def test_a_run_goes_on_with_its_images_in_another_folder(tmp_path: Path) -> None:
     before, now = tmp_path / "before", tmp_path / "now"
     dataset = write_custom_set(before)
-    config = configuration(tmp_path / "cut", dataset=dataset, steps=6)
-    start_or_resume(configuration(tmp_path / "whole", dataset=dataset, steps=6), [])
+    config = configuration(tmp_path / "cut", dataset=dataset, steps=8)
+    start_or_resume(configuration(tmp_path / "whole", dataset=dataset, steps=8), [])
     with stopped_at(3), pytest.raises(UserError, match="stopped after 4 steps"):
         start_or_resume(config, [])
     before.rename(now)
@@ -99,7 +99,11 @@ def test_a_run_goes_on_with_its_images_in_another_folder(tmp_path: Path) -> None
         start_or_resume(moved, ["resume=run", "dataset.category=dog"])
     with stopped_at(4), pytest.raises(UserError, match="stopped after 5 steps"):
         start_or_resume(moved, ["resume=run", f"++dataset.root={now}"])
-    start_or_resume(composed, ["resume=run"])
+    with stopped_at(5), pytest.raises(UserError, match="stopped after 6 steps"):
+        start_or_resume(composed, ["resume=run"])
+    now = now.rename(tmp_path / "at last")
+    again = config | {"resume": "auto", "dataset": dataset | {"root": str(now)}}
+    start_or_resume(again, ["resume=auto", f"dataset.root={now}"])
     cut, whole = (
         container.load(tmp_path / name / "train" / "run" / "supernet.pt", "supernet") for name in ("cut", "whole")
     )
