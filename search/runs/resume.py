@@ -143,7 +143,7 @@ def run_to_resume(config: Mapping[str, Any], overrides: Sequence[str], command: 
         raise UserError(f"{folder} is finished; use its arch or start a new search")
     overridden = {option_of(override) for override in overrides}
     if ROOT in overridden:
-        moved = {**(saved.config.get("dataset") or {}), "root": config["dataset"]["root"]}
+        moved = {**(saved.config.get("dataset") or {}), "root": config["dataset"].get("root")}
         saved = replace(saved, config=saved.config | {"dataset": moved})
     for option in dict.fromkeys(name.partition(".")[0] for name in map(option_of, overrides) if name != ROOT):
         if option not in CHANGEABLE:

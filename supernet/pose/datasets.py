@@ -99,12 +99,12 @@ def _on_disk(dataset: Mapping[str, Any], split: str, network: KeypointSet | None
     return people
 
 
-def relocated(dataset: Mapping[str, Any], root: str, option: str = "dataset.root") -> dict[str, Any]:
+def relocated(dataset: Mapping[str, Any], root: str | None, option: str = "dataset.root") -> dict[str, Any]:
     """Return the description of a data set whose files now lie in the folder ``root``.
 
     Args:
         dataset: The description.
-        root: The folder.
+        root: The folder; None, as a command line may say, is no folder.
         option: What the command line calls ``root``, for error messages.
 
     Raises:
@@ -112,7 +112,7 @@ def relocated(dataset: Mapping[str, Any], root: str, option: str = "dataset.root
     """
     if "root" not in dataset:
         raise UserError(f"a data set of kind {dataset.get('kind')!r} has no folder; leave out {option}")
-    if not Path(root).is_dir():
+    if not root or not Path(root).is_dir():
         raise UserError(f"there is no folder {root}; give {option} the folder that holds the data set")
     return {**dataset, "root": root}
 

@@ -113,7 +113,7 @@ def _resume(
         if state["trainer"]["step"] >= own_config["steps"] and (folder / "summary.json").exists():
             raise UserError(f"{folder} is finished; use its supernet or start a new run")
         if ROOT in changed:
-            own_config = {**own_config, "dataset": relocated(own_config["dataset"], config["dataset"]["root"])}
+            own_config = {**own_config, "dataset": relocated(own_config["dataset"], config["dataset"].get("root"))}
         if same_config:
             chosen = () if own_config.get("minutes") is None else ("steps",)  # by the first job
             check_unchanged(folder, own_config, config, (*RESUMABLE_WITH, *chosen))

@@ -107,7 +107,8 @@ def test_what_a_data_set_says_otherwise_is_refused_with_the_field_and_what_to_se
 def test_a_folder_alone_is_that_of_the_images_which_a_network_was_trained_on(tmp_path: Path) -> None:
     own = write_custom_set(tmp_path / "now", 2) | {"root": "/before"}
     assert chosen_dataset({"root": str(tmp_path / "now")}, own, "the model") == own | {"root": str(tmp_path / "now")}
-    with pytest.raises(UserError, match=r"there is no folder /nowhere; give dataset\.root the folder"):
-        chosen_dataset({"root": "/nowhere"}, own, "the model")
+    for root in ("/nowhere", None):
+        with pytest.raises(UserError, match=rf"there is no folder {root}; give dataset\.root the folder"):
+            chosen_dataset({"root": root}, own, "the model")
     with pytest.raises(UserError, match=r"kind 'synthetic' has no folder; leave out dataset\.root"):
         chosen_dataset({"root": str(tmp_path)}, {"kind": "synthetic"}, "the model")
