@@ -126,15 +126,17 @@ def check_options(
 
 
 def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:
-    """Heatmaps (K, H, W) and tags (K, H, W, T) as contiguous float32 arrays."""
+    """Contiguous heatmaps (K, H, W), and tags (K, H, W, T) of which each of the T maps is contiguous; both float32."""
     heat, tag = (
-        np.ascontiguousarray(maps.detach().float().cpu().numpy() if isinstance(maps, Tensor) else maps, np.float32)
+        np.asarray(maps.detach().float().cpu().numpy() if isinstance(maps, Tensor) else maps, np.float32)
         for maps in (heatmaps, tags)
     )
     if heat.ndim != 3 or tag.ndim not in (3, 4) or tag.shape[:3] != heat.shape or 0 in tag.shape:
         raise UserError(
             f"heatmaps {heat.shape} and tags {tag.shape} do not fit together; give (K, H, W) and (K, H, W, T)"
         )
+    tag = np.moveaxis(tag.reshape(*heat.shape, -1), 3, 0)
+    heat, tag = np.ascontiguousarray(heat), np.ascontiguousarray(tag)
     for name, maps in (("heatmaps", heat), ("tags", tag)):
         # A finite sum of squares proves finite terms in one quick pass; an infinite one may be only overflow.
         flat = maps.ravel()
@@ -142,7 +144,7 @@ def _checked(heatmaps: Maps, tags: Maps) -> tuple[Floats, Floats]:
             doubtful = not np.isfinite(np.dot(flat, flat))
         if doubtful and not np.isfinite(maps).all():
             raise UserError(f"the {name} hold values that are not finite; check the network's weights and calibration")
-    return heat, tag.reshape(*heat.shape, -1)
+    return heat, np.moveaxis(tag, 0, 3)
 
 
 def match_by_tag(

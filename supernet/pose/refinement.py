@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -32,7 +33,7 @@ def complete(
 
     Args:
         heatmaps: (K, H, W).
-        tags: (K, H, W, T).
+        tags: (K, H, W, T); quickest where each of the T maps is contiguous.
         places: (P, K) flat indices into the maps, -1 for a keypoint not found.
         values: (P, K) heatmap values at the places.
         means: (P, T) mean tag of each person.
@@ -89,9 +90,9 @@ def by_blocks(heatmaps: Floats, tags: Floats, keypoints: Integers, means: Floats
         Flat indices (N,) into the keypoint's map.
     """
     blocks = _Blocks(
-        peak=_reduced(heatmaps[..., None], np.maximum)[..., 0],
-        low=_reduced(tags, np.minimum),
-        high=_reduced(tags, np.maximum),
+        peak=_extremes(heatmaps, highest=True),
+        low=np.stack([_extremes(tags[..., i], highest=False) for i in range(tags.shape[3])], axis=2),
+        high=np.stack([_extremes(tags[..., i], highest=True) for i in range(tags.shape[3])], axis=2),
     )
     parts = [slice(start, start + _PAIRS) for start in range(0, len(keypoints), _PAIRS)]
     return np.concatenate([_best_of_pairs(heatmaps, tags, keypoints[part], means[part], blocks) for part in parts])
@@ -146,8 +147,7 @@ def _search_blocks(
     x = np.minimum(left * BLOCK + np.arange(BLOCK), width - 1)
     places = (y[:, :, None] * width + x[:, None, :]).reshape(len(blocks), -1)
     pixels = places + (keypoints * (height * width))[:, None]
-    values = tags.reshape(-1, tags.shape[3])
-    parts = [values[:, i].take(pixels) - means[:, i, None] for i in range(values.shape[1])]
+    parts = [tags[..., i].take(pixels) - means[:, i, None] for i in range(tags.shape[3])]
     scores = heatmaps.take(pixels) - _rounded_norm(parts)
     first = (np.arange(len(blocks)), scores.argmax(axis=1))
     return scores[first], places[first]
@@ -166,13 +166,16 @@ def _rounded_norm(parts: list[Floats]) -> Floats:
     return np.rint(norm, out=norm)
 
 
-def _reduced(maps: Floats, reduce: "np.ufunc") -> Floats:
-    """Reduce maps (K, H, W, T) over blocks, including those that the border cuts, to (K, number of blocks, T)."""
-    count, height, width, depth = maps.shape
-    if height % BLOCK == 0 and width % BLOCK == 0:  # many times as fast
-        rows = reduce.reduce(maps.reshape(count, height // BLOCK, BLOCK, width * depth), axis=2)
-        blocks = reduce.reduce(rows.reshape(count, height // BLOCK, width // BLOCK, BLOCK, depth), axis=3)
+def _extremes(maps: Floats, highest: bool) -> Floats:
+    """Return the highest or lowest pixel of each block of maps (K, H, W), those that the border cuts too: (K, N)."""
+    count, height, width = maps.shape
+    if height % BLOCK == 0 and width % BLOCK == 0:  # many times as fast, in PyTorch twice as fast as in NumPy
+        reduce = torch.amax if highest else torch.amin
+        writable = torch.from_numpy(np.require(maps, requirements=["C", "W"]))
+        rows = reduce(writable.view(count, -1, BLOCK, width), dim=2)
+        blocks = reduce(rows.view(count, -1, width // BLOCK, BLOCK), dim=3).numpy()
     else:
-        rows = reduce.reduceat(maps, np.arange(0, height, BLOCK), axis=1)
-        blocks = reduce.reduceat(rows, np.arange(0, width, BLOCK), axis=2)
-    return np.asarray(blocks.reshape(count, -1, depth), np.float32)
+        of_blocks = np.maximum if highest else np.minimum
+        of_rows = of_blocks.reduceat(maps, np.arange(0, height, BLOCK), axis=1)
+        blocks = of_blocks.reduceat(of_rows, np.arange(0, width, BLOCK), axis=2)
+    return np.asarray(blocks.reshape(count, -1), np.float32)
