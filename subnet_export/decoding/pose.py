@@ -8,7 +8,6 @@ program: ``poses, scores = Pose("this/folder")(image)`` for an image (H, W, 3) u
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -367,7 +366,7 @@ def main() -> None:
                     number += 1  # nothing is overwritten
                 draw(image, poses, find_people.description["keypoints"]["skeleton"], target)
     except (OSError, ValueError, ImportError, cv2.error) as error:
-        sys.exit(f"pose.py: {error}")
+        parser.exit(2, f"pose.py: {error}\n")
 
 
 if __name__ == "__main__":

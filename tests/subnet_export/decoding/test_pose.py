@@ -216,7 +216,7 @@ def test_the_command_runs_without_the_project_and_draws(
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["people.jpg", "people2.jpg"]
     (tmp_path / "people.png").write_bytes(b"")
     refused = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert refused.stderr.endswith(f"pose.py: {tmp_path / 'people.png'} is not an image\n")
 
 
@@ -227,7 +227,7 @@ def test_what_it_cannot_run_is_one_sentence(exported: Exported, tmp_path: Path) 
     ):
         command = [sys.executable, pose.__file__, *map(str, arguments)]
         result = subprocess.run(command, capture_output=True, text=True)
-        assert result.returncode != 0
+        assert result.returncode == 2
         assert wrong in result.stderr
         assert len(result.stderr.splitlines()) == 1
 
