@@ -5,6 +5,9 @@ workloads are those of ``scripts.benchmarks.search``.
 
 Everything runs in one process on one thread, after one arch of each resolution has been scored. Times are processor
 time, which hardly depends on other programs, except through the memory and the caches that they share.
+
+``arithmetic_s`` is the time of the multiply-adds alone, at the rate at which this thread multiplies large matrices:
+no float32 code that computes every convolution of a candidate is faster, whatever it saves elsewhere.
 """
 
 import argparse
@@ -27,8 +30,12 @@ import torch  # noqa: E402
 from scripts.benchmarks.search import WORKLOADS, candidates, scorer_and_images  # noqa: E402
 from scripts.benchmarks.timing import load_averages, print_report  # noqa: E402
 from search.cost import macs  # noqa: E402
+from supernet.arch import Arch  # noqa: E402
 from supernet.evaluation import subnet_scorer  # noqa: E402
+from supernet.evaluation.subnet_scorer import SubnetScorer  # noqa: E402
 from supernet.pose import evaluation, grouping, inference  # noqa: E402
+from supernet.pose.data.pose_dataset import PoseDataset  # noqa: E402
+from supernet.pose.geometry import resize_at_scales  # noqa: E402
 from supernet.pose.metrics.average_precision import KeypointEvaluator  # noqa: E402
 from supernet.weight_sharing import SuperNet  # noqa: E402
 
@@ -92,6 +99,28 @@ def parts_of(scorer: Any, arch: Any, images: Any) -> dict[str, float]:
     return dict(clock.seconds)
 
 
+def seconds_per_mac() -> float:
+    """The time of a multiply-add in a product of large matrices, of the fastest of several."""
+    size, seconds = 1024, []
+    first, second = torch.rand(2, size, size)
+    for _ in range(20):
+        start = time.process_time()
+        first @ second
+        seconds.append(time.process_time() - start)
+    return min(seconds) / size**3
+
+
+def candidate_macs(scorer: SubnetScorer, arch: Arch, images: PoseDataset) -> int:
+    """Multiply-adds of calibrating ``arch`` and of running it on ``images`` at their own sizes."""
+    settings = scorer.settings
+    sizes = [batch[:, 0].numel() for batch in scorer.calibration_images(arch.resolution)]
+    copies = 1 + settings.flip_test
+    for index in range(len(images)):
+        resized, _ = resize_at_scales(images[index].image, arch.resolution, settings.size_divisor, settings.scales)
+        sizes += [copies * copy.shape[0] * copy.shape[1] for copy in resized]
+    return macs(arch, images.keypoints.num) * sum(sizes) // arch.resolution**2
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -119,6 +148,8 @@ def main() -> None:
     workload |= {"load": load_averages()}
     figures = {"seconds": medians, "sum": round(sum(medians.values()), 3)}
     figures |= {"macs": [macs(arch, scorer.evaluation_set.keypoints.num) for arch in archs]}
+    arithmetic = seconds_per_mac() * statistics.median(candidate_macs(scorer, arch, images) for arch in archs)
+    figures |= {"arithmetic_s": round(arithmetic, 3)}
     print_report(workload, figures, options.output)
 
 

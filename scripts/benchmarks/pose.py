@@ -75,6 +75,7 @@ def bench_grouping(repeats: int) -> Figures:
     figures: Figures = {"maps": [NUM_KEYPOINTS, SIDE, SIDE], "tags": NUM_TAGS}
     for num_people in (2, 10, 20, 30):
         heat, tags = crowd_maps(1, num_people, NUM_KEYPOINTS, SIDE, SIDE, NUM_TAGS)
+        tags = np.moveaxis(np.ascontiguousarray(np.moveaxis(tags, 3, 0)), 0, 3)  # as inference gives them
         figures[f"{num_people} people"] = {
             "thresholded": bench_crowd(heat, tags, "thresholded", repeats),
             "reference": bench_crowd(heat, tags, "reference", repeats),

@@ -18,8 +18,8 @@ BLOCK = 16
 """Side of a block in pixels."""
 SEEDS = 3
 """Number of blocks with the highest bounds that are searched first; their best score excludes most other blocks."""
-SMALL = 2**21
-"""Missing keypoints times size of a tag map up to which searching everywhere is faster."""
+FEW = 1
+"""Missing keypoints per map up to which searching everywhere is faster than to bound the blocks of all maps."""
 _PAIRS = 512
 """Pairs of a person and a keypoint that are searched together: more would only take memory."""
 
@@ -45,7 +45,7 @@ def complete(
     people, keypoints = np.nonzero(places < 0)
     if people.size == 0:
         return places, values
-    if people.size * tags[0].size <= SMALL:
+    if people.size <= FEW * len(heatmaps):
         best = np.array(
             [everywhere(heatmaps[k], tags[k], means[p : p + 1])[0] for p, k in zip(people, keypoints, strict=True)]
         )

@@ -167,7 +167,7 @@ def test_small_crowds_equal_the_slow_reference(
 ) -> None:
     if treated_as == "large":
         monkeypatch.setattr(peaks, "FEW", 1)
-        for name, value in (("SMALL", 0), ("BLOCK", 2), ("SEEDS", 2)):
+        for name, value in (("FEW", 0), ("BLOCK", 2), ("SEEDS", 2)):
             monkeypatch.setattr(refinement, name, value)
     rng = np.random.default_rng(len(matching) + len(treated_as))
     compared = empty = tied = beyond = 0
