@@ -130,6 +130,11 @@ class LatencyTable:
         Raises:
             UserError: The file is missing or malformed; the message names the field.
         """
+        if Path(path).suffix in (".jsonl", ".zip"):
+            raise UserError(
+                f"latency table {path} is a file of measurements by its name; make a table of them with litepose lut "
+                f"merge {path} --output table.json"
+            )
         value = files.read_json(path, "latency table")
         try:
             return cls.from_dict(value)

@@ -101,6 +101,12 @@ def test_a_wrong_file_is_refused_with_its_field(fault: str, tmp_path: Path) -> N
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["measurements.jsonl", "kit-results.zip"])
+def test_measurements_are_refused_with_the_command_that_makes_a_table_of_them(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^latency table {name} is a file of measurements .* merge {name} --output"):
+        LatencyTable.load(name)
+
+
 @pytest.mark.parametrize(("text", "named"), [("", "not valid JSON"), ("[]", "it holds list"), ("3", "it holds int")])
 def test_what_is_no_table_at_all_is_refused(text: str, named: str, tmp_path: Path) -> None:
     path = tmp_path / "table.json"
