@@ -101,6 +101,7 @@ def test_heatmaps_of_all_scales_are_averaged_and_tags_are_those_of_scale_1(
     heats_by_image, tags_by_image = zip(*predict_maps(network, images, CROWDPOSE, flip_test), strict=True)
     torch.testing.assert_close(torch.stack(heats_by_image), torch.stack(heat).mean(0), atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.stack(tags_by_image), torch.stack(tags, -1), atol=1e-5, rtol=0)
+    assert all(tag_map.is_contiguous() for maps in tags_by_image for tag_map in maps.unbind(-1))
 
 
 def test_larger_scales_run_in_smaller_batches() -> None:
