@@ -15,6 +15,7 @@ from supernet.io.schema import check_numbers, from_mapping
 
 if TYPE_CHECKING:
     from supernet.pose.coco.fault_report import Report
+    from supernet.pose.coco.splits import DatasetOnDisk
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def check(config: Mapping[str, Any]) -> "list[Report]":
             dataset = replace(dataset, exif=report.exif)  # one split decides for the next, as in training
             reports.append(report)
     for report in reports:
-        _print(report, settings.dataset)
+        _print(report, dataset)
     if settings.output is not None:
         num_faults = sum(report.num_faults for report in reports)
         summary = {
@@ -107,7 +108,7 @@ def check(config: Mapping[str, Any]) -> "list[Report]":
     return reports
 
 
-def _print(report: "Report", dataset: Mapping[str, Any]) -> None:
+def _print(report: "Report", dataset: "DatasetOnDisk") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -139,17 +140,20 @@ def _print(report: "Report", dataset: Mapping[str, Any]) -> None:
     for kind, count in report.counts.items():
         if count:
             examples = report.examples[kind] + ["..."] * (len(report.examples[kind]) < count)
-            table.add_row(ALL_KINDS[kind].title, str(count), _effect(kind, dataset), "\n".join(examples))
+            table.add_row(ALL_KINDS[kind].title, str(count), _effect(kind, report, dataset), "\n".join(examples))
     print_wide(table)
 
 
-def _effect(kind: str, dataset: Mapping[str, Any]) -> str:
-    """Return how training reacts to a fault."""
+def _effect(kind: str, report: "Report", dataset: "DatasetOnDisk") -> str:
+    """Return how a training, which also evaluates, reacts to a fault."""
     from supernet.pose.coco.fault_report import ALL_KINDS, IMAGE_KINDS
-    from supernet.pose.coco.splits import with_current_names
 
-    if kind in IMAGE_KINDS:
-        return "skips" if with_current_names(dataset).get("on_bad_image", "skip") == "skip" else "stops"
+    splits = report.split.split(" and ")
+    if kind in IMAGE_KINDS and "train" in splits:
+        if report.bad_share > (dataset.max_bad_share if dataset.on_bad_image == "skip" else 0):
+            return "stops"
+        if splits == ["train"] or not IMAGE_KINDS[kind].refused:
+            return "skips"
     if kind == "unpaired":
         return "does not mirror"
     return "stops" if ALL_KINDS[kind].refused else "continues"

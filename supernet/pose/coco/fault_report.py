@@ -23,14 +23,14 @@ from supernet.pose.keypoints import KeypointSet
 IMAGE_KINDS = {
     "missing": Kind("missing or unreadable images", True),
     "undecodable": Kind("images that cannot be decoded", True),
-    "damaged": Kind("images with damaged data", True),
+    "damaged": Kind("images with damaged data", False),
     "impossible_size": Kind("images of an impossible size", True),
     "wrong_size": Kind("images that do not have the annotated size", True),
-    "exif": Kind("images whose EXIF orientation may or may not apply", True),
-    "segmentation": Kind("images with a broken segmentation", True),
+    "segmentation": Kind("images with a broken segmentation", False),
 }
-"""Kinds of faults of single images; training may skip these images."""
+"""Kinds of faults of single images; training may skip these images, and evaluation stops at those that are refused."""
 SPLIT_KINDS = {
+    "exif": Kind("images whose EXIF orientation may or may not apply", True),
     "no_people": Kind("splits without a labelled person", True),
     "unpaired": Kind("keypoints with an unknown mirror image", False),
 }
@@ -49,6 +49,7 @@ class Report:
         annotation_file: Path of the file.
         num_images: Images in the file, without faulty entries.
         num_opened: Images opened.
+        bad_share: Share of the opened images, without those that the split leaves out, that have a fault.
         num_people: People with annotated keypoints.
         keypoints: Their keypoint set; None if unknown.
         exif: The frame of the annotations, as configured or decided.
@@ -60,6 +61,7 @@ class Report:
     annotation_file: str
     num_images: int = 0
     num_opened: int = 0
+    bad_share: float = 0.0
     num_people: int = 0
     keypoints: KeypointSet | None = None
     exif: Exif = "auto"
@@ -162,12 +164,17 @@ def check_part(
         for file_name in choice.unclear:
             report.add("exif", unclear_rule(file_name), num_examples)
     check = partial(_image_fault, source, images, None if file is None else file.people, exif)
-    for fault in _image_faults(check, rows, num_threads or os.cpu_count() or 1):
+    people = file.people if file is not None and part.only_with_people else None
+    used = set(range(len(images)) if people is None else people.image_rows[people.is_person].tolist())
+    num_bad = 0
+    for row, fault in zip(rows, _image_faults(check, rows, num_threads or os.cpu_count() or 1), strict=True):
         report.num_opened += 1
+        num_bad += fault is not None and row in used
         if fault is not None:
             report.add(fault.kind, str(fault), num_examples)
         if progress is not None:
             progress(report.num_opened, len(rows))
+    report.bad_share = num_bad / max(1, len(used.intersection(rows)))
     return report
 
 

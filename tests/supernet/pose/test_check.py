@@ -129,6 +129,49 @@ def test_every_kind_of_broken_image_is_reported(root: Path) -> None:
     assert counted == {"wrong_size": 1, "segmentation": 1, "missing": 1}
 
 
+def _remove_image(content: dict[str, Any], folder: Path) -> None:
+    (folder / content["images"][0]["file_name"]).unlink()
+
+
+def _remove_image_without_people(content: dict[str, Any], folder: Path) -> None:
+    _remove_image(content, folder)
+    image_id = content["images"][0]["id"]
+    content["annotations"] = [person for person in content["annotations"] if person["image_id"] != image_id]
+
+
+def _break_segmentation(content: dict[str, Any], folder: Path) -> None:
+    content["annotations"].append({**content["annotations"][0], "id": 999, "iscrowd": 1, "segmentation": "x"})
+
+
+@pytest.mark.parametrize(
+    ("split", "change", "options", "effect"),
+    [
+        ("train", _remove_image, [], "stops"),  # one of four is more than 1 %
+        ("train", _remove_image, ["dataset.max_bad_share=0.25"], "skips"),
+        ("train", _remove_image, ["dataset.max_bad_share=0.25", "dataset.on_bad_image=fail"], "stops"),
+        ("train", _remove_image_without_people, [], "skips"),
+        ("train", _remove_image_without_people, ["dataset.train.only_with_people=false"], "stops"),
+        ("val", _remove_image, ["dataset.max_bad_share=0.25"], "stops"),
+        ("val", _break_segmentation, [], "continues"),
+    ],
+)
+def test_the_effect_of_a_broken_image_is_that_of_its_split(
+    split: str,
+    change: Callable[[dict[str, Any], Path], None],
+    options: list[str],
+    effect: str,
+    root: Path,
+    run: Callable[..., Done],
+) -> None:
+    file = root / "annotations" / f"{split}.json"
+    content = json.loads(file.read_text())
+    change(content, root / split)
+    file.write_text(json.dumps(content))
+    done = run(*OWN, f"dataset.root={root}", *options)
+    rows = [line for line in done.stdout.splitlines() if "unreadable" in line or "segmentation" in line]
+    assert [effect in row.split() for row in rows] == [True], done.stdout
+
+
 def test_images_in_an_archive_are_checked_too(root: Path) -> None:
     with zipfile.ZipFile(root / "train.zip", "w") as archive:
         for path in sorted((root / "train").iterdir())[1:]:
