@@ -133,11 +133,12 @@ def starting_model(
     start = replace(model, dataset=plan.dataset)
     seed = plan.settings.seed
     if keypoints.difference(model.keypoints):
+        start = replace(start, keypoints=keypoints)
+    if keypoints.names != model.keypoints.names:
         network, kept = with_new_heads(model.network, model.keypoints, keypoints, seed)
         start = replace(
             start,
             network=network,
-            keypoints=keypoints,
             objective=replace(model.objective, num_keypoints=keypoints.num),
             costs=params_and_macs(model.arch, keypoints.num),
         )

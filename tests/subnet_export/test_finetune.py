@@ -213,6 +213,21 @@ def test_another_keypoint_set_keeps_the_backbone_and_is_reported(
     assert "nose, left_eye, right_eye, left_ear, right_ear start at random" in shown
 
 
+def test_other_sigmas_of_the_same_keypoints_leave_the_model_a_trained_one(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, folder = exported
+    other = replace(CROWDPOSE, name="own", sigmas=(0.1,) * 14)
+    arguments = ["--dataset", "synthetic", "dataset.keypoints=" + json.dumps(other.described()).replace('"', "")]
+    arguments += [f"dataset.{split}.num_images=3" for split in ("train", "val", "test")]
+    pretend(monkeypatch, 0.3, 0.2)
+    assert run(monkeypatch, *three_steps(folder, tmp_path / "tuned"), *arguments) == 0
+    tuned = load_model(tmp_path / "tuned")
+    assert equal(tuned.network.state_dict(), model.network.state_dict())
+    assert tuned.keypoints == other
+    assert "new heads" not in capsys.readouterr().out
+
+
 def test_from_scratch_starts_without_the_model_s_weights(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
