@@ -17,7 +17,7 @@ _MOST_NAMED = 10
 """Categories that a message names."""
 
 CategoryName = str | tuple[str, ...] | None
-"""Name of the annotated category; several are merged; None: "person", or the only one with keypoints."""
+"""Name of the annotated category; several are merged; None: "person" if it has keypoints, or the only one with some."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,8 @@ def choose_category(
     """Choose the annotated category.
 
     Of several with the right name, the one with keypoints is taken, and of those the one that annotations use: some
-    tools write a root category of the same name.
+    tools write a root category of the same name. A person without keypoints is a box beside the skeletons of another
+    category.
 
     Args:
         entries: The list ``categories`` of the file.
@@ -66,8 +67,8 @@ def choose_category(
     chosen: list[dict[str, Any]] = []
     for wanted in name if isinstance(name, tuple) else (name,):
         candidates = [entry for entry in objects if entry.get("name") == (wanted or PERSON)]
-        if wanted is None:
-            candidates = candidates or [entry for entry in objects if "keypoints" in entry] or objects
+        if wanted is None and not any(entry.get("keypoints") for entry in candidates):
+            candidates = [entry for entry in objects if entry.get("keypoints")] or candidates or objects
         if len(candidates) > 1:
             candidates = [entry for entry in candidates if entry.get("keypoints")] or candidates
         if len(candidates) > 1:

@@ -134,6 +134,15 @@ def test_a_root_category_of_the_same_name_is_left_aside(data: Data) -> None:
         data.open()
 
 
+def test_a_person_category_of_boxes_beside_the_one_with_keypoints_is_left_aside(data: Data) -> None:
+    expected = samples(data.open())
+    data.content["categories"] = [{"id": 1, "name": "person", "keypoints": [], "skeleton": []}, CATEGORY]
+    box = {**data.content["annotations"][0], "id": 999, "category_id": 1}
+    del box["keypoints"]
+    data.content["annotations"].append(box)
+    assert samples(data.open(category=None)) == expected
+
+
 def test_several_categories_are_named_with_the_option_that_chooses(data: Data) -> None:
     parts = [{"id": number, "name": f"part {number}", "keypoints": [f"point {number}"]} for number in range(1, 9)]
     data.content["categories"] = parts
