@@ -5,7 +5,7 @@ names and shapes equal those of the published checkpoints, so that these load wi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -15,6 +15,13 @@ from torch import Tensor, nn
 from supernet.arch import DECONV_KERNEL_SIZE, HEAD, HEAD_KERNEL_SIZE, STEM_CHANNELS, Arch, make_divisible
 from supernet.depthwise import DepthwiseConv2d
 
+LAST_LAYERS = {
+    f"final_{branch}.{level.prediction.index}.conv.3.weight": level.prediction.maps_per_keypoint
+    for branch in ("refined", "raw")
+    for level in HEAD
+    if level.prediction is not None
+}
+"""Weights whose shape depends on the keypoint set, with their maps per keypoint: heatmaps then tags, or heatmaps."""
 _HEATMAP_STD, _TAG_STD = 0.001, 0.1
 
 
@@ -187,6 +194,22 @@ def _conv_norm(inputs: int, outputs: int, kernel_size: int, stride: int = 1, act
 
 def _normed(conv: nn.Conv2d, activation: bool = True) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), *[nn.ReLU6(inplace=True)] * activation)
+
+
+def rows_of_keypoints(layer: str, sources: Sequence[int | None], num_keypoints: int) -> list[tuple[int, int]]:
+    """Return the rows (own, other) of a last layer that predict the same keypoint in two networks.
+
+    Args:
+        layer: One of ``LAST_LAYERS``.
+        sources: For each keypoint of the own network, its index in the other one, or None if it does not predict it.
+        num_keypoints: K of the other network.
+    """
+    return [
+        (block * len(sources) + keypoint, block * num_keypoints + source)
+        for block in range(LAST_LAYERS[layer])
+        for keypoint, source in enumerate(sources)
+        if source is not None
+    ]
 
 
 def normalisation_layers(network: nn.Module) -> list[nn.BatchNorm2d]:

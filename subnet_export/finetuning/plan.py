@@ -19,6 +19,7 @@ from supernet.checkpoints.pretrained import located
 from supernet.costs.analytic import params_and_macs
 from supernet.errors import UserError
 from supernet.litepose import LitePose, in_channels_last
+from supernet.pose.keypoint_names import sources_of
 from supernet.pose.keypoints import KeypointSet
 
 CHECKPOINT_SUFFIX = ".checkpoint.pt"
@@ -134,15 +135,16 @@ def starting_model(
     seed = plan.settings.seed
     if keypoints.difference(model.keypoints):
         start = replace(start, keypoints=keypoints)
-    if keypoints.names != model.keypoints.names:
-        network, kept = with_new_heads(model.network, model.keypoints, keypoints, seed)
+    sources = sources_of(keypoints.names, model.keypoints.names)
+    if sources != list(range(model.keypoints.num)):
         start = replace(
             start,
-            network=network,
+            network=with_new_heads(model.network, sources, seed),
             objective=replace(model.objective, num_keypoints=keypoints.num),
             costs=params_and_macs(model.arch, keypoints.num),
         )
-        fresh = [name for name in keypoints.names if name not in kept]
+        named = list(zip(keypoints.names, sources, strict=True))
+        kept, fresh = ([name for name, source in named if (source is None) == is_new] for is_new in (False, True))
         if not plan.from_scratch:
             logger.info(
                 f"new heads: from the {model.keypoints.num} keypoints of {model.keypoints.name} to the "

@@ -23,6 +23,16 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(word for word in re.split(r"[\W_]+", spaced.lower()) if word)
 
 
+def sources_of(names: Sequence[str], others: Sequence[str]) -> list[int | None]:
+    """Return for each of ``names`` the index of the same keypoint in ``others``, or None.
+
+    Upper and lower case and what separates words do not matter, unless the very same name is there as well.
+    """
+    exact = {name: index for index, name in reversed(list(enumerate(others)))}
+    by_words = {words: index for index, name in reversed(list(enumerate(others))) if (words := words_of(name))}
+    return [exact.get(name, by_words.get(words_of(name))) for name in names]
+
+
 def sides_of(names: Sequence[str]) -> list[tuple[list[int], list[int]]]:
     """Return the indices of the left and of the right keypoints, for each body part whose names have a side."""
     parts: dict[tuple[str, ...], dict[str, list[int]]] = {}

@@ -15,13 +15,11 @@ from supernet.checkpoints.litepose_checkpoint import read_published
 from supernet.checkpoints.pretrained import located
 from supernet.checkpoints.supernet_file import TrainedSupernet, is_supernet, load_supernet
 from supernet.errors import UserError
-from supernet.litepose import LitePose
+from supernet.litepose import LAST_LAYERS, LitePose, rows_of_keypoints
+from supernet.pose.keypoint_names import sources_of
 from supernet.pose.keypoints import KeypointSet
 from supernet.space import SearchSpace
 from supernet.weight_sharing import SuperNet
-
-_LAST_LAYERS = tuple(f"final_{branch}.{level}.conv.3.weight" for branch in ("refined", "raw") for level in range(2))
-"""Layers whose shape depends on the keypoint set."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,17 @@ class WarmStart:
         transforms = {name: value.detach() for name, value in supernet.kernel_transforms.items()}
         return replace(start, kernel_transforms=transforms)
 
-    def predicts(self, keypoints: KeypointSet) -> bool:
-        """Whether the network's last layers predict these keypoints."""
+    @property
+    def num_keypoints(self) -> int:
+        """K of the network, 0 without a head."""
+        name, num_maps = next(iter(LAST_LAYERS.items()))
+        return self.tensors[name].shape[0] // num_maps if name in self.tensors else 0
+
+    def sources(self, keypoints: KeypointSet) -> list[int | None]:
+        """Return for each of ``keypoints`` its index among those that the network predicts, or None."""
         if self.keypoints is not None:
-            return self.keypoints.names == keypoints.names
-        last = self.tensors.get(_LAST_LAYERS[1])
-        return last is not None and last.shape[0] == keypoints.num
+            return sources_of(keypoints.names, self.keypoints.names)
+        return [*range(keypoints.num)] if self.num_keypoints == keypoints.num else [None] * keypoints.num
 
 
 def read_warm_start(path: str, arch_path: str | None, space: SearchSpace) -> WarmStart:
@@ -143,8 +146,8 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
     The largest subnet, which may have more channels and blocks and larger kernels, becomes the same function: larger
     kernels get a border of 0, blocks beyond the network's last one a last gain of 0, and added channels reach the
     others with a weight of 0 ("function-preserving", Net2Net, arXiv 1511.05641). Everything else stays random, and so
-    do the last layers if the network predicts other keypoints. The largest subnet is another function if only one of
-    the two has a residual in the first block of a stage, which needs the same width before it.
+    do the last layers for keypoints that the network does not predict. The largest subnet is another function if only
+    one of the two has a residual in the first block of a stage, which needs the same width before it.
 
     Args:
         supernet: Changed in place.
@@ -154,26 +157,35 @@ def load_warm_start(supernet: SuperNet, start: WarmStart, keypoints: KeypointSet
     Returns:
         One sentence with the number of weights that come from the network.
     """
-    same_keypoints = start.predicts(keypoints)
-    copied = {name: value for name, value in start.tensors.items() if same_keypoints or name not in _LAST_LAYERS}
+    sources = start.sources(keypoints)
     own, largest = supernet.network.state_dict(), supernet.space.largest()
-    layers = channel_axes(largest)
-    for name, value in copied.items():
+    parameters = dict(supernet.network.named_parameters())
+    layers, num_copied = channel_axes(largest), 0
+    for name, value in start.tensors.items():
         _, input_axes = layers.get(name.rpartition(".")[0], ((), ()))
-        _embed(own[name], value, input_axes)
+        copied = [(own[name], value)]
+        if name in LAST_LAYERS:
+            rows = rows_of_keypoints(name, sources, start.num_keypoints)
+            copied = [(own[name][row : row + 1], value[other : other + 1]) for row, other in rows]
+        for place, part in copied:
+            _embed(place, part, input_axes)
+            num_copied += part.numel() * (name in parameters)
     for i, (stage, trained) in enumerate(zip(largest.stages, start.arch.stages, strict=True)):
         for j in range(trained.depth, stage.depth):
             own[f"stage.{i}.{j}.point_conv.1.weight"].zero_()
     for name, own_transform in supernet.kernel_transforms.items():
         if name in start.kernel_transforms:
             own_transform.copy_(start.kernel_transforms[name])
-    parameters = dict(supernet.network.named_parameters())
-    num_copied = sum(value.numel() for name, value in copied.items() if name in parameters)
     total = sum(parameter.numel() for parameter in parameters.values())
-    if not any(name in start.tensors for name in _LAST_LAYERS):
+    num_kept = sum(source is not None for source in sources)
+    if not start.num_keypoints:
         heads = ", among them the head"
+    elif not num_kept:
+        heads = "; last layers are random too, because they are for other keypoints"
+    elif num_kept < keypoints.num:
+        heads = f"; last layers know {num_kept} of the {keypoints.num} keypoints by name and are random for the others"
     else:
-        heads = "" if same_keypoints else "; last layers are random too, because they are for other keypoints"
+        heads = ""
     share = f"{num_copied:,} of {total:,} weights ({num_copied / total:.0%}) come from {start.source}"
     message = share if num_copied == total else f"{share}, the others start at random{heads}"
     if start.arch.residual_stages != largest.residual_stages:

@@ -9,7 +9,7 @@ from supernet.errors import UserError
 from supernet.io.schema import from_mapping
 from supernet.pose.coco.categories import CategoryFault, choose_category
 from supernet.pose.custom_keypoints import CustomKeypoints, check_names, from_entry, from_plain, to_entry
-from supernet.pose.keypoint_names import derived_pairs
+from supernet.pose.keypoint_names import derived_pairs, sources_of
 from supernet.pose.keypoints import COCO, CROWDPOSE, KeypointSet
 
 FACE = {"keypoints": ["chin", "left_eye", "right_eye"], "skeleton": [[1, 2], [1, 3]]}
@@ -205,3 +205,18 @@ def test_a_wrong_option_is_named_and_not_the_annotation_file(configured: dict[st
         choose_category([{"id": 1, "name": "cat", **FACE}], [1], keypoints, None)
     with pytest.raises(CategoryFault):
         choose_category([{"id": 1, "name": "cat", **FACE, "skeleton": [[1, 9]]}], [1], CustomKeypoints(), None)
+
+
+def test_keypoints_of_two_sets_are_the_same_by_name_whatever_its_spelling() -> None:
+    others = ("nose", "left_eye", "LEFT EYE", "?", "tail")
+    assert sources_of(("Left-Eye", "LEFT EYE", "tail", "nosetip", "!", "?", "NOSE"), others) == [
+        1,
+        2,
+        4,
+        None,
+        None,
+        3,
+        0,
+    ]
+    assert sources_of(COCO.names, COCO.names) == list(range(COCO.num))
+    assert sources_of([], others) == []

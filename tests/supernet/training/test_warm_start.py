@@ -114,10 +114,6 @@ def test_a_supernet_of_the_same_space_starts_with_all_shared_weights(tmp_path: P
         expected = trained.supernet.state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in supernet.state_dict().items())
         assert start.trained_on == trained.trained_on
-    supernet = SuperNet(SPACE, COCO.num)
-    before = supernet.network.get_parameter("final_raw.1.conv.3.weight").clone()
-    assert "last layers are random" in load_warm_start(supernet, start, COCO)
-    assert torch.equal(supernet.network.get_parameter("final_raw.1.conv.3.weight"), before)
     with pytest.raises(UserError, match=r"is a supernet of the space tiny, but .* nano"):
         read_warm_start(str(tmp_path), None, SearchSpace.load("nano"))
     with pytest.raises(UserError, match="remove init_arch"):
@@ -206,6 +202,24 @@ def test_last_layers_for_other_keypoints_start_at_random(published: tuple[Path, 
     first = supernet.network.get_parameter("stage.0.0.inv.0.weight")
     expected = network.get_parameter("stage.0.0.inv.0.weight")
     assert torch.equal(first[: expected.shape[0], : expected.shape[1]], expected)
+
+
+def test_last_layers_know_the_keypoints_of_the_same_name() -> None:
+    torch.manual_seed(0)
+    names = ("Left Eye", "tail", "leftHip", "right_hip", "beak")
+    keypoints = replace(COCO, name="bird", names=names, sigmas=(0.1,) * 5, flip_pairs=((2, 3),), skeleton=())
+    network = LitePose(SPACE.smallest(), COCO.num).eval()
+    supernet = SuperNet(SPACE, len(names))
+    message = load_warm_start(supernet, WarmStart.from_network(network, COCO, "mine"), keypoints)
+    assert message.endswith("; last layers know 3 of the 5 keypoints by name and are random for the others")
+    of_last = sum(value.numel() for name, value in network.named_parameters() if name.endswith("conv.3.weight"))
+    num_copied = sum(value.numel() for value in network.parameters()) - of_last + 3 * of_last // COCO.num
+    assert message.startswith(f"{num_copied:,} of ")
+    (low, high), (own_low, own_high) = outputs(network), outputs(supernet, SPACE.smallest())
+    for own, other in ((0, 1), (2, 11), (3, 12)):
+        torch.testing.assert_close(own_high[:, own], high[:, other])
+        torch.testing.assert_close(own_low[:, own], low[:, other])
+        torch.testing.assert_close(own_low[:, 5 + own], low[:, 17 + other])
 
 
 def test_the_largest_subnet_starts_as_the_same_function(published: tuple[Path, Path]) -> None:
