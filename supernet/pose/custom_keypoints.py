@@ -226,9 +226,10 @@ def _pairs(listed: Sequence[Sequence[Any]], names: Sequence[str], key: str) -> P
     for pair in listed:
         ends = [names.index(end) if end in names else end - 1 if type(end) is int else -1 for end in pair]
         if len(ends) != 2 or not all(0 <= end < len(names) for end in ends) or ends[0] == ends[1]:
+            without = ", or leave it out with dataset.keypoints.skeleton=[]" if key == "skeleton" else ""
             raise UserError(
                 f"{key} holds {list(pair)}, which is not a pair of the {len(names)} keypoints; give two names, or two "
-                "numbers from 1"
+                f"numbers from 1{without}"
             )
         pairs.append((ends[0], ends[1]))
     return tuple(pairs)
