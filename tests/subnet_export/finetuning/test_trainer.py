@@ -8,6 +8,7 @@ import torch
 
 from subnet_export.exported_model import ExportedModel
 from subnet_export.finetuning.new_heads import with_new_heads
+from subnet_export.finetuning.plan import FinetunePlan, starting_model
 from subnet_export.finetuning.teacher import calibrated, load_teacher
 from subnet_export.finetuning.trainer import FineTuner, FineTuning
 from supernet.checkpoints.supernet_file import TrainedSupernet
@@ -147,3 +148,17 @@ def test_new_heads_predict_known_keypoints_as_before_and_leave_the_rest_alone(ex
     assert equal(again.state_dict(), changed.state_dict())
     back = with_new_heads(changed, sources_of(CROWDPOSE.names, COCO.names), seed=1)
     torch.testing.assert_close(maps(back)[1][:, :12], high[:, :12])
+
+
+def test_the_same_keypoints_in_another_spelling_need_no_new_heads(exported: Exported) -> None:
+    model, folder = exported
+    plan = FinetunePlan("", True, str(folder), None, dict(model.dataset), False, STEPS, 4, None, 4)
+    names = tuple(name.replace("_", " ").title() for name in CROWDPOSE.names)
+    found, start = starting_model(plan, replace(CROWDPOSE, name="own", names=names), CPU)
+    assert start.network is found.network
+    assert start.keypoints.names == names
+    found, start = starting_model(plan, replace(CROWDPOSE, name="own", names=("beak", *names[1:])), CPU)
+    assert start.network is not found.network
+    for before, after in zip(maps(found.network), maps(start.network), strict=True):
+        torch.testing.assert_close(after[:, 1:14], before[:, 1:14])
+        assert not torch.allclose(after[:, 0], before[:, 0])
